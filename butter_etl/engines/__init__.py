@@ -1,0 +1,106 @@
+"""What every engine takes and gives.
+
+An engine trains a *stack*: several runs of one experiment side by side. It is a function
+``train(network, optimization, data, seeds, start) -> Trained``; the table `ENGINES` names the functions. Engines know
+nothing of experiments, files or Dask, so any two can be held against each other and against Keras.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+Loss = Literal["categorical_crossentropy", "binary_crossentropy", "mean_squared_error"]
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A fully connected network: ReLU layers, then softmax (categorical cross-entropy) or sigmoid (all other losses).
+
+    ``widths`` holds one width a dense layer, the output layer last. With ``residual``, every hidden layer but the first
+    adds its input after the ReLU. ``penalty`` is the L1 or L2 factor on the kernels of all layers.
+    """
+
+    inputs: int
+    widths: tuple[int, ...]
+    loss: Loss
+    residual: bool = False
+    regularizer: Literal["l1", "l2"] | None = None
+    penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a network is trained. ``optimizer`` is spelled as the published files spell it.
+
+    ``shuffle`` false feeds the rows in the order given in every epoch.
+    """
+
+    optimizer: Literal["adam", "RMSprop", "SGD"]
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    momentum: float = 0.0
+    shuffle: bool = True
+
+
+@dataclass(frozen=True)
+class StackData:
+    """The rows that each run of a stack learns from and is tested on.
+
+    ``x`` float32 (rows, inputs) and ``y`` float32 (rows, outputs) are shared by all runs; ``train_rows`` int64
+    (runs, n_train) and ``test_rows`` int64 (runs, n_test) index them; ``train_targets`` float32
+    (runs, n_train, outputs) are the training targets with label noise, in the order of ``train_rows``.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    train_rows: NDArray[np.int64]
+    test_rows: NDArray[np.int64]
+    train_targets: NDArray[np.float32]
+
+
+#: One (kernel, bias) pair a layer: float32 (runs, fan_in, width) and (runs, width).
+Weights = list[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an engine returns: ``histories`` maps the names of `butter_etl.schema.HISTORIES` to float32 (runs, epochs)."""
+
+    histories: dict[str, NDArray[np.float32]]
+    weights: Weights
+
+
+class Engine(Protocol):
+    """The one function that an engine module exports as ``train``."""
+
+    def __call__(
+        self,
+        network: Network,
+        optimization: Optimization,
+        data: StackData,
+        seeds: Sequence[int],
+        start: Weights,
+        *,
+        device: Device = "cpu",
+    ) -> Trained:
+        """Train ``len(seeds)`` runs from the weights ``start`` and return their histories and final weights."""
+        ...
+
+
+ENGINES: dict[str, str] = {"torch": "butter_etl.engines.torch_engine"}
+
+
+def load_engine(name: str) -> Engine:
+    """The engine called ``name``; importing it is what loads torch or numba."""
+    engine: Engine = import_module(ENGINES[name]).train
+    return engine

@@ -1,0 +1,67 @@
+"""The named errors of the package.
+
+Every message is one line that carries the values in question and the way out. The command line prints it as it is
+and exits with the error's ``exit_code``::
+
+    ButterError                 1  something failed
+    ├── UsageError              2  what the user asked for cannot be meant
+    │   ├── SpecError           2  an experiment or a sweep is malformed
+    │   ├── SelectError         2  an unknown sweep, a malformed --where
+    │   ├── StoreError          2  the store path is not a usable store
+    │   └── ClusterFileError    2  a site file is malformed
+    ├── InfeasibleError         1  no topology within 20 % of the size wanted
+    ├── DatasetError            1  a data set is missing, damaged, or not what it should be
+    ├── TornFileError           1  a Parquet file of a store cannot be read
+    ├── LandingError            1  rows could not be written durably
+    └── ClusterError            1  a cluster did not start or was lost
+"""
+
+from __future__ import annotations
+
+
+class ButterError(Exception):
+    """Base of all errors that the package raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(ButterError):
+    """What the user asked for cannot be meant."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """An experiment or a sweep is malformed; the message names the place."""
+
+
+class SelectError(UsageError):
+    """An unknown sweep, a malformed condition, an impossible number of repetitions."""
+
+
+class StoreError(UsageError):
+    """The path is not a usable store (a file, a folder that is no store, another format version)."""
+
+
+class ClusterFileError(UsageError):
+    """A site file is malformed; the message names the file and the key."""
+
+
+class InfeasibleError(ButterError):
+    """No topology of the shape and depth has a parameter count within 20 % of the size."""
+
+
+class DatasetError(ButterError):
+    """A data set is missing, damaged, or differs from what its name stands for."""
+
+
+class TornFileError(ButterError):
+    """A Parquet file of a store or export cannot be read; the message names it."""
+
+
+class LandingError(ButterError):
+    """Rows could not be written durably."""
+
+
+class ClusterError(ButterError):
+    """A cluster did not start, or was lost."""
