@@ -1,7 +1,7 @@
 """Named streams of random numbers, the same on every machine, version and engine.
 
-One generator serves everything that is random about a run: Philox4x32-10 (Salmon et al., "Parallel random numbers: as
-easy as 1, 2, 3", SC'11), keyed by the run's seed. Its 128-bit counter is (block, step, stream, 0), so that word ``i`` of
+One generator serves everything that is random about a run: Philox4x32-10 (Salmon et al., "Parallel random numbers:
+as easy as 1, 2, 3", SC'11), keyed by the run's seed. Its counter is (block, step, stream, 0), so that word ``i`` of
 any step of any stream is a pure function of (seed, stream, step, i): no state, no order of calls. NumPy's own
 generators are not used because their streams may change between versions (NEP 19).
 """

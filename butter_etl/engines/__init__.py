@@ -74,7 +74,7 @@ Weights = list[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
 
 @dataclass(frozen=True)
 class Trained:
-    """What an engine returns: ``histories`` maps the names of `butter_etl.schema.HISTORIES` to float32 (runs, epochs)."""
+    """What an engine returns; ``histories`` maps each of `butter_etl.schema.HISTORIES` to float32 (runs, epochs)."""
 
     histories: dict[str, NDArray[np.float32]]
     weights: Weights
@@ -104,3 +104,8 @@ def load_engine(name: str) -> Engine:
     """The engine called ``name``; importing it is what loads torch or numba."""
     engine: Engine = import_module(ENGINES[name]).train
     return engine
+
+
+def choose_engine(name: str, device: Device) -> str:  # noqa: ARG001
+    """The engine for a device: the one that is named, or for ``auto`` the one that the table prefers."""
+    return "torch" if name == "auto" else name

@@ -1,0 +1,572 @@
+"""The ``butter-etl`` command: parse, call, print, set the exit code.
+
+Exit codes: 0 done, 1 something failed and was reported, 2 bad usage, 130 stopped by Ctrl-C. Stages are imported by the
+commands that need them, so that ``--help`` answers at once and summarising never loads torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from butter_etl import __version__
+from butter_etl.errors import ButterError
+
+if TYPE_CHECKING:
+    from butter_etl.registry import Registry
+    from butter_etl.selection import Choice, Selection
+    from butter_etl.store import Store
+    from butter_etl.summarize import SummaryReport
+    from butter_etl.train_tasks import Campaign, TrainReport
+
+INTERRUPTED = 130
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; an error of ours is one line on standard error and its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except ButterError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"butter-etl: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(__version__, prog_name="butter-etl")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Train sweeps of fully connected networks, summarise and publish them.
+
+    A STORE is a folder (or a URL) that holds one study. Every command can be
+    stopped at any moment and started again: it goes on where it was.
+
+    \b
+    butter-etl demo                              the whole way, in about a minute
+    butter-etl train runs --spec sweep.yaml      train what is missing
+    butter-etl summarize runs                    statistics over repetitions
+    butter-etl export runs out --sweep quick     the published layout
+    """
+
+
+# --- options that several commands share -------------------------------------------------------------------------
+
+
+def select_options(command: F) -> F:
+    """SELECT: which experiments, and how many runs of each."""
+    options = [
+        click.option("--sweep", "sweeps", multiple=True, metavar="NAME", help="A published or registered sweep."),
+        click.option("--spec", "specs", multiple=True, metavar="FILE", help="A custom sweep (YAML)."),
+        click.option(
+            "--where", multiple=True, metavar="COND", help="'KEY OP VALUE[,VALUE]', OP one of = != < <= > >=."
+        ),
+        click.option("--repetitions", type=int, metavar="N", help="Runs wanted of each experiment, in all."),
+        click.option("--first-repetition", type=int, default=0, metavar="K", help="Count repetitions from K."),
+    ]
+
+    @wraps(command)
+    def with_choice(
+        *args: Any,
+        sweeps: tuple[str, ...],
+        specs: tuple[str, ...],
+        where: tuple[str, ...],
+        repetitions: int | None,
+        first_repetition: int,
+        **rest: Any,
+    ) -> Any:
+        from butter_etl.selection import Choice
+
+        choice = Choice(
+            sweeps=sweeps, specs=specs, where=where, repetitions=repetitions, first_repetition=first_repetition
+        )
+        return command(*args, choice=choice, **rest)
+
+    wrapped: Any = with_choice
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+state_option = click.option("--state", metavar="DIR", help="Locks and failures; needed where STORE is a URL.")
+cluster_option = click.option("--cluster", metavar="FILE", help="A site file; without one, this machine.")
+workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many workers.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
+data_option = click.option(
+    "--data-dir", metavar="DIR", help="Data sets in PMLB's layout (else BUTTER_ETL_DATA, else the user's cache)."
+)
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+# --- what there is to train --------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("name", required=False)
+@json_option
+def sweeps(name: str | None, as_json: bool) -> None:
+    """Show the published sweeps, or the cubes of one.
+
+    \b
+    butter-etl sweeps
+    butter-etl sweeps label_noise
+    """
+    from butter_etl.registry import Registry
+    from butter_etl.sweep_tables import cube_table, sweep_table
+    from butter_etl.sweeps import PUBLISHED
+
+    if name is not None:
+        sweep = Registry(None).sweep(name)
+        rows = cube_table(sweep)
+        columns, title = ("cube", "key", "values"), f"{name}: {len(sweep):,} experiments"
+    else:
+        rows = sweep_table(PUBLISHED.values())
+        columns, title = ("sweep", "cubes", "experiments", "feasible", "repetitions"), None
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    from butter_etl.terminal import print_table
+
+    print_table(columns, rows, title)
+    if name is None:
+        click.echo("distinct: experiments of the first seven sweeps, each counted once.")
+
+
+@cli.command()
+@click.argument("store")
+@select_options
+@state_option
+@json_option
+def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
+    """Show what `train` would do; nothing is written.
+
+    \b
+    butter-etl plan runs --sweep primary --where 'dataset=nursery'
+    """
+    from butter_etl.train_tasks import plan_campaign
+
+    campaign = plan_campaign(store, choice, state)
+    if as_json:
+        _print_json(_plan_facts(campaign))
+        return
+    _print_plan(campaign)
+
+
+def _plan_facts(campaign: Campaign) -> dict[str, Any]:
+    plan = campaign.plan
+    return {
+        "experiments": plan.experiments,
+        "infeasible": plan.infeasible,
+        "runs_there": plan.there,
+        "runs_missing": plan.missing,
+        "core_hours": plan.core_seconds / 3600,
+        "datasets": plan.datasets,
+    }
+
+
+def _print_plan(campaign: Campaign) -> None:
+    from butter_etl.terminal import core_time, print_table
+
+    plan = campaign.plan
+    by_dataset: dict[str, list[float]] = {}
+    for wanted in plan.wanted:
+        entry = by_dataset.setdefault(wanted.spec.dataset, [0, 0, 0.0])
+        runs = len(wanted.repetitions)
+        entry[0] += 1
+        entry[1] += runs
+        entry[2] += runs * wanted.core_seconds
+    rows: list[list[object]] = [
+        [name, int(experiments), int(runs), core_time(seconds)]
+        for name, (experiments, runs, seconds) in sorted(by_dataset.items())
+    ]
+    if rows:
+        print_table(("missing of data set", "experiments", "runs", "estimate"), rows)
+    click.echo(
+        f"{plan.experiments:,} experiments ({plan.infeasible:,} more have no network within 20 % of their size), "
+        f"{plan.there:,} runs there, {plan.missing:,} missing"
+    )
+    if plan.missing:
+        click.echo(f"estimated cost: {core_time(plan.core_seconds)}")
+
+
+# --- train -------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("store")
+@select_options
+@cluster_option
+@workers_option
+@click.option("--engine", type=click.Choice(["auto", "torch"]), default="auto", help="Which engine trains.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains.")
+@data_option
+@state_option
+@quiet_option
+@json_option
+def train(
+    store: str,
+    choice: Choice,
+    cluster: str | None,
+    workers: int | None,
+    engine: str,
+    device: str,
+    data_dir: str | None,
+    state: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Train what a selection is missing in STORE, as Dask futures.
+
+    \b
+    butter-etl train runs --spec sweep.yaml
+    butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
+    """
+    from butter_etl import datasets
+    from butter_etl.clusters import start_cluster
+    from butter_etl.train_tasks import TrainReport, open_campaign, plan_campaign
+
+    campaign = plan_campaign(store, choice, state)
+    plan = campaign.plan
+    if not plan.missing:
+        report = TrainReport()
+    else:
+        opened, settings = open_campaign(
+            campaign,
+            engine=engine,
+            device="cuda" if device == "cuda" else "cpu",
+            folder=datasets.data_dir(data_dir),
+        )
+        if not (quiet or as_json):
+            click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
+        with start_cluster(cluster, workers=workers) as client:
+            report = _train(campaign, opened, settings, client, quiet=quiet or as_json)
+    if as_json:
+        _print_json(_train_facts(campaign, report))
+    else:
+        _print_trained(campaign, report)
+    return INTERRUPTED if report.interrupted else int(report.failed > 0)
+
+
+def _train(campaign: Campaign, store: Store, settings: Any, client: Any, *, quiet: bool) -> TrainReport:
+    from butter_etl.terminal import ProgressLine, duration
+    from butter_etl.train_tasks import Progress, run_training
+
+    with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
+
+        def show(progress: Progress) -> None:
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            note = f"{progress.tasks_in_flight} tasks{failed}, {duration(progress.core_seconds)} CPU"
+            line.update(progress.landed + progress.present, note)
+
+        return run_training(campaign, store, settings, client, show)
+
+
+def _train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
+    return {
+        "there": campaign.plan.there + report.present,
+        "landed": report.landed,
+        "failed": report.failed,
+        "infeasible": campaign.plan.infeasible,
+        "interrupted": report.interrupted,
+        "core_seconds": report.core_seconds,
+        "failures": report.failures,
+    }
+
+
+def _print_trained(campaign: Campaign, report: TrainReport) -> None:
+    from butter_etl.terminal import duration
+
+    plan = campaign.plan
+    if plan.infeasible:
+        click.echo(f"{plan.infeasible:,} experiments have no network within 20 % of their size and were left out")
+    if not plan.missing:
+        click.echo(f"nothing to do: all {plan.there:,} runs of {plan.experiments:,} experiments are there")
+        return
+    cpu = duration(report.core_seconds)
+    click.echo(f"{report.landed:,} runs landed ({cpu} of CPU time), {plan.there + report.present:,} were there")
+    for failure in report.failures:
+        click.echo(f"failed: {_failure_line(failure)}", err=True)
+    if report.interrupted:
+        click.echo("stopped; the same command goes on from here", err=True)
+
+
+def _failure_line(failure: Any) -> str:
+    numbers = failure.repetitions
+    which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
+    return f"experiment {failure.experiment_id} ({failure.experiment}), repetitions {which}: {failure.error}"
+
+
+# --- status ------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("store")
+@select_options
+@state_option
+@json_option
+def status(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
+    """Show what STORE holds, what a selection is missing, and what failed.
+
+    \b
+    butter-etl status runs
+    butter-etl status runs --sweep primary
+    """
+    from butter_etl.store import Store
+
+    opened = Store.open(store, state)
+    facts = _status_facts(opened, choice)
+    if as_json:
+        _print_json(facts)
+        return
+    _print_status(facts)
+
+
+def _status_facts(store: Store, choice: Choice) -> dict[str, Any]:
+    from butter_etl.registry import Registry
+    from butter_etl.summarize import plan_summaries
+    from butter_etl.train_tasks import plan_runs
+
+    present = store.repetitions()
+    registry = Registry(store)
+    summaries = plan_summaries(store)
+    facts: dict[str, Any] = {
+        "store": str(store),
+        "experiments": len(present),
+        "runs": sum(mask.bit_count() for mask in present.values()),
+        "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
+        "sweeps": registry.sweep_names(),
+        "failures": store.failures(present),
+    }
+    if choice.sweeps or choice.specs:
+        selection = registry.select(choice)
+        plan = plan_runs(selection, registry, present)
+        facts["selection"] = {
+            "experiments": plan.experiments,
+            "infeasible": plan.infeasible,
+            "runs_there": plan.there,
+            "runs_missing": plan.missing,
+        }
+    elif not choice.is_empty:
+        facts["selection"] = _matching(registry, registry.select(choice), present)
+    return facts
+
+
+def _matching(registry: Registry, selection: Selection, present: dict[int, int]) -> dict[str, int]:
+    masks = [mask for one, mask in present.items() if selection.matches(registry.experiment(one))]
+    return {"experiments": len(masks), "runs_there": sum(mask.bit_count() for mask in masks)}
+
+
+def _print_status(facts: dict[str, Any]) -> None:
+    summaries = facts["summaries"]
+    click.echo(f"{facts['store']}: {facts['runs']:,} runs of {facts['experiments']:,} experiments")
+    out_of_date = f", {summaries['stale']:,} missing or out of date" if summaries["stale"] else ""
+    orphaned = f", {summaries['orphaned']:,} whose runs are gone" if summaries["orphaned"] else ""
+    click.echo(f"summaries: {summaries['fresh']:,} up to date{out_of_date}{orphaned}")
+    if facts["sweeps"]:
+        click.echo(f"custom sweeps: {', '.join(facts['sweeps'])}")
+    if selection := facts.get("selection"):
+        missing = f", {selection['runs_missing']:,} missing" if "runs_missing" in selection else ""
+        infeasible = f" ({selection['infeasible']:,} more are infeasible)" if selection.get("infeasible") else ""
+        click.echo(
+            f"selection: {selection['experiments']:,} experiments{infeasible}, "
+            f"{selection['runs_there']:,} runs there{missing}"
+        )
+    for failure in facts["failures"]:
+        click.echo(f"failed: {_failure_line(failure)}")
+
+
+# --- summarize and export ----------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("store")
+@select_options
+@cluster_option
+@workers_option
+@click.option("--full", is_flag=True, help="Recompute every summary.")
+@state_option
+@quiet_option
+@json_option
+def summarize(
+    store: str,
+    choice: Choice,
+    cluster: str | None,
+    workers: int | None,
+    full: bool,
+    state: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compute per-epoch statistics over repetitions, where runs have changed.
+
+    \b
+    butter-etl summarize runs
+    """
+    from butter_etl.clusters import start_cluster
+    from butter_etl.registry import Registry
+    from butter_etl.store import Store
+    from butter_etl.summarize import SummaryReport, plan_summaries
+
+    opened = Store.open(store, state)
+    selection = Registry(opened).select(choice)
+    planned = plan_summaries(opened, selection, full=full)
+    report = SummaryReport()
+    if planned.partitions:
+        with start_cluster(cluster, workers=workers) as client:
+            report = _summarize(planned, opened, client, quiet=quiet or as_json)
+    facts = {"computed": report.computed, "fresh": planned.fresh, "dropped": report.dropped}
+    if as_json:
+        _print_json(facts)
+    elif not planned.partitions:
+        click.echo(f"nothing to do: all {planned.fresh:,} summaries are up to date")
+    else:
+        dropped = f", {report.dropped:,} without runs dropped" if report.dropped else ""
+        click.echo(f"{report.computed:,} experiments summarised, {planned.fresh:,} were up to date{dropped}")
+
+
+def _summarize(planned: Any, store: Store, client: Any, *, quiet: bool) -> SummaryReport:
+    from butter_etl.summarize import run_summaries
+    from butter_etl.terminal import ProgressLine
+
+    with ProgressLine("experiments", planned.stale, quiet=quiet) as line:
+        return run_summaries(planned, store, client, lambda report: line.update(report.computed))
+
+
+@cli.command()
+@click.argument("store")
+@click.argument("dest")
+@select_options
+@click.option("--all", "everything", is_flag=True, help="Every sweep of which STORE has runs, and the whole.")
+@click.option("--runs/--no-runs", default=True, help="Export the run frames.")
+@click.option("--summary/--no-summary", default=True, help="Export the summary frames.")
+@click.option("--tar", is_flag=True, help="Make an archive of each summary.")
+@click.option("--compact", is_flag=True, help="Gather run files into few large ones.")
+@click.option("--allow-stale", is_flag=True, help="Export summaries that miss some runs.")
+@state_option
+@quiet_option
+@json_option
+def export(
+    store: str,
+    dest: str,
+    choice: Choice,
+    everything: bool,
+    runs: bool,
+    summary: bool,
+    tar: bool,
+    compact: bool,
+    allow_stale: bool,
+    state: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Copy a part of STORE to DEST in the published layout, with archives.
+
+    \b
+    butter-etl export runs published --sweep primary --tar
+    butter-etl export runs published --all --tar
+    """
+    from butter_etl.partition import ExportOptions
+    from butter_etl.store import Store
+
+    if choice.is_empty and not everything:
+        raise click.UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
+    if choice.repetitions is not None or choice.first_repetition:
+        raise click.UsageError("exports hold all repetitions; leave --repetitions and --first-repetition out")
+    options = ExportOptions(runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale)
+    report = _export(Store.open(store, state), dest, choice, options, everything=everything, quiet=quiet or as_json)
+    if as_json:
+        _print_json(report)
+        return
+    from butter_etl.terminal import print_table
+
+    print_table(("directory", "files", "experiments"), report.directories)
+    for archive in report.archives:
+        click.echo(f"archive: {dest}/{archive}")
+
+
+def _export(
+    store: Store, dest: str, choice: Choice, options: Any, *, everything: bool = False, quiet: bool = False
+) -> Any:
+    from butter_etl.location import Location
+    from butter_etl.partition import plan_export, run_export
+    from butter_etl.registry import Registry
+    from butter_etl.terminal import ProgressLine
+
+    planned = plan_export(store, Registry(store).select(choice), options, everything=everything)
+    with ProgressLine("files", sum(len(one.files) for one in planned), quiet=quiet) as line:
+        return run_export(planned, store, Location(dest), options, line.update)
+
+
+# --- demo --------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("store", default="demo-store")
+@workers_option
+@quiet_option
+def demo(store: str, workers: int | None, quiet: bool) -> int:
+    """The whole way on real data, on this machine, without a network.
+
+    Trains a small sweep on three data sets that scikit-learn carries,
+    summarises it and exports it. STORE is ./demo-store unless named.
+    """
+    from pathlib import Path
+
+    from butter_etl.clusters import start_cluster
+    from butter_etl.datasets import data_dir
+    from butter_etl.partition import ExportOptions
+    from butter_etl.selection import Choice
+    from butter_etl.summarize import plan_summaries
+    from butter_etl.train_tasks import open_campaign, plan_campaign
+
+    choice = Choice(specs=(str(Path(__file__).with_name("demo.yaml")),))
+    campaign = plan_campaign(store, choice)
+    opened, settings = open_campaign(campaign, engine="auto", device="cpu", folder=data_dir(None))
+    with start_cluster(None, workers=workers) as client:
+        report = _train(campaign, opened, settings, client, quiet=quiet)
+        _print_trained(campaign, report)
+        if report.interrupted or report.failed:
+            return INTERRUPTED if report.interrupted else 1
+        _summarize(plan_summaries(opened), opened, client, quiet=quiet)
+    dest = f"{store.rstrip('/')}-export"
+    exported = _export(opened, dest, choice, ExportOptions(tar=True), quiet=quiet)
+    _print_demo(opened, dest, exported)
+    return 0
+
+
+def _print_demo(store: Store, dest: str, exported: Any) -> None:
+    from butter_etl.sweep_tables import best_losses
+    from butter_etl.terminal import print_table
+
+    columns = ("data set", "experiments", "runs", "best median test loss", "of")
+    print_table(columns, best_losses(str(store)), "\nWhat was trained")
+    print_table(("directory", "files", "experiments"), exported.directories, f"What was exported to {dest}")
+    for archive in exported.archives:
+        click.echo(f"archive: {dest}/{archive}")
+    click.echo(
+        "\nRead it from Python:\n\n"
+        "  import butter_etl as be\n"
+        f'  runs = be.read_runs("{store}", where=["dataset=digits"]).compute()\n'
+        f'  summary = be.read_export("{dest}/demo_sweep_summary").compute()\n'
+    )

@@ -1,0 +1,670 @@
+"""From a site file, or from nothing, to a Dask client.
+
+A *site file* is a short YAML file that says once how a computing site is used: which queue, how large a job, which
+network interface. :func:`start_cluster` reads it, starts Dask's scheduler in this process and the workers where the
+file says, and gives a client; leaving the ``with`` block ends all of it, the jobs in the queue included::
+
+    with start_cluster("cluster/slurm.yaml") as client:
+        client.submit(sum, [1, 2]).result()
+
+Without a file the workers are processes of this machine. Whatever the kind, all connections are encrypted and need
+the certificate of this one cluster, and HTTP (a health check, no dashboard) is served on 127.0.0.1 only.
+
+A kind of cluster is one entry of :data:`KINDS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from butter_etl.errors import ClusterError, ClusterFileError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client, Security
+
+logger = logging.getLogger(__name__)
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Size = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+)?\s?[kKMGT]i?B$")]
+Walltime = Annotated[str, msgspec.Meta(pattern=r"^(\d+-)?\d{1,3}:[0-5]\d:[0-5]\d$")]
+Duration = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+)?(s|m|h)$")]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class SiteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a site file says. ``None`` leaves the choice to the kind of cluster or to the site.
+
+    A *job* is what the queue starts; on this machine, a process. The cores and the memory of a job are shared
+    equally by its processes.
+    """
+
+    kind: str
+    workers: Count | None = None
+    """How many jobs."""
+    cores: Count | None = None
+    processes: Count = 1
+    """Dask worker processes in one job; divides ``cores``."""
+    memory: Size | None = None
+    walltime: Walltime | None = None
+    queue: Name | None = None
+    account: Name | None = None
+    interface: Name | None = None
+    """The network interface over which the nodes reach this machine."""
+    job_extra: tuple[Name, ...] = ()
+    """Further directives, without the queue's prefix (``#SBATCH``)."""
+    prologue: tuple[str, ...] = ()
+    """Shell lines that run in each job before the worker starts."""
+    python: Name | None = None
+    """The interpreter on the nodes, this one unless given; the job's shell expands it."""
+    scratch: Name | None = None
+    """Where workers spill; node-local, so in a job it is the job's shell that expands it."""
+    logs: Name = "~/.butter_etl/logs"
+    shared_tmp: Name = "~/.butter_etl/tls"
+    """A directory that nodes can read, and nobody else: the workers' certificates lie there."""
+    death_timeout: Duration = "60s"
+    """A worker that cannot reach the scheduler for so long gives up."""
+    start_timeout: Duration = "24h"
+    """How long to wait for the first worker, the wait in the queue included."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What sets one kind of cluster apart."""
+
+    keys: frozenset[str]
+    """The keys that its site files may have."""
+    required: frozenset[str] = frozenset()
+    cluster: str | None = None
+    """The class of dask_jobqueue, none on this machine."""
+    words: Mapping[str, str] = {}
+    """Site keys, and what dask_jobqueue's class calls them."""
+    listing: tuple[str, ...] = ()
+    """The command that prints the ids of the user's jobs that have not ended."""
+
+
+_JOB_KEYS = frozenset(SiteFile.__struct_fields__) - {"kind"}
+
+KINDS: Mapping[str, Kind] = {
+    "local": Kind(keys=frozenset({"workers", "cores", "memory", "scratch"})),
+    "slurm": Kind(
+        keys=_JOB_KEYS,
+        required=frozenset({"cores", "memory", "walltime", "interface"}),
+        cluster="SLURMCluster",
+        words={
+            "queue": "queue",
+            "account": "account",
+            "walltime": "walltime",
+            "job_extra": "job_extra_directives",
+        },
+        listing=("squeue", "--noheader", "--me", "--format=%A"),
+    ),
+}
+
+_COUNT = "a whole number from 1 up"
+_TEXT = "a text"
+_LINES = "a list of texts"
+_DURATION = 'a duration with its unit, such as "60s", "5m" or "24h"'
+_WANTED: Mapping[str, str] = {
+    "workers": _COUNT,
+    "cores": _COUNT,
+    "processes": _COUNT,
+    "memory": 'a size with its unit, such as "4GB"',
+    "walltime": '"HH:MM:SS" in quotes',
+    "job_extra": _LINES,
+    "prologue": _LINES,
+    "death_timeout": _DURATION,
+    "start_timeout": _DURATION,
+}
+
+
+def load_site(file: str | Path) -> SiteFile:
+    """Read and check a site file.
+
+    ``logs``, ``shared_tmp`` and, on this machine, ``scratch`` come back absolute, with ``~`` and environment
+    variables expanded.
+
+    Raises:
+        ClusterFileError: the file cannot be read, or is not what a site file is; names the file and the key.
+    """
+    raw = _read_yaml(file)
+    kind = raw.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ClusterFileError(f"{file}: kind: wants one of {', '.join(KINDS)}; got {kind!r}")
+    _check_keys(file, raw, KINDS[kind])
+    try:
+        site = msgspec.convert(raw, SiteFile)
+    except msgspec.ValidationError as error:
+        raise ClusterFileError(f"{file}: {_explain(error, raw)}") from error
+    if site.cores is not None and site.cores % site.processes:
+        raise ClusterFileError(f"{file}: processes: {site.processes} processes cannot share {site.cores} cores equally")
+    return _with_paths(file, site)
+
+
+def _read_yaml(file: str | Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        raw = yaml.safe_load(Path(file).read_bytes())
+    except OSError as error:
+        raise ClusterFileError(f"{file}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f", line {mark.line + 1}"
+        problem = getattr(error, "problem", None) or _one_line(str(error))
+        raise ClusterFileError(f"{file}{place}: not YAML: {problem}") from error
+    if not isinstance(raw, dict):
+        raise ClusterFileError(f"{file}: wants lines of the form 'key: value'")
+    # A key left empty means the same as a key left out.
+    return {str(key): value for key, value in raw.items() if value is not None}
+
+
+def _check_keys(file: str | Path, raw: Mapping[str, Any], kind: Kind) -> None:
+    allowed = kind.keys | {"kind"}
+    for key in raw:
+        if key in allowed:
+            continue
+        near = difflib.get_close_matches(key, allowed, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(allowed))}"
+        raise ClusterFileError(f"{file}: {key}: no such key for kind {raw['kind']}; {hint}")
+    for key in sorted(kind.required - raw.keys()):
+        raise ClusterFileError(f"{file}: {key}: missing; wants {_WANTED.get(key, _TEXT)} for kind {raw['kind']}")
+
+
+def _explain(error: msgspec.ValidationError, raw: Mapping[str, Any]) -> str:
+    """What is wrong with a value, in the words of a site file; msgspec's words name a path like ``$.key[1]``."""
+    match = re.search(r"`\$\.(\w+)", str(error))
+    if match is None:
+        return _one_line(str(error))
+    key = match[1]
+    return f"{key}: wants {_WANTED.get(key, _TEXT)}; got {raw[key]!r}"
+
+
+def _with_paths(file: str | Path, site: SiteFile) -> SiteFile:
+    keys = ["logs", "shared_tmp"]
+    if site.kind == "local" and site.scratch is not None:
+        keys.append("scratch")
+    return msgspec.structs.replace(site, **{key: _expand(file, key, getattr(site, key)) for key in keys})
+
+
+def _expand(file: str | Path, key: str, value: str) -> str:
+    path = os.path.expanduser(os.path.expandvars(value))  # noqa: PTH111 (pathlib expands no variables)
+    if "$" in path:
+        raise ClusterFileError(f"{file}: {key}: a variable in {value!r} is not set")
+    if re.search(r"\s", path):
+        raise ClusterFileError(f"{file}: {key}: job scripts cannot carry the blanks in {path!r}")
+    return str(Path(path).absolute())
+
+
+class Threads(msgspec.Struct, frozen=True):
+    """How one worker process uses its cores."""
+
+    tasks: int
+    """Tasks at a time."""
+    pools: int
+    """Threads of each BLAS, OpenMP or numba pool that a task starts."""
+
+    def environment(self) -> dict[str, str]:
+        """The variables that libraries read their pool sizes from."""
+        names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+        return {f"{name}_NUM_THREADS": str(self.pools) for name in names}
+
+
+def plan_threads(site: SiteFile, threads_per_worker: int | None = None) -> Threads:
+    """Share the cores of a process between tasks and the thread pools inside a task.
+
+    A process runs a task on each of its cores unless ``threads_per_worker`` says fewer; then the pools of each task
+    get what is left, so that no core ever has two busy threads.
+
+    Raises:
+        UsageError: ``threads_per_worker`` is not between 1 and the cores of a process.
+    """
+    cores = site.cores // site.processes if site.cores else threads_per_worker or 1
+    tasks = cores if threads_per_worker is None else threads_per_worker
+    if not 1 <= tasks <= cores:
+        raise UsageError(f"threads per worker: wants 1 to {cores}, the cores of a process; got {tasks}")
+    return Threads(tasks=tasks, pools=cores // tasks)
+
+
+@contextlib.contextmanager
+def start_cluster(
+    file: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    threads_per_worker: int | None = None,
+) -> Iterator[Client]:
+    """Start a Dask cluster, give its client, and end it when the block is left.
+
+    Args:
+        file: a site file; without one the workers are processes of this machine.
+        workers: how many jobs (on this machine: processes), before what the file says.
+        threads_per_worker: tasks at a time in one worker process; see :func:`plan_threads`.
+
+    In a script that starts worker processes on its own machine, the call belongs under
+    ``if __name__ == "__main__":``, since they import the script.
+
+    Raises:
+        ClusterFileError: the site file is malformed.
+        UsageError: an impossible number of workers or threads.
+        ClusterError: no worker came up; the message has the queue's words and the place of the logs.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers: wants {_COUNT}; got {workers}")
+    site = SiteFile(kind="local") if file is None else load_site(file)
+    threads = plan_threads(site, threads_per_worker)
+    start = _start_local if site.kind == "local" else _start_jobs
+    with _dask_settings(), start(site, workers or site.workers, threads) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _dask_settings() -> Iterator[None]:
+    """Dask's settings for a campaign; must hold before the scheduler is made and until it is gone."""
+    import dask
+    import distributed  # noqa: F401 (its defaults must be there before they are overridden)
+
+    health_only = ["distributed.http.health"]
+    settings = {
+        # Workers of a job queue come and go by design: their end is not the task's fault.
+        "distributed.scheduler.allowed-failures": 10,
+        # The p2p shuffle fails on list columns.
+        "dataframe.shuffle.method": "tasks",
+        # Loopback is shared with the other users of a login node: show them no tasks, logs or proxies.
+        "distributed.scheduler.http.routes": health_only,
+        "distributed.worker.http.routes": health_only,
+    }
+    with dask.config.set(settings):
+        yield
+
+
+@contextlib.contextmanager
+def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Iterator[Client]:
+    from dask.system import CPU_COUNT
+
+    distributed = _distributed()
+    cores = threads.tasks * threads.pools
+    memory = {} if site.memory is None else {"memory_limit": site.memory}
+    with _pinned(threads):
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=workers or max(1, CPU_COUNT // cores),
+                threads_per_worker=threads.tasks,
+                processes=True,
+                host="127.0.0.1",
+                protocol="tls://",
+                security=distributed.Security.temporary(),
+                # Port 0: with no address at all Dask tries 8787 first, and warns where that is taken.
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                env=threads.environment(),
+                local_directory=site.scratch,
+                # Warnings here are about workers being slow to end, or busy: nothing a user can act on.
+                silence_logs=logging.ERROR,
+                **memory,
+            )
+        except (RuntimeError, OSError, TimeoutError) as error:
+            raise ClusterError(f"the local cluster did not start: {_one_line(str(error))}") from error
+        with cluster, distributed.Client(cluster) as client:
+            yield client
+
+
+@contextlib.contextmanager
+def _pinned(threads: Threads) -> Iterator[None]:
+    """Let processes spawned in this block start with pinned pools.
+
+    BLAS reads its variables as soon as numpy is imported, which is before Dask's ``env=`` takes hold in a worker.
+    Dask's own way, ``pre-spawn-environ``, gives way to what this process inherited, and leaves its variables behind
+    in it; so they are set and put back here. Numba's is left to ``env=``: changed under a running numba, it raises.
+    """
+    import dask
+
+    ours = {k: v for k, v in threads.environment().items() if not k.startswith("NUMBA")}
+    touched = {*ours, *dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED"}
+    before = {name: os.environ.get(name) for name in touched}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def job_script(file: str | Path, *, threads_per_worker: int | None = None) -> str:
+    """The script that a site file makes a job of, with stand-ins for the scheduler's address and certificates.
+
+    Raises:
+        ClusterFileError: the site file is malformed, or its kind has no job scripts.
+        UsageError: an impossible number of threads.
+    """
+    import dask
+
+    site = load_site(file)
+    kind = KINDS[site.kind]
+    if kind.cluster is None:
+        raise ClusterFileError(f"{file}: kind: {site.kind} clusters have no job script")
+    security = _security(Path(site.shared_tmp, "THIS-CLUSTER"))
+    with dask.config.set({"jobqueue": _jobqueue_defaults()}):
+        options = _job_options(site, plan_threads(site, threads_per_worker))
+        job = _cluster_class(kind).job_cls(
+            "tls://SCHEDULER:PORT",
+            name="NAME",
+            interface=site.interface,
+            protocol="tls://",
+            security=security,
+            **options,
+        )
+        return str(job.job_script())
+
+
+@contextlib.contextmanager
+def _start_jobs(site: SiteFile, workers: int | None, threads: Threads) -> Iterator[Client]:
+    import dask
+
+    distributed = _distributed()
+    with _certificates(Path(site.shared_tmp)) as security:
+        refusals: list[str] = []
+        with dask.config.set({"jobqueue": _jobqueue_defaults()}):
+            cluster = _open_queue(site, security, threads, refusals)
+            with cluster, distributed.Client(cluster) as client:
+                supervisor = _Supervisor(cluster, site, workers or 1, refusals)
+                supervisor.wait_for_worker()
+                with supervisor:
+                    yield client
+
+
+def _open_queue(site: SiteFile, security: Security, threads: Threads, refusals: list[str]) -> Any:
+    """A scheduler with no jobs yet; what the queue says to those it refuses later is added to ``refusals``."""
+    cluster_class = _cluster_class(KINDS[site.kind])
+    try:
+        return cluster_class(
+            job_cls=_reporting(cluster_class.job_cls, refusals),
+            protocol="tls://",
+            security=security,
+            interface=site.interface,
+            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            silence_logs="error",
+            **_job_options(site, threads),
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(f"the scheduler did not start: {_one_line(str(error))}") from error
+
+
+def _cluster_class(kind: Kind) -> Any:
+    import dask_jobqueue
+
+    return getattr(dask_jobqueue, str(kind.cluster))
+
+
+def _distributed() -> Any:
+    """The module, as Any: few of its functions have annotations, and strict checking refuses to call the others."""
+    import distributed
+
+    return distributed
+
+
+def _jobqueue_defaults() -> dict[str, Any]:
+    """dask_jobqueue's own defaults, so that a forgotten ~/.config/dask/jobqueue.yaml does not mix with a site file."""
+    import dask_jobqueue
+    import yaml
+
+    text = Path(dask_jobqueue.__file__).with_name("jobqueue.yaml").read_text()
+    return dict(yaml.safe_load(text)["jobqueue"])
+
+
+def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
+    """The arguments of dask_jobqueue's job class, those that the cluster itself also needs left out."""
+    pins = [f"export {name}={value}" for name, value in threads.environment().items()]
+    options = {
+        "job_name": "butter-etl",
+        "cores": site.cores,
+        "processes": site.processes,
+        "memory": site.memory,
+        "python": site.python or sys.executable,
+        "local_directory": site.scratch,
+        "log_directory": site.logs,
+        "death_timeout": site.death_timeout,
+        "job_script_prologue": [*pins, *site.prologue],
+        "worker_extra_args": [
+            # dask_jobqueue gives every core a task; the last option counts.
+            *("--nthreads", str(threads.tasks)),
+            *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
+        ],
+    }
+    for key, word in KINDS[site.kind].words.items():
+        value = getattr(site, key)
+        options[word] = list(value) if isinstance(value, tuple) else value
+    return options
+
+
+def _reporting(job_class: type, refusals: list[str]) -> type:
+    """``job_class``, keeping the queue's words where a job is refused.
+
+    dask_jobqueue leaves a refused job in its books with ``job_id`` None and a traceback in a log. Here it is left
+    there without the traceback, and the supervisor tries again.
+    """
+
+    class ReportingJob(job_class):  # type: ignore[misc]
+        async def start(self) -> None:
+            from distributed.core import Status
+
+            try:
+                await super().start()
+            except (RuntimeError, ValueError, OSError) as error:
+                words = str(error).rpartition("stderr:")[2]
+                refusals.append(_one_line(words) or type(error).__name__)
+                self.status = Status.running
+
+    return ReportingJob
+
+
+_CERTIFICATE, _KEY = "certificate.pem", "key.pem"
+
+
+@contextlib.contextmanager
+def _certificates(home: Path) -> Iterator[Security]:
+    """A certificate for one cluster, in files that only this user can read; gone with the block.
+
+    Scheduler, client and workers show the same certificate and trust no other.
+    """
+    _make_private(home)
+    _clear_leftovers(home)
+    prefix = f"{socket.gethostname()}-{os.getpid()}-"
+    # Network file systems keep files that a worker has open under another name for a while.
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=home, ignore_cleanup_errors=True) as folder:
+        made = _distributed().Security.temporary()
+        security = _security(Path(folder))
+        _write_private(Path(folder, _CERTIFICATE), made.tls_ca_file)
+        _write_private(Path(folder, _KEY), made.tls_worker_key)
+        yield security
+
+
+def _security(folder: Path) -> Security:
+    certificate, key = str(folder / _CERTIFICATE), str(folder / _KEY)
+    files = {"tls_ca_file": certificate}
+    for role in ("client", "scheduler", "worker"):
+        files |= {f"tls_{role}_cert": certificate, f"tls_{role}_key": key}
+    security: Security = _distributed().Security(require_encryption=True, **files)
+    return security
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(text)
+
+
+def _make_private(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClusterFileError(f"shared_tmp: cannot make {home}: {error.strerror}") from error
+    found = home.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ClusterFileError(f"shared_tmp: {home} must be yours alone: chmod 700 {home}")
+
+
+def _clear_leftovers(home: Path) -> None:
+    """Remove the certificates of clusters of this machine that were killed."""
+    for folder in home.iterdir():
+        host, _, rest = folder.name.rpartition("-")[0].rpartition("-")
+        if host == socket.gethostname() and rest.isdigit() and not _runs(int(rest)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class _Supervisor(threading.Thread):
+    """Keeps the wanted number of jobs in the queue.
+
+    Dask replaces neither jobs that ended (time limit, cancelled, failed node) nor jobs that the queue refused. Every
+    few seconds this thread compares Dask's books with the queue's, strikes out what is gone, and asks for the rest
+    again. A round that had to strike something out doubles the pause, so that a queue that refuses everything is
+    not pestered.
+    """
+
+    first_pause = 5.0
+    longest_pause = 300.0
+
+    def __init__(self, cluster: Any, site: SiteFile, jobs: int, refusals: list[str]) -> None:
+        super().__init__(name="butter-etl job supervisor", daemon=True)
+        self.cluster = cluster
+        self.site = site
+        self.jobs = jobs
+        self.refusals = refusals
+        self._absent: frozenset[str] = frozenset()
+        self._leave = threading.Event()
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.set()
+        self.join()
+
+    def run(self) -> None:
+        pause = self.first_pause
+        while not self._leave.wait(pause):
+            gone = self._refused() | self._ended()
+            for words in dict.fromkeys(self.refusals):
+                logger.warning("the queue refused a job: %s", words)
+            self.refusals.clear()
+            self.cluster.sync(self._top_up, gone)
+            pause = min(2 * pause, self.longest_pause) if gone else self.first_pause
+
+    def wait_for_worker(self) -> None:
+        """Ask for the jobs and return when a first worker has connected.
+
+        Raises:
+            ClusterError: all jobs were refused, one ended without connecting, or ``start_timeout`` is over.
+        """
+        self.cluster.scale(jobs=self.jobs)
+        began = looked = time.monotonic()
+        while not self.cluster.scheduler_info["workers"]:
+            time.sleep(0.05)
+            refused = self._refused()
+            if refused and len(refused) == len(self.cluster.workers):
+                raise ClusterError(f"the queue refused the job: {self.refusals[-1]}")
+            now = time.monotonic()
+            if now > looked + self.first_pause / 2:
+                self._give_up_if_ended()
+                looked = time.monotonic()
+            if now > began + _seconds(self.site.start_timeout):
+                raise ClusterError(
+                    f"no worker came up within {self.site.start_timeout} (start_timeout); "
+                    f"see the queue, and the logs in {self.site.logs}"
+                )
+
+    def _give_up_if_ended(self) -> None:
+        for _, job_id in self._ended():
+            raise ClusterError(
+                f"job {job_id} ended before its worker connected{_last_words(self.site.logs, job_id)}; "
+                f"see the logs in {self.site.logs}"
+            )
+
+    def _books(self) -> list[tuple[str, str | None]]:
+        """Names and ids of the jobs that Dask counts; the id of a refused one is None."""
+        return [(name, job.job_id) for name, job in list(self.cluster.workers.items())]
+
+    def _refused(self) -> frozenset[tuple[str, str | None]]:
+        return frozenset((name, job_id) for name, job_id in self._books() if job_id is None)
+
+    def _ended(self) -> frozenset[tuple[str, str | None]]:
+        """The jobs that the queue no longer lists, and that have no worker.
+
+        Twice in a row, since some sites answer from a cache that does not know a new job yet. A queue that does not
+        answer says nothing about any job.
+        """
+        books = [(name, job_id) for name, job_id in self._books() if job_id is not None]
+        listed = _listed(KINDS[self.site.kind].listing)
+        if listed is None:
+            return frozenset()
+        connected = [str(w["name"]) for w in self.cluster.scheduler_info["workers"].copy().values()]
+        absent = {
+            (name, job_id)
+            for name, job_id in books
+            # A job of several processes adds the number of the process to the name.
+            if job_id not in listed and not any(worker == name or worker.startswith(f"{name}-") for worker in connected)
+        }
+        ended = frozenset(job for job in absent if job[1] in self._absent)
+        self._absent = frozenset(job_id for _, job_id in absent)
+        return ended
+
+    async def _top_up(self, gone: frozenset[tuple[str, str | None]]) -> None:
+        workers = self.cluster.workers
+        # Dask may have replaced one of them meanwhile under the same name.
+        still = [name for name, job_id in gone if name in workers and workers[name].job_id == job_id]
+        if still:
+            await self.cluster.scale_down(still)
+        self.cluster.scale(jobs=self.jobs)
+
+
+def _listed(command: tuple[str, ...]) -> frozenset[str] | None:
+    """What the queue's listing command prints, as words; None where it fails."""
+    if not command:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return frozenset(done.stdout.split())
+
+
+def _last_words(logs: str, job_id: str | None) -> str:
+    """The last line of a job's error log, as part of a message."""
+    for path in Path(logs).glob(f"*-{job_id}.err"):
+        lines = path.read_text(errors="replace").split("\n")
+        for line in reversed(lines):
+            if line.strip():
+                return f", saying: {line.strip()}"
+    return ""
+
+
+def _seconds(duration: str) -> float:
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+def _one_line(text: str) -> str:
+    return "; ".join(line.strip() for line in text.split("\n") if line.strip())

@@ -1,0 +1,176 @@
+"""Both frames as Dask dataframes: Arrow-backed, so that a list column stays a list of float32."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from butter_etl.errors import StoreError
+from butter_etl.location import COMMON_METADATA, Location
+from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.selection import Condition, parse_condition
+from butter_etl.spec import canonical_float
+from butter_etl.store import RUNS, SUMMARY, RunFile, Store, parse_partition
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+
+#: A partition of a Dask dataframe reads about this many bytes of files, experiments whole.
+GROUP_BYTES = 128 * 2**20
+
+
+def read_runs(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
+    """The run frame of a store as a ``dask.dataframe.DataFrame``, a row a run; lists are ``list<float>[pyarrow]``.
+
+    ``where`` are conditions as ``--where`` takes them, e.g. ``"dataset=nursery"``. Raises SelectError for a malformed
+    one, StoreError where there is no store.
+    """
+    return _read(Store.open(store).location, RUNS, RUN_SCHEMA, where, columns)
+
+
+def read_summary(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
+    """The summary frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment."""
+    return _read(Store.open(store).location, SUMMARY, SUMMARY_SCHEMA, where, columns)
+
+
+def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
+    """One exported directory (such as ``dest/primary_sweep_summary``) as a ``dask.dataframe.DataFrame``."""
+    location = Location(folder)
+    if location.kind(COMMON_METADATA) != pa.fs.FileType.File:
+        raise StoreError(f"{location}: is no exported directory (it has no {COMMON_METADATA})")
+    with location.parquet_file(COMMON_METADATA) as file:
+        names = set(file.schema_arrow.names)
+    schema = RUN_SCHEMA if "run_id" in names else SUMMARY_SCHEMA
+    return _read(location, "", schema, where, columns)
+
+
+def _read(
+    location: Location, root: str, schema: pa.Schema, where: Iterable[str], columns: Iterable[str] | None
+) -> dd.DataFrame:
+    import dask.dataframe as dd
+
+    conditions = tuple(map(parse_condition, where))
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    files = [
+        (name, size)
+        for name, size in location.walk(root)
+        if name.endswith(".parquet") and _may_hold(name.rpartition("/")[0], conditions)
+    ]
+    groups = list(_groups(files)) or [[]]
+    prefix = f"{root}/" if root else ""
+    return dd.from_map(
+        read_group,
+        [[prefix + name for name in group] for group in groups],
+        url=location.url,
+        root=root,
+        schema=wanted,
+        conditions=conditions,
+        meta=empty_frame(wanted),
+        enforce_metadata=False,
+    )
+
+
+def _may_hold(partition: str, conditions: tuple[Condition, ...]) -> bool:
+    """Whether the conditions on partition keys hold for a partition; the others are checked row by row."""
+    keys = parse_partition(partition)
+    return all(condition.holds(keys) for condition in conditions if condition.key in keys)
+
+
+def _groups(files: list[tuple[str, int]]) -> Iterator[list[str]]:
+    """Files in groups of about `GROUP_BYTES`; the files of one experiment stay together."""
+    group: list[str] = []
+    size = 0
+    for _, same in groupby(files, key=lambda file: _experiment_key(file[0])):
+        members = list(same)
+        size += sum(file_size for _, file_size in members)
+        group.extend(name for name, _ in members)
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _experiment_key(name: str) -> tuple[str, int | str]:
+    file = RunFile.parse(name, 0)
+    return (file.partition, file.experiment_id) if file else (name, name)
+
+
+def read_group(
+    names: list[str], url: str, root: str, schema: pa.Schema, conditions: tuple[Condition, ...]
+) -> pd.DataFrame:
+    """One partition of a Dask dataframe: files with their hive keys as columns, rows that meet the conditions."""
+    location = Location(url)
+    tables = [_read_file(location, name, root, schema, conditions) for name in names]
+    return to_frame(pa.concat_tables(tables) if tables else schema.empty_table())
+
+
+def _read_file(
+    location: Location, name: str, root: str, schema: pa.Schema, conditions: tuple[Condition, ...]
+) -> pa.Table:
+    keys = parse_partition(name.removeprefix(f"{root}/").rpartition("/")[0])
+    full = RUN_SCHEMA if "run_id" in schema.names else SUMMARY_SCHEMA
+    needed = dict.fromkeys([*schema.names, *(condition.key for condition in conditions)])
+    table = location.read_table(name, [column for column in needed if column not in keys])
+    for key in needed:
+        if key in keys:
+            table = table.append_column(key, pa.array([keys[key]] * table.num_rows, type=full.field(key).type))
+    keep = pa.array([all(condition.holds(row) for condition in conditions) for row in _parameters(table, conditions)])
+    selected = table.filter(keep) if conditions else table
+    return _conform(selected, schema)
+
+
+def _parameters(table: pa.Table, conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.select(list({condition.key for condition in conditions})).to_pylist()
+    for row in rows:
+        for key, value in row.items():
+            if isinstance(value, float):
+                row[key] = canonical_float(value, key)
+    return rows
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with exactly the schema's columns; missing ones are null."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table as an Arrow-backed pandas DataFrame."""
+    import pandas as pd
+
+    return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+
+
+def to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """A pandas DataFrame of runs or summaries as a table, in the types of ``schema`` for the columns it has."""
+    known = pa.schema([field for field in schema if field.name in frame.columns])
+    return pa.Table.from_pandas(frame[known.names], schema=known, preserve_index=False).replace_schema_metadata(None)
+
+
+def empty_frame(schema: pa.Schema) -> pd.DataFrame:
+    """The ``meta`` of a Dask dataframe of this schema."""
+    return to_frame(schema.empty_table())
+
+
+def is_colocated(frame: dd.DataFrame) -> bool:
+    """Whether a frame is `read_runs` followed by nothing but row-wise steps, so that experiments are still whole."""
+    from dask.dataframe.dask_expr._expr import Blockwise
+    from dask.dataframe.dask_expr.io.io import FromMap
+
+    nodes = list(frame.expr.walk())
+    sources = [node for node in nodes if isinstance(node, FromMap)]
+    return (
+        len(sources) == 1
+        and sources[0].func is read_group
+        and all(isinstance(node, Blockwise) for node in nodes)
+        and "experiment_id" in frame.columns
+    )

@@ -1,0 +1,138 @@
+"""Exclusive lock files on shared file systems.
+
+A lock is a file that came into being by a hard link, which is atomic on NFS, Lustre and GPFS alike; `flock` is not
+dependable on all of them. It says who holds it. A lock is broken when its holder was a process of this machine that
+is no more, or when it is older than `STALE_SECONDS` by the file server's own clock.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+import uuid
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from butter_etl.errors import LandingError
+
+STALE_SECONDS = 120.0
+_TIMEOUT_SECONDS = 600.0
+_LONGEST_PAUSE = 0.5
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds a lock: a token of this one acquisition, and the process that made it."""
+
+    token: str
+    machine: str
+    pid: int
+    started: str
+    host: str
+
+
+@cache
+def _machine() -> str:
+    """This kernel instance and process-id namespace: where a process id means something."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux: judge by age alone
+        return f"unknown/{uuid.uuid4().hex}"
+
+
+def _start_time(pid: int) -> str:
+    """When a process started, in clock ticks since boot; empty if there is none. Guards against reused ids."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] == "Z" else fields[19]
+
+
+class FileLock:
+    """``with FileLock(path) as lock``: nobody else holds it; raises LandingError after ten minutes of waiting."""
+
+    def __init__(self, path: Path, timeout: float = _TIMEOUT_SECONDS) -> None:
+        self.path = path
+        self._timeout = timeout
+        pid = os.getpid()
+        self._holder = Holder(uuid.uuid4().hex, _machine(), pid, _start_time(pid), socket.gethostname())
+
+    def __enter__(self) -> FileLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + self._timeout
+        pause = 0.002
+        while not self._try_acquire():
+            self._break_if_stale()
+            if time.monotonic() > deadline:
+                raise LandingError(f"{self.path}: still locked by {_read(self.path)} after {self._timeout:.0f} s")
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.is_held():
+            self.path.unlink(missing_ok=True)
+
+    def is_held(self) -> bool:
+        """Whether the lock is still ours (a process that slept too long may have lost it)."""
+        holder = _read(self.path)
+        return holder is not None and holder.token == self._holder.token
+
+    def _try_acquire(self) -> bool:
+        aside = self.path.with_name(f".{self._holder.token}.tmp")
+        aside.write_bytes(msgspec.json.encode(self._holder))
+        try:
+            os.link(aside, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            aside.unlink(missing_ok=True)
+        return True
+
+    def _break_if_stale(self) -> None:
+        """Rename a stale lock away; if a fresh one was caught instead, give it back."""
+        holder = _read(self.path)
+        if holder is None or not (_is_dead(holder) or self._age() > STALE_SECONDS):
+            return
+        broken = self.path.with_name(f".{uuid.uuid4().hex}.broken")
+        try:
+            self.path.rename(broken)
+        except FileNotFoundError:
+            return
+        caught = _read(broken)
+        if caught is not None and caught.token != holder.token:
+            with suppress(FileExistsError):
+                os.link(broken, self.path)
+        broken.unlink(missing_ok=True)
+
+    def _age(self) -> float:
+        """Seconds since the lock was made, by the clock of the machine that keeps the files."""
+        probe = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
+        probe.touch()
+        try:
+            return probe.stat().st_mtime - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Holder)
+    except FileNotFoundError:
+        return None
+
+
+def _is_dead(holder: Holder) -> bool:
+    return holder.machine == _machine() and _start_time(holder.pid) != holder.started

@@ -1,0 +1,160 @@
+"""The experiments and custom sweeps that a store knows by name: ids that are claimed, never changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from butter_etl.datasets import dataset_info
+from butter_etl.errors import InfeasibleError, SelectError, StoreError
+from butter_etl.location import parquet_bytes
+from butter_etl.schema import EXPERIMENTS_SCHEMA
+from butter_etl.selection import Choice, Selection, parse_condition
+from butter_etl.spec import TASK, ExperimentSpec, parse_canonical
+from butter_etl.store import EXPERIMENTS, SWEEPS, Store
+from butter_etl.sweeps import (
+    FIRST_CLAIMED_ID,
+    PUBLISHED,
+    Sweep,
+    experiment_topology,
+    load_sweep,
+    parse_sweep,
+    published_experiment,
+    published_id,
+    unknown_sweep,
+)
+from butter_etl.topology import network_structure
+
+_CLAIM = re.compile(r"(\d+)\.parquet")
+
+
+class Registry:
+    """The ids and sweeps of one store; without a store, the published ones alone."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._ids: dict[ExperimentSpec, int] = {}
+        self._experiments: dict[int, ExperimentSpec] = {}
+        self._batches: dict[int, str] = {}
+        self._next_id = FIRST_CLAIMED_ID
+        self._files_read: set[str] = set()
+        self._refresh()
+
+    def experiment_id(self, spec: ExperimentSpec) -> int | None:
+        """The id of an experiment: the fixed one, or the claimed one; None if it has none yet."""
+        fixed = published_id(spec)
+        return self._ids.get(spec) if fixed is None else fixed
+
+    def experiment(self, experiment_id: int) -> ExperimentSpec:
+        """The experiment of an id; raises StoreError for an id that neither the sweeps nor the store know."""
+        spec = self._experiments.get(experiment_id)
+        if spec is not None:
+            return spec
+        try:
+            return published_experiment(experiment_id)
+        except KeyError:
+            raise StoreError(
+                f"{self._store}: experiment {experiment_id} has runs but is in no sweep and not in {EXPERIMENTS}/"
+            ) from None
+
+    def batch(self, experiment_id: int) -> str:
+        """The sweep that first asked for an experiment: published ones in the document's order, else the custom one."""
+        claimed = self._batches.get(experiment_id)
+        if claimed is not None:
+            return claimed
+        spec = published_experiment(experiment_id)
+        return next(name for name, sweep in PUBLISHED.items() if spec in sweep)
+
+    def claim(self, store: Store, wanted: Mapping[ExperimentSpec, str]) -> None:
+        """Give an id in ``store`` to each experiment that has none; the values name the sweep that asks for it.
+
+        A range of ids is taken by creating one file exclusively; whoever loses the race reads the winner's file and
+        tries again with what is left. Raises StoreError if the store cannot be written.
+        """
+        self._store = store
+        self._refresh()
+        while missing := {spec: batch for spec, batch in wanted.items() if self.experiment_id(spec) is None}:
+            table = _experiments_table(missing, self._next_id)
+            try:
+                store.location.write_new(f"{EXPERIMENTS}/{self._next_id}.parquet", parquet_bytes(table))
+            except OSError as error:
+                raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+            self._refresh()
+
+    def _refresh(self) -> None:
+        if self._store is None:
+            return
+        location = self._store.location
+        for name in location.names(EXPERIMENTS):
+            if name in self._files_read or not _CLAIM.fullmatch(name):
+                continue
+            rows = location.read_table(f"{EXPERIMENTS}/{name}", ["experiment_id", "canonical_json", "batch"])
+            for row in rows.to_pylist():
+                spec = parse_canonical(row["canonical_json"])
+                self._ids[spec] = row["experiment_id"]
+                self._experiments[row["experiment_id"]] = spec
+                self._batches[row["experiment_id"]] = row["batch"]
+                self._next_id = max(self._next_id, row["experiment_id"] + 1)
+            self._files_read.add(name)
+
+    def sweep(self, name: str) -> Sweep:
+        """The published or registered sweep called ``name``; raises SelectError naming the known ones."""
+        if name in PUBLISHED:
+            return PUBLISHED[name]
+        registered = self.sweep_names()
+        if self._store is None or name not in registered:
+            known = f"; registered in the store: {', '.join(registered)}" if registered else ""
+            raise SelectError(f"{unknown_sweep(name, registered)}{known}")
+        text = self._store.location.read_bytes(f"{SWEEPS}/{name}.yaml").decode()
+        return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml")
+
+    def sweep_names(self) -> list[str]:
+        """The custom sweeps that are registered."""
+        names = self._store.location.names(SWEEPS) if self._store is not None else []
+        return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
+
+    def select(self, choice: Choice) -> Selection:
+        """The selection that a user's choice comes to. Pure: custom sweeps are read and checked, not registered.
+
+        Raises SelectError or SpecError in one line, also where the store has another sweep of the same name.
+        """
+        custom = [load_sweep(path) for path in choice.specs]
+        for sweep, path in zip(custom, choice.specs, strict=True):
+            if sweep.name in self.sweep_names() and self.sweep(sweep.name) != sweep:
+                raise SelectError(f"{path}: {self._store} has another sweep called {sweep.name!r}; choose another name")
+        sweeps = (*map(self.sweep, choice.sweeps), *custom)
+        conditions = tuple(map(parse_condition, choice.where))
+        return Selection(sweeps, conditions, choice.repetitions, choice.first_repetition)
+
+    def register(self, store: Store, choice: Choice) -> None:
+        """Keep the files of a choice's custom sweeps in ``store``, so that they can be named from now on."""
+        for path in choice.specs:
+            content = Path(path).read_bytes()
+            name = load_sweep(path).name
+            store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
+        self._store = store
+        self.select(choice)  # whoever registered the same name first has the last word
+
+
+def _experiments_table(wanted: Mapping[ExperimentSpec, str], first_id: int) -> pa.Table:
+    rows = [_experiment_row(spec, batch, first_id + place) for place, (spec, batch) in enumerate(wanted.items())]
+    return pa.Table.from_pylist(rows, schema=EXPERIMENTS_SCHEMA)
+
+
+def _experiment_row(spec: ExperimentSpec, batch: str, experiment_id: int) -> dict[str, object]:
+    topology = experiment_topology(spec)
+    if topology is None:
+        raise InfeasibleError(f"{spec.describe()}: infeasible experiments have no claimed ids")
+    return {
+        "experiment_id": experiment_id,
+        "canonical_json": spec.canonical_json(),
+        "batch": batch,
+        "task": TASK,
+        **spec.parameters(),
+        "num_free_parameters": topology.num_free_parameters,
+        "widths": list(topology.widths),
+        "network_structure": network_structure(spec, dataset_info(spec.dataset).inputs, topology.widths),
+    }

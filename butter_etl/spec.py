@@ -1,0 +1,204 @@
+"""Experiments and runs as values, and their identity.
+
+Two experiments are the same if and only if their canonical JSON is the same text. Everything else that names a run
+(`run_id`, `seed`) is derived from that text and the repetition number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import uuid
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from butter_etl.errors import SpecError
+
+TASK = "butter_etl.train"
+#: The major version of the package: runs of different major versions are different experiments.
+TASK_VERSION = 1
+TEST_SPLIT = 0.2
+TEST_SPLIT_METHOD = "shuffled_train_test_split"
+HIDDEN_ACTIVATION = "relu"
+#: uint8 counts in the summary frame hold no more runs of one experiment.
+MAX_REPETITIONS = 255
+
+SHAPES = (
+    "rectangle",
+    "trapezoid",
+    "exponential",
+    "wide_first_2x",
+    "wide_first_4x",
+    "wide_first_8x",
+    "wide_first_16x",
+    "rectangle_residual",
+)
+OPTIMIZERS = ("adam", "RMSprop", "SGD")
+MAX_SIZE = 2**40
+
+_RUN_NAMESPACE = uuid.UUID("8b7f5d1e-64a3-5c0f-9a55-2f4f3e0c7d11")
+
+#: What a run's command holds beside the canonical JSON of its experiment.
+_COMMAND_KEYS = ("batch", "repetition", "seed")
+
+Value = str | int | float | bool | None
+
+
+@lru_cache(maxsize=4096)
+def float_text(value: float) -> str:
+    """The shortest decimal that rounds to ``value`` as float32, without exponent or trailing zeros: `0.0001`, `0`.
+
+    Every writer of canonical JSON and of hive paths uses this one function, so a number has one spelling.
+    """
+    text: str = np.format_float_positional(np.float32(value), unique=True, trim="-")
+    return "0" if text == "-0" else text
+
+
+def canonical_float(value: float, name: str = "value") -> float:
+    """``value`` as the float64 that `float_text` spells; raises SpecError if it is not finite in float32."""
+    if not math.isfinite(value) or abs(value) > float(np.finfo(np.float32).max):
+        raise SpecError(f"{name}: {value!r} is not a finite number")
+    return float(float_text(value))
+
+
+class Regularizer(msgspec.Struct, frozen=True):
+    """A penalty on the kernels of all layers: ``factor`` times the sum of |w| (l1) or w^2 (l2)."""
+
+    type: Literal["l1", "l2"]
+    factor: float
+
+
+class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """One setting of every hyperparameter, the seed left out. Made by `butter_etl.sweeps.make_experiment`.
+
+    Floats are canonical (see `canonical_float`). ``loss``, ``outputs`` and ``output_activation`` follow from the data
+    set and are part of the identity.
+    """
+
+    dataset: str
+    shape: str
+    size: int
+    depth: int
+    learning_rate: float
+    batch_size: int
+    kernel_regularizer: Regularizer | None
+    label_noise: float
+    epochs: int
+    optimizer: str
+    momentum: float | None
+    loss: str
+    outputs: int
+    output_activation: str
+
+    def parameters(self) -> dict[str, Value]:
+        """The parameter columns of both frames, but for `batch` and `task`, by column name."""
+        regularizer = self.kernel_regularizer
+        kind = regularizer.type if regularizer else None
+        return {
+            "activation": HIDDEN_ACTIVATION,
+            "dataset": self.dataset,
+            "early_stopping": None,
+            "input_activation": HIDDEN_ACTIVATION,
+            "kernel_regularizer": None,
+            "kernel_regularizer.type": kind,
+            "optimizer": self.optimizer,
+            "output_activation": self.output_activation,
+            "shape": self.shape,
+            "test_split_method": TEST_SPLIT_METHOD,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "depth": self.depth,
+            "kernel_regularizer.l1": regularizer.factor if regularizer and kind == "l1" else None,
+            "kernel_regularizer.l2": regularizer.factor if regularizer and kind == "l2" else None,
+            "label_noise": self.label_noise,
+            "learning_rate": self.learning_rate,
+            "test_split": TEST_SPLIT,
+            "size": self.size,
+            "momentum": self.momentum,
+        }
+
+    def canonical(self) -> dict[str, Value]:
+        """What the canonical JSON holds."""
+        return {
+            **self.parameters(),
+            "activity_regularizer": None,
+            "bias_regularizer": None,
+            "loss": self.loss,
+            "outputs": self.outputs,
+            "run_config.shuffle": True,
+            "task": TASK,
+            "task_version": TASK_VERSION,
+        }
+
+    def canonical_json(self) -> str:
+        """The identity of the experiment, as text."""
+        return to_json(self.canonical())
+
+    def describe(self) -> str:
+        """A short name for people: what differs most, first."""
+        return f"{self.dataset} {self.shape} size {self.size} depth {self.depth}"
+
+
+def to_json(values: dict[str, Value]) -> str:
+    """Compact JSON with sorted keys, floats as `float_text` spells them, nulls kept."""
+    return "{" + ",".join(f"{json.dumps(key)}:{_json_value(values[key])}" for key in sorted(values)) + "}"
+
+
+def _json_value(value: Value) -> str:
+    return float_text(value) if isinstance(value, float) else json.dumps(value)
+
+
+def parse_canonical(text: str) -> ExperimentSpec:
+    """The experiment of a canonical JSON made by this package; raises SpecError for any other."""
+    try:
+        values = json.loads(text)
+        kind = values["kernel_regularizer.type"]
+        factor = values[f"kernel_regularizer.{kind}"] if kind else None
+        raw = {key: values[key] for key in ExperimentSpec.__struct_fields__}
+        raw["kernel_regularizer"] = {"type": kind, "factor": factor} if kind else None
+        spec = msgspec.convert(raw, ExperimentSpec)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpecError(f"not the canonical JSON of an experiment ({error}): {text[:200]}") from error
+    if spec.canonical_json() != text:
+        raise SpecError(f"the canonical JSON has parameters that this version does not know: {text[:200]}")
+    return spec
+
+
+def parse_command(text: str) -> ExperimentSpec:
+    """The experiment of a run's `command` made by this package; raises SpecError for any other."""
+    try:
+        values: dict[str, Value] = json.loads(text)
+        canonical = {key: value for key, value in values.items() if key not in _COMMAND_KEYS}
+    except (ValueError, AttributeError) as error:
+        raise SpecError(f"not the command of a run ({error}): {text[:200]}") from error
+    return parse_canonical(to_json(canonical))
+
+
+class RunSpec(msgspec.Struct, frozen=True):
+    """One repetition of an experiment, counted from 0."""
+
+    experiment: ExperimentSpec
+    repetition: int
+
+    def _digest(self) -> bytes:
+        name = f"{self.experiment.canonical_json()}#{self.repetition}"
+        return hashlib.sha1(_RUN_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()
+
+    @property
+    def run_id(self) -> str:
+        """UUIDv5 (RFC 4122) of the canonical JSON and the repetition number."""
+        return str(uuid.UUID(bytes=self._digest()[:16], version=5))
+
+    @property
+    def seed(self) -> int:
+        """The top 63 bits of the same SHA-1: a non-negative int64 that keys all random streams of the run."""
+        return int.from_bytes(self._digest()[:8], "big") >> 1
+
+    def command(self, batch: str) -> str:
+        """The whole task as JSON: the canonical JSON with `batch`, `repetition` and `seed` beside its keys."""
+        extra: dict[str, Value] = {"batch": batch, "repetition": self.repetition, "seed": self.seed}
+        return to_json({**self.experiment.canonical(), **extra})

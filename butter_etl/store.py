@@ -1,0 +1,343 @@
+"""The store: paths and keys of its layout, listing, reading, and landing rows exactly once.
+
+One study a store. Names say what files hold, so listing is knowing: a run file is
+``all_runs/<eight hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
+experiment. Files are never replaced or extended, except summaries, which are replaced whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+import msgspec
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from butter_etl.errors import LandingError, StoreError
+from butter_etl.location import Location, link_new, parquet_bytes, write_durably
+from butter_etl.locks import FileLock
+from butter_etl.schema import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.spec import Value, float_text
+
+FORMAT_VERSION = 1
+NULL = "__HIVE_DEFAULT_PARTITION__"
+RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
+SUMMARY_FILE = "summary.parquet"
+COMMON_METADATA = "_common_metadata"
+
+_RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
+
+
+# --- keys and names ----------------------------------------------------------------------------------------------
+
+
+def partition_path(values: Mapping[str, Value]) -> str:
+    """The eight hive keys as a relative path; the one spelling that every writer uses."""
+    return "/".join(f"{key}={quote(key_text(values[key]), safe='')}" for key in PARTITION_KEYS)
+
+
+def key_text(value: Value) -> str:
+    """A key's value as the layout spells it, before percent-encoding: null, shortest floats, plain integers."""
+    if value is None:
+        return NULL
+    return float_text(value) if isinstance(value, float) else str(value)
+
+
+def parse_partition(path: str) -> dict[str, Value]:
+    """The keys that a relative path spells; raises StoreError if they are not the eight in their order."""
+    values: dict[str, Value] = {}
+    for segment in path.split("/"):
+        key, _, text = segment.partition("=")
+        values[key] = None if text == NULL else _parse_key(key, unquote(text), path)
+    if tuple(values) != PARTITION_KEYS:
+        raise StoreError(f"{path}: not a partition of this layout (keys {', '.join(PARTITION_KEYS)})")
+    return values
+
+
+def _parse_key(key: str, text: str, path: str) -> Value:
+    index = PARTITION_SCHEMA.get_field_index(key)
+    if index < 0:
+        raise StoreError(f"{path}: unknown partition key {key!r}")
+    kind = PARTITION_SCHEMA.field(index).type
+    try:
+        return float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
+    except ValueError as error:
+        raise StoreError(f"{path}: {key} is not a number: {text!r}") from error
+
+
+class RunFile(NamedTuple):
+    """What the name of a run file says. ``path`` is relative to ``all_runs``, ``size`` in bytes."""
+
+    path: str
+    experiment_id: int
+    first: int
+    last: int
+    size: int
+
+    @property
+    def partition(self) -> str:
+        """The hive keys, as `partition_path` spells them."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def repetitions(self) -> range:
+        """The repetitions that the file holds."""
+        return range(self.first, self.last + 1)
+
+    @classmethod
+    def parse(cls, path: str, size: int) -> RunFile | None:
+        """The run file at ``path``, or None for any other name."""
+        match = _RUN_FILE.fullmatch(path.rpartition("/")[2])
+        return cls(path, *map(int, match.groups()), size) if match else None
+
+
+def run_file_name(experiment_id: int, first: int, last: int) -> str:
+    """The name of the file that holds repetitions ``first`` to ``last`` of an experiment."""
+    return f"{experiment_id}-{first}-{last}.parquet"
+
+
+# --- the store ---------------------------------------------------------------------------------------------------
+
+
+class StoreFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``store.json`` holds."""
+
+    format: int
+    study: str
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why repetitions of an experiment could not be trained. ``time`` is in unix seconds."""
+
+    experiment_id: int
+    experiment: str
+    repetitions: list[int]
+    error: str
+    details: str
+    host: str
+    time: int
+
+    @property
+    def file_name(self) -> str:
+        """The record's name: the same repetitions have the same one."""
+        return f"{self.experiment_id}-{self.repetitions[0]}-{self.repetitions[-1]}.json"
+
+    def is_missing(self, present: Mapping[int, int]) -> bool:
+        """Whether any of the repetitions has not landed since."""
+        mask = present.get(self.experiment_id, 0)
+        return any(not mask >> repetition & 1 for repetition in self.repetitions)
+
+
+class Landing(NamedTuple):
+    """What a landing did: the files it made, and how many repetitions landed or were there already."""
+
+    files: list[str]
+    landed: int
+    present: int
+
+
+class Store:
+    """One study's frames. ``state`` is a folder on a POSIX file system for locks, claims and failures."""
+
+    def __init__(self, location: Location, state: Path | None) -> None:
+        self.location = location
+        self._state = state
+
+    def __str__(self) -> str:
+        return str(self.location)
+
+    @property
+    def state(self) -> Path:
+        """The state folder; raises StoreError for a store on an object store that was given none."""
+        if self._state is None:
+            raise StoreError(f"{self}: an object store needs --state DIR, a folder on a POSIX file system")
+        return self._state
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
+        """The store at ``path``; raises StoreError if there is none, or one of another format."""
+        location = Location(path)
+        kind = location.kind()
+        if kind == pa.fs.FileType.File:
+            raise StoreError(f"{location}: is a file, not a store")
+        if location.kind("store.json") != pa.fs.FileType.File:
+            what = "is no store (it has no store.json)" if kind == pa.fs.FileType.Directory else "does not exist"
+            raise StoreError(f"{location}: {what}; `butter-etl train` makes one in a new or empty folder")
+        _check_store_file(location)
+        return cls(location, _state_folder(location, state))
+
+    @classmethod
+    def find(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store | None:
+        """The store at ``path``, or None where one could be made; raises StoreError where other things are."""
+        location = Location(path)
+        if location.kind() == pa.fs.FileType.File:
+            raise StoreError(f"{location}: is a file, not a store")
+        if location.kind("store.json") != pa.fs.FileType.NotFound:
+            return cls.open(path, state)
+        if next(location.walk(), None) is not None:
+            raise StoreError(
+                f"{location}: is no store (it has no store.json) and not empty; name a new or empty folder"
+            )
+        return None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
+        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things."""
+        store = cls.find(path, state)
+        if store is None:
+            _make_store(Location(path))
+            store = cls.open(path, state)
+        return store
+
+    def run_files(self, partition: str = "") -> Iterator[RunFile]:
+        """Every run file by its name, of the whole store or of one partition; other names are passed over."""
+        prefix = f"{partition}/" if partition else ""
+        for name, size in self.location.walk(f"{RUNS}/{partition}" if partition else RUNS):
+            file = RunFile.parse(f"{prefix}{name}", size)
+            if file is not None:
+                yield file
+
+    def repetitions(self) -> dict[int, int]:
+        """Which repetitions of each experiment are there, as a bit mask by experiment id."""
+        masks: dict[int, int] = {}
+        for file in self.run_files():
+            masks[file.experiment_id] = masks.get(file.experiment_id, 0) | _mask(file.repetitions)
+        return masks
+
+    def repetitions_of(self, experiment_id: int, partition: str) -> set[int]:
+        """The repetitions of one experiment that are in its partition."""
+        files = self.run_files(partition)
+        return {rep for file in files if file.experiment_id == experiment_id for rep in file.repetitions}
+
+    def read_runs(self, file: RunFile, columns: list[str] | None = None) -> pa.Table:
+        """The rows of a run file, without the partition columns."""
+        return self.location.read_table(f"{RUNS}/{file.path}", columns)
+
+    def land(self, partition: str, experiment_id: int, runs: pa.Table) -> Landing:
+        """Write the rows of one experiment durably, each repetition once, whoever else lands the same ones.
+
+        The files are written aside first; the experiment's lock is held only to see that nobody was faster and to
+        give the files their names. ``runs`` has `RUN_FILE_SCHEMA`. Raises LandingError if writing fails.
+        """
+        if not runs.schema.equals(RUN_FILE_SCHEMA):
+            raise LandingError(f"experiment {experiment_id}: the rows do not have the run schema")
+        rows = {repetition: row for row, repetition in enumerate(runs["repetition"].to_pylist())}
+        try:
+            while True:
+                missing = sorted(set(rows) - self.repetitions_of(experiment_id, partition))
+                if not missing:
+                    return Landing([], 0, len(rows))
+                files = self._publish(partition, experiment_id, runs, [rows[rep] for rep in missing], missing)
+                if files is not None:
+                    return Landing(files, len(missing), len(rows) - len(missing))
+        except OSError as error:
+            raise LandingError(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
+
+    def _publish(
+        self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
+    ) -> list[str] | None:
+        """The names of the new files; None, and nothing written, if another landing was faster."""
+        prepared: dict[str, tuple[str, bytes]] = {}
+        folder = self.location.path(f"{RUNS}/{partition}")
+        try:
+            for start, stop in consecutive(repetitions):
+                table = runs.take(rows[start:stop])
+                name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
+                data = parquet_bytes(table)
+                if self.location.is_local:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                    prepared[name] = (write_durably(Path(folder), lambda file, data=data: file.write(data)), b"")
+                else:
+                    prepared[name] = ("", data)
+            with FileLock(self.state / "locks" / f"{experiment_id}.lock") as lock:
+                if self.repetitions_of(experiment_id, partition) & set(repetitions) or not lock.is_held():
+                    return None
+                for name, (temporary, data) in prepared.items():
+                    if not temporary:
+                        self.location.write_new(f"{RUNS}/{partition}/{name}", data)
+                    elif not link_new(temporary, f"{folder}/{name}"):
+                        return None
+                if self.location.is_local:
+                    _sync_folder(folder)
+            return [f"{partition}/{name}" for name in prepared]
+        finally:
+            for temporary, _ in prepared.values():
+                if temporary:
+                    Path(temporary).unlink(missing_ok=True)
+
+    def record_failure(self, failure: Failure) -> None:
+        """Keep why repetitions failed, in place of an older record of the same ones."""
+        folder = self.state / "failures"
+        folder.mkdir(parents=True, exist_ok=True)
+        data = msgspec.json.encode(failure)
+        Path(write_durably(folder, lambda file: file.write(data))).replace(folder / failure.file_name)
+
+    def failures(self, present: Mapping[int, int]) -> list[Failure]:
+        """The recorded failures whose repetitions are still missing, by experiment id; the others are out of date."""
+        if self._state is None:
+            return []
+        records = [
+            msgspec.json.decode(path.read_bytes(), type=Failure) for path in (self._state / "failures").glob("*.json")
+        ]
+        current = [record for record in records if record.is_missing(present)]
+        return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
+
+
+def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """The (start, stop) positions of the maximal runs of consecutive numbers in a sorted list."""
+    start = 0
+    for position in range(1, len(numbers) + 1):
+        if position == len(numbers) or numbers[position] != numbers[position - 1] + 1:
+            yield start, position
+            start = position
+
+
+def _mask(repetitions: range) -> int:
+    return (1 << repetitions.stop) - (1 << repetitions.start)
+
+
+def _make_store(location: Location) -> None:
+    """Both empty roots with their schemas first; ``store.json`` last, so that a store is a store when it is whole."""
+    for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA)):
+        write_common_metadata(location, root, schema)
+    content = StoreFile(format=FORMAT_VERSION, study="butter")
+    location.write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+
+def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
+    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
+    sink = pa.BufferOutputStream()
+    pq.write_metadata(schema, sink)
+    name = f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA
+    location.write_new(name, sink.getvalue().to_pybytes())
+
+
+def _check_store_file(location: Location) -> None:
+    try:
+        content = msgspec.json.decode(location.read_bytes("store.json"), type=StoreFile)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{location}/store.json: not readable as a store's description ({error})") from error
+    if content.format != FORMAT_VERSION:
+        raise StoreError(
+            f"{location}: the store has format {content.format}, this version of butter_etl reads {FORMAT_VERSION}"
+        )
+
+
+def _state_folder(location: Location, state: str | os.PathLike[str] | None) -> Path | None:
+    if state is not None:
+        return Path(state).absolute()
+    return Path(location.path(STATE)) if location.is_local else None
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

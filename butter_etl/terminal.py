@@ -1,0 +1,96 @@
+"""What a person sees on the terminal: tables, progress, counts. Plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+_PLAIN_SECONDS = 30.0
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """A table that fits 80 columns; numbers are right-aligned with thousands separators."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        is_number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    Console(highlight=False).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return count(value) if isinstance(value, int) else str(value)
+
+
+def count(number: int) -> str:
+    """``12345`` as ``12,345``."""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """A number of seconds for people: ``42 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
+    whole = round(seconds)
+    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // part} {part_name}"
+    return f"{whole} s"
+
+
+def core_time(core_seconds: float) -> str:
+    """An amount of computing for people, in core-hours from an hour up."""
+    return f"{core_seconds / 3600:,.1f} core-hours" if core_seconds >= 3600 else f"{duration(core_seconds)} of one core"
+
+
+class ProgressLine:
+    """Progress of long work: a bar on a terminal, a line every half minute elsewhere, nothing when quiet."""
+
+    def __init__(self, what: str, total: int, *, quiet: bool = False) -> None:
+        self._what, self._total, self._quiet = what, total, quiet
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._started = self._last = time.monotonic()
+
+    def __enter__(self) -> ProgressLine:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=self._total, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """``done`` of the total are done; ``note`` is shown beside it."""
+        if self._quiet:
+            return
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, note=note)
+        elif time.monotonic() - self._last >= _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            rate = done / (self._last - self._started)
+            left = f", {duration((self._total - done) / rate)} left" if rate else ""
+            click.echo(f"{self._what}: {count(done)} of {count(self._total)}{left} {note}".rstrip(), err=True)
