@@ -293,12 +293,15 @@ def _dask_settings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Iterator[Client]:
+    import dask
     from dask.system import CPU_COUNT
 
     distributed = _distributed()
     cores = threads.tasks * threads.pools
     memory = {} if site.memory is None else {"memory_limit": site.memory}
-    with _pinned(threads):
+    # Ctrl-C in a terminal reaches every process of the group. The workers leave it to this one, which ends them.
+    no_interrupts = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"
+    with _pinned(threads), dask.config.set({"distributed.worker.preload": [no_interrupts]}):
         try:
             cluster = distributed.LocalCluster(
                 n_workers=workers or max(1, CPU_COUNT // cores),

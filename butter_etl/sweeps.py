@@ -375,17 +375,17 @@ T = TypeVar("T")
 
 
 class _CubeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dataset: list[str]
-    size: list[int]
-    depth: list[int]
-    shape: list[str] = ["rectangle"]
-    learning_rate: list[float] = [0.0001]
-    batch_size: list[int] = [256]
-    kernel_regularizer: list[dict[str, float] | None] = [None]
-    label_noise: list[float] = [0.0]
-    epochs: list[int] = [3000]
-    optimizer: list[str] = ["adam"]
-    momentum: list[float] | None = None
+    dataset: tuple[str, ...]
+    size: tuple[int, ...]
+    depth: tuple[int, ...]
+    shape: tuple[str, ...] = ("rectangle",)
+    learning_rate: tuple[float, ...] = (0.0001,)
+    batch_size: tuple[int, ...] = (256,)
+    kernel_regularizer: tuple[dict[str, float] | None, ...] = (None,)
+    label_noise: tuple[float, ...] = (0.0,)
+    epochs: tuple[int, ...] = (3000,)
+    optimizer: tuple[str, ...] = ("adam",)
+    momentum: tuple[float, ...] | None = None
 
 
 class _SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

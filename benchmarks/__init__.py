@@ -1,0 +1,1 @@
+"""Measurements behind the package's claims, each run by one command."""
