@@ -39,6 +39,6 @@ def read_fingerprints(location: Location, name: str) -> dict[int, str]:
 
 def write_summary(location: Location, name: str, table: pa.Table, fingerprints: Mapping[int, str]) -> None:
     """Replace a summary file by rows sorted by experiment id, with what they were made from in its metadata."""
-    metadata = {_METADATA_KEY: json.dumps({str(key): fingerprints[key] for key in sorted(fingerprints)})}
-    ordered = table.sort_by("experiment_id").replace_schema_metadata(metadata)
-    location.replace(name, parquet_bytes(ordered, row_group_size=_ROWS_A_GROUP))
+    metadata = {_METADATA_KEY.decode(): json.dumps({str(key): fingerprints[key] for key in sorted(fingerprints)})}
+    ordered = table.sort_by("experiment_id").replace_schema_metadata(None)
+    location.replace(name, parquet_bytes(ordered, metadata=metadata, row_group_size=_ROWS_A_GROUP))

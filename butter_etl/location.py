@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 
 from butter_etl.errors import StoreError, TornFileError
 
+#: The full schema of a frame, partition columns included, in the frame's root.
+COMMON_METADATA = "_common_metadata"
+
 
 class Location:
     """A folder on any pyarrow file system: a local path or a URL such as ``s3://bucket/prefix``.
@@ -187,9 +190,22 @@ def _is_noise(name: str, kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind.value_type)) and "accuracy" not in name
 
 
-def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
-    """A table as the bytes of a Parquet file with the store's settings."""
+def parquet_bytes(
+    table: pa.Table, *, metadata: dict[str, str] | None = None, row_group_size: int | None = None
+) -> bytes:
+    """A table as the bytes of a Parquet file with the store's settings; ``metadata`` goes into its footer."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **{**parquet_options(table.schema), **options})
+    with pq.ParquetWriter(sink, table.schema, **parquet_options(table.schema)) as writer:
+        writer.write_table(table, row_group_size=row_group_size)
+        if metadata:
+            writer.add_key_value_metadata(metadata)
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
+    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
+    sink = pa.BufferOutputStream()
+    pq.write_metadata(schema, sink)
+    name = f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA
+    location.write_new(name, sink.getvalue().to_pybytes())

@@ -17,10 +17,9 @@ from urllib.parse import quote, unquote
 import msgspec
 import pyarrow as pa
 import pyarrow.fs
-import pyarrow.parquet as pq
 
 from butter_etl.errors import LandingError, StoreError
-from butter_etl.location import Location, link_new, parquet_bytes, write_durably
+from butter_etl.location import Location, link_new, parquet_bytes, write_common_metadata, write_durably
 from butter_etl.locks import FileLock
 from butter_etl.schema import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.spec import Value, float_text
@@ -29,7 +28,6 @@ FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
 RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
 SUMMARY_FILE = "summary.parquet"
-COMMON_METADATA = "_common_metadata"
 
 _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 
@@ -308,14 +306,6 @@ def _make_store(location: Location) -> None:
         write_common_metadata(location, root, schema)
     content = StoreFile(format=FORMAT_VERSION, study="butter")
     location.write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
-
-
-def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
-    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
-    sink = pa.BufferOutputStream()
-    pq.write_metadata(schema, sink)
-    name = f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA
-    location.write_new(name, sink.getvalue().to_pybytes())
 
 
 def _check_store_file(location: Location) -> None:

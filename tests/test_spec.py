@@ -133,7 +133,9 @@ def test_every_parameter_is_part_of_the_identity():
     assert len(texts | {GOLDEN_JSON}) == len(other) + 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"task":"AspectTestTask"}', GOLDEN_JSON.replace("relu", "tanh")])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"task":"AspectTestTask"}', GOLDEN_JSON.replace("relu", "tanh")]
+)
 def test_foreign_json_is_refused(text):
     with pytest.raises(SpecError):
         parse_canonical(text)

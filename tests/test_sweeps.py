@@ -34,7 +34,10 @@ PRODUCTS = {
 
 
 def test_products_and_feasible_counts():
-    rows = {name: (cells, feasible, repetitions) for name, _, cells, feasible, repetitions in sweep_table(PUBLISHED.values())}
+    rows = {
+        name: (cells, feasible, repetitions)
+        for name, _, cells, feasible, repetitions in sweep_table(PUBLISHED.values())
+    }
     assert rows.pop("distinct") == (148232, 130693, None)
     for name, (cells, feasible, repetitions) in PRODUCTS.items():
         assert rows[name][0] == cells == len(PUBLISHED[name])
@@ -55,9 +58,7 @@ def test_golden_ids():
         30576: make_experiment(dataset="529_pollen", size=2**25, depth=2, epochs=300),
         30576 + 1176: make_experiment(dataset="529_pollen", size=32, depth=2, epochs=30000),
         30576 + 1176 + 5488: make_experiment(**pollen, depth=2, learning_rate=0.01),
-        148231: make_experiment(
-            dataset="adult", size=2**25, depth=10, kernel_regularizer=Regularizer("l2", 7.8125e-5)
-        ),
+        148231: make_experiment(dataset="adult", size=2**25, depth=10, kernel_regularizer=Regularizer("l2", 7.8125e-5)),
     }
     for experiment_id, spec in golden.items():
         assert published_id(spec) == experiment_id
@@ -163,7 +164,10 @@ CUBE = "dataset: [banana], size: [32], depth: [2]"
 @pytest.mark.parametrize(
     ("cube", "message"),
     [
-        ("datasets: [banana], size: [32], depth: [2]", r"unknown field `datasets`.*\$.cubes\[0\].*did you mean 'dataset'"),
+        (
+            "datasets: [banana], size: [32], depth: [2]",
+            r"unknown field `datasets`.*\$.cubes\[0\].*did you mean 'dataset'",
+        ),
         ("dataset: [bananna], size: [32], depth: [2]", r"cubes\[0\].*'bananna'.*banana"),
         ("dataset: [], size: [32], depth: [2]", r"cubes\[0\].dataset: an empty list"),
         ("size: [32], depth: [2]", r"missing required field `dataset`.*cubes\[0\]"),

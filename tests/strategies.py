@@ -1,0 +1,51 @@
+"""Run rows for tests of storage and statistics: real specs and schemas, drawn histories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
+from butter_etl.spec import TASK, TASK_VERSION, RunSpec
+from butter_etl.sweeps import experiment_topology, make_experiment, sweep_flags
+from butter_etl.store import partition_path
+
+POLLEN = make_experiment(dataset="529_pollen", size=32, depth=2)
+DIGITS = make_experiment(dataset="digits", size=4096, depth=3, epochs=7)
+
+
+def make_runs(spec, experiment_id, repetitions, epochs=7, histories=None, batch="primary"):
+    """Rows of the run frame; ``histories`` maps (name, repetition) to a list, else noise keyed by both."""
+    topology = experiment_topology(spec)
+    rows = []
+    for repetition in repetitions:
+        run = RunSpec(spec, repetition)
+        row = {
+            "experiment_id": experiment_id,
+            "run_id": run.run_id,
+            **sweep_flags(spec),
+            **spec.parameters(),
+            "batch": batch,
+            "task": TASK,
+            "task_version": TASK_VERSION,
+            "num_free_parameters": topology.num_free_parameters,
+            "widths": list(topology.widths),
+            "network_structure": "{}",
+            "command": run.command(batch),
+            "seed": run.seed,
+            "start_time": 1,
+            "update_time": 2,
+            "repetition": repetition,
+            "end_reason": "completed",
+        }
+        for number, name in enumerate(HISTORIES):
+            default = np.random.default_rng([repetition, number]).random(epochs).astype(np.float32)
+            row[name] = (histories or {}).get((name, repetition), default)
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=RUN_FILE_SCHEMA)
+
+
+def land(store, spec, experiment_id, repetitions, **kwargs):
+    """Land made-up runs of an experiment."""
+    rows = make_runs(spec, experiment_id, repetitions, **kwargs)
+    return store.land(partition_path(spec.parameters()), experiment_id, rows)

@@ -1,0 +1,100 @@
+"""Conditions and repetitions as users write them."""
+
+import pytest
+
+from butter_etl.errors import SelectError
+from butter_etl.registry import Registry
+from butter_etl.selection import Choice, Selection, parse_condition
+from butter_etl.spec import Regularizer
+from butter_etl.sweeps import PUBLISHED, make_experiment
+
+PARAMETERS = make_experiment(
+    dataset="nursery", size=1024, depth=4, label_noise=0.05, kernel_regularizer=Regularizer("l2", 0.02)
+).parameters()
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("dataset=nursery", True),
+        ("dataset = adult,nursery", True),
+        ("dataset!=nursery", False),
+        ("dataset != adult,mnist", True),
+        ("size<=1024", True),
+        ("size<1024", False),
+        ("size>1023", True),
+        ("depth>=5", False),
+        ("label_noise=0.05", True),
+        ("label_noise=0.0500000007", True),
+        ("label_noise>0.05", False),
+        ("learning_rate=1e-4", True),
+        ("kernel_regularizer.type=null", False),
+        ("kernel_regularizer.type!=null", True),
+        ("kernel_regularizer.l1=null", True),
+        ("kernel_regularizer.l1<1", False),
+        ("kernel_regularizer.l2=null,0.02", True),
+        ("momentum=null", True),
+        ("momentum!=0.9", True),
+    ],
+)
+def test_conditions(text, holds):
+    assert parse_condition(text).holds(PARAMETERS) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dataset", "write KEY OP VALUE"),
+        ("dataset==mnist", "'=mnist'|unknown|write"),
+        ("=mnist", "write KEY OP VALUE"),
+        ("datset=mnist", "unknown key 'datset'"),
+        ("dataset=", "a value is missing"),
+        ("dataset=mnist,,adult", "a value is missing"),
+        ("size=big", "'big' is not a whole number"),
+        ("size=10.5", "'10.5' is not a whole number"),
+        ("label_noise=much", "'much' is not a number"),
+        ("size<1,2", "< takes exactly one value"),
+        ("size>null", "> takes exactly one value, and not null"),
+    ],
+)
+def test_malformed_conditions(text, message):
+    if text == "dataset==mnist":
+        assert parse_condition(text).values == ("=mnist",)  # a name may start with anything
+        return
+    with pytest.raises(SelectError, match=message) as caught:
+        parse_condition(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [0, -1, 256, 300])
+def test_impossible_repetitions(count):
+    with pytest.raises(SelectError, match=f"--repetitions: {count} is not between 1 and 255"):
+        Registry(None).select(Choice(sweeps=("primary",), repetitions=count))
+
+
+def test_repetition_numbers_stay_in_uint16():
+    with pytest.raises(SelectError, match="--first-repetition: -1"):
+        Selection(first_repetition=-1)
+    late = Selection(first_repetition=65530)
+    assert late.wanted_repetitions(6) == range(65530, 65536)
+    with pytest.raises(SelectError, match="go up to 65535, not 65536"):
+        late.wanted_repetitions(7)
+
+
+def test_experiments_of_several_sweeps_come_once_with_the_most_repetitions():
+    conditions = tuple(map(parse_condition, ["dataset=mnist", "shape=rectangle", "size=1024", "depth=4"]))
+    selection = Selection((PUBLISHED["optimizer"], PUBLISHED["primary"]), conditions)
+    found = list(selection.experiments())
+    assert len({spec for spec, _ in found}) == len(found) == 4 * 4 * 5
+    wanted = dict(found)
+    baseline = make_experiment(dataset="mnist", size=1024, depth=4)
+    assert wanted[baseline] == 30
+    assert sorted(set(wanted.values())) == [20, 30]
+    assert selection.matches(baseline)
+    assert not selection.matches(make_experiment(dataset="mnist", size=2048, depth=4))
+
+
+def test_no_sweep_means_whatever_a_store_has():
+    selection = Selection((), (parse_condition("dataset=digits"),))
+    assert selection.matches(make_experiment(dataset="digits", size=77, depth=2))
+    assert list(selection.experiments()) == []
