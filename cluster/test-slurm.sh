@@ -21,12 +21,17 @@ usage() {
 
 # wait_until SECONDS COMMAND...: try the command until it succeeds.
 wait_until() {
-    local tries=$(($1 * 20))
+    local deadline=$((SECONDS + $1))
     shift
     until "$@"; do
-        ((tries-- > 0)) || return 1
+        ((SECONDS < deadline)) || return 1
         sleep 0.05
     done
+}
+
+# Whether a process of that name lives; one that ended and waits to be reaped (Z) does not count.
+lives() {
+    pgrep --runstates R,S,D -x "$1" >/dev/null
 }
 
 port_is_taken() {
@@ -86,7 +91,7 @@ END
 # Slurm's daemons and commands recognise each other by munge. One munge serves all; whoever stops the last Slurm ends
 # the munge that was started here, never one that was running before.
 start_munge() {
-    pgrep -x munged >/dev/null && return
+    lives munged && return
     install -d -o munge -g munge -m 755 /run/munge
     runuser -u munge -- /usr/sbin/munged
     touch "$MUNGE_MARK"
@@ -94,8 +99,7 @@ start_munge() {
 
 stop_munge() {
     [[ -e $MUNGE_MARK ]] || return 0
-    # Processes that ended and wait to be reaped (Z) do not count.
-    pgrep --runstates R,S,D -x slurmctld >/dev/null && return
+    lives slurmctld && return
     kill "$(cat /run/munge/munged.pid)" 2>/dev/null || true
     rm -f "$MUNGE_MARK"
 }
@@ -154,11 +158,14 @@ none_left() {
 stop() {
     [[ -e $SLURM_CONF ]] || die "there is no Slurm in $DIR"
     local pid
-    # A controller that is down refuses; the processes are then killed below.
-    squeue --noheader --format=%A 2>/dev/null | xargs -r scancel || true
-    wait_until 20 queue_is_empty || true
-    scontrol shutdown 2>/dev/null || true
-    if ! wait_until 10 none_left; then
+    # A controller that is down would be waited for; then all that is left to do is to kill the processes.
+    if scontrol ping 2>/dev/null | grep -q 'is UP'; then
+        squeue --noheader --format=%A | xargs -r scancel || true
+        wait_until 20 queue_is_empty || true
+        scontrol shutdown 2>/dev/null || true
+        wait_until 10 none_left || true
+    fi
+    if ! none_left; then
         for pid in $(own_processes); do
             kill -KILL "$pid" 2>/dev/null || true
         done

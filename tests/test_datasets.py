@@ -61,7 +61,6 @@ CARRIED = ("digits", "breast_cancer", "wine", "diabetes")
 # Rows a label, labels ascending.
 LABELS = {
     "connect_4": (6449, 16635, 44473),
-    "mnist": (6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958),
     "sleep": (21359, 9052, 52698, 10832, 11967),
     "wine_quality_white": (20, 163, 1457, 2198, 880, 175, 5),
     "nursery": (4320, 4266, 4044, 328),
@@ -376,7 +375,7 @@ def mirror(monkeypatch) -> Iterator[Mirror]:
     served = Mirror()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 - the name that http.server calls
+        def do_GET(self):
             served.answer(self)
 
         def log_message(self, *args):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from butter_etl.engines import Device, Loss, Network, Optimization, StackData, Weights
 
 #: Metrics are computed for several batches at once, up to so many outputs: fewer calls, and still in cache on a CPU.
-_OUTPUTS_AT_ONCE = {"cpu": 2**16, "cuda": 2**22}
+_OUTPUTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
 
 
 def train(

@@ -1,0 +1,105 @@
+"""Claimed ids and registered sweeps, by several processes at once too."""
+
+import multiprocessing
+
+import pyarrow.parquet as pq
+import pytest
+
+from butter_etl.errors import SelectError, StoreError
+from butter_etl.registry import Registry
+from butter_etl.schema import EXPERIMENTS_SCHEMA
+from butter_etl.selection import Choice
+from butter_etl.store import Store
+from butter_etl.sweeps import FIRST_CLAIMED_ID, make_experiment, published_experiment
+from tests.strategies import POLLEN
+
+MINE = [make_experiment(dataset="digits", size=size, depth=2) for size in (20_000, 30_000, 40_000)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.create(tmp_path / "store")
+
+
+def test_published_experiments_keep_their_ids(store):
+    registry = Registry(store)
+    registry.claim(store, {POLLEN: "mine"})
+    assert registry.experiment_id(POLLEN) == 0
+    assert registry.batch(0) == "primary"
+    assert registry.experiment(0) == POLLEN
+    assert store.location.names("experiments") == []
+    assert Registry(None).experiment_id(POLLEN) == 0
+
+
+def test_others_get_ids_that_stay(store):
+    registry = Registry(store)
+    assert registry.experiment_id(MINE[0]) is None
+    registry.claim(store, dict.fromkeys(MINE[:2], "mine"))
+    registry.claim(store, dict.fromkeys(MINE, "later"))
+    registry.claim(store, dict.fromkeys(MINE, "again"))
+    again = Registry(store)
+    assert [again.experiment_id(spec) for spec in MINE] == [FIRST_CLAIMED_ID + k for k in range(3)]
+    assert again.experiment(FIRST_CLAIMED_ID + 2) == MINE[2]
+    assert [again.batch(FIRST_CLAIMED_ID + k) for k in range(3)] == ["mine", "mine", "later"]
+    assert store.location.names("experiments") == [f"{FIRST_CLAIMED_ID}.parquet", f"{FIRST_CLAIMED_ID + 2}.parquet"]
+    table = pq.read_table(store.state.parent / "experiments" / f"{FIRST_CLAIMED_ID}.parquet")
+    assert table.schema.equals(EXPERIMENTS_SCHEMA)
+    assert table["canonical_json"].to_pylist() == [spec.canonical_json() for spec in MINE[:2]]
+
+
+def claim_many(path, barrier, offset):
+    store = Store.open(path)
+    registry = Registry(store)
+    for step in range(5):
+        barrier.wait()
+        sizes = range(20_000 + 7 * step + offset, 20_000 + 7 * step + offset + 4)
+        registry.claim(store, {make_experiment(dataset="digits", size=size, depth=2): "m" for size in sizes})
+
+
+def test_claims_at_the_same_moment_never_share_an_id(store):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    workers = [context.Process(target=claim_many, args=(store.location.root, barrier, offset)) for offset in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    rows = [
+        row
+        for name in store.location.names("experiments")
+        for row in store.location.read_table(f"experiments/{name}").to_pylist()
+    ]
+    ids = [row["experiment_id"] for row in rows]
+    assert sorted(ids) == list(range(FIRST_CLAIMED_ID, FIRST_CLAIMED_ID + len(ids)))
+    assert len({row["canonical_json"] for row in rows}) == len(rows) == 30
+
+
+def test_unknown_ids_are_named(store):
+    with pytest.raises(StoreError, match="experiment 99999999 has runs but is in no sweep"):
+        Registry(store).experiment(99999999)
+    assert Registry(store).experiment(5) == published_experiment(5)
+
+
+def write_spec(path, size):
+    path.write_text(f"name: mine\nrepetitions: 2\ncubes:\n- {{dataset: [digits], size: [{size}], depth: [2]}}\n")
+    return Choice(specs=(str(path),))
+
+
+def test_sweeps_are_registered_once(store, tmp_path):
+    first = write_spec(tmp_path / "a.yaml", 20_000)
+    registry = Registry(store)
+    with pytest.raises(SelectError, match=r"unknown sweep 'mine'; published: primary"):
+        registry.select(Choice(sweeps=("mine",)))
+    registry.register(store, first)
+    registry.register(store, first)
+    by_name = Registry(store).select(Choice(sweeps=("mine",)))
+    assert by_name == registry.select(first)
+    assert registry.sweep_names() == ["mine"]
+    other = write_spec(tmp_path / "b.yaml", 30_000)
+    with pytest.raises(SelectError, match="has another sweep called 'mine'; choose another name"):
+        Registry(store).select(other)
+    with pytest.raises(
+        SelectError, match=r"unknown sweep 'mime' \(did you mean 'mine'\?\).*registered in the store: mine"
+    ):
+        Registry(store).sweep("mime")

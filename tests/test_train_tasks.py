@@ -1,0 +1,198 @@
+"""Planning, cutting, the unit of work, and the driver on a real Dask cluster."""
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from butter_etl import costs
+from butter_etl.datasets import DATASETS
+from butter_etl.errors import DatasetError, SelectError
+from butter_etl.registry import Registry
+from butter_etl.selection import Choice
+from butter_etl.store import Store
+from butter_etl.sweeps import FIRST_CLAIMED_ID, make_experiment
+from butter_etl.train_tasks import (
+    LONGEST_TASK,
+    SHORTEST_TASK,
+    Item,
+    Settings,
+    Task,
+    Wanted,
+    cut_tasks,
+    open_campaign,
+    plan_campaign,
+    plan_runs,
+    run_training,
+    target_task_seconds,
+    train,
+    train_and_land,
+)
+from tests.strategies import POLLEN, land
+
+SWEEP = """
+name: tiny
+repetitions: 3
+cubes:
+  - dataset: [breast_cancer, diabetes]
+    size: [128, 256]
+    depth: [2, 3]
+    learning_rate: [0.01]
+    batch_size: [64]
+    epochs: [3]
+  - {dataset: [diabetes], size: [32], depth: [20], epochs: [3]}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SWEEP)
+    return Choice(specs=(str(path),))
+
+
+def landed(path):
+    query = f"select experiment_id, repetition from read_parquet('{path}/all_runs/**/*.parquet') order by all"
+    return duckdb.sql(query).fetchall()
+
+
+def test_plan_counts_what_is_missing(tmp_path, tiny):
+    campaign = plan_campaign(tmp_path / "store", tiny)
+    plan = campaign.plan
+    assert (plan.experiments, plan.infeasible, plan.there, plan.missing) == (8, 1, 0, 24)
+    assert plan.datasets == ["breast_cancer", "diabetes"]
+    assert plan.core_seconds > 0
+    assert campaign.store is None
+    assert not (tmp_path / "store").exists()
+
+
+def test_plan_leaves_out_what_is_there(tmp_path):
+    store = Store.create(tmp_path / "store")
+    land(store, POLLEN, 0, [1, 2, 7])
+    where = ("dataset=529_pollen", "shape=rectangle", "size=32", "depth=2")
+    plan = plan_campaign(tmp_path / "store", Choice(sweeps=("primary",), where=where, repetitions=5)).plan
+    assert (plan.there, plan.missing) == (2, 3)
+    assert plan.wanted[0].repetitions == (0, 3, 4)
+    later = Choice(sweeps=("primary",), where=where, repetitions=4, first_repetition=6)
+    assert plan_campaign(tmp_path / "store", later).plan.wanted[0].repetitions == (6, 8, 9)
+
+
+def test_plan_refuses_more_runs_than_counts_can_hold(tmp_path):
+    selection = Registry(None).select(Choice(sweeps=("primary",), where=("dataset=529_pollen", "size=32", "depth=2")))
+    with pytest.raises(SelectError, match="529_pollen rectangle size 32 depth 2: 250 runs are there, 30 more"):
+        plan_runs(selection, Registry(None), {0: (1 << 250) - 1 << 100})
+
+
+def test_plan_wants_a_sweep(tmp_path):
+    with pytest.raises(SelectError, match="name what to train"):
+        plan_campaign(tmp_path / "store", Choice(where=("dataset=mnist",)))
+
+
+def wanted_of(costs_and_runs):
+    return [
+        Wanted(make_experiment(dataset="digits", size=1000 + k, depth=2), k, "b", tuple(range(runs)), 1000, cost)
+        for k, (cost, runs) in enumerate(costs_and_runs)
+    ]
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 5000), st.integers(1, 40)), max_size=20), st.floats(5, 600))
+def test_tasks_hold_every_run_once_and_are_even(costs_and_runs, target):
+    wanted = wanted_of(costs_and_runs)
+    tasks = list(cut_tasks(wanted, target))
+    runs = [(item.experiment_id, rep) for task in tasks for item in task.items for rep in item.repetitions]
+    assert sorted(runs) == [(one.experiment_id, rep) for one in wanted for rep in one.repetitions]
+    cost = {one.experiment_id: one.core_seconds for one in wanted}
+    for task in tasks:
+        seconds = sum(cost[item.experiment_id] * len(item.repetitions) for item in task.items)
+        assert seconds <= target * 1.0001 or task.runs == 1
+
+
+def test_target_length_shares_the_work_out():
+    assert target_task_seconds(10, 2) == SHORTEST_TASK
+    assert target_task_seconds(1e9, 100) == LONGEST_TASK
+    assert target_task_seconds(800, 10) == 20
+
+
+def test_costs_grow_with_the_work():
+    info = DATASETS["wine_quality_white"]
+    small = costs.core_seconds(make_experiment(dataset=info.name, size=1024, depth=4), 1033, info)
+    large = costs.core_seconds(make_experiment(dataset=info.name, size=2**20, depth=4), 2**20, info)
+    assert large > 10 * small
+    assert costs.flops(1000, info, 10) == 10 * (6 * 3918 + 2 * 980) * 1000
+    assert costs.stack_limit(1000, info) > 255
+    assert costs.stack_limit(2**27, info) == 1
+
+
+def settings_of(store, tmp_path):
+    return Settings(store=store.location.root, state=None, data_dir=str(tmp_path))
+
+
+def items_of(tmp_path, tiny):
+    campaign = plan_campaign(tmp_path / "store", tiny)
+    store = Store.create(tmp_path / "store")
+    registry = campaign.registry
+    registry.claim(store, {one.spec: "tiny" for one in campaign.plan.wanted})
+    return store, [Item(one.spec, registry.experiment_id(one.spec), "tiny", (0, 1)) for one in campaign.plan.wanted]
+
+
+def test_the_unit_of_work_trains_and_lands_what_is_missing(tmp_path, tiny):
+    store, items = items_of(tmp_path, tiny)
+    first = train_and_land(Task(tuple(items[:2])), settings_of(store, tmp_path))
+    assert (first.landed, first.present) == (4, 0)
+    again = train_and_land(Task(tuple(items[:3])), settings_of(store, tmp_path))
+    assert (again.landed, again.present) == (2, 4)
+    assert landed(tmp_path / "store") == [(FIRST_CLAIMED_ID + k, rep) for k in range(3) for rep in range(2)]
+    (batch,) = {row["batch"] for file in store.run_files() for row in store.read_runs(file, ["batch"]).to_pylist()}
+    assert batch == "tiny"
+
+
+def test_training_from_python_on_a_cluster(tmp_path, tiny, client):
+    (spec,) = tiny.specs
+    report = train(tmp_path / "store", spec=spec, client=client)
+    assert (report.landed, report.present, report.failed, report.interrupted) == (24, 0, 0, False)
+    assert report.core_seconds > 0
+    expected = [(FIRST_CLAIMED_ID + k, rep) for k in range(8) for rep in range(3)]
+    assert landed(tmp_path / "store") == expected
+    again = train(tmp_path / "store", sweep="tiny", client=client)
+    assert (again.landed, again.failed) == (0, 0)
+    more = train(tmp_path / "store", sweep="tiny", repetitions=4, where=["dataset=diabetes"], client=client)
+    assert more.landed == 4
+    assert len(landed(tmp_path / "store")) == 28
+
+
+def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path, tiny, client):
+    campaign = plan_campaign(tmp_path / "store", tiny)
+    store, settings = open_campaign(campaign, engine="auto", device="cpu", folder=tmp_path)
+    registry = campaign.registry
+    registry.claim(store, {one.spec: "tiny" for one in campaign.plan.wanted})
+    blocked = campaign.plan.wanted[0].spec
+    block = store.location.path(f"all_runs/dataset={blocked.dataset}/shape={blocked.shape}/learning_rate=0.01")
+    from pathlib import Path
+
+    Path(block).parent.mkdir(parents=True)
+    Path(block).write_text("a file where a folder should be")
+    seen = []
+    report = run_training(campaign, store, settings, client, seen.append)
+    assert (report.landed, report.failed) == (12, 12)
+    assert seen[-1].failed == 12
+    assert {failure.experiment_id for failure in report.failures} == {FIRST_CLAIMED_ID + k for k in range(4)}
+    recorded = store.failures(store.repetitions())
+    assert [failure.repetitions for failure in recorded] == [[0, 1, 2]] * 4
+    assert "landing in" in recorded[0].error
+    assert "Traceback" in recorded[0].details
+    Path(block).unlink()
+    assert run_training(plan_campaign(tmp_path / "store", tiny), store, settings, client).landed == 12
+    assert store.failures(store.repetitions()) == []
+
+
+def test_a_missing_data_set_is_an_error_before_anything_is_written(tmp_path, client, monkeypatch):
+    monkeypatch.setenv("BUTTER_ETL_PMLB_URL", "http://127.0.0.1:9")
+    with pytest.raises(DatasetError, match=r"nursery.*\.tsv\.gz"):
+        train(
+            tmp_path / "store",
+            sweep="primary",
+            where=["dataset=nursery", "size=1024"],
+            client=client,
+            data_folder=tmp_path / "data",
+        )
+    assert not (tmp_path / "store").exists()
