@@ -1,0 +1,273 @@
+"""Summaries: against an independent computation from the raw rows; incremental, exact, and the same everywhere."""
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import butter_etl as be
+from butter_etl.errors import TornFileError
+from butter_etl.fingerprints import fingerprint
+from butter_etl.registry import Registry
+from butter_etl.schema import HISTORIES, PARTITION_KEYS, SERIES, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.selection import Choice
+from butter_etl.store import RunFile, Store
+from butter_etl.summarize import SummaryReport, plan_summaries, run_summaries, summarize_partition
+from butter_etl.sweeps import published_experiment
+from tests.strategies import land
+
+#: Experiment ids and their repetitions; 0 and 14 share a partition.
+CONTENT = {0: range(5), 1: range(1), 14: range(4), 15: range(30)}
+NAN, INF = float("nan"), float("inf")
+RAGGED = {
+    ("val_loss", 0): [0.5, 0.4, NAN],
+    ("val_loss", 1): [0.7, INF],
+    ("val_loss", 2): [],
+    ("val_loss", 3): None,
+    ("val_loss", 4): [0.6, 0.3, 0.2, 0.1],
+    ("loss", 0): [1.0, -INF, 3e38],
+    ("loss", 1): [1.0, None, 1.0],
+    ("loss", 2): [1.0],
+    ("loss", 3): [5.0, 5.0, 5.0, 5.0, 5.0],
+    ("loss", 4): [2.0, 2.0, -3e38, 1e-45],
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store.create(tmp_path / "store")
+    for experiment_id, repetitions in CONTENT.items():
+        histories = RAGGED if experiment_id == 0 else None
+        land(store, published_experiment(experiment_id), experiment_id, repetitions, histories=histories)
+    return store
+
+
+def summarize(store, **kwargs):
+    return run_summaries(plan_summaries(store, **kwargs), store)
+
+
+def summary_rows(store):
+    """Every summary row with its hive keys, by Polars."""
+    files = f"{store.location.root}/complete_summary/**/summary.parquet"
+    rows = pl.read_parquet(files, hive_partitioning=True, try_parse_hive_dates=False).to_dicts()
+    return {row["experiment_id"]: row for row in rows}
+
+
+def raw_rows(store):
+    rows = [row for file in store.run_files() for row in store.read_runs(file).to_pylist()]
+    return {one: [row for row in rows if row["experiment_id"] == one] for one in CONTENT}
+
+
+def expected_statistics(lists, epochs):
+    """Straight from the definitions, epoch by epoch."""
+    result = {name: [] for name in ("num_finite", "avg", "stddev", "min", "max", "q1", "median", "q3")}
+    for epoch in range(epochs):
+        entries = [values[epoch] for values in lists if values is not None and len(values) > epoch]
+        entries = [NAN if value is None else float(value) for value in entries]
+        finite = np.array([value for value in entries if np.isfinite(value)], dtype=np.float64)
+        ranked = np.concatenate([np.sort(finite), np.full(len(entries) - len(finite), NAN)])
+        result["num_finite"].append(len(finite))
+        result["avg"].append(finite.mean() if len(finite) else None)
+        result["stddev"].append(finite.std(ddof=1) if len(finite) > 1 else None)
+        result["min"].append(finite.min() if len(finite) else None)
+        result["max"].append(finite.max() if len(finite) else None)
+        for name, q in (("q1", 0.25), ("median", 0.5), ("q3", 0.75)):
+            result[name].append(interpolate(ranked, q) if len(entries) else None)
+    return result
+
+
+def interpolate(ranked, q):
+    position = q * (len(ranked) - 1)
+    low = int(np.floor(position))
+    if position == low:
+        return ranked[low]
+    return ranked[low] + (ranked[low + 1] - ranked[low]) * (position - low)
+
+
+def assert_close(found, expected, what):
+    assert len(found) == len(expected), what
+    for epoch, (one, other) in enumerate(zip(found, expected, strict=True)):
+        if other is None:
+            assert one is None, (what, epoch)
+        else:
+            with np.errstate(over="ignore"):
+                np.testing.assert_array_max_ulp(np.float32(one), np.float32(other), maxulp=1)
+
+
+def test_values_equal_an_independent_computation(store):
+    assert summarize(store) == SummaryReport(computed=4, kept=0, dropped=0, partitions=2)
+    summaries = summary_rows(store)
+    for experiment_id, runs in raw_rows(store).items():
+        row = summaries[experiment_id]
+        lengths = [len(run["val_loss"] or []) for run in runs]
+        epochs = max(lengths)
+        assert row["num_runs"] == len(runs)
+        assert row["num"] == [sum(length > epoch for length in lengths) for epoch in range(epochs)]
+        for series, column in SERIES.items():
+            expected = expected_statistics([run[column] for run in runs], epochs)
+            for statistic, values in expected.items():
+                name = f"{series}_{statistic}"
+                if name in SUMMARY_SCHEMA.names:
+                    assert_close(row[name], values, (experiment_id, name))
+
+
+def test_extremum_blocks(store):
+    summarize(store)
+    runs = raw_rows(store)[15]
+    row = summary_rows(store)[15]
+    for name, column, best in (
+        ("test_loss_min", "val_loss", np.argmin),
+        ("test_accuracy_max", "val_accuracy", np.argmax),
+        ("test_mean_squared_error_min", "val_mean_squared_error", np.argmin),
+        ("test_kullback_leibler_divergence_min", "val_kullback_leibler_divergence", np.argmin),
+    ):
+        epochs = np.array([best(run[column]) + 1 for run in runs], dtype=np.float64)
+        values = np.array([run[column][int(epoch) - 1] for run, epoch in zip(runs, epochs, strict=True)])
+        for part, data in (("epoch", epochs), ("value", values)):
+            found = [row[f"{name}_{part}_{statistic}"] for statistic in ("min", "q1", "median", "q3", "max", "avg")]
+            expected = [*np.quantile(data, [0, 0.25, 0.5, 0.75, 1]), data.mean()]
+            np.testing.assert_allclose(found, expected, rtol=2e-7)
+
+
+def test_rows_carry_the_experiment(store):
+    summarize(store)
+    row = summary_rows(store)[14]
+    parameters = published_experiment(14).parameters()
+    for name, value in parameters.items():
+        found = row[name]
+        if name in PARTITION_KEYS and isinstance(value, float):
+            found = float(found)
+        assert found == pytest.approx(value) if isinstance(value, float) else found == value, name
+    assert row["widths"] and row["num_free_parameters"] and row["primary_sweep"] is True
+
+
+def test_independent_readers_see_both_frames_with_their_keys(store):
+    summarize(store)
+    root = store.location.root
+    runs, summary = (f"read_parquet('{root}/{name}/**/*.parquet', hive_partitioning=true)" for name in
+                     ("all_runs", "complete_summary"))  # fmt: skip
+    by_depth = duckdb.sql(f"select depth, count(*), sum(len(loss)) from {runs} group by 1 order by 1").fetchall()
+    assert by_depth == [(2, 9, 16 + 28), (3, 31, 217)]
+    keys = duckdb.sql(f'select dataset, "kernel_regularizer.type", learning_rate, epochs from {summary}').fetchall()
+    assert len(keys) == 4
+    assert {(key[0], key[1], float(key[2]), key[3]) for key in keys} == {("529_pollen", None, 0.0001, 3000)}
+    frame = pl.scan_parquet(f"{root}/all_runs/**/*.parquet", hive_partitioning=True).filter(pl.col("depth") == 3)
+    assert frame.collect().height == 31
+    assert frame.collect_schema()["val_loss"] == pl.List(pl.Float32)
+
+
+def test_nothing_to_do_the_second_time(store):
+    summarize(store)
+    before = {path: path.stat().st_mtime_ns for path in Path(store.location.root).rglob("summary.parquet")}
+    plan = plan_summaries(store)
+    assert (plan.partitions, plan.stale, plan.fresh) == ([], 0, 4)
+    run_summaries(plan, store)
+    assert {path: path.stat().st_mtime_ns for path in Path(store.location.root).rglob("summary.parquet")} == before
+
+
+def all_bytes(store):
+    root = Path(store.location.root) / "complete_summary"
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("summary.parquet"))}
+
+
+def test_only_the_experiment_with_new_runs_is_recomputed(store):
+    summarize(store)
+    untouched = summary_rows(store)[0]
+    land(store, published_experiment(14), 14, range(14))
+    plan = plan_summaries(store)
+    assert [list(one.stale) for one in plan.partitions] == [[14]]
+    assert [one.fresh for one in plan.partitions] == [[0]]
+    assert run_summaries(plan, store) == SummaryReport(computed=1, kept=1, dropped=0, partitions=1)
+    rows = summary_rows(store)
+    assert rows[14]["num_runs"] == 14
+    assert str(rows[0]) == str(untouched)
+    incremental = all_bytes(store)
+    assert summarize(store, full=True).computed == 4
+    assert all_bytes(store) == incremental
+
+
+def test_orphans_are_dropped(store):
+    summarize(store)
+    for file in list(store.run_files()):
+        if file.experiment_id in (1, 14, 15):
+            Path(store.location.path(f"all_runs/{file.path}")).unlink()
+    plan = plan_summaries(store)
+    assert (plan.stale, plan.orphans) == (0, 3)
+    assert run_summaries(plan, store).dropped == 3
+    assert list(summary_rows(store)) == [0]
+    assert plan_summaries(store).partitions == []
+
+
+def test_a_selection_leaves_the_other_rows_alone(store):
+    only = Registry(store).select(Choice(where=("depth=3",)))
+    plan = plan_summaries(store, only)
+    assert sorted(one for part in plan.partitions for one in part.stale) == [1, 15]
+    run_summaries(plan, store)
+    assert sorted(summary_rows(store)) == [1, 15]
+    assert plan_summaries(store, only).partitions == []
+    assert plan_summaries(store).stale == 2
+
+
+def test_a_torn_run_file_leaves_the_old_summary(store):
+    summarize(store)
+    before = all_bytes(store)
+    land(store, published_experiment(14), 14, range(14))
+    newest = max(Path(store.location.root).rglob("14-*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-10])
+    (plan,) = plan_summaries(store).partitions
+    with pytest.raises(TornFileError, match=newest.name):
+        summarize_partition(store, plan)
+    assert all_bytes(store) == before
+
+
+def test_fingerprints_change_with_names_and_sizes():
+    files = [RunFile("a/1-0-4.parquet", 1, 0, 4, 100), RunFile("a/1-5-9.parquet", 1, 5, 9, 100)]
+    base = fingerprint(files)
+    assert fingerprint(files[::-1]) == base
+    assert fingerprint(files[:1]) != base
+    assert fingerprint([files[0], files[1]._replace(size=101)]) != base
+
+
+def test_on_a_cluster_the_same_bytes(store, client):
+    seen = []
+    report = run_summaries(plan_summaries(store), store, client, seen.append)
+    assert report == SummaryReport(computed=4, kept=0, dropped=0, partitions=2)
+    assert seen[-1] == report
+    distributed = all_bytes(store)
+    summarize(store, full=True)
+    assert all_bytes(store) == distributed
+
+
+def test_the_distributed_groupby_gives_the_same_rows(store, client):
+    summarize(store)
+    runs = be.read_runs(store.location.root)
+    stored = be.read_summary(store.location.root).compute().sort_values("experiment_id").reset_index(drop=True)
+    together = be.summarize_runs(runs).compute().sort_values("experiment_id").reset_index(drop=True)
+    pieces = runs.repartition(npartitions=1).shuffle("run_id", npartitions=3)
+    assert pieces.npartitions > 1
+    shuffled = be.summarize_runs(pieces).compute().sort_values("experiment_id").reset_index(drop=True)
+    for frame in (together, shuffled):
+        assert list(frame.dtypes) == list(stored.dtypes)
+        assert as_text(frame) == as_text(stored)
+
+
+def as_text(frame):
+    """Every value of a frame, NaN equal to NaN."""
+    return repr(pa.Table.from_pandas(frame, schema=SUMMARY_SCHEMA, preserve_index=False).to_pylist())
+
+
+def test_colocation_is_seen(store):
+    from butter_etl.frames import is_colocated
+
+    runs = be.read_runs(store.location.root)
+    assert is_colocated(runs)
+    assert is_colocated(runs[runs["num_free_parameters"] > 3])
+    assert is_colocated(runs[["experiment_id", "val_loss"]])
+    assert not is_colocated(runs.shuffle("run_id"))
+
+
+def test_summary_file_schema_has_no_history_columns():
+    assert not set(HISTORIES) & set(SUMMARY_FILE_SCHEMA.names)
