@@ -25,7 +25,7 @@ from butter_etl.location import COMMON_METADATA, Location, parquet_bytes, write_
 from butter_etl.registry import Registry
 from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Selection
-from butter_etl.spec import MAX_REPETITIONS, TASK, parse_command
+from butter_etl.spec import MAX_REPETITIONS, parse_command
 from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, partition_path
 from butter_etl.sweeps import PUBLISHED
 
@@ -288,11 +288,11 @@ def partition_runs(frame: dd.DataFrame, dest: str | os.PathLike[str]) -> Partiti
 
 def _claim_experiments(frame: dd.DataFrame, store: Store) -> dict[int, int]:
     """The id in ``store`` of each experiment id of a frame; experiments without one get one."""
-    examples = frame[["experiment_id", "command"]].drop_duplicates(subset="experiment_id").compute()
-    specs = {int(old): parse_command(command) for old, command in examples.itertuples(index=False)}
+    examples = frame[["experiment_id", "command", "batch"]].drop_duplicates(subset="experiment_id").compute()
+    rows = [(int(old), parse_command(command), batch) for old, command, batch in examples.itertuples(index=False)]
     registry = Registry(store)
-    registry.claim(dict.fromkeys(specs.values(), TASK))
-    return {old: _known_id(registry.experiment_id(spec)) for old, spec in specs.items()}
+    registry.claim(store, {spec: str(batch) for _, spec, batch in rows})
+    return {old: _known_id(registry.experiment_id(spec)) for old, spec, _ in rows}
 
 
 def _known_id(experiment_id: int | None) -> int:
