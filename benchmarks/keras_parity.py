@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Engine, Loss, Trained, Weights
+    from butter_etl.engines import Engine, Trained, Weights
+    from butter_etl.spec import Loss
 
 #: |a - b| <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE |b|, with Keras' value b.
 RELATIVE_TOLERANCE = 1e-4
@@ -88,9 +90,9 @@ def find_cases(folder: Path) -> list[Path]:
 def load_case(path: Path) -> Case:
     """Read one file; a `UsageError` names the file that is not such a recording."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as stream, np.load(stream) as file:
             return _case(path.stem, dict(file))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path}: not a recorded history ({error!r})") from error
 
 
@@ -149,22 +151,24 @@ def compare(case: Case, trained: Trained) -> Parity:
     """
     floor = ABSOLUTE_TOLERANCE / RELATIVE_TOLERANCE
     differences = {
-        name: float(np.max(_distance(trained.histories[name][0], keras) / (np.abs(keras) + floor)))
+        name: _largest_difference(trained.histories[name][0], keras, np.abs(keras) + floor)
         for name, keras in case.histories.items()
     }
     worst = max(differences, key=differences.__getitem__)
     weight_difference = max(
-        float(np.max(_distance(ours, keras)))
+        _largest_difference(ours, keras, np.ones_like(keras))
         for ours_layer, keras_layer in zip(trained.weights, case.weights, strict=True)
         for ours, keras in zip(ours_layer, keras_layer, strict=True)
     )
     return Parity(case.name, worst, differences[worst], weight_difference)
 
 
-def _distance(ours: NDArray[np.float32], keras: NDArray[np.floating]) -> NDArray[np.float64]:
-    """|ours - keras|; infinite where one of them is not a number, so that it can never pass unseen."""
-    distance = np.abs(ours.astype(np.float64) - keras.astype(np.float64))
-    return np.where(np.isfinite(distance), distance, np.inf)
+def _largest_difference(ours: NDArray[np.float32], keras: NDArray[np.floating], scale: NDArray[np.floating]) -> float:
+    """The largest |ours - keras| / scale. A value that is not finite differs infinitely from all but its like."""
+    same = (ours == keras) | (np.isnan(ours) & np.isnan(keras))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(ours.astype(np.float64) - keras) / scale
+    return float(np.max(np.where(same, 0.0, np.where(np.isfinite(difference), difference, np.inf))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

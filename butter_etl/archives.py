@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from butter_etl.errors import LandingError
 from butter_etl.location import Location, write_durably
@@ -20,7 +20,7 @@ def write_archive(location: Location, folder: str, names: Iterable[str]) -> str:
     archive = f"{folder}.tar"
     members = sorted(names)
     target = Path(location.path(archive))
-    temporary = Path(write_durably(target.parent, lambda file: _stream(file, location, folder, members)))
+    temporary = write_durably(target.parent, lambda file: _stream(file, location, folder, members))
     try:
         _check(temporary, location, folder, members)
         temporary.replace(target)
@@ -29,7 +29,7 @@ def write_archive(location: Location, folder: str, names: Iterable[str]) -> str:
     return archive
 
 
-def _stream(file: io.BufferedWriter, location: Location, folder: str, names: list[str]) -> None:
+def _stream(file: BinaryIO, location: Location, folder: str, names: list[str]) -> None:
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for name in names:
             path = Path(location.path(f"{folder}/{name}"))

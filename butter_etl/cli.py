@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from butter_etl.train_tasks import Campaign, TrainReport
 
 INTERRUPTED = 130
+#: What the extra `train` brings; summarising and exporting do without.
+TRAIN_EXTRA = ("torch", "pmlb", "requests", "sklearn")
+#: The sweep of `butter-etl demo`.
+DEMO_SPEC = Path(__file__).with_name("demo.yaml")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAIN_EXTRA or "--debug" in arguments:
+            raise
+        click.echo(f"butter-etl: {error.name} is not installed; pip install 'butter-etl[train]'", err=True)
+        sys.exit(1)
     except ButterError as error:
         if "--debug" in arguments:
             raise
@@ -138,8 +148,9 @@ def sweeps(name: str | None, as_json: bool) -> None:
 
     if name is not None:
         sweep = Registry(None).sweep(name)
-        rows = cube_table(sweep)
-        columns, title = ("cube", "key", "values"), f"{name}: {len(sweep):,} experiments"
+        rows: list[tuple[Any, ...]] = list(cube_table(sweep))
+        columns: tuple[str, ...] = ("cube", "key", "values")
+        title: str | None = f"{name}: {len(sweep):,} experiments"
     else:
         rows = sweep_table(PUBLISHED.values())
         columns, title = ("sweep", "cubes", "experiments", "feasible", "repetitions"), None
@@ -531,8 +542,6 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
     Trains a small sweep on three data sets that scikit-learn carries,
     summarises it and exports it. STORE is ./demo-store unless named.
     """
-    from pathlib import Path
-
     from butter_etl.clusters import start_cluster
     from butter_etl.datasets import data_dir
     from butter_etl.partition import ExportOptions
@@ -540,7 +549,7 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
     from butter_etl.summarize import plan_summaries
     from butter_etl.train_tasks import open_campaign, plan_campaign
 
-    choice = Choice(specs=(str(Path(__file__).with_name("demo.yaml")),))
+    choice = Choice(specs=(str(DEMO_SPEC),))
     campaign = plan_campaign(store, choice)
     opened, settings = open_campaign(campaign, engine="auto", device="cpu", folder=data_dir(None))
     with start_cluster(None, workers=workers) as client:
@@ -556,7 +565,7 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
 
 
 def _print_demo(store: Store, dest: str, exported: Any) -> None:
-    from butter_etl.sweep_tables import best_losses
+    from butter_etl.report import best_losses
     from butter_etl.terminal import print_table
 
     columns = ("data set", "experiments", "runs", "best median test loss", "of")

@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -287,8 +288,15 @@ def _dask_settings() -> Iterator[None]:
         "distributed.scheduler.http.routes": health_only,
         "distributed.worker.http.routes": health_only,
     }
-    with dask.config.set(settings):
-        yield
+    # Below an error Dask tells of workers that are busy, slow to end or gone: nothing that a user can act on.
+    log = logging.getLogger("distributed")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with dask.config.set(settings):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -314,7 +322,6 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
                 scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 env=threads.environment(),
                 local_directory=site.scratch,
-                # Warnings here are about workers being slow to end, or busy: nothing a user can act on.
                 silence_logs=logging.ERROR,
                 **memory,
             )
@@ -409,9 +416,17 @@ def _open_queue(site: SiteFile, security: Security, threads: Threads, refusals: 
 
 
 def _cluster_class(kind: Kind) -> Any:
+    return getattr(_jobqueue(), str(kind.cluster))
+
+
+def _jobqueue() -> Any:
+    """The module dask_jobqueue, without the handler that importing it installs: Ctrl-C would end us with code 0."""
+    handler = signal.getsignal(signal.SIGINT)
     import dask_jobqueue
 
-    return getattr(dask_jobqueue, str(kind.cluster))
+    if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
+        signal.signal(signal.SIGINT, handler)
+    return dask_jobqueue
 
 
 def _distributed() -> Any:
@@ -423,10 +438,9 @@ def _distributed() -> Any:
 
 def _jobqueue_defaults() -> dict[str, Any]:
     """dask_jobqueue's own defaults, so that a forgotten ~/.config/dask/jobqueue.yaml does not mix with a site file."""
-    import dask_jobqueue
     import yaml
 
-    text = Path(dask_jobqueue.__file__).with_name("jobqueue.yaml").read_text()
+    text = Path(_jobqueue().__file__).with_name("jobqueue.yaml").read_text()
     return dict(yaml.safe_load(text)["jobqueue"])
 
 

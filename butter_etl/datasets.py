@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.engines import Loss
 from butter_etl.errors import DatasetError, SpecError
+from butter_etl.spec import Loss
 from butter_etl.streams import Stream, integers, normals, permutation
 
 #: PMLB's repository by its present name; the pmlb package of 2020 reaches it through a redirect from the former one.

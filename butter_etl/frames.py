@@ -63,7 +63,7 @@ def _read(
     ]
     groups = list(_groups(files)) or [[]]
     prefix = f"{root}/" if root else ""
-    return dd.from_map(
+    frame: dd.DataFrame = dd.from_map(
         read_group,
         [[prefix + name for name in group] for group in groups],
         url=location.url,
@@ -73,6 +73,7 @@ def _read(
         meta=empty_frame(wanted),
         enforce_metadata=False,
     )
+    return frame
 
 
 def _may_hold(partition: str, conditions: tuple[Condition, ...]) -> bool:

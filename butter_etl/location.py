@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs
@@ -97,35 +98,77 @@ class Location:
 
     def write_new(self, name: str, data: bytes) -> bool:
         """Write a file that must not be there yet; False, and nothing changed, if it is."""
-        if not self.is_local:
-            if self.kind(name) != pa.fs.FileType.NotFound:
-                return False
-            self._put(name, data)
-            return True
-        temporary = self._write_aside(name, data)
-        try:
-            return link_new(temporary, self.path(name))
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with Pending(self, {name: data}) as pending:
+            return pending.publish()
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file, replacing the one that is there: readers see the old or the new one, whole."""
         if self.is_local:
-            Path(self._write_aside(name, data)).replace(self.path(name))
+            self.write_aside(name, data).replace(self.path(name))
         else:
-            self._put(name, data)
+            self.put(name, data)
 
-    def _put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file in one piece on an object store, where a put is seen whole or not at all."""
         with self.filesystem.open_output_stream(self.path(name)) as stream:
             stream.write(data)
 
-    def _write_aside(self, name: str, data: bytes) -> str:
+    def write_aside(self, name: str, data: bytes) -> Path:
+        """Write ``data`` durably under a temporary name in the folder that ``name`` will be in."""
         folder = Path(self.path(name)).parent
         folder.mkdir(parents=True, exist_ok=True)
         return write_durably(folder, lambda file: file.write(data))
 
 
-def write_durably(folder: Path, write: Callable[[Any], object]) -> str:
+class Pending:
+    """Files that are written but not there yet: ``with Pending(location, files) as pending: … pending.publish()``.
+
+    On a local disk they lie, fsynced, under temporary names beside their final ones, so that publishing is quick; what
+    is not published is removed on leaving. On an object store they are in memory.
+    """
+
+    def __init__(self, location: Location, files: Mapping[str, bytes]) -> None:
+        self._location, self._files = location, files
+        self._aside: dict[str, Path] = {}
+
+    def __enter__(self) -> Pending:
+        if self._location.is_local:
+            try:
+                for name, data in self._files.items():
+                    self._aside[name] = self._location.write_aside(name, data)
+            except BaseException:
+                self._remove()
+                raise
+        return self
+
+    def publish(self) -> bool:
+        """Give the files their names, exclusively and in order; False as soon as one is taken."""
+        if not self._location.is_local:
+            for name, data in self._files.items():
+                if self._location.kind(name) != pa.fs.FileType.NotFound:
+                    return False
+                self._location.put(name, data)
+            return True
+        for name, aside in self._aside.items():
+            try:
+                os.link(aside, self._location.path(name))
+            except FileExistsError:
+                return False
+        for folder in {aside.parent for aside in self._aside.values()}:
+            _sync_folder(folder)
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        for aside in self._aside.values():
+            aside.unlink(missing_ok=True)
+
+
+def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
     """A new file of a unique temporary name in ``folder``, fsynced; removed again if writing fails."""
     temporary = folder / f".{uuid.uuid4().hex}.tmp"
     try:
@@ -136,16 +179,16 @@ def write_durably(folder: Path, write: Callable[[Any], object]) -> str:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return str(temporary)
+    return temporary
 
 
-def link_new(temporary: str, final: str) -> bool:
-    """Give a finished file its name, exclusively; False if the name is taken."""
+def _sync_folder(folder: Path) -> None:
+    """Make new names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.link(temporary, final)
-    except FileExistsError:
-        return False
-    return True
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int]]:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from butter_etl.schema import METRICS
 
 if TYPE_CHECKING:
-    from butter_etl.engines import Loss
+    from butter_etl.spec import Loss
 
 #: Keras' `backend.epsilon()`: the lower clip of logarithms' arguments.
 EPSILON = 1e-7

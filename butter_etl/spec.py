@@ -11,7 +11,7 @@ import json
 import math
 import uuid
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -37,7 +37,9 @@ SHAPES = (
     "wide_first_16x",
     "rectangle_residual",
 )
-OPTIMIZERS = ("adam", "RMSprop", "SGD")
+OptimizerName = Literal["adam", "RMSprop", "SGD"]
+Loss = Literal["categorical_crossentropy", "binary_crossentropy", "mean_squared_error"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 MAX_SIZE = 2**40
 
 _RUN_NAMESPACE = uuid.UUID("8b7f5d1e-64a3-5c0f-9a55-2f4f3e0c7d11")
@@ -88,9 +90,9 @@ class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True)
     kernel_regularizer: Regularizer | None
     label_noise: float
     epochs: int
-    optimizer: str
+    optimizer: OptimizerName
     momentum: float | None
-    loss: str
+    loss: Loss
     outputs: int
     output_activation: str
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from butter_etl.errors import LandingError, StoreError
-from butter_etl.location import Location, link_new, parquet_bytes, write_common_metadata, write_durably
+from butter_etl.location import Location, Pending, parquet_bytes, write_common_metadata, write_durably
 from butter_etl.locks import FileLock
 from butter_etl.schema import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.spec import Value, float_text
@@ -92,7 +92,10 @@ class RunFile(NamedTuple):
     def parse(cls, path: str, size: int) -> RunFile | None:
         """The run file at ``path``, or None for any other name."""
         match = _RUN_FILE.fullmatch(path.rpartition("/")[2])
-        return cls(path, *map(int, match.groups()), size) if match else None
+        if match is None:
+            return None
+        experiment_id, first, last = map(int, match.groups())
+        return cls(path, experiment_id, first, last, size)
 
 
 def run_file_name(experiment_id: int, first: int, last: int) -> str:
@@ -187,10 +190,12 @@ class Store:
     @classmethod
     def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
         """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things."""
-        store = cls.find(path, state)
-        if store is None:
-            _make_store(Location(path))
-            store = cls.open(path, state)
+        if cls.find(path, state) is None:
+            content = StoreFile(format=FORMAT_VERSION, study="butter")
+            Location(path).write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        store = cls.open(path, state)
+        for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA)):
+            write_common_metadata(store.location, root, schema)
         return store
 
     def run_files(self, partition: str = "") -> Iterator[RunFile]:
@@ -241,40 +246,26 @@ class Store:
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
     ) -> list[str] | None:
         """The names of the new files; None, and nothing written, if another landing was faster."""
-        prepared: dict[str, tuple[str, bytes]] = {}
-        folder = self.location.path(f"{RUNS}/{partition}")
-        try:
-            for start, stop in consecutive(repetitions):
-                table = runs.take(rows[start:stop])
-                name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
-                data = parquet_bytes(table)
-                if self.location.is_local:
-                    Path(folder).mkdir(parents=True, exist_ok=True)
-                    prepared[name] = (write_durably(Path(folder), lambda file, data=data: file.write(data)), b"")
-                else:
-                    prepared[name] = ("", data)
-            with FileLock(self.state / "locks" / f"{experiment_id}.lock") as lock:
-                if self.repetitions_of(experiment_id, partition) & set(repetitions) or not lock.is_held():
-                    return None
-                for name, (temporary, data) in prepared.items():
-                    if not temporary:
-                        self.location.write_new(f"{RUNS}/{partition}/{name}", data)
-                    elif not link_new(temporary, f"{folder}/{name}"):
-                        return None
-                if self.location.is_local:
-                    _sync_folder(folder)
-            return [f"{partition}/{name}" for name in prepared]
-        finally:
-            for temporary, _ in prepared.values():
-                if temporary:
-                    Path(temporary).unlink(missing_ok=True)
+        files = {}
+        for start, stop in consecutive(repetitions):
+            name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
+            files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.take(rows[start:stop]))
+        with (
+            Pending(self.location, files) as pending,
+            FileLock(self.state / "locks" / f"{experiment_id}.lock") as lock,
+        ):
+            if self.repetitions_of(experiment_id, partition) & set(repetitions) or not lock.is_held():
+                return None
+            if not pending.publish():
+                return None
+        return [name.removeprefix(f"{RUNS}/") for name in files]
 
     def record_failure(self, failure: Failure) -> None:
         """Keep why repetitions failed, in place of an older record of the same ones."""
         folder = self.state / "failures"
         folder.mkdir(parents=True, exist_ok=True)
         data = msgspec.json.encode(failure)
-        Path(write_durably(folder, lambda file: file.write(data))).replace(folder / failure.file_name)
+        write_durably(folder, lambda file: file.write(data)).replace(folder / failure.file_name)
 
     def failures(self, present: Mapping[int, int]) -> list[Failure]:
         """The recorded failures whose repetitions are still missing, by experiment id; the others are out of date."""
@@ -300,14 +291,6 @@ def _mask(repetitions: range) -> int:
     return (1 << repetitions.stop) - (1 << repetitions.start)
 
 
-def _make_store(location: Location) -> None:
-    """Both empty roots with their schemas first; ``store.json`` last, so that a store is a store when it is whole."""
-    for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA)):
-        write_common_metadata(location, root, schema)
-    content = StoreFile(format=FORMAT_VERSION, study="butter")
-    location.write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
-
-
 def _check_store_file(location: Location) -> None:
     try:
         content = msgspec.json.decode(location.read_bytes("store.json"), type=StoreFile)
@@ -323,11 +306,3 @@ def _state_folder(location: Location, state: str | os.PathLike[str] | None) -> P
     if state is not None:
         return Path(state).absolute()
     return Path(location.path(STATE)) if location.is_local else None
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -253,7 +253,10 @@ def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.
     if not colocated:
         with dask.config.set({"dataframe.shuffle.method": "tasks"}):  # the p2p shuffle cannot carry list columns
             frame = frame.shuffle("experiment_id")
-    return frame.map_partitions(_summarize_frame, meta=empty_frame(SUMMARY_SCHEMA), enforce_metadata=False)
+    summary: dd.DataFrame = frame.map_partitions(
+        _summarize_frame, meta=empty_frame(SUMMARY_SCHEMA), enforce_metadata=False
+    )
+    return summary
 
 
 def _summarize_frame(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the terminal shows of sweeps and of a demo's results, as rows."""
+"""What the terminal shows of sweeps, as rows."""
 
 from __future__ import annotations
 
@@ -43,18 +43,3 @@ def _value_text(value: Any) -> str:
         name, momentum = value
         return name if momentum is None else f"{name} (momentum {float_text(momentum)})"
     return float_text(value) if isinstance(value, float) else str(value)
-
-
-def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:
-    """A row a data set of a store's summaries: experiments, runs, lowest median test loss of any epoch, and whose."""
-    from butter_etl.frames import read_summary
-
-    columns = ["dataset", "shape", "size", "depth", "num_runs", "test_loss_median"]
-    frame = read_summary(store, columns=columns).compute(scheduler="synchronous")
-    frame["best"] = [min(losses) for losses in frame["test_loss_median"]]
-    rows = []
-    for name, group in frame.groupby("dataset"):
-        best = group.loc[group["best"].idxmin()]
-        network = f"{best['shape']}, size {best['size']}, depth {best['depth']}"
-        rows.append((str(name), len(group), int(group["num_runs"].sum()), f"{best['best']:.4f}", network))
-    return rows

@@ -28,6 +28,7 @@ from butter_etl.spec import (
     OPTIMIZERS,
     SHAPES,
     ExperimentSpec,
+    OptimizerName,
     Regularizer,
     canonical_float,
 )
@@ -51,7 +52,7 @@ REGULARIZERS: tuple[Regularizer | None, ...] = (
 )
 EPOCHS = (300, 3000, 30000)
 
-Optimizer = tuple[str, float | None]
+Optimizer = tuple[OptimizerName, float | None]
 ADAM: Optimizer = ("adam", None)
 SWEPT_OPTIMIZERS: tuple[Optimizer, ...] = (ADAM, ("RMSprop", 0.0), ("RMSprop", 0.9), ("SGD", 0.0), ("SGD", 0.9))
 
@@ -199,7 +200,7 @@ def make_experiment(
     kernel_regularizer: Regularizer | None = None,
     label_noise: float = 0.0,
     epochs: int = 3000,
-    optimizer: str = "adam",
+    optimizer: OptimizerName = "adam",
     momentum: float | None = None,
 ) -> ExperimentSpec:
     """An experiment with canonical floats and what follows from its data set; raises SpecError naming the key."""
@@ -470,7 +471,11 @@ def _optimizers(file: _CubeFile, place: str) -> tuple[Optimizer, ...]:
     if file.momentum is not None and "adam" in file.optimizer:
         raise SpecError(f"{place}.momentum: adam has none; put adam into a cube of its own")
     momenta = [canonical_float(value, f"{place}.momentum") for value in file.momentum or [0.0]]
-    return tuple((name, momentum) for name in file.optimizer for momentum in ([None] if name == "adam" else momenta))
+    known: dict[str, OptimizerName] = {name: name for name in OPTIMIZERS}
+    for name in file.optimizer:
+        _check_choice(f"{place}.optimizer", name, OPTIMIZERS)
+    names = [known[name] for name in file.optimizer]
+    return tuple((name, momentum) for name in names for momentum in ([None] if name == "adam" else momenta))
 
 
 def _regularizer(entry: dict[str, float] | None, place: str) -> Regularizer | None:

@@ -286,7 +286,7 @@ class _Driver:
         self._store, self._settings, self._client = store, settings, client
         self._tasks, self._again = tasks, deque[Task]()
         self._wanted, self._on_progress = wanted, on_progress
-        self._running: dict[Future, Task] = {}
+        self._running: dict[Future[Any], Task] = {}
         self._done = TaskReport()
         self._failures: list[Failure] = []
         self._failed = 0
@@ -333,7 +333,7 @@ class _Driver:
             Progress(self._wanted, done.landed, done.present, self._failed, len(self._running), done.core_seconds)
         )
 
-    def _finish(self, future: Future, result: Any) -> None:
+    def _finish(self, future: Future[Any], result: Any) -> None:
         task = self._running.pop(future)
         if future.status == "finished":
             self._done += result
@@ -365,7 +365,7 @@ class _Driver:
         self._failed += len(item.repetitions)
 
 
-def _error_of(future: Future, result: Any) -> tuple[str, str]:
+def _error_of(future: Future[Any], result: Any) -> tuple[str, str]:
     """One line that names the error, and its traceback, of a future that did not finish."""
     if future.status != "error":
         return f"the task was {future.status}", ""

@@ -84,7 +84,7 @@ def train_stack(
     data = stack_data(spec, dataset, seeds)
     trained = train(network, optimization_of(spec), data, seeds, stack_starts(seeds, network), device=device)
     core_seconds = (time.thread_time() - cpu_started) / len(runs)
-    constant = {
+    constant: dict[str, object] = {
         "experiment_id": experiment_id,
         **sweep_flags(spec),
         "batch": batch,

@@ -180,6 +180,7 @@ DIR=$(realpath -m "$2")
 shift 2
 NODES=${NODES:-3}
 CPUS=${CPUS:-2}
+PATH=$PATH:/usr/sbin:/sbin
 MUNGE_MARK=/run/munge/started-by-test-slurm
 export SLURM_CONF=$DIR/slurm.conf SLURM_TEST_DIR=$DIR
 

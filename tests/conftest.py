@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,9 @@ settings.load_profile("butter_etl")
 
 #: A folder in the layout of PMLB's cache, with real files; tests that need one which is not there are skipped.
 PMLB = Path(os.environ.get("BUTTER_ETL_TEST_PMLB") or Path(__file__).parents[2] / "shared" / "pmlb")
+
+CLUSTER = Path(__file__).parents[1] / "cluster"
+_SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +37,23 @@ def client():
 
     with start_cluster(workers=2) as client:
         yield client
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The site file of a real, throw-away Slurm, which runs during the test; squeue and the like see it.
+
+    Mark tests that use it with ``pytest.mark.slurm``. They are skipped where no Slurm can be started.
+    """
+    missing = [name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name, path=_SYSTEM_PATH) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed (packages slurm-wlm, slurm-client, munge)")
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a Slurm")
+    home = tmp_path / "slurm"
+    script = CLUSTER / "test-slurm.sh"
+    subprocess.run([script, "start", home], check=True, timeout=60)
+    monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
+    monkeypatch.setenv("SLURM_TEST_DIR", str(home))
+    yield CLUSTER / "slurm-test.yaml"
+    subprocess.run([script, "stop", home], check=True, timeout=120)

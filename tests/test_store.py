@@ -1,6 +1,9 @@
 """The layout's names, and landing: durably, once, whoever else lands the same."""
 
+import functools
+import itertools
 import multiprocessing
+import operator
 import os
 
 import duckdb
@@ -85,9 +88,9 @@ def test_run_file_names():
 def test_consecutive_groups_cover_everything(numbers):
     ordered = sorted(numbers)
     groups = [ordered[start:stop] for start, stop in consecutive(ordered)]
-    assert sum(groups, []) == ordered
+    assert functools.reduce(operator.iadd, groups, []) == ordered
     assert all(group == list(range(group[0], group[-1] + 1)) for group in groups)
-    assert all(first[-1] + 1 < second[0] for first, second in zip(groups, groups[1:], strict=False))
+    assert all(first[-1] + 1 < second[0] for first, second in itertools.pairwise(groups))
 
 
 def test_landing_writes_one_file_named_by_what_it_holds(store):

@@ -75,7 +75,7 @@ def expected_statistics(lists, epochs):
         result["min"].append(finite.min() if len(finite) else None)
         result["max"].append(finite.max() if len(finite) else None)
         for name, q in (("q1", 0.25), ("median", 0.5), ("q3", 0.75)):
-            result[name].append(interpolate(ranked, q) if len(entries) else None)
+            result[name].append(interpolate(ranked, q) if entries else None)
     return result
 
 
@@ -141,7 +141,8 @@ def test_rows_carry_the_experiment(store):
         if name in PARTITION_KEYS and isinstance(value, float):
             found = float(found)
         assert found == pytest.approx(value) if isinstance(value, float) else found == value, name
-    assert row["widths"] and row["num_free_parameters"] and row["primary_sweep"] is True
+    assert (row["widths"], row["num_free_parameters"]) == ([10, 1], 61)
+    assert row["primary_sweep"] is True
 
 
 def test_independent_readers_see_both_frames_with_their_keys(store):

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from butter_etl.spec import Loss, OptimizerName
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-Loss = Literal["categorical_crossentropy", "binary_crossentropy", "mean_squared_error"]
 Device = Literal["cpu", "cuda"]
 
 
@@ -44,7 +45,7 @@ class Optimization:
     ``shuffle`` false feeds the rows in the order given in every epoch.
     """
 
-    optimizer: Literal["adam", "RMSprop", "SGD"]
+    optimizer: OptimizerName
     learning_rate: float
     batch_size: int
     epochs: int

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Device, Loss, Network, Optimization, StackData, Weights
+    from butter_etl.engines import Device, Network, Optimization, StackData, Weights
+    from butter_etl.spec import Loss
 
 #: Metrics are computed for several batches at once, up to so many outputs: fewer calls, and still in cache on a CPU.
 _OUTPUTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
@@ -213,7 +214,7 @@ def run_backward(
     layers: StackedLayers, forward: Forward, error: Tensor, gradient: StackedLayers, *, residual: bool
 ) -> None:
     """Fill ``gradient`` from the ``error`` at the logits (`output_error`)."""
-    skipped = None  # the gradient that a layer's addition hands to the layer's input as it is
+    skipped = None  # what the addition of the layer above hands down to its input as it is
     for depth in reversed(range(len(layers.kernels))):
         torch.bmm(forward.inputs[depth], error.mT, out=gradient.kernels[depth])
         torch.sum(error, dim=2, keepdim=True, out=gradient.biases[depth])
@@ -222,7 +223,7 @@ def run_backward(
         upstream = torch.bmm(layers.kernels[depth], error)
         if skipped is not None:
             upstream += skipped
-        skipped = upstream if residual and depth > 1 else None
+        skipped = upstream if residual else None
         # The gradient of ReLU: `upstream` where its output is not 0. Twenty times faster than `torch.where`.
         error = torch.ops.aten.threshold_backward(upstream, forward.relus[depth - 1], 0)
 

@@ -1,0 +1,247 @@
+"""The commands as users type them: what they print, their exit codes, and one clear line for bad input."""
+
+import json
+import sys
+
+import duckdb
+import pytest
+
+from butter_etl import __version__
+from butter_etl.cli import main
+from butter_etl.store import Failure, Store
+from tests.strategies import POLLEN, land
+
+SPEC = """
+name: quick
+repetitions: 2
+cubes:
+  - {dataset: [breast_cancer], size: [128, 256], depth: [2], epochs: [2], learning_rate: [0.01]}
+"""
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def invoke(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return invoke
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "quick.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store.create(tmp_path / "store")
+    land(store, POLLEN, 0, range(3))
+    return store
+
+
+def test_help_and_version(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("demo", "sweeps", "plan", "train", "status", "summarize", "export"):
+        assert f"\n  {command} " in out
+        code, page, _ = run(command, "--help")
+        assert code == 0
+        assert f"butter-etl {command}" in page
+        assert max(map(len, page.splitlines())) <= 80
+    assert run("--version")[1].strip().endswith(__version__)
+
+
+def test_sweeps(run):
+    code, out, _ = run("sweeps")
+    assert code == 0
+    for figure in ("30,576", "1,176", "5,488", "37,440", "50,960", "8,640", "40,824", "104,000", "148,232", "130,693"):
+        assert figure in out
+    assert max(map(len, out.splitlines())) <= 80
+    as_json = json.loads(run("sweeps", "--json")[1])
+    assert as_json[0] == {"sweep": "primary", "cubes": 1, "experiments": 30576, "feasible": 27337, "repetitions": 30}
+    code, out, _ = run("sweeps", "label_noise")
+    assert code == 0
+    assert "0, 0.05, 0.1, 0.15, 0.2" in out
+
+
+def test_the_way_of_a_sweep(run, spec, tmp_path):
+    store = tmp_path / "runs"
+    code, out, _ = run("plan", store, "--spec", spec)
+    assert (code, store.exists()) == (0, False)
+    assert "2 experiments (0 more have no network within 20 % of their size), 0 runs there, 4 missing" in out
+    code, out, err = run("train", store, "--spec", spec, "--workers", 2)
+    assert code == 0
+    assert "4 runs landed" in out
+    assert "training 4 runs" in err
+    code, out, _ = run("train", store, "--sweep", "quick")
+    assert (code, out) == (0, "nothing to do: all 4 runs of 2 experiments are there\n")
+    code, out, _ = run("status", store, "--sweep", "quick", "--repetitions", 3)
+    assert "4 runs of 2 experiments" in out
+    assert "summaries: 0 up to date, 2 missing or out of date" in out
+    assert "selection: 2 experiments, 4 runs there, 2 missing" in out
+    code, out, err = run("export", store, tmp_path / "out", "--sweep", "quick")
+    assert code == 1
+    assert "run `butter-etl summarize` first" in err
+    code, out, _ = run("summarize", store, "--workers", 1)
+    assert (code, out) == (0, "2 experiments summarised, 0 were up to date\n")
+    code, out, _ = run("summarize", store)
+    assert (code, out) == (0, "nothing to do: all 2 summaries are up to date\n")
+    code, out, _ = run("export", store, tmp_path / "out", "--sweep", "quick", "--tar")
+    assert code == 0
+    assert "quick_sweep_summary.tar" in out
+    rows = duckdb.sql(f"select count(*) from read_parquet('{tmp_path}/out/quick_sweep_runs/**/*.parquet')").fetchall()
+    assert rows == [(4,)]
+
+
+def test_json_for_machines(run, spec, tmp_path):
+    store = tmp_path / "runs"
+    planned = json.loads(run("plan", store, "--spec", spec, "--json")[1])
+    assert (planned["experiments"], planned["runs_missing"], planned["datasets"]) == (2, 4, ["breast_cancer"])
+    _code, out, err = run("train", store, "--spec", spec, "--repetitions", 1, "--workers", 1, "--json")
+    trained = json.loads(out)
+    assert (trained["landed"], trained["failed"], trained["interrupted"], err) == (2, 0, False, "")
+    assert json.loads(run("summarize", store, "--json")[1]) == {"computed": 2, "fresh": 0, "dropped": 0}
+    status = json.loads(run("status", store, "--json")[1])
+    assert (status["runs"], status["summaries"]["fresh"], status["sweeps"]) == (2, 2, ["quick"])
+    matching = json.loads(run("status", store, "--json", "--where", "size=128")[1])
+    assert matching["selection"] == {"experiments": 1, "runs_there": 1}
+    exported = json.loads(run("export", store, tmp_path / "out", "--where", "size=128", "--json")[1])
+    assert exported["directories"] == [["all_runs", 1, 1], ["complete_summary", 1, 1]]
+
+
+def test_status_shows_failures(run, store):
+    store.record_failure(Failure(0, "529_pollen", [3, 4], "ValueError: bad luck", "trace", "host", 1))
+    code, out, _ = run("status", store)
+    assert code == 0
+    assert "failed: experiment 0 (529_pollen), repetitions 3-4: ValueError: bad luck" in out
+
+
+def bad_store(tmp_path, name):
+    """Paths that are no store, by what is wrong with them."""
+    path = tmp_path / name
+    if name == "a-file":
+        path.write_text("not a store")
+    elif name == "a-folder":
+        path.mkdir()
+        (path / "notes.txt").write_text("mine")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "S", "--sweep", "primry"], 2, "unknown sweep 'primry' (did you mean 'primary'?)"),
+        (["train", "S"], 2, "name what to train"),
+        (["plan", "S", "--sweep", "primary", "--where", "dataset"], 2, "write KEY OP VALUE"),
+        (["plan", "S", "--sweep", "primary", "--where", "datset=mnist"], 2, "unknown key 'datset'"),
+        (["train", "S", "--sweep", "primary", "--repetitions", "-3"], 2, "-3 is not between 1 and 255"),
+        (["train", "S", "--sweep", "primary", "--repetitions", "300"], 2, "300 is not between 1 and 255"),
+        (["train", "S", "--sweep", "primary", "--first-repetition", "-1"], 2, "-1 is not between 0 and 65535"),
+        (["train", "a-file", "--sweep", "primary"], 2, "a-file: is a file, not a store"),
+        (["train", "a-folder", "--sweep", "primary"], 2, "a-folder: is no store (it has no store.json) and not empty"),
+        (["status", "a-folder"], 2, "a-folder: is no store"),
+        (["status", "nowhere"], 2, "nowhere: does not exist"),
+        (["summarize", "nowhere"], 2, "nowhere: does not exist"),
+        (["export", "S", "out"], 2, "name what to export"),
+        (["export", "S", "out", "--sweep", "primary", "--repetitions", "3"], 2, "exports hold all repetitions"),
+        (["train", "S", "--spec", "misspelt.yaml"], 2, "unknown field `sizes`"),
+        (["train", "S", "--spec", "none.yaml"], 2, "none.yaml: cannot be read"),
+        (["train", "S", "--sweep", "primary", "--cluster", "none.yaml", "--where", "dataset=x"], 0, ""),
+        (["sweeps", "nothing"], 2, "unknown sweep 'nothing'"),
+        (["frobnicate"], 2, "No such command 'frobnicate'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(run, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a-file", "a-folder"):
+        bad_store(tmp_path, name)
+    (tmp_path / "misspelt.yaml").write_text(SPEC.replace("size:", "sizes:"))
+    before = sorted(tmp_path.rglob("*"))
+    found, _, err = run(*arguments)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+    if "Usage" not in err:
+        assert len(err.splitlines()) == (1 if message else 0)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_torn_file_is_named_and_nothing_is_half_written(run, store):
+    (file,) = store.run_files()
+    path = store.location.path(f"all_runs/{file.path}")
+    with open(path, "rb+") as stream:  # noqa: PTH123
+        stream.truncate(1000)
+    code, _, err = run("summarize", store)
+    assert code == 1
+    assert "0-0-2.parquet cannot be read" in err
+    assert len(err.splitlines()) == 1
+    assert not list(store.state.parent.rglob("summary.parquet"))
+    assert run("status", store)[0] == 0
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    from butter_etl.errors import StoreError
+
+    with pytest.raises(StoreError):
+        main(["--debug", "status", str(tmp_path / "none")])
+
+
+def test_demo_needs_no_network(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("BUTTER_ETL_PMLB_URL", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    shorten_demo(monkeypatch, tmp_path)
+    code, out, _ = run("demo", "--quiet")
+    assert code == 0
+    for text in ("breast_cancer", "diabetes", "digits", "demo_sweep_summary.tar", "be.read_runs", "be.read_export"):
+        assert text in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, _ = run("demo", "--quiet")
+    assert code == 0
+    assert "nothing to do" in out
+
+
+def shorten_demo(monkeypatch, tmp_path):
+    """The demo's sweep with fewer epochs and sizes; everything else as it is."""
+    from butter_etl import cli
+
+    original = cli.DEMO_SPEC.read_text()
+    short = original.replace("epochs: [100]", "epochs: [3]").replace(
+        "[rectangle, trapezoid, wide_first_2x]", "[rectangle]"
+    )
+    assert short != original
+    path = tmp_path / "demo.yaml"
+    path.write_text(short)
+    monkeypatch.setattr(cli, "DEMO_SPEC", path)
+
+
+def test_the_demo_is_what_it_says():
+    from butter_etl.cli import DEMO_SPEC
+    from butter_etl.datasets import DATASETS
+    from butter_etl.sweeps import load_sweep
+
+    sweep = load_sweep(DEMO_SPEC)
+    specs = list(sweep.experiments())
+    assert {DATASETS[spec.dataset].loss for spec in specs} == {
+        "categorical_crossentropy",
+        "binary_crossentropy",
+        "mean_squared_error",
+    }
+    for key in ("shape", "size", "depth"):
+        assert len({getattr(spec, key) for spec in specs}) > 1
+    assert sweep.repetitions >= 5
+    assert min(spec.epochs for spec in specs) >= 100
+
+
+def test_a_missing_extra_is_one_line(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "requests", None)
+    select = ("--sweep", "primary", "--where", "dataset=nursery", "--where", "size=1024")
+    code, _, err = run("train", tmp_path / "runs", *select, "--data-dir", tmp_path)
+    assert (code, err) == (1, "butter-etl: requests is not installed; pip install 'butter-etl[train]'\n")
+    assert not (tmp_path / "runs").exists()

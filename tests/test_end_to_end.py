@@ -1,0 +1,150 @@
+"""Nothing is lost or made twice: drivers and workers are killed in the middle, two drivers work at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import psutil
+import pytest
+
+import butter_etl as be
+from butter_etl.errors import ButterError
+from butter_etl.store import Store
+
+SPEC = """
+name: longer
+repetitions: 6
+cubes:
+  - dataset: [breast_cancer]
+    size: [128, 256, 512, 1024]
+    depth: [2, 3]
+    learning_rate: [0.01]
+    batch_size: [16]
+    epochs: [30]
+"""
+RUNS = 8 * 6
+BUTTER_ETL = [sys.executable, "-m", "butter_etl"]
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "longer.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def start(store, spec, *options):
+    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--workers", "2", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def landed(store):
+    """How often each (experiment, repetition) is there, by DuckDB from the files themselves."""
+    files = list(Path(store).glob("all_runs/**/*.parquet"))
+    if not files:
+        return Counter()
+    query = f"select experiment_id, repetition from read_parquet({[str(file) for file in files]})"
+    return Counter(duckdb.sql(query).fetchall())
+
+
+def wait_for_runs(store, process, some=6):
+    """Wait until training is under way: some runs are there, others are not."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(process.communicate())
+        if Path(store).exists() and len(list(Path(store).glob("all_runs/**/*.parquet"))) >= some / 6:
+            return
+        time.sleep(0.02)
+    raise AssertionError("nothing landed in two minutes")
+
+
+def finish(process):
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def check_complete(store):
+    runs = landed(store)
+    assert len(runs) == RUNS
+    assert set(runs.values()) == {1}
+    assert not list(Path(store).rglob("*.broken"))
+
+
+def workers_of(process):
+    """The Dask worker processes of a driver: those that have imported nothing yet are not among them."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_killed_driver(tmp_path, spec):
+    store = tmp_path / "store"
+    first = start(store, spec)
+    wait_for_runs(store, first)
+    orphans = workers_of(first)
+    assert orphans
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert any(orphan.is_running() for orphan in orphans), "the test wants workers that still train"
+    assert 0 < len(landed(store)) < RUNS
+    code, out, err = finish(start(store, spec))
+    assert code == 0, err
+    assert "runs landed" in out
+    check_complete(store)
+    code, out, _ = finish(start(store, spec))
+    assert (code, out) == (0, "nothing to do: all 48 runs of 8 experiments are there\n")
+
+
+def test_a_killed_worker(tmp_path, spec):
+    store = tmp_path / "store"
+    driver = start(store, spec)
+    wait_for_runs(store, driver)
+    victim = workers_of(driver)[0]
+    victim.send_signal(signal.SIGKILL)
+    code, out, err = finish(driver)
+    assert code == 0, err
+    assert "48 runs landed" in out or "were there" in out
+    check_complete(store)
+
+
+def test_an_interrupt_stops_cleanly(tmp_path, spec):
+    store = tmp_path / "store"
+    driver = start(store, spec)
+    wait_for_runs(store, driver)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
+    code, _, err = finish(driver)
+    assert code == 130
+    assert "stopped; the same command goes on from here" in err
+    assert "Traceback" not in err
+    assert max(landed(store).values()) == 1
+    assert len(landed(store)) < RUNS
+    code, _, err = finish(start(store, spec))
+    assert code == 0, err
+    check_complete(store)
+
+
+def test_two_drivers_at_once(tmp_path, spec):
+    store = tmp_path / "store"
+    drivers = [start(store, spec), start(store, spec)]
+    for driver in drivers:
+        code, _, err = finish(driver)
+        assert code == 0, err
+    check_complete(store)
+
+
+def test_the_whole_way_from_python(tmp_path, spec, client):
+    store = tmp_path / "store"
+    assert be.train(store, spec=spec, repetitions=2, client=client).landed == 16
+    runs = be.read_runs(store)
+    summary = be.summarize_runs(runs).compute()
+    assert sorted(summary["num_runs"]) == [2] * 8
+    report = be.partition_runs(runs, tmp_path / "copy")
+    assert (report.landed, report.present) == (16, 0)
+    assert Store.open(tmp_path / "copy").repetitions() == Store.open(store).repetitions()
+    with pytest.raises(ButterError):
+        be.read_export(store)
