@@ -70,3 +70,8 @@ class StaleSummaryError(ButterError):
 
 class ClusterError(ButterError):
     """A cluster did not start, or was lost."""
+
+
+def one_line(error: object) -> str:
+    """What an error of somebody else says, as one line for a message of ours."""
+    return "; ".join(line.strip() for line in str(error).split("\n") if line.strip())

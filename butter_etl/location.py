@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from butter_etl.errors import StoreError, TornFileError
+from butter_etl.errors import StoreError, TornFileError, one_line
 
 #: The full schema of a frame, partition columns included, in the frame's root.
 COMMON_METADATA = "_common_metadata"
@@ -33,7 +33,7 @@ class Location:
             try:
                 self.filesystem, root = pa.fs.FileSystem.from_uri(self.url)
             except (pa.ArrowInvalid, OSError) as error:
-                raise StoreError(f"{self.url}: not a usable location ({' '.join(str(error).split())})") from error
+                raise StoreError(f"{self.url}: not a usable location ({one_line(error)})") from error
             self.root = root.rstrip("/")
         else:
             self.filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(self.url).absolute())
@@ -93,7 +93,7 @@ class Location:
             raise self._torn(name, error) from error
 
     def _torn(self, name: str, error: Exception) -> TornFileError:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         return TornFileError(f"{self.url}/{name} cannot be read ({reason}); move it away, and what it held is missing")
 
     def write_new(self, name: str, data: bytes) -> bool:

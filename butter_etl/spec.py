@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import uuid
 from functools import lru_cache
 from typing import Literal, get_args
@@ -62,7 +61,9 @@ def float_text(value: float) -> str:
 
 def canonical_float(value: float, name: str = "value") -> float:
     """``value`` as the float64 that `float_text` spells; raises SpecError if it is not finite in float32."""
-    if not math.isfinite(value) or abs(value) > float(np.finfo(np.float32).max):
+    with np.errstate(over="ignore"):
+        is_finite = np.isfinite(np.float32(value))
+    if not is_finite:
         raise SpecError(f"{name}: {value!r} is not a finite number")
     return float(float_text(value))
 

@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from butter_etl.spec import Regularizer, float_text
-from butter_etl.sweeps import AXES, Sweep, experiment_topology, published_id
+from butter_etl.sweeps import AXES, Cube, Sweep, cube_codes, experiment_topology
 
 
 def sweep_table(sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
     """A row a published sweep: name, cubes, experiments, feasible ones, repetitions; then the seven, each once."""
     rows: list[tuple[Any, ...]] = []
-    distinct: dict[int | None, bool] = {}
+    cells: list[NDArray[np.int64]] = []
+    are_feasible: list[NDArray[np.bool_]] = []
     for sweep in sweeps:
-        feasible = 0
-        for spec in sweep.experiments():
-            is_feasible = experiment_topology(spec) is not None
-            feasible += is_feasible
-            if sweep.name != "optimizer":
-                distinct[published_id(spec)] = is_feasible
-        rows.append((sweep.name, len(sweep.cubes), len(sweep), feasible, sweep.repetitions))
-    rows.append(("distinct", None, len(distinct), sum(distinct.values()), None))
+        feasible = [feasible_cells(cube) for cube in sweep.cubes]
+        rows.append(
+            (sweep.name, len(sweep.cubes), len(sweep), sum(int(one.sum()) for one in feasible), sweep.repetitions)
+        )
+        if sweep.name != "optimizer":
+            cells.extend(map(cube_codes, sweep.cubes))
+            are_feasible.extend(feasible)
+    _, first = np.unique(np.concatenate(cells), return_index=True)
+    rows.append(("distinct", None, first.size, int(np.concatenate(are_feasible)[first].sum()), None))
     return rows
+
+
+def feasible_cells(cube: Cube) -> NDArray[np.bool_]:
+    """Which cells of a cube have a topology, in the cube's order: only the first four axes matter."""
+    smaller = Cube(cube.dataset, cube.shape, cube.size, cube.depth)
+    found = [experiment_topology(spec) is not None for spec in smaller.experiments()]
+    return np.repeat(np.array(found, dtype=np.bool_), len(cube) // len(smaller))
 
 
 def cube_table(sweep: Sweep) -> list[tuple[int, str, str]]:

@@ -21,7 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 from butter_etl.datasets import DATASETS, dataset_info
-from butter_etl.errors import SelectError, SpecError
+from butter_etl.errors import SelectError, SpecError, one_line
 from butter_etl.spec import (
     MAX_REPETITIONS,
     MAX_SIZE,
@@ -324,8 +324,8 @@ class _PublishedIds(NamedTuple):
     ids: dict[int, int]
 
 
-def _cube_codes(cube: Cube) -> NDArray[np.int64]:
-    """A mixed-radix number for each cell of a cube of published values, in the cube's order."""
+def cube_codes(cube: Cube) -> NDArray[np.int64]:
+    """A number for each cell of a cube of published values, int64, in the cube's order; equal cells have equal ones."""
     codes = np.zeros(1, dtype=np.int64)
     for values, places, radix in zip(cube.axes(), _PLACES, _RADIX, strict=True):
         digits = np.array([places[value] for value in values], dtype=np.int64)
@@ -335,7 +335,7 @@ def _cube_codes(cube: Cube) -> NDArray[np.int64]:
 
 @cache
 def _published_ids() -> _PublishedIds:
-    cells = np.concatenate([_cube_codes(cube) for sweep in PUBLISHED.values() for cube in sweep.cubes])
+    cells = np.concatenate([cube_codes(cube) for sweep in PUBLISHED.values() for cube in sweep.cubes])
     _, first = np.unique(cells, return_index=True)
     codes = cells[np.sort(first)]
     return _PublishedIds(codes, dict(zip(codes.tolist(), range(codes.size), strict=True)))
@@ -409,7 +409,7 @@ def parse_sweep(text: str, origin: str) -> Sweep:
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SpecError(f"{origin}: not YAML: {' '.join(str(error).split())}") from error
+        raise SpecError(f"{origin}: not YAML: {one_line(error)}") from error
     try:
         file = msgspec.convert(raw, _SweepFile)
     except msgspec.ValidationError as error:

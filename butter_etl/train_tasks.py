@@ -21,7 +21,7 @@ import msgspec
 from butter_etl import costs
 from butter_etl.datasets import cached_dataset, data_dir, dataset_info, ensure_dataset
 from butter_etl.engines import Device, choose_engine
-from butter_etl.errors import ButterError, SelectError
+from butter_etl.errors import ButterError, SelectError, one_line
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
@@ -370,7 +370,7 @@ def _error_of(future: Future[Any], result: Any) -> tuple[str, str]:
     if future.status != "error":
         return f"the task was {future.status}", ""
     kind, error, trace = result
-    line = " ".join(str(error).split()) or kind.__name__
+    line = one_line(error) or kind.__name__
     text = line if isinstance(error, ButterError) else f"{kind.__name__}: {line}"
     return text, "".join(traceback.format_exception(kind, error, trace))
 

@@ -16,7 +16,7 @@ LAYERS = [
     ["aggregations", "costs", "provenance", "training", "selection", "sweep_tables"],
     ["location", "locks", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
-    ["clusters", "terminal", "report", "cli", "__init__", "__main__"],
+    ["sites", "clusters", "terminal", "report", "cli", "__init__", "__main__"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 STAGES = LAYERS[4]
