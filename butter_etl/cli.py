@@ -287,7 +287,7 @@ def _train(campaign: Campaign, store: Store, settings: Any, client: Any, *, quie
 
         def show(progress: Progress) -> None:
             failed = f", {progress.failed} failed" if progress.failed else ""
-            note = f"{progress.tasks_in_flight} tasks{failed}, {duration(progress.core_seconds)} CPU"
+            note = f"{progress.runs_in_flight} in flight{failed}, {duration(progress.core_seconds)} CPU"
             line.update(progress.landed + progress.present, note)
 
         return run_training(campaign, store, settings, client, show)
@@ -354,6 +354,7 @@ def status(store: str, choice: Choice, state: str | None, as_json: bool) -> None
 
 
 def _status_facts(store: Store, choice: Choice) -> dict[str, Any]:
+    from butter_etl.drivers import running_drivers
     from butter_etl.registry import Registry
     from butter_etl.summarize import plan_summaries
     from butter_etl.train_tasks import plan_runs
@@ -367,6 +368,7 @@ def _status_facts(store: Store, choice: Choice) -> dict[str, Any]:
         "runs": sum(mask.bit_count() for mask in present.values()),
         "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
         "sweeps": registry.sweep_names(),
+        "running": running_drivers(store.state),
         "failures": store.failures(present),
     }
     if choice.sweeps or choice.specs:
@@ -402,6 +404,11 @@ def _print_status(facts: dict[str, Any]) -> None:
         click.echo(
             f"selection: {selection['experiments']:,} experiments{infeasible}, "
             f"{selection['runs_there']:,} runs there{missing}"
+        )
+    for driver in facts["running"]:
+        click.echo(
+            f"running: {driver.holder.host}, process {driver.holder.pid}: {driver.landed:,} of {driver.wanted:,} runs "
+            f"landed, {driver.in_flight:,} in flight, {driver.failed:,} failed"
         )
     for failure in facts["failures"]:
         click.echo(f"failed: {_failure_line(failure)}")
@@ -568,9 +575,10 @@ def _print_demo(store: Store, dest: str, exported: Any) -> None:
     from butter_etl.report import best_losses
     from butter_etl.terminal import print_table
 
-    columns = ("data set", "experiments", "runs", "best median test loss", "of")
-    print_table(columns, best_losses(str(store)), "\nWhat was trained")
-    print_table(("directory", "files", "experiments"), exported.directories, f"What was exported to {dest}")
+    click.echo(f"\nTrained into {store}, with the lowest median test loss over repetitions:")
+    print_table(("data set", "experiments", "runs", "loss", "network"), best_losses(str(store)))
+    click.echo(f"Exported to {dest}:")
+    print_table(("directory", "files", "experiments"), exported.directories)
     for archive in exported.archives:
         click.echo(f"archive: {dest}/{archive}")
     click.echo(

@@ -62,8 +62,7 @@ class FileLock:
     def __init__(self, path: Path, timeout: float = _TIMEOUT_SECONDS) -> None:
         self.path = path
         self._timeout = timeout
-        pid = os.getpid()
-        self._holder = Holder(uuid.uuid4().hex, _machine(), pid, _start_time(pid), socket.gethostname())
+        self._holder = this_process()
 
     def __enter__(self) -> FileLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +101,7 @@ class FileLock:
     def _break_if_stale(self) -> None:
         """Rename a stale lock away; if a fresh one was caught instead, give it back."""
         holder = _read(self.path)
-        if holder is None or not (_is_dead(holder) or self._age() > STALE_SECONDS):
+        if holder is None or not (is_dead(holder) or self._is_old()):
             return
         broken = self.path.with_name(f".{uuid.uuid4().hex}.broken")
         try:
@@ -115,16 +114,21 @@ class FileLock:
                 os.link(broken, self.path)
         broken.unlink(missing_ok=True)
 
-    def _age(self) -> float:
-        """Seconds since the lock was made, by the clock of the machine that keeps the files."""
-        probe = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
-        probe.touch()
+    def _is_old(self) -> bool:
         try:
-            return probe.stat().st_mtime - self.path.stat().st_mtime
+            return file_age(self.path) > STALE_SECONDS
         except FileNotFoundError:
-            return 0.0
-        finally:
-            probe.unlink(missing_ok=True)
+            return False
+
+
+def file_age(path: Path) -> float:
+    """Seconds since a file was written, by the clock of the machine that keeps it; raises FileNotFoundError."""
+    probe = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    probe.touch()
+    try:
+        return probe.stat().st_mtime - path.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Holder | None:
@@ -134,5 +138,12 @@ def _read(path: Path) -> Holder | None:
         return None
 
 
-def _is_dead(holder: Holder) -> bool:
+def this_process() -> Holder:
+    """This process as a holder, with a token of its own for each call."""
+    pid = os.getpid()
+    return Holder(uuid.uuid4().hex, _machine(), pid, _start_time(pid), socket.gethostname())
+
+
+def is_dead(holder: Holder) -> bool:
+    """Whether a holder was a process of this machine that is no more; False where that cannot be known."""
     return holder.machine == _machine() and _start_time(holder.pid) != holder.started

@@ -13,6 +13,6 @@ def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:
     rows = []
     for name, group in frame.groupby("dataset"):
         best = group.loc[group["best"].idxmin()]
-        network = f"{best['shape']}, size {best['size']}, depth {best['depth']}"
+        network = f"{best['shape']} {best['size']}, depth {best['depth']}"
         rows.append((str(name), len(group), int(group["num_runs"].sum()), f"{best['best']:.4f}", network))
     return rows

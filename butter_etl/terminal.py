@@ -23,7 +23,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     for index, name in enumerate(columns):
         is_number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")

@@ -20,6 +20,7 @@ import msgspec
 
 from butter_etl import costs
 from butter_etl.datasets import cached_dataset, data_dir, dataset_info, ensure_dataset
+from butter_etl.drivers import Heartbeat
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import ButterError, SelectError, one_line
 from butter_etl.registry import Registry
@@ -219,13 +220,13 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a campaign is, in runs; ``tasks_in_flight`` are with the cluster now."""
+    """How far a campaign is, in runs; those in flight are with the cluster now."""
 
     wanted: int
     landed: int
     present: int
     failed: int
-    tasks_in_flight: int
+    runs_in_flight: int
     core_seconds: float
 
 
@@ -267,8 +268,15 @@ def run_training(
     wanted = claim_ids(plan, campaign.registry, store)
     workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
     tasks = cut_tasks(wanted, target_task_seconds(plan.core_seconds, workers))
-    driver = _Driver(store, settings, client, tasks, plan.missing, on_progress)
-    return driver.run(window=max(8, 3 * workers))
+    with Heartbeat(store.state, plan.missing) as heartbeat:
+
+        def report(progress: Progress) -> None:
+            runs = {"landed": progress.landed, "failed": progress.failed, "in_flight": progress.runs_in_flight}
+            heartbeat.update(**runs)
+            on_progress(progress)
+
+        driver = _Driver(store, settings, client, tasks, plan.missing, report)
+        return driver.run(window=max(8, 3 * workers))
 
 
 class _Driver:
@@ -329,9 +337,8 @@ class _Driver:
 
     def _report(self) -> None:
         done = self._done
-        self._on_progress(
-            Progress(self._wanted, done.landed, done.present, self._failed, len(self._running), done.core_seconds)
-        )
+        in_flight = sum(task.runs for task in self._running.values())
+        self._on_progress(Progress(self._wanted, done.landed, done.present, self._failed, in_flight, done.core_seconds))
 
     def _finish(self, future: Future[Any], result: Any) -> None:
         task = self._running.pop(future)

@@ -148,3 +148,19 @@ def test_the_whole_way_from_python(tmp_path, spec, client):
     assert Store.open(tmp_path / "copy").repetitions() == Store.open(store).repetitions()
     with pytest.raises(ButterError):
         be.read_export(store)
+
+
+@pytest.mark.slurm
+def test_the_same_command_trains_on_slurm(tmp_path, slurm):
+    path = tmp_path / "few.yaml"
+    path.write_text(SPEC.replace("repetitions: 6", "repetitions: 2").replace("epochs: [30]", "epochs: [3]"))
+    store = tmp_path / "store"
+    command = [*BUTTER_ETL, "train", store, "--spec", path, "--cluster", slurm]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "16 runs landed" in done.stdout
+    runs = be.read_runs(store, columns=["experiment_id", "repetition", "job_id"]).compute(scheduler="synchronous")
+    assert len(runs.drop_duplicates(["experiment_id", "repetition"])) == len(runs) == 16
+    assert runs["job_id"].str.isdigit().all()
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True)
+    assert '"landed": 0' in again.stdout

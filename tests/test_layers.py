@@ -14,7 +14,7 @@ LAYERS = [
     ["errors", "streams", "spec", "schema"],
     ["engines", "metrics", "engines.initialization", "engines.torch_engine", "topology", "datasets", "sweeps"],
     ["aggregations", "costs", "provenance", "training", "selection", "sweep_tables"],
-    ["location", "locks", "archives", "store", "fingerprints", "registry", "frames"],
+    ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
     ["sites", "clusters", "terminal", "report", "cli", "__init__", "__main__"],
 ]

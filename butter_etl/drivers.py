@@ -1,0 +1,72 @@
+"""Who is training into a store now: a small file that each driver keeps fresh while it runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from butter_etl.location import write_durably
+from butter_etl.locks import Holder, file_age, is_dead, this_process
+
+#: A driver rewrites its file this often, and is taken for dead when the file is a few times as old.
+_BEAT_SECONDS = 10.0
+_DEAD_SECONDS = 90.0
+
+
+class Driver(msgspec.Struct, frozen=True):
+    """A running campaign, in runs. ``started`` is in unix seconds; ``in_flight`` are with the cluster now."""
+
+    holder: Holder
+    started: int
+    wanted: int
+    landed: int = 0
+    failed: int = 0
+    in_flight: int = 0
+
+
+class Heartbeat:
+    """``with Heartbeat(state, wanted) as heartbeat``: say that a driver is at work, until the block is left."""
+
+    def __init__(self, state: Path, wanted: int) -> None:
+        holder = this_process()
+        self._driver = Driver(holder, int(time.time()), wanted)
+        self._path = state / "drivers" / f"{holder.token}.json"
+        self._last = 0.0
+
+    def __enter__(self) -> Heartbeat:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._write()
+        return self
+
+    def update(self, *, landed: int, failed: int, in_flight: int) -> None:
+        """Say how far the campaign is; written every ten seconds at most."""
+        self._driver = msgspec.structs.replace(self._driver, landed=landed, failed=failed, in_flight=in_flight)
+        if time.monotonic() - self._last >= _BEAT_SECONDS:
+            self._write()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        data = msgspec.json.encode(self._driver)
+        write_durably(self._path.parent, lambda file: file.write(data)).replace(self._path)
+        self._last = time.monotonic()
+
+
+def running_drivers(state: Path) -> list[Driver]:
+    """The drivers that are at work on a store, oldest first; files of dead ones are passed over."""
+    found = []
+    for path in (state / "drivers").glob("*.json"):
+        try:
+            driver = msgspec.json.decode(path.read_bytes(), type=Driver)
+            age = file_age(path)
+        except FileNotFoundError:  # it ended meanwhile
+            continue
+        if not is_dead(driver.holder) and age < _DEAD_SECONDS:
+            found.append(driver)
+    return sorted(found, key=lambda driver: driver.started)
