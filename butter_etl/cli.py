@@ -7,7 +7,7 @@ commands that need them, so that ``--help`` answers at once and summarising neve
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,8 +18,7 @@ from butter_etl import __version__
 from butter_etl.errors import ButterError
 
 if TYPE_CHECKING:
-    from butter_etl.registry import Registry
-    from butter_etl.selection import Choice, Selection
+    from butter_etl.selection import Choice
     from butter_etl.store import Store
     from butter_etl.summarize import SummaryReport
     from butter_etl.train_tasks import Campaign, TrainReport
@@ -129,6 +128,11 @@ def _print_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
 # --- what there is to train --------------------------------------------------------------------------------------
 
 
@@ -175,50 +179,18 @@ def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
     \b
     butter-etl plan runs --sweep primary --where 'dataset=nursery'
     """
+    from butter_etl import report
     from butter_etl.train_tasks import plan_campaign
 
     campaign = plan_campaign(store, choice, state)
     if as_json:
-        _print_json(_plan_facts(campaign))
+        _print_json(report.plan_facts(campaign))
         return
-    _print_plan(campaign)
+    from butter_etl.terminal import print_table
 
-
-def _plan_facts(campaign: Campaign) -> dict[str, Any]:
-    plan = campaign.plan
-    return {
-        "experiments": plan.experiments,
-        "infeasible": plan.infeasible,
-        "runs_there": plan.there,
-        "runs_missing": plan.missing,
-        "core_hours": plan.core_seconds / 3600,
-        "datasets": plan.datasets,
-    }
-
-
-def _print_plan(campaign: Campaign) -> None:
-    from butter_etl.terminal import core_time, print_table
-
-    plan = campaign.plan
-    by_dataset: dict[str, list[float]] = {}
-    for wanted in plan.wanted:
-        entry = by_dataset.setdefault(wanted.spec.dataset, [0, 0, 0.0])
-        runs = len(wanted.repetitions)
-        entry[0] += 1
-        entry[1] += runs
-        entry[2] += runs * wanted.core_seconds
-    rows: list[list[object]] = [
-        [name, int(experiments), int(runs), core_time(seconds)]
-        for name, (experiments, runs, seconds) in sorted(by_dataset.items())
-    ]
-    if rows:
+    if rows := report.plan_rows(campaign):
         print_table(("missing of data set", "experiments", "runs", "estimate"), rows)
-    click.echo(
-        f"{plan.experiments:,} experiments ({plan.infeasible:,} more have no network within 20 % of their size), "
-        f"{plan.there:,} runs there, {plan.missing:,} missing"
-    )
-    if plan.missing:
-        click.echo(f"estimated cost: {core_time(plan.core_seconds)}")
+    _print_lines(report.plan_lines(campaign))
 
 
 # --- train -------------------------------------------------------------------------------------------------------
@@ -273,7 +245,9 @@ def train(
         with start_cluster(cluster, workers=workers) as client:
             report = _train(campaign, opened, settings, client, quiet=quiet or as_json)
     if as_json:
-        _print_json(_train_facts(campaign, report))
+        from butter_etl.report import train_facts
+
+        _print_json(train_facts(campaign, report))
     else:
         _print_trained(campaign, report)
     return INTERRUPTED if report.interrupted else int(report.failed > 0)
@@ -293,39 +267,14 @@ def _train(campaign: Campaign, store: Store, settings: Any, client: Any, *, quie
         return run_training(campaign, store, settings, client, show)
 
 
-def _train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
-    return {
-        "there": campaign.plan.there + report.present,
-        "landed": report.landed,
-        "failed": report.failed,
-        "infeasible": campaign.plan.infeasible,
-        "interrupted": report.interrupted,
-        "core_seconds": report.core_seconds,
-        "failures": report.failures,
-    }
-
-
 def _print_trained(campaign: Campaign, report: TrainReport) -> None:
-    from butter_etl.terminal import duration
+    from butter_etl.report import failure_line, train_lines
 
-    plan = campaign.plan
-    if plan.infeasible:
-        click.echo(f"{plan.infeasible:,} experiments have no network within 20 % of their size and were left out")
-    if not plan.missing:
-        click.echo(f"nothing to do: all {plan.there:,} runs of {plan.experiments:,} experiments are there")
-        return
-    cpu = duration(report.core_seconds)
-    click.echo(f"{report.landed:,} runs landed ({cpu} of CPU time), {plan.there + report.present:,} were there")
+    _print_lines(train_lines(campaign, report))
     for failure in report.failures:
-        click.echo(f"failed: {_failure_line(failure)}", err=True)
+        click.echo(failure_line(failure), err=True)
     if report.interrupted:
         click.echo("stopped; the same command goes on from here", err=True)
-
-
-def _failure_line(failure: Any) -> str:
-    numbers = failure.repetitions
-    which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
-    return f"experiment {failure.experiment_id} ({failure.experiment}), repetitions {which}: {failure.error}"
 
 
 # --- status ------------------------------------------------------------------------------------------------------
@@ -343,75 +292,15 @@ def status(store: str, choice: Choice, state: str | None, as_json: bool) -> None
     butter-etl status runs
     butter-etl status runs --sweep primary
     """
+    from butter_etl.report import status_facts, status_lines
     from butter_etl.store import Store
 
     opened = Store.open(store, state)
-    facts = _status_facts(opened, choice)
+    facts = status_facts(opened, choice)
     if as_json:
         _print_json(facts)
-        return
-    _print_status(facts)
-
-
-def _status_facts(store: Store, choice: Choice) -> dict[str, Any]:
-    from butter_etl.drivers import running_drivers
-    from butter_etl.registry import Registry
-    from butter_etl.summarize import plan_summaries
-    from butter_etl.train_tasks import plan_runs
-
-    present = store.repetitions()
-    registry = Registry(store)
-    summaries = plan_summaries(store)
-    facts: dict[str, Any] = {
-        "store": str(store),
-        "experiments": len(present),
-        "runs": sum(mask.bit_count() for mask in present.values()),
-        "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
-        "sweeps": registry.sweep_names(),
-        "running": running_drivers(store.state),
-        "failures": store.failures(present),
-    }
-    if choice.sweeps or choice.specs:
-        selection = registry.select(choice)
-        plan = plan_runs(selection, registry, present)
-        facts["selection"] = {
-            "experiments": plan.experiments,
-            "infeasible": plan.infeasible,
-            "runs_there": plan.there,
-            "runs_missing": plan.missing,
-        }
-    elif not choice.is_empty:
-        facts["selection"] = _matching(registry, registry.select(choice), present)
-    return facts
-
-
-def _matching(registry: Registry, selection: Selection, present: dict[int, int]) -> dict[str, int]:
-    masks = [mask for one, mask in present.items() if selection.matches(registry.experiment(one))]
-    return {"experiments": len(masks), "runs_there": sum(mask.bit_count() for mask in masks)}
-
-
-def _print_status(facts: dict[str, Any]) -> None:
-    summaries = facts["summaries"]
-    click.echo(f"{facts['store']}: {facts['runs']:,} runs of {facts['experiments']:,} experiments")
-    out_of_date = f", {summaries['stale']:,} missing or out of date" if summaries["stale"] else ""
-    orphaned = f", {summaries['orphaned']:,} whose runs are gone" if summaries["orphaned"] else ""
-    click.echo(f"summaries: {summaries['fresh']:,} up to date{out_of_date}{orphaned}")
-    if facts["sweeps"]:
-        click.echo(f"custom sweeps: {', '.join(facts['sweeps'])}")
-    if selection := facts.get("selection"):
-        missing = f", {selection['runs_missing']:,} missing" if "runs_missing" in selection else ""
-        infeasible = f" ({selection['infeasible']:,} more are infeasible)" if selection.get("infeasible") else ""
-        click.echo(
-            f"selection: {selection['experiments']:,} experiments{infeasible}, "
-            f"{selection['runs_there']:,} runs there{missing}"
-        )
-    for driver in facts["running"]:
-        click.echo(
-            f"running: {driver.holder.host}, process {driver.holder.pid}: {driver.landed:,} of {driver.wanted:,} runs "
-            f"landed, {driver.in_flight:,} in flight, {driver.failed:,} failed"
-        )
-    for failure in facts["failures"]:
-        click.echo(f"failed: {_failure_line(failure)}")
+    else:
+        _print_lines(status_lines(facts))
 
 
 # --- summarize and export ----------------------------------------------------------------------------------------

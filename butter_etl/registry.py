@@ -15,13 +15,12 @@ from butter_etl.schema import EXPERIMENTS_SCHEMA
 from butter_etl.selection import Choice, Selection, parse_condition
 from butter_etl.spec import TASK, ExperimentSpec, parse_canonical
 from butter_etl.store import EXPERIMENTS, SWEEPS, Store
+from butter_etl.sweep_files import load_sweep, parse_sweep
 from butter_etl.sweeps import (
     FIRST_CLAIMED_ID,
     PUBLISHED,
     Sweep,
     experiment_topology,
-    load_sweep,
-    parse_sweep,
     published_experiment,
     published_id,
     unknown_sweep,

@@ -1,4 +1,4 @@
-"""Sweeps: named unions of hypercubes of experiments, the published ones and custom ones from YAML.
+"""Sweeps: named unions of hypercubes of experiments; the published ones and the fixed ids of their experiments.
 
 The published sweeps also fix the ids of their experiments: the position of first occurrence over the seven sweeps in
 the document's order (cubes one after the other, keys nested in the order of `AXES`), then those of the later
@@ -8,20 +8,17 @@ optimizer sweep. The ids never change; infeasible cells have one too.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import product
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from butter_etl.datasets import DATASETS, dataset_info
-from butter_etl.errors import SelectError, SpecError, one_line
+from butter_etl.errors import SelectError, SpecError
 from butter_etl.spec import (
     MAX_REPETITIONS,
     MAX_SIZE,
@@ -181,7 +178,7 @@ FLAGS = {name: f"{name}_sweep" for name in PUBLISHED}
 
 def unknown_sweep(name: str, registered: Iterable[str] = ()) -> str:
     """What to say of a sweep that is not known, with the closest name and the published ones."""
-    return f"unknown sweep {name!r}{_suggestion(name, [*PUBLISHED, *registered])}; published: {', '.join(PUBLISHED)}"
+    return f"unknown sweep {name!r}{suggestion(name, [*PUBLISHED, *registered])}; published: {', '.join(PUBLISHED)}"
 
 
 def sweep_flags(spec: ExperimentSpec) -> dict[str, bool]:
@@ -205,8 +202,8 @@ def make_experiment(
 ) -> ExperimentSpec:
     """An experiment with canonical floats and what follows from its data set; raises SpecError naming the key."""
     info = dataset_info(dataset)
-    _check_choice("shape", shape, SHAPES)
-    _check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("shape", shape, SHAPES)
+    check_choice("optimizer", optimizer, OPTIMIZERS)
     _check_range("size", size, 2, MAX_SIZE)
     _check_range("depth", depth, 2, 255)
     _check_range("batch_size", batch_size, 1, 2**32 - 1)
@@ -242,9 +239,10 @@ def make_experiment(
     )
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise SpecError, naming the key and the closest choice, if ``value`` is none of them."""
     if value not in choices:
-        raise SpecError(f"{name}: unknown {value!r}{_suggestion(value, choices)}; known: {', '.join(choices)}")
+        raise SpecError(f"{name}: unknown {value!r}{suggestion(value, choices)}; known: {', '.join(choices)}")
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -252,7 +250,8 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise SpecError(f"{name}: {value!r} is not between {low} and {high}")
 
 
-def _suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean …?)`` if one of the known words is close, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -369,133 +368,8 @@ def count_published() -> int:
     return int(_published_ids().codes.size)
 
 
-# --- custom sweeps ------------------------------------------------------------------------------------------------
-
-_NAME = re.compile(r"[a-z0-9_]+")
-T = TypeVar("T")
-
-
-class _CubeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dataset: tuple[str, ...]
-    size: tuple[int, ...]
-    depth: tuple[int, ...]
-    shape: tuple[str, ...] = ("rectangle",)
-    learning_rate: tuple[float, ...] = (0.0001,)
-    batch_size: tuple[int, ...] = (256,)
-    kernel_regularizer: tuple[dict[str, float] | None, ...] = (None,)
-    label_noise: tuple[float, ...] = (0.0,)
-    epochs: tuple[int, ...] = (3000,)
-    optimizer: tuple[str, ...] = ("adam",)
-    momentum: tuple[float, ...] | None = None
-
-
-class _SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    repetitions: int
-    cubes: list[_CubeFile]
-
-
-def load_sweep(path: str | Path) -> Sweep:
-    """The custom sweep of a YAML file; raises SpecError with the file and the place in one line."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read ({error})") from error
-    return parse_sweep(text, str(path))
-
-
-def parse_sweep(text: str, origin: str) -> Sweep:
-    """The custom sweep that a YAML text describes; ``origin`` names the text in errors."""
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{origin}: not YAML: {one_line(error)}") from error
-    try:
-        file = msgspec.convert(raw, _SweepFile)
-    except msgspec.ValidationError as error:
-        raise SpecError(f"{origin}: {error}{_key_suggestion(str(error))}") from error
-    if not _NAME.fullmatch(file.name):
-        raise SpecError(f"{origin}: name: {file.name!r} must consist of a-z, 0-9 and _")
-    if file.name in PUBLISHED:
-        raise SpecError(f"{origin}: name: {file.name!r} is a published sweep's; choose another")
-    check_repetitions(file.repetitions, f"{origin}: repetitions")
-    if not file.cubes:
-        raise SpecError(f"{origin}: cubes: there must be at least one")
-    cubes = tuple(_cube(cube, f"{origin}: cubes[{index}]") for index, cube in enumerate(file.cubes))
-    return Sweep(file.name, file.repetitions, cubes)
-
-
 def check_repetitions(count: int, place: str = "repetitions") -> int:
     """``count`` if an experiment can have as many runs; raises SelectError otherwise."""
     if not 1 <= count <= MAX_REPETITIONS:
         raise SelectError(f"{place}: {count} is not between 1 and {MAX_REPETITIONS} (run counts are uint8)")
     return count
-
-
-def _key_suggestion(message: str) -> str:
-    unknown = re.search(r"unknown field `([^`]+)`", message)
-    known = (*_SweepFile.__struct_fields__, *_CubeFile.__struct_fields__)
-    return _suggestion(unknown.group(1), known) if unknown else ""
-
-
-def _cube(file: _CubeFile, place: str) -> Cube:
-    """A cube whose every value has been checked; errors name the cube and the key."""
-    for key in file.__struct_fields__:
-        values = getattr(file, key)
-        if values is not None and not values:
-            raise SpecError(f"{place}.{key}: an empty list makes an empty cube")
-    optimizers = _optimizers(file, place)
-    regularizers = tuple(_regularizer(entry, f"{place}.kernel_regularizer") for entry in file.kernel_regularizer)
-
-    def canonical(key: str) -> tuple[float, ...]:
-        return tuple(canonical_float(value, f"{place}.{key}") for value in getattr(file, key))
-
-    cube = Cube(
-        dataset=tuple(file.dataset),
-        shape=tuple(file.shape),
-        size=tuple(file.size),
-        depth=tuple(file.depth),
-        learning_rate=canonical("learning_rate"),
-        batch_size=tuple(file.batch_size),
-        kernel_regularizer=regularizers,
-        label_noise=canonical("label_noise"),
-        epochs=tuple(file.epochs),
-        optimizer=optimizers,
-    )
-    _check_values(cube, place)
-    return cube
-
-
-def _optimizers(file: _CubeFile, place: str) -> tuple[Optimizer, ...]:
-    """Optimizers with their momenta: null for adam, `momentum` (default 0) for the others."""
-    if file.momentum is not None and "adam" in file.optimizer:
-        raise SpecError(f"{place}.momentum: adam has none; put adam into a cube of its own")
-    momenta = [canonical_float(value, f"{place}.momentum") for value in file.momentum or [0.0]]
-    known: dict[str, OptimizerName] = {name: name for name in OPTIMIZERS}
-    for name in file.optimizer:
-        _check_choice(f"{place}.optimizer", name, OPTIMIZERS)
-    names = [known[name] for name in file.optimizer]
-    return tuple((name, momentum) for name in names for momentum in ([None] if name == "adam" else momenta))
-
-
-def _regularizer(entry: dict[str, float] | None, place: str) -> Regularizer | None:
-    if entry is None:
-        return None
-    if len(entry) != 1 or not set(entry) <= {"l1", "l2"}:
-        raise SpecError(f"{place}: {entry!r} must be null, {{l1: number}} or {{l2: number}}")
-    ((kind, factor),) = entry.items()
-    return Regularizer("l1" if kind == "l1" else "l2", canonical_float(factor, place))
-
-
-def _check_values(cube: Cube, place: str) -> None:
-    """Check each value of each axis once, through the one front door for experiments."""
-    base: dict[str, Any] = {"dataset": "banana", "size": 32, "depth": 2}
-    for key, values in zip(AXES, cube.axes(), strict=True):
-        if len(set(values)) != len(values):
-            raise SpecError(f"{place}.{key}: a value stands there twice")
-        for value in values:
-            axes = {"optimizer": value[0], "momentum": value[1]} if key == "optimizer" else {key: value}
-            try:
-                make_experiment(**{**base, **axes})
-            except SpecError as error:
-                raise SpecError(f"{place}.{error}") from error

@@ -224,7 +224,7 @@ def shorten_demo(monkeypatch, tmp_path):
 def test_the_demo_is_what_it_says():
     from butter_etl.cli import DEMO_SPEC
     from butter_etl.datasets import DATASETS
-    from butter_etl.sweeps import load_sweep
+    from butter_etl.sweep_files import load_sweep
 
     sweep = load_sweep(DEMO_SPEC)
     specs = list(sweep.experiments())

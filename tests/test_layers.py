@@ -12,14 +12,15 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 #: Each module may import the package's modules of the layers before its own, and of its own group those before it.
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
-    ["engines", "metrics", "engines.initialization", "engines.torch_engine", "topology", "datasets", "sweeps"],
+    ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
+    ["topology", "datasets", "sweeps", "sweep_files"],
     ["aggregations", "costs", "provenance", "training", "selection", "sweep_tables"],
     ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
     ["sites", "clusters", "terminal", "report", "cli", "__init__", "__main__"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[4]
+STAGES = LAYERS[5]
 
 
 def module_name(path):

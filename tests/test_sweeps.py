@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 from butter_etl.errors import SelectError, SpecError
 from butter_etl.spec import Regularizer
+from butter_etl.sweep_files import load_sweep, parse_sweep
 from butter_etl.sweep_tables import cube_table, sweep_table
 from butter_etl.sweeps import (
     PUBLISHED,
     count_published,
-    load_sweep,
     make_experiment,
-    parse_sweep,
     published_experiment,
     published_id,
     sweep_flags,
