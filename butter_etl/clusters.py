@@ -97,6 +97,15 @@ def _dask_settings() -> Iterator[None]:
         log.setLevel(level)
 
 
+# Ctrl-C in a terminal reaches every process of the group: the workers leave it to the driver, which ends them. What
+# they would say while they are being ended (a heartbeat that found nobody) is no error; those of tasks reach the driver.
+_QUIET_WORKER = """
+import logging, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
+"""
+
+
 @contextlib.contextmanager
 def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Iterator[Client]:
     import dask
@@ -105,9 +114,7 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
     distributed = _distributed()
     cores = threads.tasks * threads.pools
     memory = {} if site.memory is None else {"memory_limit": site.memory}
-    # Ctrl-C in a terminal reaches every process of the group. The workers leave it to this one, which ends them.
-    no_interrupts = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"
-    with _pinned(threads), dask.config.set({"distributed.worker.preload": [no_interrupts]}):
+    with _pinned(threads), dask.config.set({"distributed.worker.preload": [_QUIET_WORKER]}):
         try:
             cluster = distributed.LocalCluster(
                 n_workers=workers or max(1, CPU_COUNT // cores),
