@@ -97,8 +97,8 @@ def _dask_settings() -> Iterator[None]:
         log.setLevel(level)
 
 
-# Ctrl-C in a terminal reaches every process of the group: the workers leave it to the driver, which ends them. What
-# they would say while they are being ended (a heartbeat that found nobody) is no error; those of tasks reach the driver.
+# Ctrl-C in a terminal reaches every process of the group: workers leave it to the driver, which ends them. What they
+# would say while being ended (a heartbeat that found nobody) is no error; the errors of tasks reach the driver.
 _QUIET_WORKER = """
 import logging, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -98,7 +98,10 @@ class Engine(Protocol):
         ...
 
 
-ENGINES: dict[str, str] = {"torch": "butter_etl.engines.torch_engine"}
+ENGINES: dict[str, str] = {
+    "torch": "butter_etl.engines.torch_engine",
+    "fused": "butter_etl.engines.fused_engine",
+}
 
 
 def load_engine(name: str) -> Engine:
