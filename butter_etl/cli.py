@@ -229,17 +229,12 @@ def train(
     from butter_etl.clusters import start_cluster
     from butter_etl.train_tasks import TrainReport, open_campaign, plan_campaign
 
-    campaign = plan_campaign(store, choice, state)
+    campaign = plan_campaign(store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu")
     plan = campaign.plan
     if not plan.missing:
         report = TrainReport()
     else:
-        opened, settings = open_campaign(
-            campaign,
-            engine=engine,
-            device="cuda" if device == "cuda" else "cpu",
-            folder=datasets.data_dir(data_dir),
-        )
+        opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
         if not (quiet or as_json):
             click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
         with start_cluster(cluster, workers=workers) as client:
@@ -425,6 +420,34 @@ def _export(
         return run_export(planned, store, Location(dest), options, line.update)
 
 
+@cli.command()
+@json_option
+def calibrate(as_json: bool) -> None:
+    """Measure what training costs on this machine, for better estimates.
+
+    Takes about half a minute an engine. Without it, plans use the rates of
+    an ordinary server core. Results never depend on it.
+    """
+    from butter_etl.calibrate import measure_rates
+    from butter_etl.costs import save_rates
+    from butter_etl.engines import ENGINES
+    from butter_etl.terminal import print_table
+
+    measured = {engine: measure_rates(engine) for engine in ENGINES}
+    files = [save_rates(engine, rates) for engine, rates in measured.items()]
+    if as_json:
+        _print_json(measured)
+        return
+    rows = [
+        (name, f"{one.flops / 1e9:.1f}", *(f"{1e6 * seconds:.3f}" for seconds in
+         (one.step_seconds, one.layer_seconds, one.metric_seconds)))
+        for name, one in measured.items()
+    ]  # fmt: skip
+    print_table(("engine", "GFLOP/s", "µs a batch", "µs a layer", "µs an output"), rows)
+    for file in files:
+        click.echo(f"kept in {file}")
+
+
 # --- demo --------------------------------------------------------------------------------------------------------
 
 
@@ -447,7 +470,7 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
 
     choice = Choice(specs=(str(DEMO_SPEC),))
     campaign = plan_campaign(store, choice)
-    opened, settings = open_campaign(campaign, engine="auto", device="cpu", folder=data_dir(None))
+    opened, settings = open_campaign(campaign, data_dir(None))
     with start_cluster(None, workers=workers) as client:
         report = _train(campaign, opened, settings, client, quiet=quiet)
         _print_trained(campaign, report)

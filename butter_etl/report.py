@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from butter_etl.costs import load_rates
 from butter_etl.drivers import running_drivers
+from butter_etl.engines import choose_engine
 from butter_etl.frames import read_summary
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
@@ -104,7 +106,7 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
 
 def _selection_facts(registry: Registry, selection: Selection, present: Mapping[int, int]) -> dict[str, int]:
     if selection.sweeps:
-        plan = plan_runs(selection, registry, present)
+        plan = plan_runs(selection, registry, present, load_rates(choose_engine("auto", "cpu")))
         return {
             "experiments": plan.experiments,
             "infeasible": plan.infeasible,

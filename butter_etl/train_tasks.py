@@ -72,10 +72,11 @@ class Plan:
         return sorted({wanted.spec.dataset for wanted in self.wanted})
 
 
-def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, int]) -> Plan:
+def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, int], rates: costs.Rates) -> Plan:
     """What is to be trained. ``present`` are the repetitions of each experiment id that are there, as bit masks.
 
-    Pure: nothing is written. Raises SelectError where an experiment would come to more than 255 runs.
+    ``rates`` say what training costs. Pure: nothing is written.
+    Raises SelectError where an experiment would come to more than 255 runs.
     """
     plan = Plan()
     for spec, count in selection.experiments():
@@ -96,7 +97,7 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
                 f"{spec.describe()}: {mask.bit_count()} runs are there, "
                 f"{len(missing)} more would pass {MAX_REPETITIONS}"
             )
-        cost = costs.core_seconds(spec, topology.num_free_parameters, dataset_info(spec.dataset))
+        cost = costs.core_seconds(spec, topology.num_free_parameters, dataset_info(spec.dataset), rates)
         batch = registry.batch(experiment_id) if experiment_id is not None else _asking_sweep(spec, selection)
         plan.missing += len(missing)
         plan.core_seconds += cost * len(missing)
@@ -397,9 +398,18 @@ class Campaign:
     registry: Registry
     present: Mapping[int, int]
     plan: Plan
+    engine: str
+    device: Device
 
 
-def plan_campaign(path: str | Path, choice: Choice, state: str | Path | None = None) -> Campaign:
+def plan_campaign(
+    path: str | Path,
+    choice: Choice,
+    state: str | Path | None = None,
+    *,
+    engine: str = "auto",
+    device: Device = "cpu",
+) -> Campaign:
     """What training a choice into the store at ``path`` would mean; nothing is written.
 
     Raises SelectError if no sweep is named, and whatever is wrong with the choice or the store.
@@ -410,11 +420,14 @@ def plan_campaign(path: str | Path, choice: Choice, state: str | Path | None = N
     registry = Registry(store)
     selection = registry.select(choice)
     present = store.repetitions() if store else {}
-    plan = plan_runs(selection, registry, present)
-    return Campaign(str(path), str(state) if state else None, choice, selection, store, registry, present, plan)
+    engine = choose_engine(engine, device)
+    plan = plan_runs(selection, registry, present, costs.load_rates(engine))
+    return Campaign(
+        str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device
+    )
 
 
-def open_campaign(campaign: Campaign, *, engine: str, device: Device, folder: Path) -> tuple[Store, Settings]:
+def open_campaign(campaign: Campaign, folder: Path) -> tuple[Store, Settings]:
     """Have the data sets at hand, then the store, with the campaign's sweeps registered.
 
     The driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
@@ -427,8 +440,8 @@ def open_campaign(campaign: Campaign, *, engine: str, device: Device, folder: Pa
         store=store.location.url if "://" in store.location.url else store.location.root,
         state=str(store.state),
         data_dir=str(folder.absolute()),
-        engine=choose_engine(engine, device),
-        device=device,
+        engine=campaign.engine,
+        device=campaign.device,
     )
     return store, settings
 
@@ -460,6 +473,6 @@ def train(
         repetitions=repetitions,
         first_repetition=first_repetition,
     )
-    campaign = plan_campaign(store, choice, state)
-    opened, settings = open_campaign(campaign, engine=engine, device=device, folder=data_dir(data_folder))
+    campaign = plan_campaign(store, choice, state, engine=engine, device=device)
+    opened, settings = open_campaign(campaign, data_dir(data_folder))
     return run_training(campaign, opened, settings, client)

@@ -13,14 +13,15 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
     ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
+    ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
     ["topology", "datasets", "sweeps", "sweep_files"],
-    ["aggregations", "costs", "provenance", "training", "selection", "sweep_tables"],
+    ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
     ["sites", "clusters", "terminal", "report", "cli", "__init__", "__main__"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[5]
+STAGES = LAYERS[6]
 
 
 def module_name(path):

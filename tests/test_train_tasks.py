@@ -30,6 +30,7 @@ from butter_etl.train_tasks import (
 )
 from tests.strategies import POLLEN, land
 
+RATES = costs.DEFAULT_RATES["torch"]
 SWEEP = """
 name: tiny
 repetitions: 3
@@ -80,7 +81,7 @@ def test_plan_leaves_out_what_is_there(tmp_path):
 def test_plan_refuses_more_runs_than_counts_can_hold(tmp_path):
     selection = Registry(None).select(Choice(sweeps=("primary",), where=("dataset=529_pollen", "size=32", "depth=2")))
     with pytest.raises(SelectError, match="529_pollen rectangle size 32 depth 2: 250 runs are there, 30 more"):
-        plan_runs(selection, Registry(None), {0: (1 << 250) - 1 << 100})
+        plan_runs(selection, Registry(None), {0: (1 << 250) - 1 << 100}, RATES)
 
 
 def test_plan_wants_a_sweep(tmp_path):
@@ -115,10 +116,12 @@ def test_target_length_shares_the_work_out():
 
 def test_costs_grow_with_the_work():
     info = DATASETS["wine_quality_white"]
-    small = costs.core_seconds(make_experiment(dataset=info.name, size=1024, depth=4), 1033, info)
-    large = costs.core_seconds(make_experiment(dataset=info.name, size=2**20, depth=4), 2**20, info)
+    small = costs.core_seconds(make_experiment(dataset=info.name, size=1024, depth=4), 1033, info, RATES)
+    large = costs.core_seconds(make_experiment(dataset=info.name, size=2**20, depth=4), 2**20, info, RATES)
     assert large > 10 * small
-    assert costs.flops(1000, info, 10) == 10 * (6 * 3918 + 2 * 980) * 1000
+    ten = make_experiment(dataset=info.name, size=1024, depth=4, epochs=10)
+    assert costs.features(ten, 1000, info) == (10 * (6 * 3918 + 2 * 980) * 1000, 200, 800, 10 * 4898 * 7)
+    assert costs.core_seconds(ten, 1000, info, costs.Rates(1e9, 1, 2, 3)) == pytest.approx(1030380.25468)
     assert costs.stack_limit(1000, info) > 255
     assert costs.stack_limit(2**27, info) == 1
 
@@ -162,7 +165,7 @@ def test_training_from_python_on_a_cluster(tmp_path, tiny, client):
 
 def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path, tiny, client):
     campaign = plan_campaign(tmp_path / "store", tiny)
-    store, settings = open_campaign(campaign, engine="auto", device="cpu", folder=tmp_path)
+    store, settings = open_campaign(campaign, tmp_path)
     registry = campaign.registry
     registry.claim(store, {one.spec: "tiny" for one in campaign.plan.wanted})
     blocked = campaign.plan.wanted[0].spec
