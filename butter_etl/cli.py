@@ -6,8 +6,10 @@ commands that need them, so that ``--help`` answers at once and summarising neve
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +20,8 @@ from butter_etl import __version__
 from butter_etl.errors import ButterError
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from butter_etl.selection import Choice
     from butter_etl.store import Store
     from butter_etl.summarize import SummaryReport
@@ -201,7 +205,7 @@ def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
 @select_options
 @cluster_option
 @workers_option
-@click.option("--engine", type=click.Choice(["auto", "torch"]), default="auto", help="Which engine trains.")
+@click.option("--engine", type=click.Choice(["auto", "fused", "torch"]), default="auto", help="Which engine trains.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains.")
 @data_option
 @state_option
@@ -226,7 +230,6 @@ def train(
     butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
     """
     from butter_etl import datasets
-    from butter_etl.clusters import start_cluster
     from butter_etl.train_tasks import TrainReport, open_campaign, plan_campaign
 
     campaign = plan_campaign(store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu")
@@ -237,7 +240,7 @@ def train(
         opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
         if not (quiet or as_json):
             click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
-        with start_cluster(cluster, workers=workers) as client:
+        with _training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
             report = _train(campaign, opened, settings, client, quiet=quiet or as_json)
     if as_json:
         from butter_etl.report import train_facts
@@ -246,6 +249,42 @@ def train(
     else:
         _print_trained(campaign, report)
     return INTERRUPTED if report.interrupted else int(report.failed > 0)
+
+
+def _training_cluster(
+    site: str | None, engine: str, workers: int | None, *, quiet: bool
+) -> AbstractContextManager[Client]:
+    """The cluster of a campaign: threads of one process for the fused engine, else a process for each task.
+
+    On this machine a compiled engine is compiled here first, so that the user sees why it takes a while.
+    """
+    from butter_etl.clusters import start_cluster
+    from butter_etl.training import prepare_engine
+
+    if site is not None:
+        return start_cluster(site, workers=workers, threads_per_worker=None if engine == "fused" else 1)
+    if engine != "fused":
+        return start_cluster(workers=workers)
+    with _log_shown(quiet=quiet):
+        prepare_engine(engine)
+    return start_cluster(workers=1, threads_per_worker=workers or len(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def _log_shown(*, quiet: bool) -> Iterator[None]:
+    """Let what the package logs be seen on standard error."""
+    import logging
+
+    log = logging.getLogger("butter_etl")
+    handler, level = logging.StreamHandler(), log.level
+    if not quiet:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def _train(campaign: Campaign, store: Store, settings: Any, client: Any, *, quiet: bool) -> TrainReport:
@@ -461,7 +500,6 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
     Trains a small sweep on three data sets that scikit-learn carries,
     summarises it and exports it. STORE is ./demo-store unless named.
     """
-    from butter_etl.clusters import start_cluster
     from butter_etl.datasets import data_dir
     from butter_etl.partition import ExportOptions
     from butter_etl.selection import Choice
@@ -471,7 +509,7 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
     choice = Choice(specs=(str(DEMO_SPEC),))
     campaign = plan_campaign(store, choice)
     opened, settings = open_campaign(campaign, data_dir(None))
-    with start_cluster(None, workers=workers) as client:
+    with _training_cluster(None, campaign.engine, workers, quiet=quiet) as client:
         report = _train(campaign, opened, settings, client, quiet=quiet)
         _print_trained(campaign, report)
         if report.interrupted or report.failed:

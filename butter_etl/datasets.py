@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ Task = Literal["classification", "regression"]
 Progress = Callable[[int, int | None], None]
 
 _LOG = logging.getLogger("butter_etl")
+_LOADING = threading.Lock()
 _TIMEOUT_SECONDS = 60.0
 _CHUNK_BYTES = 1 << 18
 
@@ -275,9 +277,14 @@ def load_dataset(name: str, directory: str | Path) -> Dataset:
     return Dataset(info, x, y)
 
 
-@lru_cache(maxsize=3)
 def cached_dataset(name: str, directory: str | Path) -> Dataset:
-    """`load_dataset`, remembering the last few: what the tasks of one worker process share. Do not write to it."""
+    """`load_dataset`, remembering the last few: one copy for all threads of a worker process. Do not write to it."""
+    with _LOADING:  # else two threads would load the same one
+        return _remembered_dataset(name, directory)
+
+
+@lru_cache(maxsize=3)
+def _remembered_dataset(name: str, directory: str | Path) -> Dataset:
     return load_dataset(name, directory)
 
 

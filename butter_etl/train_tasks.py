@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: A task takes between these many estimated seconds, so that scheduling is nothing beside training and a lost
 #: worker loses little. The lower bound only matters when there is less work than the cluster could share out.
-SHORTEST_TASK, LONGEST_TASK = 5.0, 600.0
+SHORTEST_TASK, LONGEST_TASK = 0.5, 600.0
 _TASKS_PER_WORKER = 4
 #: How often a single experiment's task is tried before its error is recorded.
 ATTEMPTS = 3

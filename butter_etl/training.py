@@ -60,6 +60,16 @@ def stack_data(spec: ExperimentSpec, dataset: Dataset, seeds: Sequence[int]) -> 
     )
 
 
+def prepare_engine(engine: str) -> None:
+    """Have an engine ready in this process: the first use of a compiled one compiles, and says so in the log."""
+    network = Network(inputs=2, widths=(2, 1), loss="mean_squared_error")
+    optimization = Optimization(optimizer="adam", learning_rate=0.1, batch_size=2, epochs=1)
+    rows = np.arange(2, dtype=np.int64)[None]
+    x, y = np.eye(2, dtype=np.float32), np.zeros((2, 1), dtype=np.float32)
+    data = StackData(x=x, y=y, train_rows=rows, test_rows=rows, train_targets=y[None])
+    load_engine(engine)(network, optimization, data, [0], stack_starts([0], network))
+
+
 def train_stack(
     spec: ExperimentSpec,
     repetitions: Sequence[int],

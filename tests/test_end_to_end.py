@@ -38,8 +38,8 @@ def spec(tmp_path):
     return path
 
 
-def start(store, spec, *options):
-    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--workers", "2", *options]
+def start(store, spec, engine="torch"):
+    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--workers", "2", "--engine", engine]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -82,9 +82,11 @@ def workers_of(process):
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_a_killed_driver(tmp_path, spec):
+@pytest.mark.parametrize(("engine", "epochs"), [("torch", 30), ("fused", 700)])
+def test_a_killed_driver(tmp_path, spec, engine, epochs):
+    spec.write_text(SPEC.replace("epochs: [30]", f"epochs: [{epochs}]"))
     store = tmp_path / "store"
-    first = start(store, spec)
+    first = start(store, spec, engine)
     wait_for_runs(store, first)
     orphans = workers_of(first)
     assert orphans
@@ -92,11 +94,11 @@ def test_a_killed_driver(tmp_path, spec):
     first.communicate()
     assert any(orphan.is_running() for orphan in orphans), "the test wants workers that still train"
     assert 0 < len(landed(store)) < RUNS
-    code, out, err = finish(start(store, spec))
+    code, out, err = finish(start(store, spec, engine))
     assert code == 0, err
     assert "runs landed" in out
     check_complete(store)
-    code, out, _ = finish(start(store, spec))
+    code, out, _ = finish(start(store, spec, engine))
     assert (code, out) == (0, "nothing to do: all 48 runs of 8 experiments are there\n")
 
 

@@ -7,6 +7,7 @@ import operator
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.errors import TypingError
 
 from butter_etl.engines import lanes
 
@@ -69,7 +70,7 @@ def test_functions_of_one_vector():
 
 
 def test_halves_round_to_even():
-    assert_same(lambda a, out: store(out, 0, lanes.nearest(load(a, 0))), np.arange(-8, 8) / np.float32(2), A)
+    assert_same(lambda a, out: store(out, 0, lanes.nearest(load(a, 0))), np.arange(-8, 8, dtype=np.float32) / 2, A)
 
 
 def test_parts_of_a_float():
@@ -116,7 +117,7 @@ def test_groups_of_special_values():
 
     assert_same(use, SPECIAL, np.zeros(64, np.float32))
     compiled, _ = both(use, SPECIAL, np.zeros(64, np.float32))
-    np.testing.assert_array_equal(compiled[:8], [np.nan, np.inf, 0, 0, 0, 1, 0, 1e30])
+    np.testing.assert_array_equal(compiled[:8], np.float32([np.nan, np.inf, 0, 0, 0, 1, 0, 1e30]))
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 4])
@@ -157,14 +158,19 @@ def test_gathered_columns_are_the_transpose():
     np.testing.assert_array_equal(compiled[16:144].reshape(8, 16), table.reshape(16, 11)[starts // 11, 2:10].T)
 
 
+@pytest.mark.parametrize("array", [A.astype(float), A[::2], A.reshape(8, 8)], ids=["float64", "strided", "2-d"])
+def test_other_arrays_are_refused(array):
+    with pytest.raises(TypingError):
+        njit(lambda a, out: store(out, 0, load(a, 0)))(array, np.zeros(16, np.float32))
+
+
 def test_subnormal_numbers_count_as_zero_only_in_between():
     @njit
     def halved(v, flush):
         mode = lanes.flush_subnormals() if flush else 0
-        result = v[0] * np.float32(0.5)
+        v[0] = v[0] * np.float32(0.5)
         if flush:
             lanes.restore_subnormals(mode)
-        v[0] = result
 
     smallest = np.finfo(np.float32).tiny
     for flush, expected in ((True, 0.0 if lanes._on_x86() else smallest / 2), (False, smallest / 2)):

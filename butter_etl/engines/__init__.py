@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from butter_etl.errors import UsageError
 from butter_etl.spec import Loss, OptimizerName
 
 if TYPE_CHECKING:
@@ -104,12 +105,24 @@ ENGINES: dict[str, str] = {
 }
 
 
+#: The engine that ``auto`` takes on each device, whatever the network: see docs/performance.md.
+PREFERRED: dict[Device, str] = {"cpu": "fused", "cuda": "torch"}
+ON_DEVICE: dict[Device, tuple[str, ...]] = {"cpu": ("fused", "torch"), "cuda": ("torch",)}
+
+
 def load_engine(name: str) -> Engine:
     """The engine called ``name``; importing it is what loads torch or numba."""
     engine: Engine = import_module(ENGINES[name]).train
     return engine
 
 
-def choose_engine(name: str, device: Device) -> str:  # noqa: ARG001
-    """The engine for a device: the one that is named, or for ``auto`` the one that the table prefers."""
-    return "torch" if name == "auto" else name
+def choose_engine(name: str, device: Device) -> str:
+    """The engine for a device: the one that is named, or for ``auto`` the one that the table prefers.
+
+    Raises UsageError for an engine that does not run on the device.
+    """
+    if name == "auto":
+        return PREFERRED[device]
+    if name not in ON_DEVICE[device]:
+        raise UsageError(f"the {name} engine does not run on {device}; those that do: {', '.join(ON_DEVICE[device])}")
+    return name

@@ -1,0 +1,256 @@
+"""The fast engine on a CPU: one run after the other, each whole epoch in compiled code (`butter_etl.engines.kernels`).
+
+A run's bits do not depend on the stack that it is in, on other threads, or on how many epochs one call trains; on
+another kind of CPU they may differ in the last digits. The interpreter is not held while a run trains, so threads can
+train different stacks side by side and share the data.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from butter_etl.engines import Trained, kernel_cache, kernels, lanes, vector_math
+from butter_etl.engines.kernels import Plan, Run, Scratch
+from butter_etl.errors import UsageError
+from butter_etl.schema import METRICS
+from butter_etl import streams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from butter_etl.engines import Device, Network, Optimization, StackData, Weights
+
+_LOSSES = {
+    "categorical_crossentropy": kernels.SOFTMAX_CROSSENTROPY,
+    "binary_crossentropy": kernels.SIGMOID_CROSSENTROPY,
+    "mean_squared_error": kernels.SQUARED_ERROR,
+}
+_OPTIMIZERS = {"adam": kernels.ADAM, "SGD": kernels.SGD, "RMSprop": kernels.RMSPROP}
+_REGULARIZERS = {None: kernels.NO_PENALTY, "l1": kernels.L1, "l2": kernels.L2}
+
+_SOURCES = [Path(module.__file__) for module in (kernels, lanes, vector_math, streams) if module.__file__]
+
+#: A call of compiled code lasts about so long (or one epoch): interrupts are noticed in between.
+SECONDS_PER_CALL = 1.0
+
+#: The fewest columns of a gathered table: rows are transposed in blocks of eight columns.
+_FEWEST_COLUMNS = 8
+
+
+def train(
+    network: Network,
+    optimization: Optimization,
+    data: StackData,
+    seeds: Sequence[int],
+    start: Weights,
+    *,
+    device: Device = "cpu",
+) -> Trained:
+    """Train ``len(seeds)`` runs from ``start``, one after the other; see `butter_etl.engines.Engine`.
+
+    Raises UsageError where the device is not a CPU, or a residual network's hidden layers differ in width.
+    """
+    if device != "cpu":
+        raise UsageError(f"the fused engine runs on a CPU only, not on {device}; take the torch engine there")
+    if network.residual and len(set(network.widths[:-1])) > 1:
+        raise UsageError(f"a residual network needs hidden layers of one width, not {network.widths[:-1]}")
+    tables = _Tables(data)
+    plan, layers, work_size = make_plan(network, optimization, data, tables)
+    scratch = _make_scratch(plan, work_size)
+    flat = _flatten(start, plan, layers)
+    histories = np.empty((2 * len(METRICS), len(seeds), optimization.epochs), dtype=np.float32)
+    for run, seed in enumerate(seeds):
+        state = _make_run(tables, run, seed, flat[run])
+        history = np.empty((2 * len(METRICS), optimization.epochs), dtype=np.float32)
+        train_run(plan, state, scratch, layers, history)
+        histories[:, run] = history
+    return Trained(histories=_named(histories), weights=_layered(flat, start, layers))
+
+
+def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64], history: NDArray[np.float32]) -> None:
+    """Train one run in place and fill ``history`` (20, epochs), in calls of about `SECONDS_PER_CALL`."""
+    epochs = history.shape[1]
+    kernel_cache.ready(kernels.run_epochs, (plan, run, scratch, layers, history, 0, epochs), _SOURCES)
+    epoch, count = 0, 1
+    while epoch < epochs:
+        last = min(epoch + count, epochs)
+        started = time.perf_counter()
+        kernels.run_epochs(plan, run, scratch, layers, history, epoch, last)
+        seconds = max(time.perf_counter() - started, 1e-6)
+        # At most tenfold: the first epochs, in a cold cache, tell little.
+        count = max(1, min(10 * count, int(count * SECONDS_PER_CALL / seconds)))
+        epoch = last
+
+
+class _Tables:
+    """The data as kernels take it: float32 tables of at least eight columns, flat and read-only."""
+
+    def __init__(self, data: StackData) -> None:
+        self.features, self.feature_columns = _table(data.x)
+        self.test_targets, self.target_columns = _table(data.y)
+        self.train_targets = [_table(targets)[0] for targets in data.train_targets]
+        self.train_rows, self.test_rows = data.train_rows, data.test_rows
+        self.train_binary = [_all_binary(targets) for targets in data.train_targets]
+        self.test_binary = [_all_binary(data.y[rows]) for rows in data.test_rows]
+
+
+def _table(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    rows, columns = values.shape
+    table = np.ascontiguousarray(values, dtype=np.float32)
+    if columns < _FEWEST_COLUMNS:
+        table = np.zeros((rows, _FEWEST_COLUMNS), dtype=np.float32)
+        table[:, :columns] = values
+    return _read_only(table), table.shape[1]
+
+
+def _read_only(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Always read-only, so that compiled code sees one type whatever it is given.
+    view = values.reshape(-1).view()
+    view.flags.writeable = False
+    return view
+
+
+def _all_binary(targets: NDArray[np.float32]) -> bool:
+    return bool(((targets == 0) | (targets == 1)).all())
+
+
+def make_plan(
+    network: Network, optimization: Optimization, data: StackData, tables: _Tables
+) -> tuple[Plan, NDArray[np.int64], int]:
+    """The plan, the layer table (depth, `kernels.LAYER_COLUMNS`), and the number of elements of ``work``."""
+    panels = -(-min(optimization.batch_size, max(data.train_rows.shape[1], data.test_rows.shape[1])) // lanes.LANES)
+    work = _Regions(panels)
+    widths = network.widths
+    layers = np.zeros((len(widths), kernels.LAYER_COLUMNS), dtype=np.int64)
+    kernel_sizes = [fan_in * width for fan_in, width in pairwise([network.inputs, *widths])]
+    kernel_size, biases = sum(kernel_sizes), _whole_vectors(sum(kernel_sizes))
+    layer_input = work.add(tables.feature_columns)
+    for number, (fan_in, width) in enumerate(pairwise([network.inputs, *widths])):
+        relu = work.add(width)
+        added = network.residual and 0 < number < len(widths) - 1
+        output = work.add(width) if added else relu
+        kernel, bias = sum(kernel_sizes[:number]), biases + sum(widths[:number])
+        layers[number] = fan_in, width, kernel, bias, layer_input, relu, output
+        layer_input = output
+    widest = max(widths)
+    plan = Plan(
+        depth=len(widths),
+        inputs=network.inputs,
+        outputs=widths[-1],
+        loss=_LOSSES[network.loss],
+        residual=network.residual,
+        regularizer=_REGULARIZERS[network.regularizer],
+        optimizer=_OPTIMIZERS[optimization.optimizer],
+        batch_size=optimization.batch_size,
+        train_count=data.train_rows.shape[1],
+        test_count=data.test_rows.shape[1],
+        shuffle=optimization.shuffle,
+        feature_columns=tables.feature_columns,
+        target_columns=tables.target_columns,
+        kernel_size=kernel_size,
+        biases=biases,
+        targets=work.add(tables.target_columns),
+        target_step=_panel_step(tables.target_columns),
+        error=work.add(widest),
+        other_error=work.add(widest),
+        upstream=work.add(widest),
+        error_step=_panel_step(widest),
+        learning_rate=float(optimization.learning_rate),
+        momentum=float(optimization.momentum),
+        penalty=float(network.penalty),
+    )
+    return plan, layers, work.size
+
+
+class _Regions:
+    """Places in ``work``, one after the other."""
+
+    def __init__(self, panels: int) -> None:
+        self._panels = panels
+        self.size = 0
+
+    def add(self, features: int) -> int:
+        """Where a region of so many features begins."""
+        begin = self.size
+        self.size += self._panels * _panel_step(features)
+        return begin
+
+
+def _panel_step(features: int) -> int:
+    return lanes.LANES * (features | 1)
+
+
+def _whole_vectors(count: int) -> int:
+    return -(-count // lanes.LANES) * lanes.LANES
+
+
+def _aligned(count: int) -> NDArray[np.float32]:
+    """Zeros that begin at a cache line, so that no vector crosses two."""
+    memory = np.zeros(count + lanes.LANES, dtype=np.float32)
+    first = -memory.ctypes.data % (4 * lanes.LANES) // 4
+    return memory[first : first + count]
+
+
+def _make_scratch(plan: Plan, work_size: int) -> Scratch:
+    return Scratch(
+        work=_aligned(work_size),
+        sums=np.zeros((len(METRICS) + 1) * lanes.LANES, dtype=np.float64),
+        order=np.arange(plan.train_count, dtype=np.int64),
+        words=np.empty(-(-plan.train_count // 4) * 4, dtype=np.uint32),
+        starts=np.zeros(2 * lanes.LANES, dtype=np.int64),
+    )
+
+
+def _flatten(start: Weights, plan: Plan, layers: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    """Each run's start weights in the layout of `kernels.Run`."""
+    size = plan.biases + _whole_vectors(int(layers[:, kernels.WIDTH].sum()))
+    runs = []
+    for run in range(len(start[0][0])):
+        weights = _aligned(size)
+        for layer, (kernel, bias) in zip(layers, start, strict=True):
+            weights[layer[kernels.KERNEL] :][: kernel[run].size] = kernel[run].reshape(-1)
+            weights[layer[kernels.BIAS] :][: bias[run].size] = bias[run]
+        runs.append(weights)
+    return runs
+
+
+def _make_run(tables: _Tables, run: int, seed: int, weights: NDArray[np.float32]) -> Run:
+    return Run(
+        features=tables.features,
+        train_targets=tables.train_targets[run],
+        test_targets=tables.test_targets,
+        train_rows=np.array(tables.train_rows[run], dtype=np.int64),
+        test_rows=np.array(tables.test_rows[run], dtype=np.int64),
+        weights=weights,
+        gradient=_aligned(weights.size),
+        first_moment=_aligned(weights.size),
+        second_moment=_aligned(weights.size),
+        key_low=seed & 0xFFFFFFFF,
+        key_high=(seed >> 32) & 0xFFFFFFFF,
+        train_binary=tables.train_binary[run],
+        test_binary=tables.test_binary[run],
+    )
+
+
+def _named(histories: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    training = {name: histories[row] for row, name in enumerate(METRICS)}
+    test = {f"val_{name}": histories[len(METRICS) + row] for row, name in enumerate(METRICS)}
+    return training | test
+
+
+def _layered(flat: list[NDArray[np.float32]], start: Weights, layers: NDArray[np.int64]) -> Weights:
+    """The runs' weights as (kernel, bias) pairs of the shapes of ``start``."""
+    stacked = np.stack(flat)
+    result = []
+    for layer, (kernel, bias) in zip(layers, start, strict=True):
+        first, width, place = layer[kernels.KERNEL], layer[kernels.WIDTH], layer[kernels.BIAS]
+        parts = stacked[:, first : first + kernel[0].size], stacked[:, place : place + width]
+        result.append((parts[0].reshape(kernel.shape).copy(), parts[1].reshape(bias.shape).copy()))
+    return result

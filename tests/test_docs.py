@@ -1,0 +1,285 @@
+"""The documents say what is so: columns, links, commands, snippets and layers are held to the code."""
+
+import re
+import shlex
+import shutil
+import textwrap
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import dask
+import pytest
+import yaml
+
+import butter_etl as be
+from butter_etl import schema
+from butter_etl.cli import cli
+from butter_etl.location import Location
+from butter_etl.partition import ExportOptions, plan_export, run_export
+from butter_etl.registry import Registry
+from butter_etl.selection import Choice
+from butter_etl.sites import load_site
+from butter_etl.spec import Regularizer
+from butter_etl.store import Store
+from butter_etl.summarize import plan_summaries, run_summaries
+from butter_etl.sweep_files import parse_sweep
+from butter_etl.sweeps import make_experiment, published_id
+from butter_etl.train_tasks import train
+from tests.strategies import DIGITS, land
+from tests.test_layers import LAYERS
+
+ROOT = Path(__file__).parents[1]
+FORMAT, HOW_TO, README = ROOT / "docs/data-format.md", ROOT / "docs/how-to.md", ROOT / "README.md"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for top in ("docs", "cluster") for path in (ROOT / top).rglob("*.md"))])
+ALL_MARKDOWN = sorted([*DOCUMENTS, *(ROOT / "tests").rglob("*.md")])
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+# --- parts of documents ------------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, what stands behind that, the first line's number, and the text."""
+
+    language: str
+    mark: str
+    line: int
+    text: str
+
+
+def blocks(path):
+    """Every fenced block of a document."""
+    found, start = [], None
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        fence = re.fullmatch(r"\s*```(\w*) ?(.*)", line)
+        if fence and start is None:
+            start, lines = (*fence.groups(), number + 1), []
+        elif fence:
+            found.append(Block(*start, textwrap.dedent("\n".join(lines))))
+            start = None
+        elif start is not None:
+            lines.append(line)
+    assert start is None, f"{path}: a block is not closed"
+    return found
+
+
+def prose(path):
+    """A document without its fenced blocks."""
+    return re.sub(r"^\s*```.*?^\s*```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def table_after(path, mark):
+    """The rows of the first table after ``mark``, as lists of cells without backticks."""
+    lines = iter(path.read_text().partition(mark)[2].splitlines())
+    rows = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+        elif rows:
+            break
+    return rows[2:]
+
+
+def slug(heading):
+    """The anchor that a heading gets on GitHub."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+# --- columns -----------------------------------------------------------------------------------------------------
+
+
+def spelled(kind):
+    return str(kind).replace("element: ", "").replace("float", "float32")
+
+
+@pytest.mark.parametrize("name", ["RUN_SCHEMA", "SUMMARY_SCHEMA"])
+def test_every_column_is_documented(name):
+    rows = table_after(FORMAT, f"<!-- table: {name} -->")
+    assert [(row[0], row[1]) for row in rows] == [(f.name, spelled(f.type)) for f in getattr(schema, name)]
+    assert all(len(row) == 5 and row[2] and row[4] for row in rows)
+
+
+def test_partition_keys_are_documented():
+    rows = table_after(FORMAT, "## Partition keys")
+    assert [row[:2] for row in rows] == [[field.name, spelled(field.type)] for field in schema.PARTITION_SCHEMA]
+
+
+# --- links, files, layers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ALL_MARKDOWN, ids=name_of)
+def test_relative_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        aim = (path.parent / file).resolve() if file else path
+        assert aim.exists(), target
+        if anchor:
+            assert anchor in map(slug, re.findall(r"^#+ (.*)$", aim.read_text(), flags=re.MULTILINE)), target
+
+
+def test_every_module_has_its_line_in_the_layer_table():
+    rows = table_after(ROOT / "docs/architecture.md", "## Layers")
+    expected = [[str(number), module] for number, layer in enumerate(LAYERS, 1) for module in layer]
+    assert [[row[0].split()[0], row[1]] for row in rows] == expected
+    assert all(row[2] for row in rows)
+
+
+def test_decisions_are_numbered_dated_and_complete():
+    paths = sorted((ROOT / "docs/decisions").glob("*.md"))
+    for number, path in enumerate(paths, 1):
+        text = path.read_text()
+        assert path.name.startswith(f"{number:04d}-")
+        assert re.match(rf"# {number}\. .+\n\n\d{{4}}-\d\d-\d\d\n", text)
+        assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == ["Context", "Decision", "Consequences"]
+
+
+def test_citation_and_changelog():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert (citation["cff-version"], citation["version"]) == ("1.2.0", be.__version__)
+    assert [reference["doi"] for reference in citation["references"]] == ["10.25984/1872441"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert "## [Unreleased]\n" in changelog
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", changelog, flags=re.MULTILINE)) <= kinds
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def commands_of(path):
+    """(line, is it complete) of each ``butter-etl`` command: whole ones in blocks, parts of ones in the text."""
+    fenced = "\n".join(block.text for block in blocks(path) if block.language in ("", "sh"))
+    indented = "\n".join(re.findall(r"^ {4}(.*)$", prose(path), flags=re.MULTILINE))
+    for line in re.findall(r"(?:^|run \S+ )(butter-etl .*)$", f"{fenced}\n{indented}", flags=re.MULTILINE):
+        yield line, True
+    for line in re.findall(r"`(butter-etl [^`]*)`", prose(path)):
+        yield line, False
+
+
+def check_command(line, *, complete):
+    arguments = shlex.split(line, comments=True)[1:]
+    while arguments and arguments[0] == "--debug":
+        arguments.pop(0)
+    if arguments == ["--help"]:
+        return
+    assert arguments, line
+    assert arguments[0] in cli.commands, f"{line}: no such command"
+    try:
+        cli.commands[arguments[0]].make_context(arguments[0], arguments[1:], resilient_parsing=not complete)
+    except click.exceptions.Exit:
+        assert "--help" in arguments
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_commands_exist_with_their_options(path):
+    for line, complete in commands_of(path):
+        check_command(line, complete=complete)
+
+
+def test_the_check_of_commands_finds_mistakes():
+    for line in ("butter-etl trian store", "butter-etl train store --sweeps x", "butter-etl export store"):
+        with pytest.raises((AssertionError, click.UsageError)):
+            check_command(line, complete=True)
+    assert ("butter-etl summarize store", True) in list(commands_of(README))
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_and_option_is_documented(name):
+    text = README.read_text() + HOW_TO.read_text()
+    assert f"butter-etl {name}" in text
+    for option in (parameter for parameter in cli.commands[name].params if isinstance(parameter, click.Option)):
+        assert any(spelling in text for spelling in (*option.opts, *option.secondary_opts)), option.opts
+
+
+def test_make_targets_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    named = [
+        name
+        for path in DOCUMENTS
+        for name in re.findall(r"^make (\w+)$|`make (\w+)`", path.read_text(), flags=re.MULTILINE)
+    ]
+    assert {one or other for one, other in named} <= set(targets)
+    assert {"demo", "test"} <= {one or other for one, other in named}
+
+
+# --- snippets ----------------------------------------------------------------------------------------------------
+
+NURSERY = {"dataset": "nursery", "depth": 3}
+EXPERIMENTS = [
+    make_experiment(**NURSERY, size=512),
+    make_experiment(**NURSERY, size=1024),
+    make_experiment(**NURSERY, size=512, learning_rate=0.001),
+    make_experiment(**NURSERY, size=512, kernel_regularizer=Regularizer("l2", 0.01)),
+    make_experiment(dataset="mnist", size=4096, depth=3, label_noise=0.05),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What snippets find where they run: ``store``, ``dest`` (an export of its primary sweep), ``quick.yaml``."""
+    home = tmp_path_factory.mktemp("docs")
+    store = Store.create(home / "store")
+    for spec in EXPERIMENTS:
+        land(store, spec, published_id(spec), range(3))
+    registry = Registry(store)
+    registry.claim(store, {DIGITS: "mine"})
+    land(store, DIGITS, registry.experiment_id(DIGITS), range(2), batch="mine")
+    run_summaries(plan_summaries(store), store)
+    options = ExportOptions(tar=True)
+    plan = plan_export(store, Registry(store).select(Choice(sweeps=("primary",))), options)
+    run_export(plan, store, Location(home / "dest"), options)
+    (quick,) = (block.text for block in blocks(README) if block.language == "yaml")
+    (home / "quick.yaml").write_text(quick)
+    return home
+
+
+@pytest.mark.parametrize("path", [README, FORMAT, HOW_TO], ids=name_of)
+def test_python_snippets_run(path, folder, tmp_path, monkeypatch, request):
+    """The snippets of a document, one after the other as a reader would type them; a cluster is the tests' own."""
+
+    @contextmanager
+    def start_cluster(file=None, *, workers=None):
+        yield request.getfixturevalue("client")
+
+    shutil.copytree(folder, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(be, "start_cluster", start_cluster, raising=False)
+    monkeypatch.setattr(be, "train", partial(train, engine="torch"), raising=False)  # nothing to compile
+    names = {"__name__": "__main__"}
+    ran = 0
+    for block in blocks(path):
+        if block.language != "python":
+            continue
+        assert block.mark in ("", "no-run")
+        code = compile("\n" * (block.line - 1) + block.text, name_of(path), "exec")
+        if not block.mark:
+            with dask.config.set(scheduler="synchronous"):
+                exec(code, names)  # noqa: S102 (our own documents)
+            ran += 1
+    assert ran > 0
+
+
+def test_yaml_snippets_are_what_they_should_be(tmp_path):
+    sweeps = sites = 0
+    for path in DOCUMENTS:
+        for block in blocks(path):
+            if block.language != "yaml":
+                continue
+            if "cubes:" in block.text:
+                assert len(parse_sweep(block.text, name_of(path))) > 0
+                sweeps += 1
+            else:
+                (tmp_path / "site.yaml").write_text(block.text)
+                assert load_site(tmp_path / "site.yaml").kind == "slurm"
+                sites += 1
+    assert sweeps >= 3
+    assert sites >= 1
