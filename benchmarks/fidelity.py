@@ -3,7 +3,8 @@
 ``python -m benchmarks.fidelity [--data digits,breast_cancer,diabetes] [--runs 20] [--epochs 100]`` trains the same runs
 with each engine and with Keras (same splits, start weights and orders), and prints, for each pair, the mean difference
 of the final training and test loss with its confidence interval (paired t). Exit code 0: every interval contains 0 and
-is at most `MAX_WIDTH` of the loss wide; 1: one does not or is not; 2: bad usage. What is not installed is left out.
+is at most `MAX_WIDTH` of the loss wide; 1: one does not or is not, or there was nothing to compare; 2: bad usage. What
+is not installed is left out.
 """
 
 from __future__ import annotations
@@ -224,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*map(table_line, rows), sep="\n")
         for name, why in left_out.items():
             print(f"left out: {name} ({why})")
-    return 0 if all(row.is_alike for row in rows) else 1
+    return 0 if rows and all(row.is_alike for row in rows) else 1
 
 
 if __name__ == "__main__":

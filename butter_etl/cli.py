@@ -230,8 +230,11 @@ def train(
     butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
     """
     from butter_etl import datasets
+    from butter_etl.sites import load_site
     from butter_etl.train_tasks import TrainReport, open_campaign, plan_campaign
 
+    if cluster is not None:
+        load_site(cluster)  # complain of it before anything is done
     campaign = plan_campaign(store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu")
     plan = campaign.plan
     if not plan.missing:
@@ -369,6 +372,8 @@ def summarize(
     from butter_etl.store import Store
     from butter_etl.summarize import SummaryReport, plan_summaries
 
+    if choice.repetitions is not None or choice.first_repetition:
+        raise click.UsageError("summaries are over all repetitions; leave --repetitions and --first-repetition out")
     opened = Store.open(store, state)
     selection = Registry(opened).select(choice)
     planned = plan_summaries(opened, selection, full=full)

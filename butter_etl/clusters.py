@@ -67,7 +67,11 @@ def start_cluster(
     threads = plan_threads(site, threads_per_worker)
     start = _start_local if site.kind == "local" else _start_jobs
     with _dask_settings(), start(site, workers or site.workers, threads) as client:
-        yield client
+        try:
+            yield client
+        finally:
+            # What was on its way when the connections are cut is told as an exception in a callback.
+            logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -87,14 +91,15 @@ def _dask_settings() -> Iterator[None]:
         "distributed.worker.http.routes": health_only,
     }
     # Below an error Dask tells of workers that are busy, slow to end or gone: nothing that a user can act on.
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = {name: logging.getLogger(name) for name in ("distributed", "tornado.application")}
+    levels = {name: log.level for name, log in logs.items()}
+    logs["distributed"].setLevel(logging.ERROR)
     try:
         with dask.config.set(settings):
             yield
     finally:
-        log.setLevel(level)
+        for name, log in logs.items():
+            log.setLevel(levels[name])
 
 
 # Ctrl-C in a terminal reaches every process of the group: workers leave it to the driver, which ends them. What they

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from butter_etl.errors import StoreError
+from butter_etl.errors import SelectError, StoreError
 from butter_etl.location import COMMON_METADATA, Location
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Condition, parse_condition
 from butter_etl.spec import canonical_float
 from butter_etl.store import RUNS, SUMMARY, RunFile, Store, parse_partition
+from butter_etl.sweeps import suggestion
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -55,7 +56,7 @@ def _read(
     import dask.dataframe as dd
 
     conditions = tuple(map(parse_condition, where))
-    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    wanted = schema if columns is None else _columns(schema, list(columns))
     files = [
         (name, size)
         for name, size in location.walk(root)
@@ -66,7 +67,7 @@ def _read(
     frame: dd.DataFrame = dd.from_map(
         read_group,
         [[prefix + name for name in group] for group in groups],
-        url=location.url,
+        url=location.absolute,
         root=root,
         schema=wanted,
         conditions=conditions,
@@ -74,6 +75,13 @@ def _read(
         enforce_metadata=False,
     )
     return frame
+
+
+def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:
+    unknown = [name for name in names if name not in schema.names]
+    if unknown:
+        raise SelectError(f"unknown column {unknown[0]!r}{suggestion(unknown[0], schema.names)}")
+    return pa.schema([schema.field(name) for name in names])
 
 
 def _may_hold(partition: str, conditions: tuple[Condition, ...]) -> bool:

@@ -29,6 +29,8 @@ class Location:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.url = os.fspath(path)
+        #: The same place for a process with another working directory.
+        self.absolute = self.url if "://" in self.url else str(Path(self.url).absolute())
         if "://" in self.url:
             try:
                 self.filesystem, root = pa.fs.FileSystem.from_uri(self.url)
@@ -36,7 +38,7 @@ class Location:
                 raise StoreError(f"{self.url}: not a usable location ({one_line(error)})") from error
             self.root = root.rstrip("/")
         else:
-            self.filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(self.url).absolute())
+            self.filesystem, self.root = pa.fs.LocalFileSystem(), self.absolute
         self.is_local = isinstance(self.filesystem, pa.fs.LocalFileSystem)
 
     def __str__(self) -> str:

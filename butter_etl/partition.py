@@ -281,7 +281,9 @@ def partition_runs(frame: dd.DataFrame, dest: str | os.PathLike[str]) -> Partiti
     meta = pd.DataFrame({"landed": pd.Series(dtype="int64"), "present": pd.Series(dtype="int64")})
     state = str(store.state)
     counts = (
-        frame.map_partitions(_land_frame, store=store.location.url, state=state, ids=ids, meta=meta).sum().compute()
+        frame.map_partitions(_land_frame, store=store.location.absolute, state=state, ids=ids, meta=meta)
+        .sum()
+        .compute()
     )
     return PartitionReport(int(counts["landed"]), int(counts["present"]))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from butter_etl.costs import load_rates
@@ -143,10 +144,15 @@ def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:
     """A row a data set of a store's summaries: experiments, runs, lowest median test loss of any epoch, and whose."""
     columns = ["dataset", "shape", "size", "depth", "num_runs", "test_loss_median"]
     frame = read_summary(store, columns=columns).compute(scheduler="synchronous")
-    frame["best"] = [min(losses) for losses in frame["test_loss_median"]]
+    frame["best"] = [_lowest(losses) for losses in frame["test_loss_median"]]
     rows = []
     for name, group in frame.groupby("dataset"):
         best = group.loc[group["best"].idxmin()]
         network = f"{best['shape']} {best['size']}, depth {best['depth']}"
         rows.append((str(name), len(group), int(group["num_runs"].sum()), f"{best['best']:.4f}", network))
     return rows
+
+
+def _lowest(losses: Iterable[float | None] | None) -> float:
+    """The lowest of the finite losses; infinity if there is none."""
+    return min((loss for loss in losses or () if loss is not None and math.isfinite(loss)), default=math.inf)

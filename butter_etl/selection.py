@@ -10,18 +10,22 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from butter_etl.datasets import DATASETS
 from butter_etl.errors import SelectError
 from butter_etl.schema import EXPERIMENT_COLUMNS, FLAG_COLUMNS, SUMMARY_SCHEMA
-from butter_etl.spec import ExperimentSpec, Value, float_text
-from butter_etl.sweeps import Sweep, check_repetitions
+from butter_etl.spec import OPTIMIZERS, SHAPES, ExperimentSpec, Value, float_text
+from butter_etl.sweeps import Sweep, check_repetitions, suggestion
 
 #: What `--where` can name: the columns that are one value an experiment, but for flags, constants and structures.
 WHERE_KEYS = tuple(
     name
     for name in EXPERIMENT_COLUMNS
-    if name not in (*FLAG_COLUMNS, "widths", "network_structure", "num_free_parameters", "batch", "task")
+    if name
+    not in (*FLAG_COLUMNS, "experiment_id", "widths", "network_structure", "num_free_parameters", "batch", "task")
 )
 MAX_REPETITION_NUMBER = 2**16 - 1
+#: The values of these keys are known, so a misspelt one is an error rather than an empty selection.
+_NAMES: Mapping[str, tuple[str, ...]] = {"dataset": tuple(DATASETS), "shape": SHAPES, "optimizer": OPTIMIZERS}
 
 _CONDITION = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 _ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
@@ -58,6 +62,12 @@ def parse_condition(text: str) -> Condition:
     if key not in WHERE_KEYS:
         raise SelectError(f"--where {text!r}: unknown key {key!r}; known: {', '.join(sorted(WHERE_KEYS))}")
     values = tuple(_parse_value(key, part.strip(), text) for part in right.split(","))
+    for value in values if key in _NAMES else ():
+        if value is not None and value not in _NAMES[key]:
+            known = ", ".join(_NAMES[key])
+            raise SelectError(
+                f"--where {text!r}: unknown {key} {value!r}{suggestion(str(value), _NAMES[key])}; {known}"
+            )
     if op in _ORDERINGS and (len(values) != 1 or values[0] is None):
         raise SelectError(f"--where {text!r}: {op} takes exactly one value, and not null")
     return Condition(key, op, values)

@@ -206,7 +206,7 @@ def run_summaries(
         return total
     from distributed import as_completed
 
-    path, state = store.location.url, str(store.state)
+    path, state = store.location.absolute, str(store.state)
     futures = client.map(_summarize_batch, list(_batches(plan.partitions)), path=path, state=state, pure=False)
     for future in as_completed(futures):
         total += future.result()

@@ -437,7 +437,7 @@ def open_campaign(campaign: Campaign, folder: Path) -> tuple[Store, Settings]:
     store = campaign.store or Store.create(campaign.path, campaign.state)
     campaign.registry.register(store, campaign.choice)
     settings = Settings(
-        store=store.location.url if "://" in store.location.url else store.location.root,
+        store=store.location.absolute,
         state=str(store.state),
         data_dir=str(folder.absolute()),
         engine=campaign.engine,

@@ -84,6 +84,8 @@ def test_an_empty_store_has_empty_frames(tmp_path):
 def test_refusals(store, tmp_path):
     with pytest.raises(SelectError, match="unknown key 'datset'"):
         be.read_runs(store, where=["datset=mnist"])
+    with pytest.raises(SelectError, match=r"unknown column 'val_los' \(did you mean 'val_loss'"):
+        be.read_runs(store, columns=["val_los"])
     with pytest.raises(StoreError, match="does not exist"):
         be.read_runs(tmp_path / "none")
     with pytest.raises(StoreError, match="is no exported directory"):

@@ -13,6 +13,7 @@ special than what a row computes, and their error is 0.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -80,6 +81,7 @@ BLOCK = 256
 ERROR_BLOCK = 16
 
 _EPSILON, _SQUARED_NORM_FLOOR = 1e-7, 1e-12
+_LOG_EPSILON, _LOG_2 = math.log(1e-7), math.log(2.0)
 
 
 class Plan(NamedTuple):
@@ -353,15 +355,129 @@ def all_binary(work: Array, at: int, step: int, features: int, panels: int) -> b
 
 
 @compiled
-def _softmax_panel(work: Array, logits: int, predictions: int, outputs: int) -> Vector:
-    """exp(z - max z) of a panel to ``predictions``; returns the maximum."""
+def _softmax_panel(work: Array, logits: int, targets: int, p: int, log_p: int, outputs: int) -> Vector:
+    """Softmax of a panel to ``p``, its logarithm (from the logits) to ``log_p``; returns the rows' cross-entropies."""
     top = load(work, logits)
     for k in range(1, outputs):
         z = load(work, logits + LANES * k)
         top = where_less(top, z, z, top)
+    total = splat(0.0)
     for k in range(outputs):
-        store(work, predictions + LANES * k, exp(load(work, logits + LANES * k) - top))
-    return top
+        power = exp(load(work, logits + LANES * k) - top)
+        total = total + power
+        store(work, p + LANES * k, power)
+    inverse_total, log_total = 1.0 / total, log(total)
+    task_loss = splat(0.0)
+    for k in range(outputs):
+        store(work, p + LANES * k, load(work, p + LANES * k) * inverse_total)
+        log_of_p = load(work, logits + LANES * k) - top - log_total
+        store(work, log_p + LANES * k, log_of_p)
+        task_loss = task_loss - load(work, targets + LANES * k) * log_of_p
+    return task_loss
+
+
+@compiled
+def _sigmoid_panel(work: Array, logits: int, targets: int, p: int, log_p: int, outputs: int) -> Vector:
+    """Sigmoid of a panel to ``p``, its logarithm to ``log_p``; returns the rows' binary cross-entropies."""
+    task_loss = splat(0.0)
+    for k in range(outputs):
+        z = load(work, logits + LANES * k)
+        decay = exp(0.0 - magnitude(z))
+        rest = log1p(decay)
+        quotient = 1.0 / (1.0 + decay)
+        store(work, p + LANES * k, where_less(z, 0.0, decay * quotient, quotient))
+        store(work, log_p + LANES * k, where_less(z, 0.0, z, 0.0) - rest)
+        task_loss = task_loss + (where_less(z, 0.0, 0.0, z) - z * load(work, targets + LANES * k) + rest)
+    return task_loss * (1.0 / outputs)
+
+
+@compiled
+def _logarithmic_panel(
+    work: Array, targets: int, p: int, log_p: int, outputs: int, binary: bool, rows: int, sums: Sums
+) -> None:
+    """Mean squared logarithmic error, Kullback-Leibler divergence."""
+    squared, divergence = splat(0.0), splat(0.0)
+    for k in range(outputs):
+        y, log_of_p = load(work, targets + LANES * k), load(work, log_p + LANES * k)
+        y = where_less(y, _EPSILON, _EPSILON, y)
+        clipped = where_less(1.0, y, 1.0, y)
+        if binary:
+            log_of_y, log1p_of_y = where_less(y, 0.5, _LOG_EPSILON, 0.0), where_less(y, 0.5, _EPSILON, _LOG_2)
+        else:
+            log_of_y, log1p_of_y = log(clipped), log1p(y)
+        log_of_p = where_less(log_of_p, _LOG_EPSILON, _LOG_EPSILON, log_of_p)
+        log_of_p = where_less(0.0, log_of_p, 0.0, log_of_p)
+        divergence = multiply_add(clipped, log_of_y - log_of_p, divergence)
+        prediction = load(work, p + LANES * k)
+        difference = log1p(where_less(prediction, _EPSILON, _EPSILON, prediction)) - log1p_of_y
+        squared = multiply_add(difference, difference, squared)
+    add_to_sums(sums, LANES * LOGARITHMIC, keep_first(squared * (1.0 / outputs), rows))
+    add_to_sums(sums, LANES * KULLBACK, keep_first(divergence, rows))
+
+
+@compiled
+def _product_panel(work: Array, targets: int, p: int, outputs: int, binary: bool, rows: int, sums: Sums) -> None:
+    """Hinge, squared hinge, cosine similarity."""
+    hinge, squared_hinge = splat(0.0), splat(0.0)
+    dot, prediction_norm, target_norm = splat(0.0), splat(0.0), splat(0.0)
+    # y' = 2 y - 1 in a batch of 0 and 1 only, else y' = y.
+    factor, offset = (2.0, -1.0) if binary else (1.0, 0.0)
+    for k in range(outputs):
+        prediction, y = load(work, p + LANES * k), load(work, targets + LANES * k)
+        shortfall = 1.0 - multiply_add(y, factor, offset) * prediction
+        shortfall = where_less(shortfall, 0.0, 0.0, shortfall)
+        hinge = hinge + shortfall
+        squared_hinge = multiply_add(shortfall, shortfall, squared_hinge)
+        dot = multiply_add(prediction, y, dot)
+        prediction_norm = multiply_add(prediction, prediction, prediction_norm)
+        target_norm = multiply_add(y, y, target_norm)
+    prediction_norm = where_less(prediction_norm, _SQUARED_NORM_FLOOR, _SQUARED_NORM_FLOOR, prediction_norm)
+    target_norm = where_less(target_norm, _SQUARED_NORM_FLOOR, _SQUARED_NORM_FLOOR, target_norm)
+    add_to_sums(sums, LANES * HINGE, keep_first(hinge * (1.0 / outputs), rows))
+    add_to_sums(sums, LANES * SQUARED_HINGE, keep_first(squared_hinge * (1.0 / outputs), rows))
+    add_to_sums(sums, LANES * COSINE, keep_first(dot / (root(prediction_norm) * root(target_norm)), rows))
+
+
+@compiled
+def _accuracy_panel(work: Array, targets: int, p: int, outputs: int, rows: int, sums: Sums) -> None:
+    """Accuracy."""
+    best, best_target = load(work, p), load(work, targets)
+    if outputs == 1:
+        hit = where_equal(where_less(0.5, best, 1.0, 0.0), best_target, 1.0, 0.0)
+        add_to_sums(sums, LANES * ACCURACY, keep_first(hit, rows))
+        return
+    # What is not a number counts as the largest, and the first of several stays.
+    best = where_at_most(best, 1.0, best, np.inf)
+    predicted, expected = splat(0.0), splat(0.0)
+    for k in range(1, outputs):
+        prediction, y, number = load(work, p + LANES * k), load(work, targets + LANES * k), splat(np.float32(k))
+        prediction = where_at_most(prediction, 1.0, prediction, np.inf)
+        predicted = where_less(best, prediction, number, predicted)
+        best = where_less(best, prediction, prediction, best)
+        expected = where_less(best_target, y, number, expected)
+        best_target = where_less(best_target, y, y, best_target)
+    add_to_sums(sums, LANES * ACCURACY, keep_first(where_equal(predicted, expected, 1.0, 0.0), rows))
+
+
+@compiled
+def _error_panel(
+    work: Array, targets: int, p: int, outputs: int, loss: int, scale: float, rows: int, sums: Sums
+) -> Vector:
+    """Squared and absolute error; predictions become the gradient at the logits. Returns the rows' squared errors."""
+    squared, absolute = splat(0.0), splat(0.0)
+    for k in range(outputs):
+        prediction = load(work, p + LANES * k)
+        difference = prediction - load(work, targets + LANES * k)
+        squared = multiply_add(difference, difference, squared)
+        absolute = absolute + magnitude(difference)
+        slope = difference * scale
+        if loss == SQUARED_ERROR:
+            slope = slope * (prediction * (1.0 - prediction))
+        store(work, p + LANES * k, keep_first(slope, rows))
+    squared = squared * (1.0 / outputs)
+    add_to_sums(sums, LANES * SQUARED, keep_first(squared, rows))
+    add_to_sums(sums, LANES * ABSOLUTE, keep_first(absolute * (1.0 / outputs), rows))
+    return squared
 
 
 @compiled
@@ -370,88 +486,31 @@ def _measure_panel(
     logits: int,
     targets: int,
     error: int,
+    spare: int,
     outputs: int,
     loss: int,
-    binary: float,
+    binary: bool,
     scale: float,
     rows: int,
     sums: Sums,
 ) -> None:
     """The metrics of one panel with ``rows`` rows, added to ``sums``; its error at the logits is written to ``error``.
 
-    The formulas are those of `butter_etl.metrics`. Row values are float32, their sums float64. ``binary`` is 1 where
-    all targets of the batch are 0 or 1, else 0; ``scale`` is the factor of the error.
+    The formulas are those of `butter_etl.metrics`, row values float32 and their sums float64. ``binary``: all targets
+    of the batch are 0 or 1; ``scale`` is the factor of the error; ``spare`` is overwritten. Several short loops keep
+    their sums in registers, where one long loop could not.
     """
-    top, total = splat(0.0), splat(1.0)
     if loss == SOFTMAX_CROSSENTROPY:
-        top = _softmax_panel(work, logits, error, outputs)
-        total = load(work, error)
-        for k in range(1, outputs):
-            total = total + load(work, error + LANES * k)
-    inverse_total, log_total = 1.0 / total, log(total)
-    task_loss, squared, absolute, logarithmic = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    hinge, squared_hinge, kullback = splat(0.0), splat(0.0), splat(0.0)
-    dot, prediction_norm, target_norm = splat(0.0), splat(0.0), splat(0.0)
-    best_prediction, best_target = splat(-1.0), splat(-np.inf)
-    predicted, expected = splat(0.0), splat(0.0)
-    p, y = splat(0.0), splat(0.0)
-    for k in range(outputs):
-        z, y = load(work, logits + LANES * k), load(work, targets + LANES * k)
-        if loss == SOFTMAX_CROSSENTROPY:
-            p = load(work, error + LANES * k) * inverse_total
-            task_loss = task_loss - y * (z - top - log_total)
-        else:
-            decay = exp(0.0 - magnitude(z))
-            p = 1.0 / (1.0 + decay)
-            p = where_less(z, 0.0, decay * p, p)
-            if loss == SIGMOID_CROSSENTROPY:
-                task_loss = task_loss + (where_less(z, 0.0, 0.0, z) - z * y + log1p(decay))
-        difference = p - y
-        slope = difference * scale
-        if loss == SQUARED_ERROR:
-            slope = slope * (p * (1.0 - p))
-        store(work, error + LANES * k, keep_first(slope, rows))
-        squared = multiply_add(difference, difference, squared)
-        absolute = absolute + magnitude(difference)
-        floored = where_less(p, _EPSILON, _EPSILON, p)
-        floored_target = where_less(y, _EPSILON, _EPSILON, y)
-        ratio = log1p(floored) - log1p(floored_target)
-        logarithmic = multiply_add(ratio, ratio, logarithmic)
-        shortfall = 1.0 - (y * (1.0 + binary) - binary) * p
-        shortfall = where_less(shortfall, 0.0, 0.0, shortfall)
-        hinge = hinge + shortfall
-        squared_hinge = multiply_add(shortfall, shortfall, squared_hinge)
-        dot = multiply_add(p, y, dot)
-        prediction_norm = multiply_add(p, p, prediction_norm)
-        target_norm = multiply_add(y, y, target_norm)
-        clipped = where_less(1.0, floored, 1.0, floored)
-        clipped_target = where_less(1.0, floored_target, 1.0, floored_target)
-        kullback = multiply_add(clipped_target, log(clipped_target / clipped), kullback)
-        # What is not a number counts as the largest, and the first of several stays.
-        rank = where_at_most(p, 1.0, p, np.inf)
-        predicted = where_less(best_prediction, rank, np.float32(k), predicted)
-        best_prediction = where_less(best_prediction, rank, rank, best_prediction)
-        expected = where_less(best_target, y, np.float32(k), expected)
-        best_target = where_less(best_target, y, y, best_target)
-    if outputs == 1:
-        predicted, expected = where_less(0.5, p, 1.0, 0.0), y
-    share = 1.0 / outputs
-    squared = squared * share
+        task_loss = _softmax_panel(work, logits, targets, error, spare, outputs)
+    else:
+        task_loss = _sigmoid_panel(work, logits, targets, error, spare, outputs)
+    _logarithmic_panel(work, targets, error, spare, outputs, binary, rows, sums)
+    _product_panel(work, targets, error, outputs, binary, rows, sums)
+    _accuracy_panel(work, targets, error, outputs, rows, sums)
+    squared = _error_panel(work, targets, error, outputs, loss, scale, rows, sums)
     if loss == SQUARED_ERROR:
         task_loss = squared
-    elif loss == SIGMOID_CROSSENTROPY:
-        task_loss = task_loss * share
-    prediction_norm = where_less(prediction_norm, _SQUARED_NORM_FLOOR, _SQUARED_NORM_FLOOR, prediction_norm)
-    target_norm = where_less(target_norm, _SQUARED_NORM_FLOOR, _SQUARED_NORM_FLOOR, target_norm)
     add_to_sums(sums, LANES * LOSS, keep_first(task_loss, rows))
-    add_to_sums(sums, LANES * ACCURACY, keep_first(where_equal(predicted, expected, 1.0, 0.0), rows))
-    add_to_sums(sums, LANES * SQUARED, keep_first(squared, rows))
-    add_to_sums(sums, LANES * ABSOLUTE, keep_first(absolute * share, rows))
-    add_to_sums(sums, LANES * LOGARITHMIC, keep_first(logarithmic * share, rows))
-    add_to_sums(sums, LANES * HINGE, keep_first(hinge * share, rows))
-    add_to_sums(sums, LANES * SQUARED_HINGE, keep_first(squared_hinge * share, rows))
-    add_to_sums(sums, LANES * COSINE, keep_first(dot / (root(prediction_norm) * root(target_norm)), rows))
-    add_to_sums(sums, LANES * KULLBACK, keep_first(kullback, rows))
 
 
 @compiled
@@ -473,9 +532,10 @@ def measure(
             logits + panel * step,
             plan.targets + panel * plan.target_step,
             plan.error + panel * plan.error_step,
+            plan.other_error,
             plan.outputs,
             plan.loss,
-            1.0 if binary else 0.0,
+            binary,
             scale,
             min(rows - panel * LANES, LANES),
             sums,

@@ -27,6 +27,12 @@ def compiled(function: _Function) -> _Function:
     return result
 
 
+def compiled_in_place(function: _Function) -> _Function:
+    """`compiled`, but always made part of its callers: a call would move all their vectors to memory and back."""
+    result: _Function = njit(nogil=True, error_model="numpy", forceinline=True)(function)
+    return result
+
+
 #: ln 2 in two parts, the first of so few digits that its product with an exponent is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _LOG2_E = 1 / math.log(2)
@@ -35,7 +41,7 @@ _LOG2_E = 1 / math.log(2)
 _EXP_LOWEST = -87.33
 
 
-@compiled
+@compiled_in_place
 def exp(x: Vector) -> Vector:
     """e^x of x up to 88 within 2 ulp; 0 below -87.33 (so never subnormal), infinity from 89 on, NaN of NaN."""
     clipped = where_less(x, -88.0, -88.0, x)
@@ -52,13 +58,13 @@ def exp(x: Vector) -> Vector:
     return where_less(x, _EXP_LOWEST, 0.0, series * power_of_two(n))
 
 
-@compiled
+@compiled_in_place
 def log(x: Vector) -> Vector:
     """ln x of positive normal x within 2 ulp (or 1e-7 near 1); infinity and NaN stay."""
     return where_less(x, math.inf, _log_of(mantissa(x) - 1.0, exponent(x)), x)
 
 
-@compiled
+@compiled_in_place
 def log1p(x: Vector) -> Vector:
     """ln(1 + x) of x >= 0 up to 1e38 within 2 ulp, for tiny x too; infinity and NaN stay."""
     e = exponent(x + 1.0)
@@ -67,7 +73,7 @@ def log1p(x: Vector) -> Vector:
     return where_less(x, math.inf, _log_of(multiply_add(x, scale, scale - 1.0), e), x)
 
 
-@compiled
+@compiled_in_place
 def _log_of(f: Vector, e: Vector) -> Vector:
     """ln((1 + f) 2^e) of 1 + f in [sqrt(1/2), sqrt(2)]."""
     series = multiply_add(f, 7.0376836292e-2, -1.1514610310e-1)

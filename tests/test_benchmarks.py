@@ -1,0 +1,235 @@
+"""The benchmarks: that they run, what they print, and how they exit. Tiny, and with the torch engine only."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import campaign, fidelity, peers, training
+from butter_etl.datasets import DATASETS
+from butter_etl.engines import ENGINES
+
+TINY = training.Settings(rounds=2, seconds=0.01, runs=2)
+
+
+@pytest.fixture
+def pinned(monkeypatch):
+    """Let `training.main` measure in this process, without taking cores from it."""
+    monkeypatch.setenv("BUTTER_ETL_BENCHMARK_PINNED", "1")
+    monkeypatch.setattr(training.os, "sched_setaffinity", lambda *_: None, raising=False)
+
+
+def not_installed(problem):
+    raise ImportError("No module named 'jax'")
+
+
+# --- training ----------------------------------------------------------------------------------------------------
+
+
+def test_engines_and_peers_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setitem(peers.PEERS, "jax", not_installed)
+    names = ["absent", "torch", "pytorch", "jax"]
+    ((report, new),) = training.run(["wine"], [32], names, TINY, tmp_path)
+    assert report.results == new
+    assert report.data == {"wine": "synthetic, of the shape of wine_quality_white"}
+    assert report.left_out == {"absent": "there is no engine 'absent'", "jax": "No module named 'jax'"}
+    assert report.sgemm_gflops > 0
+    ours, loop = new
+    assert (ours.contestant, ours.runs, loop.contestant, loop.runs) == ("torch", 2, "pytorch", 1)
+    assert (ours.parameters, ours.train_rows, ours.test_rows) == (30, 3918, 980)
+    assert ours.ratio == 1
+    assert loop.ratio == loop.milliseconds / ours.milliseconds
+    assert len(ours.all_milliseconds) == TINY.rounds
+    assert ours.milliseconds == np.median(ours.all_milliseconds)
+    work = (6 * 3918 + 2 * 980) * 30
+    rate = work / (ours.milliseconds / 1e3) / ours.share_of_sgemm
+    assert rate == pytest.approx(report.sgemm_gflops * 1e9)
+
+
+def test_a_size_without_a_network_is_left_out(tmp_path):
+    assert list(training.run(["mnist"], [32], ["torch"], TINY, tmp_path)) == []
+
+
+def test_the_table_fits_100_columns(tmp_path, capsys, pinned):
+    options = ["--shapes", "nursery,wine", "--sizes", "128", "--engines", "torch", "--peers", "", "--rounds", "1"]
+    assert training.main([*options, "--seconds", "0", "--runs", "1", "--data-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == training.HEADER
+    assert lines[1].split()[:4] == ["nursery", "128", "torch", "1"]
+    assert "nursery: 10,366 + 2,592 rows, synthetic, of the shape of nursery" in lines
+    assert max(map(len, lines)) <= 100
+
+
+def test_json_holds_everything(tmp_path, capsys, pinned):
+    options = ["--shapes", "wine,mnist", "--sizes", "32", "--engines", "torch", "--peers", "", "--rounds", "1"]
+    options += ["--seconds", "0", "--runs", "1", "--data-dir", str(tmp_path), "--json"]
+    assert training.main(options) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report.keys() == {"cpu", "data", "left_out", "sgemm_gflops", "results"}
+    assert report["left_out"] == {"mnist of size 32": "no network is that small"}
+    (result,) = report["results"]
+    assert result["contestant"] == "torch"
+    assert result["milliseconds"] > 0
+
+
+def test_it_measures_in_a_process_of_its_own(monkeypatch, tmp_path):
+    calls = []
+
+    def record(command, **options):
+        calls.append((command, options["env"]))
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.delenv("BUTTER_ETL_BENCHMARK_PINNED", raising=False)
+    monkeypatch.setattr(training.subprocess, "run", record)
+    assert training.main(["--sizes", "32", "--data-dir", str(tmp_path)]) == 3
+    ((command, environment),) = calls
+    assert command[1:] == [
+        "-m",
+        "benchmarks.training",
+        *("--sizes", "32", "--data-dir", str(tmp_path)),
+        *("--data-dir", str(tmp_path)),
+    ]
+    assert environment["OMP_NUM_THREADS"] == environment["BUTTER_ETL_BENCHMARK_PINNED"] == "1"
+
+
+@pytest.mark.parametrize("options", [["--shapes", "beer"], ["--peers", "theano"], ["--rounds", "0"]])
+def test_bad_usage_exits_with_2(options, capsys):
+    with pytest.raises(SystemExit) as stop:
+        training.main(options)
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("shape", ["wine", "nursery", "mnist"])
+def test_synthetic_rows_have_the_shape(shape, tmp_path):
+    dataset, _ = training.load_shape(shape, tmp_path)
+    info = DATASETS[training.SHAPES[shape]]
+    assert dataset.x.shape == (info.rows, info.inputs)
+    assert dataset.y.shape == (info.rows, info.outputs)
+    assert dataset.x.flags.c_contiguous
+    assert np.all(dataset.y.sum(axis=1) == 1)
+    if shape == "nursery":
+        assert set(np.unique(dataset.x[:, :19])) == {0, 1}
+
+
+def test_large_networks_get_a_smaller_stack(tmp_path):
+    dataset, _ = training.load_shape("wine", tmp_path)
+    for size, runs in ((1024, 5), (2**24, 1)):
+        topology = training.find_topology("rectangle", size, 4, 11, 7)
+        if size > 1024:
+            topology = topology._replace(widths=(1, 1, 1, 7))  # the numbers of a large network, the cost of a small one
+        assert training.make_problem(dataset, size, topology, 5).runs == runs
+
+
+@pytest.mark.parametrize("name", ["pytorch", "jax", "keras"])
+def test_peers_learn_what_the_engines_learn(name, tmp_path):
+    dataset, _ = training.load_shape("wine", tmp_path)
+    topology = training.find_topology("rectangle", 256, 4, 11, 7)
+    problem = training.make_problem(dataset, 256, topology, runs=2)
+    try:
+        peer = peers.make_contestant(name, problem)
+    except ImportError:
+        pytest.skip(f"{name} is not installed")
+    assert peer.train(6) > 0
+    if name == "keras":
+        return
+    optimization = replace(problem.optimization, epochs=6)
+    engine = peers.load_engine("torch")
+    ours = engine(problem.network, optimization, problem.data, problem.seeds, problem.start).histories
+    theirs = [[np.mean(value) for value in epoch] for epoch in peer.history]
+    for key, history in zip(("loss", "accuracy", "val_loss"), zip(*theirs, strict=True), strict=True):
+        tolerance = {"atol": 0.05} if key == "accuracy" else {"rtol": 0.02}
+        np.testing.assert_allclose(history, ours[key][: peer.runs].mean(axis=0), **tolerance)
+
+
+# --- fidelity ----------------------------------------------------------------------------------------------------
+
+
+def final(loss):
+    values = np.asarray(loss, dtype=np.float64)
+    return {"loss": values, "val_loss": values}
+
+
+def test_an_engine_is_like_itself(monkeypatch, capsys):
+    monkeypatch.setitem(ENGINES, "fused", ENGINES["torch"])
+    options = ["--data", "diabetes,breast_cancer", "--runs", "3", "--epochs", "2", "--size", "256"]
+    assert fidelity.main([*options, "--trainers", "fused,torch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == fidelity.HEADER
+    assert [line.split()[:2] for line in lines[2:]] == [
+        [data, loss] for data in ("diabetes", "breast_cancer") for loss in ("loss", "val_loss")
+    ]
+    assert all(line.endswith("ok") for line in lines[2:])
+    assert max(map(len, lines)) <= 100
+
+
+def test_nothing_to_compare_is_a_failure(monkeypatch, capsys):
+    monkeypatch.setattr(fidelity, "load_keras", lambda: not_installed(None))
+    options = ["--data", "diabetes", "--runs", "2", "--epochs", "1", "--size", "256", "--trainers", "torch,keras"]
+    assert fidelity.main([*options, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"comparisons": [], "left_out": {"keras": "No module named 'jax'"}}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "alike"),
+    [
+        ([1.0, 1.1, 0.9, 1.0], True),
+        ([1.001, 1.0999, 0.9001, 0.999], True),  # no difference, narrow
+        ([1.5, 1.11, 0.6, 1.2], False),  # too wide
+        ([1.01, 1.11, 0.91, 1.01], False),  # a clear difference
+        ([1.000001, 1.100001, 0.900001, 1.000001], True),  # rounding
+        ([math.nan, 1.1, 0.9, 1.0], False),
+    ],
+)
+def test_the_verdict(theirs, alike):
+    rows = fidelity.compare("made up", {"torch": final([1.0, 1.1, 0.9, 1.0]), "keras": final(theirs)})
+    assert [row.is_alike for row in rows] == [alike, alike]
+    assert all(fidelity.table_line(row).endswith("ok" if alike else "DIFFER") for row in rows)
+
+
+def test_the_interval_is_the_paired_t_interval():
+    random = np.random.default_rng(5)
+    first, second = random.normal(1, 0.1, (2, 20))
+    row = fidelity.compare("made up", {"a": final(first), "b": final(second)})[0]
+    expected = fidelity.stats.ttest_rel(first, second).confidence_interval(0.999)
+    assert (row.low, row.high) == pytest.approx(tuple(expected))
+
+
+def test_an_unknown_data_set_is_bad_usage(capsys):
+    assert fidelity.main(["--data", "digit", "--trainers", "torch"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+# --- campaign ----------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_is_measured(capsys):
+    options = ["--epochs", "2", "--repetitions", "2", "--data", "diabetes", "--sizes", "32", "--workers", "1"]
+    assert campaign.main([*options, "--engine", "torch", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["runs"] > 0
+    assert facts["runs"] % 2 == 0
+    assert 0 < facts["kernel_seconds"] < facts["cpu_seconds"]
+    assert facts["kernel_share"] == facts["kernel_seconds"] / facts["cpu_seconds"]
+    assert facts["runs_per_core_hour"] == 3600 * facts["runs"] / facts["cpu_seconds"]
+    known = campaign.Campaign.__dataclass_fields__
+    measured = campaign.Campaign(**{name: value for name, value in facts.items() if name in known})
+    assert max(map(len, campaign.lines(measured))) <= 100
+
+
+def test_a_failing_command_is_reported(capsys):
+    assert campaign.main(["--epochs", "1", "--engine", "absent", "--workers", "1"]) == 1
+    assert "absent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kernel_seconds", "filled"),
+    [(20.0, (120, 10)), (0.2, (3000, 40)), (0.001, (3000, 255)), (1e6, (1, 1))],
+)
+def test_minutes_become_epochs_and_repetitions(kernel_seconds, filled):
+    pilot = campaign.Campaign("torch", 2, 20, 10, 100, 10.0, 30.0, kernel_seconds)
+    assert campaign.fill(1.0, pilot) == filled
