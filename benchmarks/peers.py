@@ -28,7 +28,7 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 
 @dataclass(frozen=True)
 class Problem:
-    """A stack of runs to train: what every contestant is given."""
+    """A stack of runs to train: what every contestant is given, and the clock that times them."""
 
     name: str
     network: Network
@@ -36,6 +36,7 @@ class Problem:
     data: StackData
     seeds: tuple[int, ...]
     start: Weights
+    clock: Callable[[], float] = time.perf_counter
 
     @property
     def runs(self) -> int:
@@ -73,9 +74,9 @@ class EngineContestant:
         """Train ``epochs`` epochs from the start weights."""
         problem = self._problem
         optimization = replace(problem.optimization, epochs=epochs)
-        started = time.perf_counter()
+        started = problem.clock()
         self._engine(problem.network, optimization, problem.data, problem.seeds, problem.start)
-        return time.perf_counter() - started
+        return problem.clock() - started
 
 
 class KerasContestant:
@@ -90,7 +91,7 @@ class KerasContestant:
         self._batch_size = problem.optimization.batch_size
         self._ends: list[float] = []
         self._clock = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: self._ends.append(time.perf_counter())
+            on_epoch_end=lambda epoch, logs: self._ends.append(problem.clock())
         )
 
     def train(self, epochs: int) -> float:
@@ -141,7 +142,7 @@ class TorchLoopContestant:
         import torch
 
         self.runs = 1
-        self._torch = torch
+        self._torch, self._now = torch, problem.clock
         self._batch_size = problem.optimization.batch_size
         self._rows = [torch.from_numpy(part) for part in problem.first_run()]
         self._model = self._sequential(problem)
@@ -163,11 +164,11 @@ class TorchLoopContestant:
 
     def train(self, epochs: int) -> float:
         """Train ``epochs`` more epochs."""
-        started = time.perf_counter()
+        started = self._now()
         for _ in range(epochs):
             loss, accuracy = self._train_epoch()
             self.history.append((loss, accuracy, self._test_loss()))
-        return time.perf_counter() - started
+        return self._now() - started
 
     def _train_epoch(self) -> tuple[float, float]:
         torch = self._torch
@@ -207,7 +208,7 @@ class JaxContestant:
         jax = import_module("jax")
         data = problem.data
         self.runs = problem.runs
-        self._jax, self._numpy = jax, jax.numpy
+        self._jax, self._now = jax, problem.clock
         self._random = np.random.default_rng(0)
         self._train_rows = data.train_rows
         self._test_rows = jax.numpy.asarray(data.test_rows.astype(np.int32))
@@ -230,7 +231,7 @@ class JaxContestant:
 
     def train(self, epochs: int) -> float:
         """Train ``epochs`` more epochs."""
-        started = time.perf_counter()
+        started = self._now()
         count = self._train_rows.shape[1]
         for _ in range(epochs):
             order = self._random.permuted(np.tile(np.arange(count, dtype=np.int32), (self.runs, 1)), axis=1)
@@ -238,7 +239,7 @@ class JaxContestant:
             self._state, recorded = self._epoch(self._state, order, rows, self._test_rows, self._data)
             self.history.append(recorded)
         self._jax.block_until_ready((self._state, self.history))
-        return time.perf_counter() - started
+        return self._now() - started
 
 
 def _jax_epoch(

@@ -5,6 +5,7 @@ in batches of 256 on one core, all contestants in turn in every round, and print
 milliseconds an epoch and run, the ratio to this package's first engine, and the share of the core's matrix product
 rate (1024^3 float32, timed in every round) that (6 n_train + 2 n_test) x parameters operations in that time come to.
 Compiling is warm-up, printed apart. What is not installed is left out (``pip install -r benchmarks/requirements.txt``).
+On a machine that others use, ``--cpu-time`` counts CPU time in place of wall time, of the matrix product too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from butter_etl.topology import Topology, count_parameters, find_topology
 from butter_etl.training import stack_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 SIZES = tuple(2**power for power in (5, 8, 10, 12, 14, 16, 18, 20))
 SHAPES = {"wine": "wine_quality_white", "nursery": "nursery", "mnist": "mnist"}
@@ -86,12 +87,19 @@ class Result:
 
 @dataclass
 class Report:
-    """Everything that a run of the benchmark found out; ``left_out`` says why something is missing."""
+    """Everything that a run of the benchmark found out; ``left_out`` says why something is missing.
+
+    ``core_share`` is CPU time by wall time over all turns: well below 1, others used the core, and times are too long.
+    """
 
     cpu: str
+    clock: str
     data: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     sgemm_gflops: float = 0.0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    core_share: float = 1.0
     results: list[Result] = field(default_factory=list)
 
 
@@ -102,6 +110,7 @@ class Settings:
     rounds: int
     seconds: float
     runs: int
+    clock: Callable[[], float] = time.perf_counter
 
 
 class _Entry:
@@ -131,11 +140,11 @@ def load_shape(shape: str, folder: Path) -> tuple[Dataset, str]:
     return Dataset(info, x, y), f"synthetic, of the shape of {info.name}"
 
 
-def make_problem(dataset: Dataset, size: int, topology: Topology, runs: int) -> Problem:
+def make_problem(dataset: Dataset, size: int, topology: Topology, settings: Settings) -> Problem:
     """A stack of a rectangle's runs, each with its own split; large networks get a smaller stack."""
     info = dataset.info
     work = operations(info.train_rows, info.test_rows, topology.num_free_parameters)
-    runs = min(runs, max(1, int(STACK_OPERATIONS / work)))
+    runs = min(settings.runs, max(1, int(STACK_OPERATIONS / work)))
     spec = make_experiment(dataset=info.name, size=size, depth=DEPTH, batch_size=BATCH_SIZE, epochs=1)
     network = Network(info.inputs, topology.widths, info.loss)
     seeds = tuple(range(runs))
@@ -146,6 +155,7 @@ def make_problem(dataset: Dataset, size: int, topology: Topology, runs: int) -> 
         data=stack_data(spec, dataset, seeds),
         seeds=seeds,
         start=stack_starts(seeds, network),
+        clock=settings.clock,
     )
 
 
@@ -154,15 +164,15 @@ def operations(train_rows: int, test_rows: int, parameters: int) -> float:
     return (6.0 * train_rows + 2.0 * test_rows) * parameters
 
 
-def sgemm_rate() -> float:
+def sgemm_rate(clock: Callable[[], float]) -> float:
     """Operations a second of a 1024^3 float32 matrix product, the better of two."""
     left = np.full((_MATRIX, _MATRIX), 0.5, dtype=np.float32)
     out = np.empty_like(left)
     times = []
     for _ in range(2):
-        started = time.perf_counter()
+        started = clock()
         np.matmul(left, left, out=out)
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return 2.0 * _MATRIX**3 / min(times)
 
 
@@ -185,18 +195,28 @@ def enter(names: Sequence[str], problem: Problem, settings: Settings, left_out: 
     return entries
 
 
+def take_turns(entries: Sequence[_Entry], settings: Settings, report: Report) -> float:
+    """Let all contestants take a turn in every round; the median of the matrix product's rates in between."""
+    rates = [sgemm_rate(settings.clock)]
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(settings.rounds):
+        for entry in entries:
+            entry.take_turn()
+            rates.append(sgemm_rate(settings.clock))
+    report.wall_seconds += time.perf_counter() - wall
+    report.cpu_seconds += time.process_time() - cpu
+    report.core_share = report.cpu_seconds / report.wall_seconds
+    rate = statistics.median(rates)
+    report.sgemm_gflops = max(report.sgemm_gflops, rate / 1e9)
+    return rate
+
+
 def measure(
     shape: str, size: int, problem: Problem, names: Sequence[str], settings: Settings, report: Report
 ) -> list[Result]:
     """Let all contestants take turns; adds to ``report`` what is left out and how fast the core is."""
     entries = enter(names, problem, settings, report.left_out)
-    rates = []
-    for _ in range(settings.rounds):
-        for entry in entries:
-            rates.append(sgemm_rate())
-            entry.take_turn()
-    rate = statistics.median(rates or [sgemm_rate()])
-    report.sgemm_gflops = max(report.sgemm_gflops, rate / 1e9)
+    rate = take_turns(entries, settings, report)
     medians = {entry.name: statistics.median(entry.times) for entry in entries}
     reference = next((medians[name] for name in names if name in medians), 1.0)
     train_rows, test_rows = problem.data.train_rows.shape[1], problem.data.test_rows.shape[1]
@@ -228,7 +248,7 @@ def run(
 
     ``names`` are the contestants, this package's first: ratios are to the first of them that is there.
     """
-    report = Report(cpu=cpu_family())
+    report = _new_report(settings)
     for shape in shapes:
         dataset, report.data[shape] = load_shape(shape, folder)
         for size in sizes:
@@ -238,10 +258,14 @@ def run(
             except InfeasibleError:
                 report.left_out[f"{shape} of size {size}"] = "no network is that small"
                 continue
-            problem = make_problem(dataset, size, topology, settings.runs)
+            problem = make_problem(dataset, size, topology, settings)
             new = measure(shape, size, problem, names, settings, report)
             report.results += new
             yield report, new
+
+
+def _new_report(settings: Settings) -> Report:
+    return Report(cpu_family(), clock="CPU time" if settings.clock is time.process_time else "wall time")
 
 
 HEADER = (
@@ -263,7 +287,8 @@ def footer(report: Report) -> list[str]:
     rows = {result.shape: f"{result.train_rows:,} + {result.test_rows:,} rows" for result in report.results}
     return [
         *(f"{shape}: {rows.get(shape, 'no rows')}, {source}" for shape, source in report.data.items()),
-        f"one core of {report.cpu}; sgemm {report.sgemm_gflops:.1f} GFLOP/s",
+        f"one core of {report.cpu}, had for {report.core_share:.0%} of the time; {report.clock}; "
+        f"sgemm {report.sgemm_gflops:.1f} GFLOP/s",
         *(f"left out: {what} ({why})" for what, why in report.left_out.items()),
     ]
 
@@ -293,6 +318,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="about how long a turn takes")
     parser.add_argument("--runs", type=int, default=30, help="runs in a stack")
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU time, not wall time")
     parser.add_argument("--data-dir", type=Path, help="data sets in PMLB's layout (else BUTTER_ETL_DATA, else a cache)")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     options = parser.parse_args(arguments)
@@ -313,9 +339,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return pin_and_rerun([*given, "--data-dir", str(options.data_dir)])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    settings = Settings(options.rounds, options.seconds, options.runs)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    settings = Settings(options.rounds, options.seconds, options.runs, clock)
     names = [*options.engines, *options.peers]
-    report = Report(cpu=cpu_family())
+    report = _new_report(settings)
     if not options.json:
         print(HEADER)
     try:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from butter_etl import costs
-from butter_etl.datasets import cached_dataset, data_dir, dataset_info, ensure_dataset
+from butter_etl import costs, datasets
+from butter_etl.datasets import cached_dataset, dataset_info, ensure_dataset
 from butter_etl.drivers import Heartbeat
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import ButterError, SelectError, one_line
@@ -457,7 +457,7 @@ def train(
     first_repetition: int = 0,
     engine: str = "auto",
     device: Device = "cpu",
-    data_folder: str | Path | None = None,
+    data_dir: str | Path | None = None,
     state: str | Path | None = None,
 ) -> TrainReport:
     """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store, on ``client``.
@@ -474,5 +474,5 @@ def train(
         first_repetition=first_repetition,
     )
     campaign = plan_campaign(store, choice, state, engine=engine, device=device)
-    opened, settings = open_campaign(campaign, data_dir(data_folder))
+    opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
     return run_training(campaign, opened, settings, client)

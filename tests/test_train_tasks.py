@@ -196,6 +196,6 @@ def test_a_missing_data_set_is_an_error_before_anything_is_written(tmp_path, cli
             sweep="primary",
             where=["dataset=nursery", "size=1024"],
             client=client,
-            data_folder=tmp_path / "data",
+            data_dir=tmp_path / "data",
         )
     assert not (tmp_path / "store").exists()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from butter_etl import streams
 from butter_etl.engines import Trained, kernel_cache, kernels, lanes, vector_math
 from butter_etl.engines.kernels import Plan, Run, Scratch
 from butter_etl.errors import UsageError
 from butter_etl.schema import METRICS
-from butter_etl import streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,11 +22,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba
+import numba as untyped_numba
 from llvmlite import binding  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# It says that it is typed but leaves most of its functions untyped.
+numba: Any = untyped_numba
 
 _log = logging.getLogger("butter_etl")
 _lock = threading.Lock()
@@ -48,7 +51,7 @@ def _cpu_features() -> str:
 
 
 def cache_folder(sources: Sequence[Path]) -> Path | None:
-    """The folder for kernels of these ``sources``, created; None where there can be none that only the user writes to."""
+    """The folder for kernels of these ``sources``, created; None where none can be that only the user writes to."""
     parent = os.environ.get("NUMBA_CACHE_DIR")
     user = os.getuid() if hasattr(os, "getuid") else 0
     base = Path(parent) if parent else Path(tempfile.gettempdir()) / f"butter_etl-kernels-{user}"

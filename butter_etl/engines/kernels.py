@@ -14,7 +14,7 @@ special than what a row computes, and their error is 0.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -77,8 +77,8 @@ LAYER_COLUMNS = 7
 #: Features that a strip runs along at once: panel and weights of so many fit into the first-level cache.
 BLOCK = 256
 
-#: Output features whose errors stay in the first-level cache while a kernel's gradient takes all inputs.
-ERROR_BLOCK = 16
+#: Vectors of inputs that stay in the first-level cache while a kernel's gradient takes the errors of all outputs.
+INPUT_PANELS = 256
 
 _EPSILON, _SQUARED_NORM_FLOOR = 1e-7, 1e-12
 _LOG_EPSILON, _LOG_2 = math.log(1e-7), math.log(2.0)
@@ -301,7 +301,7 @@ def forward_layer(plan: Plan, weights: Array, work: Array, layer: Integers, numb
             # As even as they can be: seven features are four and three, not six and a slow one.
             features = (width - first + strips - strip - 1) // (strips - strip)
             bias = layer[BIAS] + first
-            rest = (
+            rest: Any = (
                 weights,
                 layer[KERNEL] + block * width + first,
                 width,
@@ -450,7 +450,7 @@ def _accuracy_panel(work: Array, targets: int, p: int, outputs: int, rows: int, 
     best = where_at_most(best, 1.0, best, np.inf)
     predicted, expected = splat(0.0), splat(0.0)
     for k in range(1, outputs):
-        prediction, y, number = load(work, p + LANES * k), load(work, targets + LANES * k), splat(np.float32(k))
+        prediction, y, number = load(work, p + LANES * k), load(work, targets + LANES * k), splat(k)
         prediction = where_at_most(prediction, 1.0, prediction, np.inf)
         predicted = where_less(best, prediction, number, predicted)
         best = where_less(best, prediction, prediction, best)
@@ -575,7 +575,7 @@ def _backward_strip(
 ) -> None:
     """As many input features as ``start`` has vectors: ``target[i] = sum_o W[i, o] E[o]`` where the ReLU was on.
 
-    ``keep``: bit 1 adds what ``upstream`` holds (the gradient that an addition handed back), bit 0 writes the sum there.
+    ``keep``: bit 1 adds what ``upstream`` holds (the gradient handed back by an addition), bit 0 writes the sum there.
     """
     for panel in range(panels):
         vectors, place = error + panel * error_step, at
@@ -596,13 +596,13 @@ def backward_inputs(
     plan: Plan, weights: Array, work: Array, layer: Integers, relu: int, error: int, target: int, keep: int, panels: int
 ) -> None:
     """The error of the layer below, from the ``error`` of ``layer``."""
-    fan_in, width, step = layer[FAN_IN], layer[WIDTH], plan.error_step
+    fan_in, width = layer[FAN_IN], layer[WIDTH]
     relu_step = panel_step(fan_in)
     strips = (fan_in + 5) // 6
     first = 0
     for strip in range(strips):
         features = (fan_in - first + strips - strip - 1) // (strips - strip)
-        rest = (
+        rest: Any = (
             weights,
             layer[KERNEL] + first * width,
             width,
@@ -632,7 +632,7 @@ def backward_inputs(
 
 
 @compiled
-def _kernel_tile(
+def _kernel_tiles(
     start: Tile,
     gradient: Array,
     at: int,
@@ -643,77 +643,82 @@ def _kernel_tile(
     right: int,
     right_step: int,
     panels: int,
+    count: int,
 ) -> None:
-    """The gradient of a tile of the kernel: inputs times errors, summed over the rows."""
-    tile = start
-    for panel in range(panels):
-        tile = add_products(tile, work, left + panel * left_step, right + panel * right_step)
-    store_sums(gradient, at, width, tile)
+    """The gradient of ``count`` tiles of the kernel, one below the other: inputs times errors, summed over the rows."""
+    for _ in range(count):
+        tile = start
+        for panel in range(panels):
+            tile = add_products(tile, work, left + panel * left_step, right + panel * right_step)
+        store_sums(gradient, at, width, tile)
+        at += len(start) * width
+        left += len(start) * LANES
+
+
+@compiled
+def _any_kernel_tiles(rows: int, columns: int, rest: Any) -> None:  # noqa: PLR0912 (twelve shapes)
+    """`_kernel_tiles` of a shape that is known only when running."""
+    if rows == 3:
+        if columns == 4:
+            _kernel_tiles(zero_tile(3, 4), *rest)
+        elif columns == 3:
+            _kernel_tiles(zero_tile(3, 3), *rest)
+        elif columns == 2:
+            _kernel_tiles(zero_tile(3, 2), *rest)
+        else:
+            _kernel_tiles(zero_tile(3, 1), *rest)
+    elif rows == 2:
+        if columns == 4:
+            _kernel_tiles(zero_tile(2, 4), *rest)
+        elif columns == 3:
+            _kernel_tiles(zero_tile(2, 3), *rest)
+        elif columns == 2:
+            _kernel_tiles(zero_tile(2, 2), *rest)
+        else:
+            _kernel_tiles(zero_tile(2, 1), *rest)
+    elif columns == 4:
+        _kernel_tiles(zero_tile(1, 4), *rest)
+    elif columns == 3:
+        _kernel_tiles(zero_tile(1, 3), *rest)
+    elif columns == 2:
+        _kernel_tiles(zero_tile(1, 2), *rest)
+    else:
+        _kernel_tiles(zero_tile(1, 1), *rest)
 
 
 @compiled
 def kernel_gradient(
     plan: Plan, gradient: Array, work: Array, layer: Integers, source_step: int, error: int, panels: int
 ) -> None:
-    """The mean loss's gradient of a layer's kernel, in tiles of up to 3 x 4 weights."""
+    """The mean loss's gradient of a layer's kernel, in tiles of up to 3 x 4 weights.
+
+    A few tiles' inputs stay in the first-level cache while the errors of all outputs pass by.
+    """
     fan_in, width = layer[FAN_IN], layer[WIDTH]
-    for block in range(0, width, ERROR_BLOCK):
-        tile_rows = (fan_in + 2) // 3
-        top = 0
-        for tile_row in range(tile_rows):
-            rows = (fan_in - top + tile_rows - tile_row - 1) // (tile_rows - tile_row)
-            end = min(block + ERROR_BLOCK, width)
-            tile_columns = (end - block + 3) // 4
-            first = block
-            for tile_column in range(tile_columns):
-                columns = (end - first + tile_columns - tile_column - 1) // (tile_columns - tile_column)
-                rest = (
-                    gradient,
-                    layer[KERNEL] + top * width + first,
-                    width,
-                    work,
-                    layer[INPUT] + LANES * top,
-                    source_step,
-                    error + LANES * first,
-                    plan.error_step,
-                    panels,
-                )
-                _any_kernel_tile(rows, columns, rest)
-                first += columns
-            top += rows
-
-
-@compiled
-def _any_kernel_tile(
-    rows: int, columns: int, rest: tuple[Array, int, int, Array, int, int, int, int, int]
-) -> None:
-    """`_kernel_tile` of a shape that is known only when running."""
-    if rows == 3:
-        if columns == 4:
-            _kernel_tile(zero_tile(3, 4), *rest)
-        elif columns == 3:
-            _kernel_tile(zero_tile(3, 3), *rest)
-        elif columns == 2:
-            _kernel_tile(zero_tile(3, 2), *rest)
-        else:
-            _kernel_tile(zero_tile(3, 1), *rest)
-    elif rows == 2:
-        if columns == 4:
-            _kernel_tile(zero_tile(2, 4), *rest)
-        elif columns == 3:
-            _kernel_tile(zero_tile(2, 3), *rest)
-        elif columns == 2:
-            _kernel_tile(zero_tile(2, 2), *rest)
-        else:
-            _kernel_tile(zero_tile(2, 1), *rest)
-    elif columns == 4:
-        _kernel_tile(zero_tile(1, 4), *rest)
-    elif columns == 3:
-        _kernel_tile(zero_tile(1, 3), *rest)
-    elif columns == 2:
-        _kernel_tile(zero_tile(1, 2), *rest)
-    else:
-        _kernel_tile(zero_tile(1, 1), *rest)
+    tile_columns, cached = (width + 3) // 4, 3 * max(1, INPUT_PANELS // (3 * panels))
+    top = 0
+    while top < fan_in:
+        # Tiles of three inputs, and one of what remains.
+        rows = min(3, fan_in - top)
+        count = max(1, min(cached, fan_in - top) // 3)
+        first = 0
+        for tile_column in range(tile_columns):
+            columns = (width - first + tile_columns - tile_column - 1) // (tile_columns - tile_column)
+            rest: Any = (
+                gradient,
+                layer[KERNEL] + top * width + first,
+                width,
+                work,
+                layer[INPUT] + LANES * top,
+                source_step,
+                error + LANES * first,
+                plan.error_step,
+                panels,
+                count,
+            )
+            _any_kernel_tiles(rows, columns, rest)
+            first += columns
+        top += rows * count
 
 
 @compiled
@@ -760,7 +765,8 @@ def adam_rate(learning_rate: float, step: int) -> float:
     one = np.float32(1)
     first = one - np.float32(np.float64(np.float32(0.9)) ** step)
     second = one - np.float32(np.float64(np.float32(0.999)) ** step)
-    return np.float32(learning_rate) * np.sqrt(second) / first
+    rate: float = np.float32(learning_rate) * np.sqrt(second) / first
+    return rate
 
 
 @compiled

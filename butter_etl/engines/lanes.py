@@ -9,6 +9,8 @@ A *vector* is float32 (16,). Arrays are one-dimensional float32, and ``at`` is t
 *group* is a tuple of vectors whose length is known when compiling. Nothing is checked: positions must be in range.
 """
 
+# ruff: noqa: ARG001  numba calls every emitter with the same four arguments
+
 from __future__ import annotations
 
 import operator
@@ -17,19 +19,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import types
-from numba.core.cgutils import get_or_insert_function
-from numba.extending import lower_builtin, models, register_model, type_callable
+from numba import extending
+from numba.core import cgutils
+from numba.core import types as numba_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    Vector = NDArray[np.float32]
+    Vector = NDArray[Any]
     Group = tuple[Vector, ...]
     Tile = tuple[Group, ...]
     Array = NDArray[np.float32]
+
+# Numba says that it is typed but leaves most of its functions untyped.
+types: Any = numba_types
+numba_extending: Any = extending
+declared: Any = cgutils.get_or_insert_function
 
 #: Rows in a vector: two AVX2 registers, one of AVX-512. A panel of rows is so many columns wide, too.
 LANES = 16
@@ -40,14 +47,14 @@ HALF = 8
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 
 
-class _VectorType(types.Type):  # type: ignore[misc]
+class _VectorType(numba_types.Type):  # type: ignore[misc]
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         super().__init__(name=f"butter_etl.float32x{lanes}")
 
 
-@register_model(_VectorType)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+@numba_extending.register_model(_VectorType)
+class _VectorModel(extending.models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, fe_type: _VectorType) -> None:
         super().__init__(manager, fe_type, ir.VectorType(_F32, fe_type.lanes))
 
@@ -60,8 +67,8 @@ def _lowered(function: Callable[..., Any], typer: Callable[..., Any]) -> Callabl
 
     ``typer`` maps the argument types to the result's type, or to None where they do not fit.
     """
-    type_callable(function)(lambda context: typer)
-    decorator: Callable[[Any], Any] = lower_builtin(function, types.VarArg(types.Any))
+    numba_extending.type_callable(function)(lambda context: typer)
+    decorator: Callable[[Any], Any] = numba_extending.lower_builtin(function, types.VarArg(types.Any))
     return decorator
 
 
@@ -113,9 +120,7 @@ def _call(builder: Any, name: str, *operands: Any) -> Any:
     """LLVM's intrinsic ``name`` for vectors, elementwise."""
     kind = operands[0].type
     function = ir.FunctionType(kind, [kind] * len(operands))
-    return builder.call(
-        get_or_insert_function(builder.module, function, f"llvm.{name}.v{kind.count}f32"), list(operands)
-    )
+    return builder.call(declared(builder.module, function, f"llvm.{name}.v{kind.count}f32"), list(operands))
 
 
 def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -158,14 +163,14 @@ def _binary_type(a: Any, b: Any) -> Any:
 
 
 def _register_operator(symbol: Callable[..., Any], instruction: str) -> None:
-    type_callable(symbol)(lambda context: _binary_type)
+    numba_extending.type_callable(symbol)(lambda context: _binary_type)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         a, b = (_as_vector(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True))
         return getattr(builder, instruction)(a, b)
 
     for kinds in ((_VectorType, _VectorType), (_VectorType, types.Number), (types.Number, _VectorType)):
-        lower_builtin(symbol, *kinds)(emit)
+        numba_extending.lower_builtin(symbol, *kinds)(emit)
 
 
 _register_operator(operator.add, "fadd")
@@ -645,7 +650,7 @@ _BYTES = ir.IntType(8).as_pointer()
 
 def _control(builder: Any, name: str, word: Any) -> None:
     function = ir.FunctionType(ir.VoidType(), [_BYTES])
-    builder.call(get_or_insert_function(builder.module, function, name), [builder.bitcast(word, _BYTES)])
+    builder.call(declared(builder.module, function, name), [builder.bitcast(word, _BYTES)])
 
 
 def _on_x86() -> bool:

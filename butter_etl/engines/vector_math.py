@@ -23,13 +23,13 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 def compiled(function: _Function) -> _Function:
     """Compile for calls from other compiled functions: without the interpreter, divisions by zero as NumPy's."""
-    result: _Function = njit(nogil=True, error_model="numpy")(function)
+    result: Any = njit(nogil=True, error_model="numpy")(function)
     return result
 
 
 def compiled_in_place(function: _Function) -> _Function:
     """`compiled`, but always made part of its callers: a call would move all their vectors to memory and back."""
-    result: _Function = njit(nogil=True, error_model="numpy", forceinline=True)(function)
+    result: Any = njit(nogil=True, error_model="numpy", forceinline=True)(function)
     return result
 
 
