@@ -9,12 +9,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from benchmarks import campaign, fidelity, peers, training
 from butter_etl.datasets import DATASETS
 from butter_etl.engines import ENGINES
 
 TINY = training.Settings(rounds=2, seconds=0.01, runs=2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other make tiny runs slow on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

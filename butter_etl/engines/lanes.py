@@ -47,16 +47,17 @@ HALF = 8
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 
 
-class _VectorType(numba_types.Type):  # type: ignore[misc]
+class _VectorType(numba_types.Type):
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         super().__init__(name=f"butter_etl.float32x{lanes}")
 
 
 @numba_extending.register_model(_VectorType)
-class _VectorModel(extending.models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(extending.models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: _VectorType) -> None:
-        super().__init__(manager, fe_type, ir.VectorType(_F32, fe_type.lanes))
+        begin: Any = super().__init__
+        begin(manager, fe_type, ir.VectorType(_F32, fe_type.lanes))
 
 
 _VECTOR, _HALF_VECTOR = _VectorType(LANES), _VectorType(HALF)

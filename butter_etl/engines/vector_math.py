@@ -7,7 +7,7 @@ each tested on a dense grid against NumPy's float64 functions.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from numba import njit
 
@@ -23,13 +23,13 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 def compiled(function: _Function) -> _Function:
     """Compile for calls from other compiled functions: without the interpreter, divisions by zero as NumPy's."""
-    result: Any = njit(nogil=True, error_model="numpy")(function)
+    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy")(function)
     return result
 
 
 def compiled_in_place(function: _Function) -> _Function:
     """`compiled`, but always made part of its callers: a call would move all their vectors to memory and back."""
-    result: Any = njit(nogil=True, error_model="numpy", forceinline=True)(function)
+    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
     return result
 
 
