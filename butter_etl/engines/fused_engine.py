@@ -130,7 +130,7 @@ def make_plan(
     widths = network.widths
     layers = np.zeros((len(widths), kernels.LAYER_COLUMNS), dtype=np.int64)
     kernel_sizes = [fan_in * width for fan_in, width in pairwise([network.inputs, *widths])]
-    kernel_size, biases = sum(kernel_sizes), _whole_vectors(sum(kernel_sizes))
+    biases = _whole_vectors(sum(kernel_sizes))
     layer_input = work.add(tables.feature_columns)
     for number, (fan_in, width) in enumerate(pairwise([network.inputs, *widths])):
         relu = work.add(width)
@@ -142,7 +142,6 @@ def make_plan(
     widest = max(widths)
     plan = Plan(
         depth=len(widths),
-        inputs=network.inputs,
         outputs=widths[-1],
         loss=_LOSSES[network.loss],
         residual=network.residual,
@@ -154,7 +153,6 @@ def make_plan(
         shuffle=optimization.shuffle,
         feature_columns=tables.feature_columns,
         target_columns=tables.target_columns,
-        kernel_size=kernel_size,
         biases=biases,
         targets=work.add(tables.target_columns),
         target_step=_panel_step(tables.target_columns),
@@ -162,6 +160,7 @@ def make_plan(
         other_error=work.add(widest),
         upstream=work.add(widest),
         error_step=_panel_step(widest),
+        transposed=work.add(lanes.LANES),
         learning_rate=float(optimization.learning_rate),
         momentum=float(optimization.momentum),
         penalty=float(network.penalty),
@@ -201,7 +200,7 @@ def _aligned(count: int) -> NDArray[np.float32]:
 def _make_scratch(plan: Plan, work_size: int) -> Scratch:
     return Scratch(
         work=_aligned(work_size),
-        sums=np.zeros((len(METRICS) + 1) * lanes.LANES, dtype=np.float64),
+        sums=np.zeros((len(METRICS) + 2) * lanes.LANES, dtype=np.float64),
         order=np.arange(plan.train_count, dtype=np.int64),
         words=np.empty(-(-plan.train_count // 4) * 4, dtype=np.uint32),
         starts=np.zeros(2 * lanes.LANES, dtype=np.int64),

@@ -476,6 +476,20 @@ def _emit_store_each(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
+def store_rows(array: Array, at: int, stride: int, group: Group) -> None:
+    """Write vector j to the sixteen elements from ``at + j stride`` on."""
+    for j, v in enumerate(group):
+        store(array, at + j * stride, v)
+
+
+@_lowered(store_rows, lambda array, at, stride, group: _fits(array, types.none))
+def _emit_store_rows(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    stride = _position(context, builder, sig, args, 2)
+    for j, v in enumerate(_members(builder, args[3], len(sig.args[3]))):
+        _store(context, builder, sig, args, 0, _position(context, builder, sig, args, 1, plus=j, times=stride), v)
+    return context.get_dummy_value()
+
+
 # -- sums of products over the rows
 
 
