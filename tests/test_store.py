@@ -231,3 +231,10 @@ def test_unpublished_experiments_land_like_others(store):
     land(store, DIGITS, 2**24, range(2))
     assert store.repetitions() == {2**24: 0b11}
     assert RUN_FILE_SCHEMA.equals(store.read_runs(next(store.run_files())).schema)
+
+
+def test_a_file_url_is_a_path(tmp_path):
+    store = Store.create(f"file://{tmp_path}/store")
+    land(store, POLLEN, 0, range(2))
+    assert Store.open(tmp_path / "store").repetitions() == {0: 0b11}
+    assert Store.open(f"file://{tmp_path}/store").repetitions() == {0: 0b11}

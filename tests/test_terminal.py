@@ -1,0 +1,55 @@
+"""What a person sees: amounts in words, tables of 80 columns, progress as a bar or as lines."""
+
+import sys
+
+import pytest
+
+from butter_etl import terminal
+from butter_etl.terminal import ProgressLine, core_time, count, duration, print_table
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (42, "42 s"), (200, "3 min 20 s"), (18720, "5 h 12 min"), (273600, "3 d 4 h")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_amounts():
+    assert count(1234567) == "1,234,567"
+    assert core_time(90) == "1 min 30 s of one core"
+    assert core_time(7.2e6) == "2,000.0 core-hours"
+
+
+def test_tables_fit_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(("name", "runs", "note"), [("a", 12345, "x" * 100), ("b", None, "y")], "title")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("12,345" in line for line in lines)
+
+
+def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "_PLAIN_SECONDS", 0.0)
+    with ProgressLine("runs", 1000) as line:
+        line.update(0)
+        line.update(250, "3 in flight")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "runs: 0 of 1,000"
+    assert second.startswith("runs: 250 of 1,000, ")
+    assert second.endswith(" left 3 in flight")
+
+
+def test_progress_is_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with ProgressLine("runs", 10) as line:
+        line.update(10, "done")
+    assert "10/10" in capsys.readouterr().err
+
+
+def test_quiet_is_quiet(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "_PLAIN_SECONDS", 0.0)
+    with ProgressLine("runs", 10, quiet=True) as line:
+        line.update(5)
+    assert capsys.readouterr().err == ""
