@@ -58,7 +58,7 @@ def tiny_trainings():
     results = {}
     cases = [
         (Network(3, (7, 7, 7, 3), "categorical_crossentropy", residual=True), "adam"),
-        (Network(270, (5, 4, 1), "binary_crossentropy", regularizer="l1", penalty=0.01), "RMSprop"),
+        (Network(271, (18, 4, 1), "binary_crossentropy", regularizer="l1", penalty=0.01), "RMSprop"),
         (Network(10, (2, 14, 2), "mean_squared_error", regularizer="l2", penalty=0.01), "SGD"),
     ]
     for number, (network, optimizer) in enumerate(cases):

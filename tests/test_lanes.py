@@ -109,6 +109,13 @@ def test_groups():
     assert_same(use, A, B, np.zeros(64, np.float32), rtol=1e-6)
 
 
+def test_groups_stored_in_rows():
+    def use(a, out):
+        lanes.store_rows(out, 3, 21, lanes.load_each(lanes.zero_each(3), a, 2))
+
+    assert_same(use, A, np.zeros(64, np.float32))
+
+
 def test_groups_of_special_values():
     def use(a, out):
         group = lanes.load_each(lanes.zero_each(2), a, 0)

@@ -4,9 +4,9 @@ Activations lie in *panels* of sixteen rows of the batch: panel p of a layer of 
 (`butter_etl.engines.lanes`) of rows 16 p … 16 p + 15. All panels are in one array, ``work``; a region of it is named by
 where it begins and its ``step``, the distance of one panel to the next. A matrix product takes a panel, which is small
 enough for the first-level cache, and keeps a *strip* of up to six features in registers while it runs along the others.
-No product needs a copy or a library: from 18 to 1,000 features these reach 70 to 105 % of the rate at which OpenBLAS
-multiplies large square matrices; OpenBLAS itself, given such a batch, stays below. And no result depends on how many
-threads a library takes, or on which of its kernels.
+From 18 to 700 features such products of 256 rows reach 70 to 105 % of the rate at which OpenBLAS multiplies large
+square matrices, where OpenBLAS itself reaches 30 to 90 %: so there is no library here, and no result depends on how
+many threads one takes, or on which of its kernels.
 
 A batch that does not fill its last panel repeats its last row there: what the extra lanes compute is then no more
 special than what a row computes, and their error is 0.
@@ -83,8 +83,8 @@ BLOCK = 256
 #: Vectors of inputs that stay in the first-level cache while a kernel's gradient takes the errors of all outputs.
 INPUT_VECTORS = 256
 
-#: From so many inputs on, a kernel's gradient is faster with the errors turned.
-TRANSPOSED_FROM = 64
+#: From so many inputs on, a kernel's gradient is faster with the errors turned (`_transposed_gradient`).
+TRANSPOSED_FROM = 24
 
 _EPSILON, _SQUARED_NORM_FLOOR = 1e-7, 1e-12
 _LOG_EPSILON, _LOG_2 = math.log(1e-7), math.log(2.0)
@@ -786,13 +786,11 @@ def _transposed_gradient(
                 plan.transposed,
                 panels,
             )
-            # At least twelve inputs come in strips of four to six.
+            # Twenty inputs and more come in strips of five and six.
             if rows == 6:
                 _gradient_strip(zero_each(6), *rest)
-            elif rows == 5:
-                _gradient_strip(zero_each(5), *rest)
             else:
-                _gradient_strip(zero_each(4), *rest)
+                _gradient_strip(zero_each(5), *rest)
             top += rows
 
 
