@@ -268,7 +268,8 @@ def partition_runs(frame: dd.DataFrame, dest: str | os.PathLike[str]) -> Partiti
     The rows are shuffled by experiment unless they are together already, and landed where they are: idempotent and
     resumable. Rows without a repetition number get their rank by run_id among their experiment's rows. Experiments
     outside the published sweeps are registered in ``dest`` and keep their id only if it is free there.
-    Raises SpecError for rows of another task and for experiments of more than 255 runs.
+    Raises SpecError for rows of another task, for experiments of more than 255 runs, and for those of which only some
+    have numbers; LandingError for two rows of one repetition.
     """
     import dask
     import pandas as pd
@@ -321,7 +322,10 @@ def _land_experiment(dest: Store, experiment_id: int, rows: pa.Table) -> tuple[i
         raise SpecError(f"experiment {experiment_id}: {rows.num_rows} runs, more than {MAX_REPETITIONS}")
     columns = {field.name: _column(rows, field) for field in RUN_FILE_SCHEMA}
     columns["experiment_id"] = pa.array([experiment_id] * rows.num_rows, pa.uint32())
-    if columns["repetition"].null_count:
+    unnumbered = columns["repetition"].null_count
+    if 0 < unnumbered < rows.num_rows:
+        raise SpecError(f"experiment {experiment_id}: {unnumbered} of {rows.num_rows} runs have no repetition number")
+    if unnumbered:
         columns["repetition"] = pa.array(range(rows.num_rows), pa.uint16())
     partition = partition_path(parse_command(rows["command"][0].as_py()).parameters())
     landing = dest.land(partition, experiment_id, pa.table(columns, schema=RUN_FILE_SCHEMA))

@@ -226,11 +226,16 @@ class Store:
         """Write the rows of one experiment durably, each repetition once, whoever else lands the same ones.
 
         The files are written aside first; the experiment's lock is held only to see that nobody was faster and to
-        give the files their names. ``runs`` has `RUN_FILE_SCHEMA`. Raises LandingError if writing fails.
+        give the files their names. ``runs`` has `RUN_FILE_SCHEMA`. Raises LandingError if writing
+        fails, or if two rows are the same repetition.
         """
         if not runs.schema.equals(RUN_FILE_SCHEMA):
             raise LandingError(f"experiment {experiment_id}: the rows do not have the run schema")
         rows = {repetition: row for row, repetition in enumerate(runs["repetition"].to_pylist())}
+        if len(rows) < runs.num_rows:
+            raise LandingError(
+                f"experiment {experiment_id}: {runs.num_rows} rows for {len(rows)} repetitions; drop the duplicates"
+            )
         try:
             while True:
                 missing = sorted(set(rows) - self.repetitions_of(experiment_id, partition))

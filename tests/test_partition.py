@@ -248,6 +248,16 @@ def test_rows_without_repetitions_are_numbered_by_run_id(store, tmp_path):
     assert list(landed["run_id"]) == sorted(table["run_id"].to_pylist())
 
 
+def test_rows_of_which_only_some_have_numbers_are_refused(store, tmp_path):
+    import dask.dataframe as dd
+
+    frame = be.read_runs(store.location.root, where=["size=8192"]).compute(scheduler="synchronous")
+    frame.loc[0, "repetition"] = None
+    with pytest.raises(SpecError, match="1 of 3 runs have no repetition number"):
+        partition_runs(dd.from_pandas(frame, npartitions=1), tmp_path / "dest")
+    assert Store.open(tmp_path / "dest").repetitions() == {}
+
+
 def frame_of(table):
     from butter_etl.frames import to_frame
 

@@ -141,6 +141,13 @@ def test_overlapping_landings_at_the_same_moment(store):
     assert leftovers == []
 
 
+def test_two_rows_of_one_repetition_are_refused(store):
+    twice = pa.concat_tables([make_runs(POLLEN, 0, [0, 1]), make_runs(POLLEN, 0, [1])])
+    with pytest.raises(LandingError, match="experiment 0: 3 rows for 2 repetitions"):
+        store.land(POLLEN_PARTITION, 0, twice)
+    assert store.repetitions() == {}
+
+
 def test_landing_wants_the_schema(store):
     with pytest.raises(LandingError, match="experiment 0: the rows do not have the run schema"):
         store.land(POLLEN_PARTITION, 0, pa.table({"repetition": [0]}))
