@@ -213,20 +213,20 @@ def test_demo_needs_no_network(run, tmp_path, monkeypatch):
 
 def shorten_demo(monkeypatch, tmp_path):
     """The demo's sweep with fewer epochs and sizes; everything else as it is."""
-    from butter_etl import cli
+    from butter_etl.commands import demo
 
-    original = cli.DEMO_SPEC.read_text()
+    original = demo.DEMO_SPEC.read_text()
     short = original.replace("epochs: [100]", "epochs: [3]").replace(
         "[rectangle, trapezoid, wide_first_2x]", "[rectangle]"
     )
     assert short != original
     path = tmp_path / "demo.yaml"
     path.write_text(short)
-    monkeypatch.setattr(cli, "DEMO_SPEC", path)
+    monkeypatch.setattr(demo, "DEMO_SPEC", path)
 
 
 def test_the_demo_is_what_it_says():
-    from butter_etl.cli import DEMO_SPEC
+    from butter_etl.commands.demo import DEMO_SPEC
     from butter_etl.datasets import DATASETS
     from butter_etl.sweep_files import load_sweep
 

@@ -18,7 +18,20 @@ LAYERS = [
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
-    ["sites", "clusters", "terminal", "report", "cli", "__init__", "__main__"],
+    ["sites", "clusters", "terminal", "report"],
+    [
+        "commands",
+        "commands.options",
+        "commands.sweeps",
+        "commands.train",
+        "commands.summarize",
+        "commands.export",
+        "commands.calibrate",
+        "commands.demo",
+        "cli",
+        "__init__",
+        "__main__",
+    ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 STAGES = LAYERS[6]

@@ -1,0 +1,194 @@
+"""`butter-etl plan`, `train`, `status`: from a selection to landed runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from butter_etl.commands.options import (
+    INTERRUPTED,
+    cluster_option,
+    data_option,
+    json_option,
+    print_json,
+    print_lines,
+    quiet_option,
+    select_options,
+    state_option,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from butter_etl.selection import Choice
+    from butter_etl.store import Store
+    from butter_etl.train_tasks import Campaign, TrainReport
+
+
+@click.command()
+@click.argument("store")
+@select_options
+@state_option
+@json_option
+def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
+    """Show what `train` would do; nothing is written.
+
+    \b
+    butter-etl plan runs --sweep primary --where 'dataset=nursery'
+    """
+    from butter_etl import report
+    from butter_etl.train_tasks import plan_campaign
+
+    campaign = plan_campaign(store, choice, state)
+    if as_json:
+        print_json(report.plan_facts(campaign))
+        return
+    from butter_etl.terminal import print_table
+
+    if rows := report.plan_rows(campaign):
+        print_table(("missing of data set", "experiments", "runs", "estimate"), rows)
+    print_lines(report.plan_lines(campaign))
+
+
+@click.command()
+@click.argument("store")
+@select_options
+@cluster_option
+@workers_option
+@click.option("--engine", type=click.Choice(["auto", "fused", "torch"]), default="auto", help="Which engine trains.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains.")
+@data_option
+@state_option
+@quiet_option
+@json_option
+def train(
+    store: str,
+    choice: Choice,
+    cluster: str | None,
+    workers: int | None,
+    engine: str,
+    device: str,
+    data_dir: str | None,
+    state: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Train what a selection is missing in STORE, as Dask futures.
+
+    \b
+    butter-etl train runs --spec sweep.yaml
+    butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
+    """
+    from butter_etl import datasets
+    from butter_etl.sites import load_site
+    from butter_etl.train_tasks import TrainReport, open_campaign, plan_campaign
+
+    if cluster is not None:
+        load_site(cluster)  # complain of it before anything is done
+    campaign = plan_campaign(store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu")
+    plan = campaign.plan
+    if not plan.missing:
+        report = TrainReport()
+    else:
+        opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
+        if not (quiet or as_json):
+            click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
+        with training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
+            report = train_with_progress(campaign, opened, settings, client, quiet=quiet or as_json)
+    if as_json:
+        from butter_etl.report import train_facts
+
+        print_json(train_facts(campaign, report))
+    else:
+        print_trained(campaign, report)
+    return INTERRUPTED if report.interrupted else int(report.failed > 0)
+
+
+def training_cluster(
+    site: str | None, engine: str, workers: int | None, *, quiet: bool
+) -> AbstractContextManager[Client]:
+    """The cluster of a campaign: threads of one process for the fused engine, else a process for each task.
+
+    On this machine a compiled engine is compiled here first, so that the user sees why it takes a while.
+    """
+    from butter_etl.clusters import start_cluster
+    from butter_etl.training import prepare_engine
+
+    if site is not None:
+        return start_cluster(site, workers=workers, threads_per_worker=None if engine == "fused" else 1)
+    if engine != "fused":
+        return start_cluster(workers=workers)
+    with _log_shown(quiet=quiet):
+        prepare_engine(engine)
+    return start_cluster(workers=1, threads_per_worker=workers or len(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def _log_shown(*, quiet: bool) -> Iterator[None]:
+    """Let what the package logs be seen on standard error."""
+    import logging
+
+    log = logging.getLogger("butter_etl")
+    handler, level = logging.StreamHandler(), log.level
+    if not quiet:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def train_with_progress(campaign: Campaign, store: Store, settings: Any, client: Any, *, quiet: bool) -> TrainReport:
+    """Train what a campaign is missing, its progress on the terminal."""
+    from butter_etl.terminal import ProgressLine, duration
+    from butter_etl.train_tasks import Progress, run_training
+
+    with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
+
+        def show(progress: Progress) -> None:
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            note = f"{progress.runs_in_flight} in flight{failed}, {duration(progress.core_seconds)} CPU"
+            line.update(progress.landed + progress.present, note)
+
+        return run_training(campaign, store, settings, client, show)
+
+
+def print_trained(campaign: Campaign, report: TrainReport) -> None:
+    """Say how a campaign ended, and what failed."""
+    from butter_etl.report import failure_line, train_lines
+
+    print_lines(train_lines(campaign, report))
+    for failure in report.failures:
+        click.echo(failure_line(failure), err=True)
+    if report.interrupted:
+        click.echo("stopped; the same command goes on from here", err=True)
+
+
+@click.command()
+@click.argument("store")
+@select_options
+@state_option
+@json_option
+def status(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
+    """Show what STORE holds, what a selection is missing, and what failed.
+
+    \b
+    butter-etl status runs
+    butter-etl status runs --sweep primary
+    """
+    from butter_etl.report import status_facts, status_lines
+    from butter_etl.store import Store
+
+    opened = Store.open(store, state)
+    facts = status_facts(opened, choice)
+    if as_json:
+        print_json(facts)
+    else:
+        print_lines(status_lines(facts))
