@@ -6,16 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-import pyarrow as pa
 import pyarrow.fs
 
 from butter_etl.aggregations import STATISTICS_VERSION
-from butter_etl.location import Location, parquet_bytes
+from butter_etl.location import Location
 from butter_etl.store import RunFile
 
-_METADATA_KEY = b"butter_etl.fingerprints"
-#: Experiments a row group of a summary file: small enough that a reader of one experiment's column reads little else.
-_ROWS_A_GROUP = 8
+METADATA_KEY = b"butter_etl.fingerprints"
 
 
 def fingerprint(files: Iterable[RunFile]) -> str:
@@ -25,20 +22,31 @@ def fingerprint(files: Iterable[RunFile]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def fingerprints_metadata(fingerprints: Mapping[int, str]) -> dict[str, str]:
+    """What a summary file's footer says of its rows, sorted so that equal fingerprints are equal text."""
+    return {METADATA_KEY.decode(): json.dumps({str(key): fingerprints[key] for key in sorted(fingerprints)})}
+
+
+def parse_fingerprints(metadata: Mapping[bytes, bytes]) -> dict[int, str]:
+    """What each row of a summary file was made from, by experiment id, of the metadata in its footer."""
+    return {int(key): value for key, value in json.loads(metadata.get(METADATA_KEY, b"{}")).items()}
+
+
 def read_fingerprints(location: Location, name: str) -> dict[int, str]:
     """What each row of a summary file was made from, by experiment id; empty if there is no file.
 
     Raises TornFileError if the file cannot be read.
     """
-    if location.kind(name) != pa.fs.FileType.File:
-        return {}
+    return parse_fingerprints({METADATA_KEY: raw_fingerprints(location, name) or b"{}"})
+
+
+def raw_fingerprints(location: Location, name: str) -> bytes | None:
+    """The text in a summary file's footer that `parse_fingerprints` reads; None if there is no file.
+
+    Raises TornFileError if the file cannot be read.
+    """
+    if location.kind(name) != pyarrow.fs.FileType.File:
+        return None
     with location.parquet_file(name) as file:
-        text = (file.metadata.metadata or {}).get(_METADATA_KEY, b"{}")
-    return {int(key): value for key, value in json.loads(text).items()}
-
-
-def write_summary(location: Location, name: str, table: pa.Table, fingerprints: Mapping[int, str]) -> None:
-    """Replace a summary file by rows sorted by experiment id, with what they were made from in its metadata."""
-    metadata = {_METADATA_KEY.decode(): json.dumps({str(key): fingerprints[key] for key in sorted(fingerprints)})}
-    ordered = table.sort_by("experiment_id").replace_schema_metadata(None)
-    location.replace(name, parquet_bytes(ordered, metadata=metadata, row_group_size=_ROWS_A_GROUP))
+        metadata: dict[bytes, bytes] = file.metadata.metadata or {}
+    return metadata.get(METADATA_KEY, b"{}")

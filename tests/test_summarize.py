@@ -180,7 +180,7 @@ def test_only_the_experiment_with_new_runs_is_recomputed(store):
     land(store, published_experiment(14), 14, range(14))
     plan = plan_summaries(store)
     assert [list(one.stale) for one in plan.partitions] == [[14]]
-    assert [one.fresh for one in plan.partitions] == [[0]]
+    assert [one.fresh for one in plan.partitions] == [1]
     assert run_summaries(plan, store) == SummaryReport(computed=1, kept=1, dropped=0, partitions=1)
     rows = summary_rows(store)
     assert rows[14]["num_runs"] == 14
