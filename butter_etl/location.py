@@ -85,7 +85,8 @@ class Location:
         """
         with self.parquet_file(name) as file:
             try:
-                present = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+                names = set() if columns is None else set(file.schema_arrow.names)
+                present = None if columns is None else [name for name in columns if name in names]
                 return file.read(columns=present, use_threads=use_threads)
             except (pa.ArrowException, OSError) as error:
                 raise self.torn(name, error) from error

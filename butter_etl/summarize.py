@@ -231,11 +231,11 @@ def _row_groups(
     ids = iter(work.fingerprints)
     while group := list(islice(ids, ROWS_A_GROUP)):
         rows = []
-        for experiment_id in group:
-            if experiment_id in work.computed:
-                rows.append(summary_rows(next(histories), SUMMARY_FILE_SCHEMA))
+        for is_computed, some in groupby(group, key=work.computed.__contains__):
+            if is_computed:
+                rows.append(summary_rows(islice(histories, len(list(some))), SUMMARY_FILE_SCHEMA))
             elif old is not None:
-                rows.append(old.row(experiment_id))
+                rows += map(old.row, some)
         yield pa.concat_tables(rows)
 
 
@@ -245,18 +245,28 @@ def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
     return pa.concat_tables([store.location.read_table(name, list(INPUT_COLUMNS), use_threads=False) for name in names])
 
 
-def summary_rows(runs: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The summary row of one experiment's runs: the statistics, and what its first row says of the experiment."""
-    statistics = summarize_experiment(runs)
-    columns = {}
-    for field in schema:
-        if field.name in statistics.column_names:
-            columns[field.name] = statistics[field.name].cast(field.type)
-        elif field.name in runs.column_names:
-            columns[field.name] = runs[field.name].slice(0, 1).cast(field.type)
-        else:
-            columns[field.name] = pa.nulls(1, field.type)
+def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """The summary rows of experiments, given the runs of each: statistics, and what a first row says of its experiment.
+
+    ``experiments`` are used one by one, so that an iterator need not hold them all.
+    """
+    first_rows, statistics = [], []
+    for runs in experiments:
+        first_rows.append(runs.select([name for name in EXPERIMENT_COLUMNS if name in runs.column_names]).slice(0, 1))
+        statistics.append(summarize_experiment(runs))
+    known: dict[str, pa.ChunkedArray] = {}
+    for tables in (first_rows, statistics):
+        table = pa.concat_tables(tables)
+        known |= dict(zip(table.column_names, table.columns, strict=True))
+    rows = len(first_rows)
+    columns = [_column(known.get(field.name), field.type, rows) for field in schema]
     return pa.table(columns, schema=schema)
+
+
+def _column(values: pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.ChunkedArray | pa.Array:
+    if values is None:
+        return pa.nulls(rows, kind)
+    return values if values.type == kind else values.cast(kind)
 
 
 def _map_ahead(pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], ahead: int) -> Iterator[_R]:
@@ -382,8 +392,7 @@ def _summarize_frame(frame: pd.DataFrame) -> pd.DataFrame:
     from butter_etl.frames import to_arrow, to_frame
 
     runs = to_arrow(frame, RUN_SCHEMA)
-    rows = [summary_rows(one, SUMMARY_SCHEMA) for one in _experiments(runs)]
-    return to_frame(pa.concat_tables(rows) if rows else SUMMARY_SCHEMA.empty_table())
+    return to_frame(summary_rows(_experiments(runs), SUMMARY_SCHEMA) if len(runs) else SUMMARY_SCHEMA.empty_table())
 
 
 def _experiments(runs: pa.Table) -> Iterator[pa.Table]:
@@ -432,7 +441,7 @@ def check_summaries(store: Store, sample: int | None, *, seed: int | None = None
                 ):
                     continue  # it has changed since
                 row = stored.row(experiment_id)
-                anew = summary_rows(_read_experiment(store, by_experiment[experiment_id]), SUMMARY_FILE_SCHEMA)
+                anew = summary_rows([_read_experiment(store, by_experiment[experiment_id])], SUMMARY_FILE_SCHEMA)
                 found += [
                     SummaryDifference(partition, experiment_id, name)
                     for name in SUMMARY_FILE_SCHEMA.names
