@@ -24,7 +24,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.aggregations import summarize_experiment
+from butter_etl.aggregations import SummaryBlock
 from butter_etl.fingerprints import fingerprint, read_fingerprints
 from butter_etl.location import write_common_metadata
 from butter_etl.registry import Registry
@@ -250,16 +250,15 @@ def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema) -> pa.Table
 
     ``experiments`` are used one by one, so that an iterator need not hold them all.
     """
-    first_rows, statistics = [], []
+    first_rows, block = [], SummaryBlock()
     for runs in experiments:
-        first_rows.append(runs.select([name for name in EXPERIMENT_COLUMNS if name in runs.column_names]).slice(0, 1))
-        statistics.append(summarize_experiment(runs))
+        names = set(runs.column_names)
+        first_rows.append(runs.select([name for name in EXPERIMENT_COLUMNS if name in names]).slice(0, 1))
+        block.add(runs)
     known: dict[str, pa.ChunkedArray] = {}
-    for tables in (first_rows, statistics):
-        table = pa.concat_tables(tables)
+    for table in (pa.concat_tables(first_rows), block.table()):
         known |= dict(zip(table.column_names, table.columns, strict=True))
-    rows = len(first_rows)
-    columns = [_column(known.get(field.name), field.type, rows) for field in schema]
+    columns = [_column(known.get(field.name), field.type, len(block)) for field in schema]
     return pa.table(columns, schema=schema)
 
 
