@@ -1,7 +1,6 @@
-"""Statistics over runs in NumPy, on whole matrices: what the compiled kernel (`butter_etl.order_statistics`) is held to.
+"""Statistics over runs in NumPy, on whole matrices: what `butter_etl.order_statistics` is held to.
 
-It follows the same rules by other means, `numpy.sort` and masks, and is a tenth as fast. It stands with the tests, since
-nothing else uses it.
+It follows the same rules by other means, `numpy.sort` and masks. It stands with the tests, as nothing else uses it.
 """
 
 from __future__ import annotations
