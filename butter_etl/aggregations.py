@@ -154,6 +154,9 @@ _FRACTIONS: Final = tuple(sorted({one.rule for one in _DECLARED if isinstance(on
 _FLOATS: Final = (*_MOMENTS, *_FRACTIONS)
 _FRACTION_ARRAY: Final = np.array(_FRACTIONS)
 
+# Up to here whole numbers, epochs among them, are float32 numbers.
+_WHOLE: Final = 2**24
+
 
 # ----------------------------------------------------------------------------------------------------- from Arrow
 
@@ -267,13 +270,15 @@ class SummaryBlock:
     def _add_extrema(self, runs: int, histories: Mapping[str, RunLists], epochs: int) -> None:
         from butter_etl.order_statistics import best_entries, epoch_statistics
 
-        entries = np.full((runs, 2 * len(EXTREMA)), np.nan)
+        narrow = epochs <= _WHOLE and all(lists.values.dtype == np.float32 for lists in histories.values())
+        kind = np.float32 if narrow else np.float64
+        entries = np.full((runs, 2 * len(EXTREMA)), np.nan, kind)
         for number, extremum in enumerate(EXTREMA):
             if extremum.history in histories:
                 best_entries(*histories[extremum.history], epochs, extremum.best, entries, 2 * number)
         columns = entries.shape[1]
         counts = np.empty((len(_COUNTS), columns), np.uint8)
-        floats = np.empty((len(_FLOATS), columns), np.float64)
+        floats = np.empty((len(_FLOATS), columns), kind)
         epoch_statistics(*matrix_lists(entries), columns, _FRACTION_ARRAY, counts, floats, finite_only=True)
         self._extremum_counts.append(counts)
         self._extremum_floats.append(floats)

@@ -77,13 +77,19 @@ def _compiled(function: _Function) -> _Function:
     return result
 
 
-@_compiled
+def _compiled_in_place(function: _Function) -> _Function:
+    """`_compiled`, but made part of its callers: for a row of a tile, a call takes longer than the work."""
+    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
+    return result
+
+
+@_compiled_in_place
 def _missing(keys: Keys) -> int:
     """The key of everything that is not finite: the largest integer, which as the bits of a float is NaN."""
     return np.iinfo(keys.dtype).max
 
 
-@_compiled
+@_compiled_in_place
 def _encode(bits: Keys, keys: Keys) -> None:
     """The keys of floats that are given as bits."""
     missing = _missing(bits)
@@ -94,7 +100,7 @@ def _encode(bits: Keys, keys: Keys) -> None:
         keys[lane] = key if magnitude <= largest else missing
 
 
-@_compiled
+@_compiled_in_place
 def _decode(keys: Keys) -> None:
     """Make keys the bits of their floats, in place."""
     missing = _missing(keys)
@@ -133,10 +139,11 @@ def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, firs
 def _count(tile: Keys, lengths: Integers, first: int, num: Integers, num_finite: Integers, finite_only: bool) -> bool:
     """How many runs reach each lane's epoch, and how many keys of the sorted columns are finite; whether all are."""
     runs, missing = len(tile), _missing(tile)
-    found = 0
+    last = tile[runs - 1]
+    found = last[0]
     for lane in range(LANES):
         num[lane] = num_finite[lane] = runs
-        found = max(found, tile[runs - 1, lane])
+        found = max(found, last[lane])
     if found < missing:
         return True
     for lane in range(LANES):
@@ -218,6 +225,13 @@ def _quantiles(ordered: Floats, num: Integers, complete: bool, fraction: float, 
         quantiles[lane] = quantile if num[lane] > 0 else 0.0
 
 
+@_compiled_in_place
+def _store(results: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """Fill ``out``, of another type and maybe shorter, from the first results."""
+    for lane in range(len(out)):
+        out[lane] = results[lane]
+
+
 @_compiled
 def _epoch_statistics(
     bits: Keys,
@@ -241,7 +255,7 @@ def _epoch_statistics(
         _fill_tile(tile, bits, starts, lengths, first, width)
         sort_columns(tile, network)
         complete = _count(tile, lengths, first, num, num_finite, finite_only)
-        least = 0
+        least = tile[0, 0]
         for lane in range(LANES):
             least = min(least, tile[0, lane])
         if least < 0:  # else keys are the bits of their floats
@@ -251,12 +265,10 @@ def _epoch_statistics(
         _extremes(ordered, num_finite, complete, results[_MIN], results[_MAX])
         for number in range(len(fractions)):
             _quantiles(ordered, num, complete, fractions[number], results[_QUANTILES + number])
-        for lane in range(width):
-            counts[0, begin + lane], counts[1, begin + lane] = num[lane], num_finite[lane]
+        _store(num, counts[0, begin : begin + width])
+        _store(num_finite, counts[1, begin : begin + width])
         for row in range(len(out)):
-            result, stored = results[row], out[row]
-            for lane in range(width):
-                stored[begin + lane] = result[lane]
+            _store(results[row], out[row, begin : begin + width])
 
 
 @_compiled
@@ -267,7 +279,7 @@ def _best_entries(
     lengths: Integers,
     epochs: int,
     sign: int,
-    entries: Float64s,
+    entries: Floats,
     at: int,
 ) -> None:
     """`best_entries`, given also the floats' bits; the best is the least with ``sign`` 1, the largest with -1."""
@@ -279,11 +291,12 @@ def _best_entries(
         for first in range(0, count, LANES):
             width, begin = min(LANES, count - first), starts[run] + first
             _encode(bits[begin : begin + width], keys[:width])
-            least = missing
+            if sign < 0:
+                for lane in range(width):
+                    keys[lane] = -keys[lane] if keys[lane] < missing else missing
+            least = keys[0]
             for lane in range(width):
-                key = keys[lane] * sign if keys[lane] < missing else missing
-                keys[lane] = key
-                least = min(least, key)
+                least = min(least, keys[lane])
             if least < best:
                 best, epoch = least, first + 1
                 while keys[epoch - 1 - first] != least:
@@ -304,7 +317,7 @@ def _prepare(values: np.dtype[Any], out: np.dtype[Any]) -> None:
     results = np.zeros(1), False, np.zeros((2, 1), np.uint8), np.zeros((1, 1), out), 0
     scratch = np.zeros((1, LANES), values)
     kernel_cache.ready(_epoch_statistics, (bits, *lists, *results, sorting_network(1), scratch), _SOURCES)
-    kernel_cache.ready(_best_entries, (floats, bits, *lists, 1, np.zeros((1, 2)), 0), _SOURCES)
+    kernel_cache.ready(_best_entries, (floats, bits, *lists, 1, np.zeros((1, 2), values), 0), _SOURCES)
 
 
 def _as_kernels_take(values: Floats) -> tuple[Floats, Keys]:
@@ -345,7 +358,7 @@ def best_entries(
     lengths: Integers,
     epochs: int,
     best: Literal["min", "max"],
-    entries: Float64s,
+    entries: Floats,
     at: int = 0,
 ) -> None:
     """Epoch (from 1, the earliest of equals) and value of each run's best finite entry among its first ``epochs``.
