@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from butter_etl.errors import SelectError, StoreError
 from butter_etl.location import COMMON_METADATA, Location
-from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.schema import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Condition, parse_condition
 from butter_etl.spec import canonical_float
-from butter_etl.store import RUNS, SUMMARY, RunFile, Store, parse_partition
+from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, RunFile, Store, parse_partition
 from butter_etl.sweeps import suggestion
 
 if TYPE_CHECKING:
@@ -39,6 +39,13 @@ def read_summary(store: str | os.PathLike[str], where: Iterable[str] = (), colum
     return _read(Store.open(store).location, SUMMARY, SUMMARY_SCHEMA, where, columns)
 
 
+def read_executive_summary(
+    store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None
+) -> Any:
+    """The executive summary of a store as a ``dask.dataframe.DataFrame``, a row an experiment, few lists."""
+    return _read(Store.open(store).location, EXECUTIVE, EXECUTIVE_SCHEMA, where, columns)
+
+
 def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
     """One exported directory (such as ``dest/primary_sweep_summary``) as a ``dask.dataframe.DataFrame``."""
     location = Location(folder)
@@ -46,7 +53,7 @@ def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), colum
         raise StoreError(f"{location}: is no exported directory (it has no {COMMON_METADATA})")
     with location.parquet_file(COMMON_METADATA) as file:
         names = set(file.schema_arrow.names)
-    schema = RUN_SCHEMA if "run_id" in names else SUMMARY_SCHEMA
+    schema = RUN_SCHEMA if "run_id" in names else SUMMARY_SCHEMA if "num" in names else EXECUTIVE_SCHEMA
     return _read(location, "", schema, where, columns)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +38,7 @@ from butter_etl.schema import (
     SUMMARY_SCHEMA,
 )
 from butter_etl.selection import Selection
-from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store
+from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, parse_partition
 from butter_etl.summary_files import (
     ROWS_A_GROUP,
     SummaryReader,
@@ -181,11 +181,15 @@ class SummaryReport(msgspec.Struct, frozen=True):
 
 
 class _Work(NamedTuple):
-    """What a partition's new files will hold: rows to compute from these files, in order, and what all are made of."""
+    """What a partition's new files will hold: rows to compute from these files, in order, and what all are made of.
+
+    ``epochs`` is how many a run of the partition should have.
+    """
 
     computed: dict[int, list[RunFile]]
     fingerprints: dict[int, str]
     dropped: int
+    epochs: int
 
 
 def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) -> SummaryReport:
@@ -193,7 +197,8 @@ def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) 
 
     The partition is listed again: fingerprints are of the files that are read, runs that land later are for the next
     pass, and what somebody else has summarised since the plan was made is kept. ``readers`` is how many threads
-    decode run files. Raises TornFileError, and leaves the old files as they are, if a run file cannot be read.
+    decode run files while others compute and encode; with 0 all is done on this thread. Raises TornFileError, and
+    leaves the old files as they are, if a run file cannot be read.
     """
     with SummaryReader.open(store.location, summary_name(plan.partition)) as old:
         work = _work(store, plan, {} if old is None else old.fingerprints)
@@ -202,9 +207,9 @@ def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) 
             delete_summaries(store.location, plan.partition)
         elif work.computed or work.dropped or not is_executive_current(store.location, plan.partition):
             with ExitStack() as stack:
-                row_groups = _row_groups(store, work, old, stack.enter_context(ThreadPoolExecutor(readers)), readers)
-                encoder = stack.enter_context(ThreadPoolExecutor(1))
-                write_summaries(store.location, plan.partition, _ahead(encoder, row_groups), work.fingerprints)
+                ahead = _Ahead(stack, readers)
+                row_groups = ahead.each(_row_groups(store, work, old, ahead))
+                write_summaries(store.location, plan.partition, row_groups, work.fingerprints)
     return report
 
 
@@ -220,20 +225,20 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
             fingerprints[experiment_id] = current
         elif experiment_id in old:
             fingerprints[experiment_id] = old[experiment_id]
-    return _Work(computed, fingerprints, len(old.keys() - by_experiment.keys()))
+    epochs = int(str(parse_partition(plan.partition)["epochs"]))
+    return _Work(computed, fingerprints, len(old.keys() - by_experiment.keys()), epochs)
 
 
-def _row_groups(
-    store: Store, work: _Work, old: SummaryReader | None, pool: Executor, readers: int
-) -> Iterator[pa.Table]:
+def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[pa.Table]:
     """The rows of a partition in the order of the experiment ids, computed or kept, a table for each row group."""
-    histories = _map_ahead(pool, partial(_read_experiment, store), work.computed.values(), readers)
+    histories = ahead.map(partial(_read_experiment, store), work.computed.values())
     ids = iter(work.fingerprints)
     while group := list(islice(ids, ROWS_A_GROUP)):
         rows = []
         for is_computed, some in groupby(group, key=work.computed.__contains__):
             if is_computed:
-                rows.append(summary_rows(islice(histories, len(list(some))), SUMMARY_FILE_SCHEMA))
+                count = len(list(some))
+                rows.append(summary_rows(islice(histories, count), SUMMARY_FILE_SCHEMA, epochs=count * work.epochs))
             elif old is not None:
                 rows += map(old.row, some)
         yield pa.concat_tables(rows)
@@ -245,12 +250,13 @@ def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
     return pa.concat_tables([store.location.read_table(name, list(INPUT_COLUMNS), use_threads=False) for name in names])
 
 
-def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema, *, epochs: int = 0) -> pa.Table:
     """The summary rows of experiments, given the runs of each: statistics, and what a first row says of its experiment.
 
-    ``experiments`` are used one by one, so that an iterator need not hold them all.
+    ``experiments`` are used one by one, so that an iterator need not hold them all. ``epochs``, of all together, says
+    how much room to begin with.
     """
-    first_rows, block = [], SummaryBlock()
+    first_rows, block = [], SummaryBlock(epochs)
     for runs in experiments:
         names = set(runs.column_names)
         first_rows.append(runs.select([name for name in EXPERIMENT_COLUMNS if name in names]).slice(0, 1))
@@ -268,24 +274,38 @@ def _column(values: pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.
     return values if values.type == kind else values.cast(kind)
 
 
-def _map_ahead(pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], ahead: int) -> Iterator[_R]:
-    """The results of a function in the order of the items, of which ``ahead`` are in work before they are asked for."""
-    pending: deque[Future[_R]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
+class _Ahead:
+    """Threads that make what is asked for next, until the stack is left; without threads, nothing is made ahead."""
+
+    def __init__(self, stack: ExitStack, readers: int) -> None:
+        self._readers = readers
+        if readers:
+            self._pool = stack.enter_context(ThreadPoolExecutor(readers))
+            self._single = stack.enter_context(ThreadPoolExecutor(1))
+
+    def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        """The results of a function in the order of the items, one for each reader in work before it is asked for."""
+        if not self._readers:
+            yield from map(function, items)
+            return
+        pending: deque[Future[_R]] = deque()
+        for item in items:
+            pending.append(self._pool.submit(function, item))
+            if len(pending) > self._readers:
+                yield pending.popleft().result()
+        while pending:
             yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
-
-def _ahead(pool: Executor, items: Iterator[_T]) -> Iterator[_T]:
-    """The items in their order, the next one made by the one thread of ``pool`` while the last one is used."""
-    end = object()
-    coming = pool.submit(next, items, end)
-    while (item := coming.result()) is not end:
-        coming = pool.submit(next, items, end)
-        yield item  # type: ignore[misc]
+    def each(self, items: Iterator[_T]) -> Iterator[_T]:
+        """The items in their order, the next one made by a thread while the last one is used."""
+        if not self._readers:
+            yield from items
+            return
+        end = object()
+        coming = self._single.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = self._single.submit(next, items, end)
+            yield item  # type: ignore[misc]
 
 
 # --- in threads, or on a cluster ---------------------------------------------------------------------------------
@@ -311,7 +331,7 @@ def run_summaries(
 
 
 def _run_here(plans: list[PartitionPlan], store: Store, threads: int) -> Iterator[SummaryReport]:
-    readers = max(1, threads // max(1, len(plans)))
+    readers = 0 if threads == 1 else max(1, threads // max(1, len(plans)))
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(summarize_partition, store, plan, readers=readers) for plan in plans]
         try:

@@ -20,8 +20,6 @@ from butter_etl.store import EXECUTIVE, SUMMARY, SUMMARY_FILE
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
 ROWS_A_GROUP = 8
-#: The executive summary has few lists: larger row groups cost its readers little, and small ones its writer much.
-_EXECUTIVE_ROWS_A_GROUP = 64
 
 
 def summary_name(partition: str) -> str:
@@ -52,24 +50,13 @@ def write_summaries(
             parquet_writer(complete.sink, SUMMARY_FILE_SCHEMA) as complete_writer,
             parquet_writer(executive.sink, EXECUTIVE_FILE_SCHEMA) as executive_writer,
         ):
-            excerpts: list[pa.Table] = []
             for table in row_groups:
                 complete_writer.write_table(table)
-                excerpts.append(_excerpt(table))
-                if sum(map(len, excerpts)) >= _EXECUTIVE_ROWS_A_GROUP:
-                    executive_writer.write_table(pa.concat_tables(excerpts))
-                    excerpts.clear()
-            if excerpts:
-                executive_writer.write_table(pa.concat_tables(excerpts))
+                executive_writer.write_table(table.select(EXECUTIVE_FILE_SCHEMA.names))
             complete_writer.add_key_value_metadata(metadata)
             executive_writer.add_key_value_metadata(metadata)
         complete.publish()
         executive.publish()
-
-
-def _excerpt(table: pa.Table) -> pa.Table:
-    """The rows of the executive summary; copied, since their columns may share memory with those that it leaves out."""
-    return table.select(EXECUTIVE_FILE_SCHEMA.names).take(pa.array(range(len(table)), pa.int64()))
 
 
 def delete_summaries(location: Location, partition: str) -> None:
