@@ -124,15 +124,13 @@ def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, firs
     """The keys of ``width`` epochs from ``first`` on; the lanes that are left are 0."""
     missing = _missing(tile)
     for run in range(len(starts)):
-        keys = tile[run]
-        begin, count = starts[run] + first, min(lengths[run] - first, width)
+        begin, count = starts[run] + first, max(min(lengths[run] - first, width), 0)
         if count == LANES:
-            _encode(bits[begin : begin + LANES], keys[:LANES])  # a length that the compiler knows
+            _encode(bits[begin : begin + LANES], tile[run, :LANES])  # a length that the compiler knows
             continue
-        if count > 0:
-            _encode(bits[begin : begin + count], keys[:count])
-        for lane in range(max(count, 0), LANES):
-            keys[lane] = missing if lane < width else 0
+        for lane in range(LANES):
+            tile[run, lane] = missing if lane < width else 0
+        _encode(bits[begin : begin + count], tile[run, :count])
 
 
 @_compiled
