@@ -40,7 +40,6 @@ MAX_RUNS: Final = 255
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Integers: TypeAlias = npt.NDArray[np.int64]
-Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -303,10 +302,12 @@ class SummaryBlock:
 
     def _list_columns(self) -> dict[str, pa.Array]:
         histories = {}
+        layouts: dict[tuple[bool, ...], _Layout] = {}
         for number, one in enumerate(SERIES):
             results = _Results(self._counts[number, :, : self.epochs], self._floats[number, :, : self.epochs])
-            present = np.array([experiment[number] for experiment in self._present], bool)
-            histories[one.history] = results, _Layout(self._ends, present)
+            present = tuple(experiment[number] for experiment in self._present)
+            layouts[present] = layouts.get(present) or _Layout(self._ends, present)
+            histories[one.history] = results, layouts[present]
         columns = {}
         for name, (history, statistic) in SUMMARY_LISTS.items():
             results, layout = histories[history]
@@ -335,8 +336,10 @@ class _Results:
 
     def stored(self, statistic: Statistic) -> pa.Array:
         """One statistic in the type of its column; NaN stays NaN, too few values are null."""
-        with np.errstate(over="ignore"):  # a deviation beyond float32 is stored as infinity
-            values = self._rows[statistic.rule].astype(statistic.type.to_pandas_dtype(), copy=False)
+        values, kind = self._rows[statistic.rule], statistic.type.to_pandas_dtype()
+        if values.dtype != kind:
+            with np.errstate(over="ignore"):  # a number beyond float32 is stored as infinity
+                values = values.astype(kind)
         if self._fewest[statistic.counted_by] >= statistic.least:
             return pa.array(values, from_pandas=False)
         return pa.array(values, mask=self._rows[statistic.counted_by] < statistic.least, from_pandas=False)
@@ -345,12 +348,12 @@ class _Results:
 class _Layout:
     """Which positions belong to which experiment's list, and which lists are null."""
 
-    def __init__(self, ends: list[int], present: Booleans) -> None:
-        lengths = np.diff(ends)
+    def __init__(self, ends: list[int], present: tuple[bool, ...]) -> None:
         self._mask = self._keep = None
-        if not present.all():
-            self._mask, self._keep = pa.array(~present), pa.array(np.repeat(present, lengths))
-            ends = [0, *np.cumsum(lengths * present)]
+        if not all(present):
+            lengths, there = np.diff(ends), np.array(present)
+            self._mask, self._keep = pa.array(~there), pa.array(np.repeat(there, lengths))
+            ends = [0, *np.cumsum(lengths * there)]
         self._offsets = pa.array(ends, pa.int32())
 
     def lists(self, values: pa.Array) -> pa.Array:

@@ -124,15 +124,13 @@ def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, firs
     """The keys of ``width`` epochs from ``first`` on; the lanes that are left are 0."""
     missing = _missing(tile)
     for run in range(len(starts)):
-        keys = tile[run]
-        begin, count = starts[run] + first, min(lengths[run] - first, width)
+        begin, count = starts[run] + first, max(min(lengths[run] - first, width), 0)
         if count == LANES:
-            _encode(bits[begin : begin + LANES], keys[:LANES])  # a length that the compiler knows
+            _encode(bits[begin : begin + LANES], tile[run, :LANES])  # a length that the compiler knows
             continue
-        if count > 0:
-            _encode(bits[begin : begin + count], keys[:count])
-        for lane in range(max(count, 0), LANES):
-            keys[lane] = missing if lane < width else 0
+        for lane in range(LANES):
+            tile[run, lane] = missing if lane < width else 0
+        _encode(bits[begin : begin + count], tile[run, :count])
 
 
 @_compiled
@@ -162,28 +160,30 @@ def _count(tile: Keys, lengths: Integers, first: int, num: Integers, num_finite:
 @_compiled
 def _moments(ordered: Floats, num_finite: Integers, averages: Float64s, deviations: Float64s) -> None:
     """Average and sample standard deviation of each column's finite values; 0 where there is none, or one."""
-    full = len(ordered)
+    full, most = num_finite[0], num_finite[0]
     for lane in range(LANES):
         averages[lane] = deviations[lane] = 0
-        full = min(full, num_finite[lane])
+        full, most = min(full, num_finite[lane]), max(most, num_finite[lane])
     pairs = full - full % 2  # so many rows two at a time: the sums are loaded and stored less often
     for run in range(0, pairs, 2):
         a, b = ordered[run], ordered[run + 1]
         for lane in range(LANES):
             averages[lane] = averages[lane] + a[lane] + b[lane]
+    for run in range(pairs, most):
+        for lane in range(LANES):
+            averages[lane] += ordered[run, lane] if run < num_finite[lane] else 0.0
     for lane in range(LANES):
-        for run in range(pairs, num_finite[lane]):
-            averages[lane] += ordered[run, lane]
         averages[lane] /= max(num_finite[lane], 1)
     for run in range(0, pairs, 2):
         a, b = ordered[run], ordered[run + 1]
         for lane in range(LANES):
             first, second = a[lane] - averages[lane], b[lane] - averages[lane]
             deviations[lane] = deviations[lane] + first * first + second * second
-    for lane in range(LANES):
-        for run in range(pairs, num_finite[lane]):
-            last = ordered[run, lane] - averages[lane]
+    for run in range(pairs, most):
+        for lane in range(LANES):
+            last = ordered[run, lane] - averages[lane] if run < num_finite[lane] else 0.0
             deviations[lane] += last * last
+    for lane in range(LANES):
         deviations[lane] = math.sqrt(deviations[lane] / max(num_finite[lane] - 1, 1))
 
 

@@ -157,7 +157,9 @@ def test_quantiles_of_finite_values_only(case):
         column = values[lengths > epoch, epoch]
         column = column[twin.is_finite(column)].astype(np.float64)
         expected = np.quantile(column, FRACTIONS) if len(column) else np.zeros(len(FRACTIONS))
-        np.testing.assert_allclose(results[4:, epoch], expected, rtol=2e-7, atol=1e-14 * abs(column).max(initial=0))
+        with np.errstate(invalid="ignore", over="ignore"):  # what is next to float32's largest number is infinite
+            slack = np.spacing(abs(rounded(expected))) + 1e-14 * abs(column).max(initial=0)
+        assert (abs(results[4:, epoch] - expected) <= slack).all()
 
 
 @settings(max_examples=200)
