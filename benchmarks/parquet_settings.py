@@ -47,34 +47,46 @@ def _others(schema: pa.Schema, leaves: Sequence[str]) -> list[str]:
     return [name for name in names if name not in leaves]
 
 
+def _compressed(base: Options, codec: str, level: int | None) -> Options:
+    """The settings with another codec for what is compressed."""
+    compressed = [leaf for leaf, used in base["compression"].items() if used != "none"]
+    levels = None if level is None else dict.fromkeys(compressed, level)
+    return {
+        **base,
+        "compression": {**base["compression"], **dict.fromkeys(compressed, codec)},
+        "compression_level": levels,
+    }
+
+
 def _variants(schema: pa.Schema) -> dict[str, Options]:
     """Settings by name; each differs from the store's in what its name says."""
     base = parquet_options(schema)
-    floats, accuracies = _leaves(schema), _leaves(schema, "accuracy")
-    bare = {"compression_level": None, "column_encoding": None}
+    floats, leaves = _leaves(schema), _others(schema, [])
     split_all = {
         "column_encoding": dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
         "use_dictionary": _others(schema, floats),
     }
-    dictionary_stddev = _leaves(schema, "_stddev")
+    whole = {"compression": "zstd", "compression_level": 3}
     return {
         "the store's": base,
         "pyarrow's defaults": {},
-        "zstd 3, dictionaries for all": {**base, **bare, "compression_level": 3, "use_dictionary": True},
-        "zstd 3, no dictionaries, no split": {**base, "column_encoding": None},
+        "zstd 3 and dictionaries for all": {**base, **whole, "column_encoding": None, "use_dictionary": True},
+        "no dictionaries, no split": {**base, "column_encoding": None, "use_dictionary": False},
         "split for accuracies too": {**base, **split_all},
-        **{f"zstd {level}": {**base, "compression_level": level} for level in (-5, 1, 3, 6, 9, 15)},
-        "LZ4": {**base, "compression": "lz4", "compression_level": None},
-        "Snappy": {**base, "compression": "snappy", "compression_level": None},
-        "Brotli 6": {**base, "compression": "brotli", "compression_level": 6},
-        "no compression": {**base, "compression": "none", "compression_level": None},
-        **{f"pages of {size >> 10} kB": {**base, "data_page_size": size} for size in (2**14, 2**16, 2**18, 2**22)},
-        "data pages 2.0": {**base, "data_page_version": "2.0"},
-        "no page index": {**base, "write_page_index": False},
-        "no statistics of lists": {
+        "dictionaries for all scalars": {
             **base,
-            "write_statistics": _others(schema, [*floats, *accuracies, *dictionary_stddev]),
+            "use_dictionary": [leaf for leaf in leaves if leaf not in base["column_encoding"]],
         },
+        "scalars compressed": {**base, **whole},
+        "statistics of lists": {**base, "write_statistics": True},
+        "no page index": {**base, "write_page_index": False},
+        **{f"zstd {level}": _compressed(base, "zstd", level) for level in (-5, 1, 6, 9, 15)},
+        "LZ4": _compressed(base, "lz4", None),
+        "Snappy": _compressed(base, "snappy", None),
+        "Brotli 6": _compressed(base, "brotli", 6),
+        "no compression": _compressed(base, "none", None),
+        **{f"pages of {size >> 10} kB": {**base, "data_page_size": size} for size in (2**14, 2**16, 2**18)},
+        "data pages 2.0": {**base, "data_page_version": "2.0"},
     }
 
 
