@@ -1,0 +1,505 @@
+"""Any runs into the layout of a store: Parquet files of other layouts and schemas, other stores, Dask dataframes.
+
+`run_import` works in steps, and lands nothing before every file and every run has been checked:
+
+1. scan: read the small columns of all files: which rows belong to which experiment;
+2. spool: groups of rows that hold many experiments are rewritten to local files of one experiment a record batch (this
+   is the shuffle: each row moves once, whatever the number of experiments);
+3. check: compare runs that are there, or stand twice in the source;
+4. land: experiments that have no id get one, and each experiment's rows are landed by one task.
+
+`partition_runs` is the same for a Dask dataframe, whose partitions are spooled.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from butter_etl.arrivals import Arrival, Item, Piece, gather, must_spool, pack, without
+from butter_etl.errors import ButterError, DuplicateError, SourceError, SpecError, StoreError
+from butter_etl.location import Location
+from butter_etl.locks import Holder, is_dead, this_process
+from butter_etl.merging import Merged, Prefer, compare, merge, refusal, too_many
+from butter_etl.profiles import PROFILES, conform, find_profile
+from butter_etl.registry import Newcomer, Registry
+from butter_etl.schema import RUN_SCHEMA
+from butter_etl.sources import (
+    SLICE_BYTES,
+    Example,
+    FileScan,
+    Group,
+    Reader,
+    Source,
+    hash_ids,
+    list_source,
+    scan_file,
+    spool,
+    spool_rows,
+)
+from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
+from butter_etl.store import RUNS, STATE, SWEEPS, Store
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+    from distributed import Client
+
+_SCAN_FILES = 64
+
+Progress = Callable[[str, int, int], None]
+Each = Callable[..., list[Any]]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """What an import did, in runs, and what the user should know of the source."""
+
+    experiments: int
+    landed: int
+    present: int
+    replaced: int
+    warnings: tuple[str, ...] = ()
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What every task of an import needs to know. ``source`` is empty where all rows are spooled."""
+
+    source: str
+    profile: str
+    store: str
+    state: str
+    spool: str
+    prefer: Prefer | None
+
+    def reader(self) -> Reader:
+        """What reads the groups of rows."""
+        return Reader(self.source, self.spool, self.profile)
+
+
+# --- units of work -----------------------------------------------------------------------------------------------
+
+
+def scan_files(files: list[tuple[str, int]], source: str, profile: str) -> list[FileScan]:
+    """What some files of a source hold; see `scan_file`."""
+    return [scan_file(source, name, size, PROFILES[profile]) for name, size in files]
+
+
+def spool_groups(groups: list[tuple[Group, int]], settings: Settings) -> list[FileScan]:
+    """Spool groups of rows (with their rows' mean bytes); see `spool`."""
+    return spool(settings.reader(), groups, settings.spool, uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found of an experiment: files that are there as they are, runs that are new, and what is wrong."""
+
+    there: frozenset[str]
+    new: int
+    conflicts: int = 0
+    problem: ButterError | None = None
+
+
+def check_items(items: list[Item], settings: Settings) -> list[Checked]:
+    """Hold the runs of some experiments against those of the store and against each other; nothing is written."""
+    store = Store.find(settings.store, settings.state)
+    rows = _Rows(items, settings)
+    return [_check_item(item, rows, store, settings) for item in items]
+
+
+def _check_item(item: Item, rows: _Rows, store: Store | None, settings: Settings) -> Checked:
+    there = frozenset(_files_there(item, store, settings))
+    rest = without(item, there)
+    if not rest.pieces:
+        return Checked(there, 0)
+    if store is not None and _can_stay_files(rest, store):
+        return Checked(there, rest.rows)
+    try:
+        found = compare(store, item.arrival, rows.of(rest), settings.prefer)
+    except (SpecError, DuplicateError) as error:
+        return Checked(there, 0, problem=error)
+    problem = refusal(item.arrival, found.conflicts, found.ambiguous, settings.prefer)
+    return Checked(there, found.new.num_rows, len(found.conflicts), DuplicateError(problem) if problem else None)
+
+
+def _files_there(item: Item, store: Store | None, settings: Settings) -> Iterator[str]:
+    """The source's files that the store has byte by byte, or that are copies of an earlier one of the source."""
+    if not item.whole:
+        return
+    source = Location(settings.source)
+    first: dict[str, bytes] = {}
+    for name, file in item.whole.items():
+        target = f"{RUNS}/{file.path}"
+        is_there = store is not None and file.experiment_id == item.arrival.experiment_id and _is_file(store, target)
+        if not is_there and file.path not in first and len(item.whole) == 1:
+            continue
+        data = source.read_bytes(name)
+        if (store is not None and is_there and store.location.read_bytes(target) == data) or (
+            first.setdefault(file.path, data) is not data and first[file.path] == data
+        ):
+            yield name
+
+
+def _is_file(store: Store, name: str) -> bool:
+    return bool(store.location.kind(name) == pa.fs.FileType.File)
+
+
+def _can_stay_files(item: Item, store: Store) -> bool:
+    """Whether an experiment's files can be landed as they are: no run of theirs can be in the store."""
+    files = item.as_files()
+    if files is None or item.arrival.experiment_id is None:
+        return False
+    there = store.repetitions_of(item.arrival.experiment_id, item.arrival.partition)
+    if isinstance(item.arrival.experiment, ExperimentSpec):
+        return not any(number in there for file in files for number in file.repetitions)
+    return not there
+
+
+def land_items(items: list[Item], settings: Settings) -> Merged:
+    """Land some experiments, each with its id."""
+    store = Store.open(settings.store, settings.state)
+    rows = _Rows(items, settings)
+    total = Merged()
+    for item in items:
+        total = total.plus(_land_item(item, rows, store, settings))
+    return total
+
+
+def _land_item(item: Item, rows: _Rows, store: Store, settings: Settings) -> Merged:
+    files = item.as_files()
+    if files is None:
+        return merge(store, item.arrival, rows.of(item), settings.prefer)
+    source = Location(settings.source)
+    done = Merged()
+    for file, name in files.items():
+        if store.land_file(file, source.read_bytes(name)):
+            done = done.plus(Merged(landed=len(file.repetitions)))
+        else:
+            own = replace(item, pieces=tuple(piece for piece in item.pieces if piece.group.file == name))
+            done = done.plus(merge(store, item.arrival, rows.of(own), settings.prefer))
+    return done
+
+
+class _Rows:
+    """The rows of the experiments of one task: a group that several of them share is read once."""
+
+    def __init__(self, items: Iterable[Item], settings: Settings) -> None:
+        self._reader = settings.reader()
+        self._uses = Counter(piece.group for item in items for piece in item.pieces)
+        self._groups: dict[Group, pa.Table] = {}
+
+    def of(self, item: Item) -> pa.Table:
+        """All rows of an experiment."""
+        return pa.concat_tables([self._piece(piece) for piece in item.pieces])
+
+    def _piece(self, piece: Piece) -> pa.Table:
+        table = self._groups.get(piece.group)
+        if table is None:
+            table = self._reader.read(piece.group)
+        self._uses[piece.group] -= 1
+        if self._uses[piece.group] > 0:
+            self._groups[piece.group] = table
+        else:
+            self._groups.pop(piece.group, None)
+        return table if piece.places is None else table.take(pa.array(piece.places))
+
+
+# --- the whole import --------------------------------------------------------------------------------------------
+
+
+def run_import(
+    source: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    profile: str = "seed",
+    prefer: Prefer | None = None,
+    state: str | os.PathLike[str] | None = None,
+    client: Client | None = None,
+    on_progress: Progress = lambda step, done, total: None,
+) -> ImportReport:
+    """Bring the runs of ``source`` into ``store``, which is made if it is not there; the same again changes nothing.
+
+    Tasks run on ``client``, without one on threads of this process. Raises SelectError for an unknown profile,
+    SourceError, TornFileError or SpecError for what is wrong with the source, DuplicateError for runs that differ from
+    those of the same id; nothing has been landed then.
+    """
+    find_profile(profile)
+    found = list_source(source)
+    _refuse_itself(found, Location(store))
+    each = partial(_each, client=client)
+    batches = [found.files[start : start + _SCAN_FILES] for start in range(0, len(found.files), _SCAN_FILES)]
+    scanned = each(partial(scan_files, source=found.url, profile=profile), batches, "files scanned", on_progress)
+    scans = [scan for batch in scanned for scan in batch]
+    with _spool_folder(store, state) as (spool_folder, state_folder):
+        settings = Settings(found.url, profile, Location(store).absolute, str(state_folder), str(spool_folder), prefer)
+        report = _bring_in(scans, settings, each, on_progress, found)
+    return msgspec.structs.replace(report, warnings=(*_warnings(found, scans, profile), *report.warnings))
+
+
+def partition_runs(
+    frame: dd.DataFrame,
+    dest: str | os.PathLike[str],
+    *,
+    state: str | os.PathLike[str] | None = None,
+    prefer: Prefer | None = None,
+) -> ImportReport:
+    """Repartition a run frame on the eight keys into the store at ``dest``, each run once.
+
+    The rows are shuffled by experiment through files in the state folder, so that neither their number nor the order
+    matters to memory. Idempotent and resumable. Experiments outside the published sweeps keep their id if it is free
+    in ``dest``. Raises what `run_import` raises; nothing has been landed then.
+    """
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    with _spool_folder(dest, state) as (spool_folder, state_folder):
+        settings = Settings("", "seed", Location(dest).absolute, str(state_folder), str(spool_folder), prefer)
+        spooled = [delayed(_spool_frame)(part, str(spool_folder)) for part in frame.to_delayed()]
+        scans = list(compute(*spooled))
+        return _bring_in(scans, settings, partial(_each, client=_active_client()), lambda *_: None)
+
+
+def _spool_frame(frame: pd.DataFrame, folder: str) -> FileScan:
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    missing = [name for name in ("run_id", "task", "command") if name not in rows.column_names]
+    if missing:
+        raise SourceError(f"the frame: columns are missing: {', '.join(missing)}")
+    rows = conform(rows, {}, PROFILES["seed"], RUN_SCHEMA, "the frame")
+    return spool_rows(rows, folder, f"{uuid.uuid4().hex}.arrow", "the frame")
+
+
+def _active_client() -> Client | None:
+    from distributed import default_client
+
+    try:
+        client: Client = default_client()
+    except ValueError:
+        return None
+    return client
+
+
+def _each(
+    function: Callable[[T], R], tasks: Sequence[T], step: str, on_progress: Progress, client: Client | None
+) -> list[R]:
+    """The results of a function for each task, in their order; the first error ends it."""
+    if client is None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = []
+            for result in pool.map(function, tasks):
+                results.append(result)
+                on_progress(step, len(results), len(tasks))
+            return results
+    from distributed import as_completed
+
+    futures = client.map(function, tasks, pure=False)
+    places = {future.key: place for place, future in enumerate(futures)}
+    found: dict[int, Any] = {}
+    try:
+        for future in as_completed(futures):
+            found[places[future.key]] = future.result()
+            future.release()
+            on_progress(step, len(found), len(tasks))
+    except BaseException:
+        client.cancel(futures)
+        raise
+    return [found[place] for place in range(len(tasks))]
+
+
+def _bring_in(
+    scans: list[FileScan], settings: Settings, each: Each, on_progress: Progress, source: Source | None = None
+) -> ImportReport:
+    dest = Store.find(settings.store, settings.state)
+    items = gather(scans, Registry(dest))
+    _refuse_shared_ids(items, settings)
+    spooled = must_spool(items, {one.group: one.bytes for scan in scans for one in scan.groups})
+    if spooled:
+        scans = _spooled(scans, spooled, settings, each, on_progress)
+        items = gather(scans, Registry(dest))
+    experiments = len(items)
+    items, there, kept = _checked(items, dest, settings, each, on_progress)
+    store = Store.create(settings.store, settings.state)
+    warnings = tuple(_bring_sweeps(source, store))
+    items = _with_ids(items, store)
+    total = Merged(present=there)
+    for done in each(partial(land_items, settings=settings), list(pack(items)), "tasks landed", on_progress):
+        total = total.plus(done)
+    return ImportReport(experiments, *total, warnings=(*warnings, *kept))
+
+
+def _spooled(
+    scans: list[FileScan], groups: set[Group], settings: Settings, each: Each, on_progress: Progress
+) -> list[FileScan]:
+    """The scans with some groups replaced by what they were spooled to."""
+    tasks: list[list[tuple[Group, int]]] = [[]]
+    size = 0
+    for one in (one for scan in scans for one in scan.groups if one.group in groups):
+        if size > SLICE_BYTES:
+            tasks.append([])
+            size = 0
+        tasks[-1].append((one.group, one.bytes // max(one.keys.size, 1)))
+        size += one.bytes
+    made = each(partial(spool_groups, settings=settings), tasks, "tasks spooled", on_progress)
+    kept = [replace(scan, groups=[one for one in scan.groups if one.group not in groups]) for scan in scans]
+    return [*kept, *(scan for task in made for scan in task)]
+
+
+def _checked(
+    items: list[Item], dest: Store | None, settings: Settings, each: Each, on_progress: Progress
+) -> tuple[list[Item], int, tuple[str, ...]]:
+    """What is left to be landed, the number of runs that are there, and warnings; raises what forbids the import."""
+    there = _experiments_there(items, dest)
+    suspects: list[Item] = []
+    left: list[Item] = []
+    for item in items:
+        is_suspect = item.repeats or item.arrival.experiment_id in there
+        (suspects if is_suspect else left).append(item)
+        if not is_suspect and item.rows > MAX_REPETITIONS:
+            raise SpecError(too_many(item.arrival, 0, item.rows))
+    checked = each(partial(check_items, settings=settings), list(pack(suspects)), "tasks checked", on_progress)
+    found = [one for task in checked for one in task]
+    _refuse([one.problem for one in found if one.problem])
+    present = kept = 0
+    for item, one in zip(suspects, found, strict=True):
+        rest = without(item, one.there)
+        if one.new or (one.conflicts and settings.prefer == "source"):
+            left.append(rest)
+            present += item.rows - rest.rows
+        else:
+            present += item.rows
+        kept += one.conflicts if settings.prefer == "store" else 0
+    text = f"{kept} runs differ from those of the same run_id that are there; the store's were kept"
+    return left, present, (text,) if kept else ()
+
+
+def _refuse(problems: list[ButterError]) -> None:
+    if not problems:
+        return
+    more = f" (and {len(problems) - 1} more experiments are refused)" if len(problems) > 1 else ""
+    raise type(problems[0])(f"{problems[0]}{more}")
+
+
+def _experiments_there(items: list[Item], dest: Store | None) -> set[int | None]:
+    """The ids of the experiments that have runs in the partitions of the source's."""
+    if dest is None:
+        return set()
+    partitions = sorted({item.arrival.partition for item in items if item.arrival.experiment_id is not None})
+    return {file.experiment_id for partition in partitions for file in dest.run_files(partition)}
+
+
+def _refuse_shared_ids(items: list[Item], settings: Settings) -> None:
+    """Raise DuplicateError if runs of different experiments have one run_id."""
+    if not items:
+        return
+    hashes = np.concatenate([np.unique(item.run_ids) for item in items])
+    owners = np.repeat(np.arange(len(items)), [np.unique(item.run_ids).size for item in items])
+    order = np.argsort(hashes, kind="stable")
+    again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    if again.size:
+        one, other = (items[owners[order[place]]] for place in (again[0], again[0] + 1))
+        name = _run_id_of(one, hashes[order[again[0]]], settings)
+        raise DuplicateError(
+            f"run {name} stands in the source twice, in {one.arrival.describe()} and in {other.arrival.describe()}; "
+            f"{again.size} runs are of several experiments"
+        )
+
+
+def _run_id_of(item: Item, wanted: np.uint64, settings: Settings) -> str:
+    """The id that has a hash."""
+    names = _Rows([item], settings).of(item)["run_id"]
+    return str(names[int(np.flatnonzero(hash_ids(names) == wanted)[0])])
+
+
+def _with_ids(items: list[Item], store: Store) -> list[Item]:
+    """The experiments with their ids in the store; those that have none get one."""
+    registry = Registry(store)
+    ordered = sorted(
+        items, key=lambda item: (item.example.experiment_id or 0, item.example.experiment.canonical_json())
+    )
+    registry.adopt(store, {item.arrival.experiment: _newcomer(item.example) for item in ordered})
+    return [
+        replace(item, arrival=Arrival(item.arrival.experiment, registry.experiment_id(item.arrival.experiment)))
+        for item in items
+    ]
+
+
+def _newcomer(example: Example) -> Newcomer:
+    return Newcomer(
+        example.batch, example.experiment_id, example.num_free_parameters, example.widths, example.network_structure
+    )
+
+
+def _bring_sweeps(source: Source | None, store: Store) -> Iterator[str]:
+    """Register the custom sweeps of a source that is a store; a line for each that cannot be."""
+    if source is None or not source.is_store:
+        return
+    location = Location(source.url)
+    for name in (name for name in location.names(SWEEPS) if name.endswith(".yaml")):
+        content = location.read_bytes(f"{SWEEPS}/{name}")
+        target = f"{SWEEPS}/{name}"
+        if not store.location.write_new(target, content) and store.location.read_bytes(target) != content:
+            yield f"{store} has another sweep called {name.removesuffix('.yaml')!r}; it was kept"
+
+
+def _refuse_itself(source: Source, dest: Location) -> None:
+    root = Location(source.url)
+    if root.filesystem.equals(dest.filesystem) and f"{root.root}/".startswith(f"{dest.root}/"):
+        raise SourceError(f"{source.url}: lies in the store {dest}; name another source")
+
+
+def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterator[str]:
+    """What of a source does not come along."""
+    unknown = list(dict.fromkeys(name for scan in scans for name in scan.unknown))
+    if unknown:
+        yield f"columns that profile {profile!r} does not know are left out: {', '.join(unknown)}"
+    if source.left_out:
+        more = f" and {len(source.left_out) - 3} more" if len(source.left_out) > 3 else ""
+        yield f"files that are not Parquet are left out: {', '.join(source.left_out[:3])}{more}"
+
+
+# --- the spool folder --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _spool_folder(store: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Path]]:
+    """A folder of this import in the state folder, and the state folder; what killed imports left is taken away."""
+    found = Store.find(store, state)
+    if found is not None:
+        root = found.state
+    elif state is not None:
+        root = Path(state).absolute()
+    elif Location(store).is_local:
+        root = Path(Location(store).path(STATE))
+    else:
+        raise StoreError(f"{store}: an object store needs --state DIR, a folder on a POSIX file system")
+    spools = root / "imports"
+    for owner in spools.glob("*/owner.json"):
+        with suppress(FileNotFoundError):
+            if is_dead(msgspec.json.decode(owner.read_bytes(), type=Holder)):
+                shutil.rmtree(owner.parent)
+    holder = this_process()
+    folder = spools / holder.token
+    folder.mkdir(parents=True)
+    (folder / "owner.json").write_bytes(msgspec.json.encode(holder))
+    try:
+        yield folder, root
+    finally:
+        shutil.rmtree(folder)
+        with suppress(OSError):  # what was not there before, and is empty, does not stay
+            spools.rmdir()
+            if found is None:
+                root.rmdir()
+                root.parent.rmdir()
