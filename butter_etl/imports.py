@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,12 +41,13 @@ from butter_etl.sources import (
     Example,
     FileScan,
     Group,
+    GroupScan,
     Reader,
     Source,
     hash_ids,
     list_source,
     scan_file,
-    spool,
+    spool_group,
     spool_rows,
 )
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _SCAN_FILES = 64
+
+#: Names of temporary files, all of them in the spool folder: a store that is about to be made counts as empty.
+_OWNER = "owner.tmp"
 
 Progress = Callable[[str, int, int], None]
 Each = Callable[..., list[Any]]
@@ -99,9 +102,10 @@ def scan_files(files: list[tuple[str, int]], source: str, profile: str) -> list[
     return [scan_file(source, name, size, PROFILES[profile]) for name, size in files]
 
 
-def spool_groups(groups: list[tuple[Group, int]], settings: Settings) -> list[FileScan]:
-    """Spool groups of rows (with their rows' mean bytes); see `spool`."""
-    return spool(settings.reader(), groups, settings.spool, uuid.uuid4().hex)
+def spool_groups(groups: list[GroupScan], settings: Settings) -> list[list[GroupScan]]:
+    """Spool some groups of rows, each to several; see `spool_group`."""
+    reader = settings.reader()
+    return [spool_group(reader, group, settings.spool) for group in groups]
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,7 @@ def _spool_frame(frame: pd.DataFrame, folder: str) -> FileScan:
     if missing:
         raise SourceError(f"the frame: columns are missing: {', '.join(missing)}")
     rows = conform(rows, {}, PROFILES["seed"], RUN_SCHEMA, "the frame")
-    return spool_rows(rows, folder, f"{uuid.uuid4().hex}.arrow", "the frame")
+    return spool_rows(rows, folder, "the frame")
 
 
 def _active_client() -> Client | None:
@@ -341,20 +345,20 @@ def _bring_in(
 
 
 def _spooled(
-    scans: list[FileScan], groups: set[Group], settings: Settings, each: Each, on_progress: Progress
+    scans: list[FileScan], chosen: set[Group], settings: Settings, each: Each, on_progress: Progress
 ) -> list[FileScan]:
     """The scans with some groups replaced by what they were spooled to."""
-    tasks: list[list[tuple[Group, int]]] = [[]]
-    size = 0
-    for one in (one for scan in scans for one in scan.groups if one.group in groups):
-        if size > SLICE_BYTES:
+    tasks: list[list[GroupScan]] = [[]]
+    for one in (one for scan in scans for one in scan.groups if one.group in chosen):
+        if sum(other.bytes for other in tasks[-1]) > SLICE_BYTES:
             tasks.append([])
-            size = 0
-        tasks[-1].append((one.group, one.bytes // max(one.keys.size, 1)))
-        size += one.bytes
+        tasks[-1].append(one)
     made = each(partial(spool_groups, settings=settings), tasks, "tasks spooled", on_progress)
-    kept = [replace(scan, groups=[one for one in scan.groups if one.group not in groups]) for scan in scans]
-    return [*kept, *(scan for task in made for scan in task)]
+    places = [one.group for task in tasks for one in task]
+    spools = dict(zip(places, (groups for task in made for groups in task), strict=True))
+    return [
+        replace(scan, groups=[new for one in scan.groups for new in spools.get(one.group, [one])]) for scan in scans
+    ]
 
 
 def _checked(
@@ -486,14 +490,14 @@ def _spool_folder(store: str | os.PathLike[str], state: str | os.PathLike[str] |
     else:
         raise StoreError(f"{store}: an object store needs --state DIR, a folder on a POSIX file system")
     spools = root / "imports"
-    for owner in spools.glob("*/owner.json"):
+    for owner in spools.glob(f"*/{_OWNER}"):
         with suppress(FileNotFoundError):
             if is_dead(msgspec.json.decode(owner.read_bytes(), type=Holder)):
                 shutil.rmtree(owner.parent)
     holder = this_process()
     folder = spools / holder.token
     folder.mkdir(parents=True)
-    (folder / "owner.json").write_bytes(msgspec.json.encode(holder))
+    (folder / _OWNER).write_bytes(msgspec.json.encode(holder))
     try:
         yield folder, root
     finally:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -132,6 +133,7 @@ class Reader:
         self._location = Location(url) if url else None
         self._spool = Path(spool)
         self._profile = PROFILES[profile]
+        self._opened: dict[str, pa.RecordBatchFileReader] = {}
 
     def read(self, group: Group) -> pa.Table:
         """All rows of a group; raises TornFileError or SourceError."""
@@ -157,8 +159,9 @@ class Reader:
                 raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
 
     def _read_spooled(self, group: Group) -> pa.Table:
-        with pa.memory_map(str(self._spool / group.file)) as source:
-            return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(group.number)])
+        if group.file not in self._opened:
+            self._opened[group.file] = pa.ipc.open_file(pa.memory_map(str(self._spool / group.file)))
+        return pa.Table.from_batches([self._opened[group.file].get_batch(group.number)])
 
 
 def _present(schema: pa.Schema, wanted: pa.Schema, profile: Profile) -> list[str]:
@@ -250,6 +253,7 @@ def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
 
 def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Example]]:
     """The experiments of some rows, and the place in that list of each row's."""
+    rows = rows.select(_SMALL_SCHEMA.names)
     for name in NEVER_NULL:
         if rows[name].null_count:
             raise SourceError(f"{place}: column {name!r} is null in {rows[name].null_count} of {rows.num_rows} rows")
@@ -257,30 +261,36 @@ def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Examp
         return np.zeros(0, np.int32), []
     encoded = row_keys(rows)
     codes = encoded.indices.to_numpy().astype(np.int32)
-    _, firsts = np.unique(codes, return_index=True)
     examples = []
-    for code, first in enumerate(firsts.tolist()):
-        own = pa.array(codes == code)
-        example = _example(rows.slice(first, 1).to_pylist()[0], rows["experiment_id"].filter(own), place)
+    for code, key in enumerate(encoded.dictionary.to_pylist()):
+        own = rows.take(pa.array(np.flatnonzero(codes == code)))
+        example = _example(key, own, place)
         if isinstance(example.experiment, ExperimentSpec):
-            _check_own(rows.filter(own), example.experiment, place)
+            _check_own(own, example.experiment, place)
         examples.append(example)
     return codes, examples
 
 
-def _example(row: dict[str, Any], ids: pa.ChunkedArray, place: str) -> Example:
-    try:
-        experiment = identify(row)
-    except SpecError as error:
-        raise SpecError(f"{place}: {error}") from error
-    widths = row["widths"]
+#: What rows of the same `row_keys` are, in this process: a command is parsed once. Every run of our own task is held
+#: against its experiment all the same, see `_check_own`.
+_IDENTIFIED: dict[str, Experiment] = {}
+
+
+def _example(key: str, rows: pa.Table, place: str) -> Example:
+    first = rows.slice(0, 1).to_pylist()[0]
+    if key not in _IDENTIFIED:
+        try:
+            _IDENTIFIED[key] = identify(first)
+        except SpecError as error:
+            raise SpecError(f"{place}: {error}") from error
+    widths = first["widths"]
     return Example(
-        experiment,
-        pc.min(ids).as_py(),
-        row["batch"] or "",
-        row["num_free_parameters"],
+        _IDENTIFIED[key],
+        pc.min(rows["experiment_id"]).as_py(),
+        first["batch"] or "",
+        first["num_free_parameters"],
         None if widths is None else tuple(widths),
-        row["network_structure"],
+        first["network_structure"],
     )
 
 
@@ -340,30 +350,41 @@ def _whole(name: str, size: int, rows: pa.Table, examples: list[Example]) -> Run
 # --- spooling ----------------------------------------------------------------------------------------------------
 
 
-def spool(reader: Reader, groups: Sequence[tuple[Group, int]], folder: str, name: str) -> list[FileScan]:
-    """Rewrite groups of many experiments as spool files of one experiment a record batch; what the batches hold.
+def spool_group(reader: Reader, scan: GroupScan, folder: str) -> list[GroupScan]:
+    """Rewrite a group of many experiments as spool files of one experiment a record batch; what the batches hold.
 
-    ``groups`` come with their rows' mean bytes, so that no more than about `SLICE_BYTES` are read at once.
+    No more than about `SLICE_BYTES` are read at once.
     """
-    scans = []
-    number = 0
-    for group, row_bytes in groups:
-        for rows in reader.slices(group, max(1, SLICE_BYTES // max(row_bytes, 1))):
-            scans.append(spool_rows(rows, folder, f"{name}-{number}.arrow", group.file))
-            number += 1
-    return scans
+    row_bytes = scan.bytes // max(scan.keys.size, 1)
+    made: list[GroupScan] = []
+    start = 0
+    for rows in reader.slices(scan.group, max(1, SLICE_BYTES // max(row_bytes, 1))):
+        stop = start + rows.num_rows
+        made += _write_spool(rows, scan.keys[start:stop], scan.run_ids[start:stop], folder)
+        start = stop
+    return made
 
 
-def spool_rows(rows: pa.Table, folder: str, name: str, place: str) -> FileScan:
-    """Write rows to a spool file, one experiment a record batch; what the batches hold."""
+def spool_rows(rows: pa.Table, folder: str, place: str) -> FileScan:
+    """Write rows of any source to a spool file, one experiment a record batch; what the batches hold."""
     codes, examples = scan_rows(rows, place)
     hashes = hash_ids(rows["run_id"]) if rows.num_rows else np.zeros(0, np.uint64)
+    return FileScan(_write_spool(rows, codes, hashes, folder), examples, [])
+
+
+def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.uint64], folder: str) -> list[GroupScan]:
+    name = f"{uuid.uuid4().hex}.tmp"
+    order = np.argsort(codes, kind="stable")
+    if not order.size:
+        return []
+    (ordered,) = rows.combine_chunks().take(pa.array(order)).to_batches()
+    codes, hashes = codes[order], hashes[order]
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
     groups = []
-    Path(folder).mkdir(parents=True, exist_ok=True)
     with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, RUN_SCHEMA) as writer:
-        for code in range(len(examples)):
-            own = np.flatnonzero(codes == code)
-            (batch,) = rows.take(pa.array(own)).combine_chunks().to_batches()
+        for number, (start, stop) in enumerate(pairwise([*starts.tolist(), codes.size])):
+            batch = ordered.slice(start, stop - start)
             writer.write_batch(batch)
-            groups.append(GroupScan(Group(name, code, is_spooled=True), batch.nbytes, codes[own], hashes[own]))
-    return FileScan(groups, examples, [])
+            group = Group(name, number, is_spooled=True)
+            groups.append(GroupScan(group, batch.nbytes, codes[start:stop], hashes[start:stop]))
+    return groups
