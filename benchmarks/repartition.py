@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from butter_etl.errors import ButterError
 from butter_etl.schema import HISTORIES, PARTITION_KEYS, RUN_SCHEMA
@@ -33,6 +34,7 @@ from butter_etl.sweeps import experiment_topology, make_experiment, published_id
 
 FILES = 4
 ROWS_A_GROUP = 64
+TEST_ROWS = 980
 LEARNING_RATES = (0.01, 0.001, 0.0001, 0.00001)
 SIZES = tuple(2**power for power in range(8, 24))
 
@@ -96,7 +98,9 @@ def write_source(folder: Path, specs: list[ExperimentSpec], runs: int, epochs: i
     for number, part in enumerate(np.array_split(order, FILES)):
         with pq.ParquetWriter(folder / f"part-{number}.parquet", RUN_SCHEMA, compression="zstd") as writer:
             for start in range(0, part.size, ROWS_A_GROUP):
-                rows = [_row(RunSpec(*wanted[place]), epochs, generator) for place in part[start : start + ROWS_A_GROUP]]
+                rows = [
+                    _row(RunSpec(*wanted[place]), epochs, generator) for place in part[start : start + ROWS_A_GROUP]
+                ]
                 writer.write_table(pa.Table.from_pylist(rows, schema=RUN_SCHEMA))
 
 
@@ -105,10 +109,7 @@ def _row(run: RunSpec, epochs: int, generator: np.random.Generator) -> dict[str,
     topology = experiment_topology(spec)
     assert topology is not None
     falling = np.exp(-np.arange(epochs) / 200)
-    histories = {
-        name: (falling * generator.uniform(0.5, 2) + 0.05 * generator.random(epochs)).astype(np.float32)
-        for name in HISTORIES
-    }
+    histories = {name: _history(name, falling, generator) for name in HISTORIES}
     return {
         "experiment_id": published_id(spec),
         "run_id": run.run_id,
@@ -127,6 +128,12 @@ def _row(run: RunSpec, epochs: int, generator: np.random.Generator) -> dict[str,
         "repetition": run.repetition,
         **histories,
     }
+
+
+def _history(name: str, falling: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float32]:
+    """A noisy curve; accuracies are shares of whole rows, so they have few distinct values."""
+    curve = falling * generator.uniform(0.5, 1) + 0.05 * generator.random(falling.size)
+    return (np.round((1 - curve) * TEST_ROWS) / TEST_ROWS if "accuracy" in name else curve).astype(np.float32)
 
 
 # --- the contestants ---------------------------------------------------------------------------------------------

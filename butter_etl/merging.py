@@ -100,7 +100,7 @@ def compare(store: Store | None, arrival: Arrival, rows: pa.Table, prefer: Prefe
     Raises SpecError if the experiment would have more than 255 runs or too large a repetition number, DuplicateError
     if a repetition of our own task is there under another id.
     """
-    distinct, ambiguous = _distinct(rows.sort_by("run_id"))
+    distinct, ambiguous = _distinct(rows)
     files = _files(store, arrival)
     there = [store.read_runs(file, ["run_id", "repetition"]) for file in files] if store else []
     known = {name for one in there for name in one["run_id"].to_pylist()}
@@ -134,12 +134,14 @@ def _files(store: Store | None, arrival: Arrival) -> list[RunFile]:
 
 
 def _distinct(rows: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Sorted rows with each run_id once, and the ids of which the rows differ."""
+    """The rows with each run_id once, the first of each; and the ids of which the rows differ."""
     names = np.array(rows["run_id"].to_pylist(), dtype=object)
-    repeats = np.flatnonzero(names[1:] == names[:-1]) + 1
-    if not repeats.size:
+    order = np.argsort(names, kind="stable")
+    is_repeat = names[order[1:]] == names[order[:-1]]
+    if not is_repeat.any():
         return rows, []
-    is_different = _differ(rows.take(pa.array(repeats)), rows.take(pa.array(repeats - 1)))
+    repeats, before = order[1:][is_repeat], order[:-1][is_repeat]
+    is_different = _differ(rows.take(pa.array(repeats)), rows.take(pa.array(before)))
     keep = np.ones(rows.num_rows, dtype=np.bool_)
     keep[repeats] = False
     return rows.filter(pa.array(keep)), sorted(set(names[repeats[is_different]]))
@@ -204,7 +206,7 @@ def _as_file(rows: pa.Table, arrival: Arrival) -> pa.Table:
 
 
 def _numbered(new: pa.Table, arrival: Arrival, taken: set[int]) -> pa.Table:
-    """New rows, sorted by run_id, with their repetition numbers; ``taken`` are those there.
+    """New rows with their repetition numbers; ``taken`` are those there.
 
     Runs of our own task keep theirs, which is part of their identity. Others keep theirs if all have one that is free,
     and else are counted on by run_id from the last there.
@@ -217,16 +219,17 @@ def _numbered(new: pa.Table, arrival: Arrival, taken: set[int]) -> pa.Table:
         if wrong:
             raise DuplicateError(f"{arrival.describe()}: repetition {wrong[0]} is there under another run_id")
     else:
-        numbers = _foreign_numbers(new["repetition"].to_pylist(), taken)
-        if numbers[-1].as_py() > _HIGHEST_NUMBER:
-            raise SpecError(f"{arrival.describe()}: repetitions go up to {_HIGHEST_NUMBER}, not {numbers[-1]}")
-        numbers = numbers.cast(pa.uint16())
+        numbers = _foreign_numbers(new["run_id"].to_pylist(), new["repetition"].to_pylist(), taken)
+        if max(numbers) > _HIGHEST_NUMBER:
+            raise SpecError(f"{arrival.describe()}: repetitions go up to {_HIGHEST_NUMBER}, not {max(numbers)}")
+        numbers = pa.array(numbers, pa.uint16())
     return new.set_column(new.schema.get_field_index("repetition"), new.schema.field("repetition"), numbers)
 
 
-def _foreign_numbers(said: list[int | None], taken: set[int]) -> pa.Array:
-    distinct = set(said)
-    if None in distinct or len(distinct) < len(said) or distinct & taken:
-        start = max(taken, default=-1) + 1
-        return pa.array(range(start, start + len(said)), pa.int64())
-    return pa.array(said, pa.int64())
+def _foreign_numbers(names: list[str], said: list[int | None], taken: set[int]) -> list[int]:
+    own = {number for number in said if number is not None}
+    if len(own) == len(said) and not own & taken:
+        return [number for number in said if number is not None]
+    start = max(taken, default=-1) + 1
+    ranks = {name: rank for rank, name in enumerate(sorted(names))}
+    return [start + ranks[name] for name in names]

@@ -127,7 +127,10 @@ class Group(NamedTuple):
 
 
 class Reader:
-    """Reads groups of a source (or of the spool folder) as rows of `RUN_SCHEMA`."""
+    """Reads groups of a source (or of the spool folder) as rows of `RUN_SCHEMA`.
+
+    Decoding stays on the calling thread: a task is one of as many as there are cores.
+    """
 
     def __init__(self, url: str, spool: str, profile: str) -> None:
         self._location = Location(url) if url else None
@@ -151,9 +154,10 @@ class Reader:
             columns = _present(file.schema_arrow, RUN_SCHEMA, self._profile)
             try:
                 if rows is None:
-                    yield conform(file.read_row_group(group.number, columns), keys, self._profile, RUN_SCHEMA, place)
+                    whole = file.read_row_group(group.number, columns, use_threads=False)
+                    yield conform(whole, keys, self._profile, RUN_SCHEMA, place)
                     return
-                for batch in file.iter_batches(rows, [group.number], columns):
+                for batch in file.iter_batches(rows, [group.number], columns, use_threads=False):
                     yield conform(pa.table(batch), keys, self._profile, RUN_SCHEMA, place)
             except (pa.ArrowException, OSError) as error:
                 raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
