@@ -266,30 +266,24 @@ def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Examp
     encoded = row_keys(rows)
     codes = encoded.indices.to_numpy().astype(np.int32)
     examples = []
-    for code, key in enumerate(encoded.dictionary.to_pylist()):
+    for code in range(len(encoded.dictionary)):
         own = rows.take(pa.array(np.flatnonzero(codes == code)))
-        example = _example(key, own, place)
+        example = _example(own, place)
         if isinstance(example.experiment, ExperimentSpec):
             _check_own(own, example.experiment, place)
         examples.append(example)
     return codes, examples
 
 
-#: What rows of the same `row_keys` are, in this process: a command is parsed once. Every run of our own task is held
-#: against its experiment all the same, see `_check_own`.
-_IDENTIFIED: dict[str, Experiment] = {}
-
-
-def _example(key: str, rows: pa.Table, place: str) -> Example:
+def _example(rows: pa.Table, place: str) -> Example:
     first = rows.slice(0, 1).to_pylist()[0]
-    if key not in _IDENTIFIED:
-        try:
-            _IDENTIFIED[key] = identify(first)
-        except SpecError as error:
-            raise SpecError(f"{place}: {error}") from error
+    try:
+        experiment = identify(first)
+    except SpecError as error:
+        raise SpecError(f"{place}: {error}") from error
     widths = first["widths"]
     return Example(
-        _IDENTIFIED[key],
+        experiment,
         pc.min(rows["experiment_id"]).as_py(),
         first["batch"] or "",
         first["num_free_parameters"],
