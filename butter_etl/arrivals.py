@@ -79,7 +79,7 @@ class Item:
         files: dict[RunFile, str] = {}
         for piece in self.pieces:
             file = self.whole.get(piece.group.file)
-            if file is None or file.experiment_id != self.arrival.experiment_id:
+            if file is None or self.arrival.experiment_id not in (None, file.experiment_id):
                 return None
             files.setdefault(file, piece.group.file)
         numbers = Counter(number for file in files for number in file.repetitions)

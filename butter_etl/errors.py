@@ -65,9 +65,13 @@ class TornFileError(ButterError):
 class SourceError(ButterError):
     """What is to be imported cannot be read as runs; the message names the file and the column."""
 
+    kind = "source"
+
 
 class DuplicateError(ButterError):
     """Two different runs have one run_id; the message names them."""
+
+    kind = "duplicate"
 
 
 class LandingError(ButterError):

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,12 +27,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from butter_etl.arrivals import Arrival, Item, Piece, gather, must_spool, pack, without
+from butter_etl.arrivals import Arrival, Item, gather, must_spool, pack, without
 from butter_etl.errors import ButterError, DuplicateError, SourceError, SpecError, StoreError
+from butter_etl.import_tasks import Rows, Settings, check_items, land_items, scan_files, spool_groups
 from butter_etl.location import Location
 from butter_etl.locks import Holder, is_dead, this_process
-from butter_etl.merging import Merged, Prefer, compare, merge, refusal, too_many
-from butter_etl.profiles import PROFILES, conform, find_profile
+from butter_etl.merging import Merged, Prefer, too_many
+from butter_etl.profiles import PROFILES, check_columns, conform, find_profile
 from butter_etl.registry import Newcomer, Registry
 from butter_etl.schema import RUN_SCHEMA
 from butter_etl.sources import (
@@ -42,16 +42,13 @@ from butter_etl.sources import (
     FileScan,
     Group,
     GroupScan,
-    Reader,
     Source,
     hash_ids,
     list_source,
-    scan_file,
-    spool_group,
     spool_rows,
 )
-from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
-from butter_etl.store import RUNS, STATE, SWEEPS, Store
+from butter_etl.spec import MAX_REPETITIONS
+from butter_etl.store import STATE, SWEEPS, Store
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -59,7 +56,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _SCAN_FILES = 64
-
 #: Names of temporary files, all of them in the spool folder: a store that is about to be made counts as empty.
 _OWNER = "owner.tmp"
 
@@ -77,149 +73,6 @@ class ImportReport(msgspec.Struct, frozen=True):
     present: int
     replaced: int
     warnings: tuple[str, ...] = ()
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """What every task of an import needs to know. ``source`` is empty where all rows are spooled."""
-
-    source: str
-    profile: str
-    store: str
-    state: str
-    spool: str
-    prefer: Prefer | None
-
-    def reader(self) -> Reader:
-        """What reads the groups of rows."""
-        return Reader(self.source, self.spool, self.profile)
-
-
-# --- units of work -----------------------------------------------------------------------------------------------
-
-
-def scan_files(files: list[tuple[str, int]], source: str, profile: str) -> list[FileScan]:
-    """What some files of a source hold; see `scan_file`."""
-    return [scan_file(source, name, size, PROFILES[profile]) for name, size in files]
-
-
-def spool_groups(groups: list[GroupScan], settings: Settings) -> list[list[GroupScan]]:
-    """Spool some groups of rows, each to several; see `spool_group`."""
-    reader = settings.reader()
-    return [spool_group(reader, group, settings.spool) for group in groups]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a check found of an experiment: files that are there as they are, runs that are new, and what is wrong."""
-
-    there: frozenset[str]
-    new: int
-    conflicts: int = 0
-    problem: ButterError | None = None
-
-
-def check_items(items: list[Item], settings: Settings) -> list[Checked]:
-    """Hold the runs of some experiments against those of the store and against each other; nothing is written."""
-    store = Store.find(settings.store, settings.state)
-    rows = _Rows(items, settings)
-    return [_check_item(item, rows, store, settings) for item in items]
-
-
-def _check_item(item: Item, rows: _Rows, store: Store | None, settings: Settings) -> Checked:
-    there = frozenset(_files_there(item, store, settings))
-    rest = without(item, there)
-    if not rest.pieces:
-        return Checked(there, 0)
-    if store is not None and _can_stay_files(rest, store):
-        return Checked(there, rest.rows)
-    try:
-        found = compare(store, item.arrival, rows.of(rest), settings.prefer)
-    except (SpecError, DuplicateError) as error:
-        return Checked(there, 0, problem=error)
-    problem = refusal(item.arrival, found.conflicts, found.ambiguous, settings.prefer)
-    return Checked(there, found.new.num_rows, len(found.conflicts), DuplicateError(problem) if problem else None)
-
-
-def _files_there(item: Item, store: Store | None, settings: Settings) -> Iterator[str]:
-    """The source's files that the store has byte by byte, or that are copies of an earlier one of the source."""
-    if not item.whole:
-        return
-    source = Location(settings.source)
-    first: dict[str, bytes] = {}
-    for name, file in item.whole.items():
-        target = f"{RUNS}/{file.path}"
-        is_there = store is not None and file.experiment_id == item.arrival.experiment_id and _is_file(store, target)
-        if not is_there and file.path not in first and len(item.whole) == 1:
-            continue
-        data = source.read_bytes(name)
-        if (store is not None and is_there and store.location.read_bytes(target) == data) or (
-            first.setdefault(file.path, data) is not data and first[file.path] == data
-        ):
-            yield name
-
-
-def _is_file(store: Store, name: str) -> bool:
-    return bool(store.location.kind(name) == pa.fs.FileType.File)
-
-
-def _can_stay_files(item: Item, store: Store) -> bool:
-    """Whether an experiment's files can be landed as they are: no run of theirs can be in the store."""
-    files = item.as_files()
-    if files is None or item.arrival.experiment_id is None:
-        return False
-    there = store.repetitions_of(item.arrival.experiment_id, item.arrival.partition)
-    if isinstance(item.arrival.experiment, ExperimentSpec):
-        return not any(number in there for file in files for number in file.repetitions)
-    return not there
-
-
-def land_items(items: list[Item], settings: Settings) -> Merged:
-    """Land some experiments, each with its id."""
-    store = Store.open(settings.store, settings.state)
-    rows = _Rows(items, settings)
-    total = Merged()
-    for item in items:
-        total = total.plus(_land_item(item, rows, store, settings))
-    return total
-
-
-def _land_item(item: Item, rows: _Rows, store: Store, settings: Settings) -> Merged:
-    files = item.as_files()
-    if files is None:
-        return merge(store, item.arrival, rows.of(item), settings.prefer)
-    source = Location(settings.source)
-    done = Merged()
-    for file, name in files.items():
-        if store.land_file(file, source.read_bytes(name)):
-            done = done.plus(Merged(landed=len(file.repetitions)))
-        else:
-            own = replace(item, pieces=tuple(piece for piece in item.pieces if piece.group.file == name))
-            done = done.plus(merge(store, item.arrival, rows.of(own), settings.prefer))
-    return done
-
-
-class _Rows:
-    """The rows of the experiments of one task: a group that several of them share is read once."""
-
-    def __init__(self, items: Iterable[Item], settings: Settings) -> None:
-        self._reader = settings.reader()
-        self._uses = Counter(piece.group for item in items for piece in item.pieces)
-        self._groups: dict[Group, pa.Table] = {}
-
-    def of(self, item: Item) -> pa.Table:
-        """All rows of an experiment."""
-        return pa.concat_tables([self._piece(piece) for piece in item.pieces])
-
-    def _piece(self, piece: Piece) -> pa.Table:
-        table = self._groups.get(piece.group)
-        if table is None:
-            table = self._reader.read(piece.group)
-        self._uses[piece.group] -= 1
-        if self._uses[piece.group] > 0:
-            self._groups[piece.group] = table
-        else:
-            self._groups.pop(piece.group, None)
-        return table if piece.places is None else table.take(pa.array(piece.places))
 
 
 # --- the whole import --------------------------------------------------------------------------------------------
@@ -274,16 +127,15 @@ def partition_runs(
         settings = Settings("", "seed", Location(dest).absolute, str(state_folder), str(spool_folder), prefer)
         spooled = [delayed(_spool_frame)(part, str(spool_folder)) for part in frame.to_delayed()]
         scans = list(compute(*spooled))
-        return _bring_in(scans, settings, partial(_each, client=_active_client()), lambda *_: None)
+        report = _bring_in(scans, settings, partial(_each, client=_active_client()), lambda *_: None)
+    return msgspec.structs.replace(report, warnings=tuple(_unknown_columns(scans, "seed")))
 
 
 def _spool_frame(frame: pd.DataFrame, folder: str) -> FileScan:
     rows = pa.Table.from_pandas(frame, preserve_index=False)
-    missing = [name for name in ("run_id", "task", "command") if name not in rows.column_names]
-    if missing:
-        raise SourceError(f"the frame: columns are missing: {', '.join(missing)}")
+    unknown = check_columns(rows.schema, (), PROFILES["seed"], "the frame")
     rows = conform(rows, {}, PROFILES["seed"], RUN_SCHEMA, "the frame")
-    return spool_rows(rows, folder, "the frame")
+    return replace(spool_rows(rows, folder, "the frame"), unknown=unknown)
 
 
 def _active_client() -> Client | None:
@@ -423,7 +275,7 @@ def _refuse_shared_ids(items: list[Item], settings: Settings) -> None:
 
 def _run_id_of(item: Item, wanted: np.uint64, settings: Settings) -> str:
     """The id that has a hash."""
-    names = _Rows([item], settings).of(item)["run_id"]
+    names = Rows([item], settings).of(item)["run_id"]
     return str(names[int(np.flatnonzero(hash_ids(names) == wanted)[0])])
 
 
@@ -466,12 +318,16 @@ def _refuse_itself(source: Source, dest: Location) -> None:
 
 def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterator[str]:
     """What of a source does not come along."""
-    unknown = list(dict.fromkeys(name for scan in scans for name in scan.unknown))
-    if unknown:
-        yield f"columns that profile {profile!r} does not know are left out: {', '.join(unknown)}"
+    yield from _unknown_columns(scans, profile)
     if source.left_out:
         more = f" and {len(source.left_out) - 3} more" if len(source.left_out) > 3 else ""
         yield f"files that are not Parquet are left out: {', '.join(source.left_out[:3])}{more}"
+
+
+def _unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:
+    unknown = list(dict.fromkeys(name for scan in scans for name in scan.unknown))
+    if unknown:
+        yield f"columns that profile {profile!r} does not know are left out: {', '.join(unknown)}"
 
 
 # --- the spool folder --------------------------------------------------------------------------------------------

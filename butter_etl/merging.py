@@ -24,7 +24,7 @@ from butter_etl.sweeps import sweep_flags
 
 Prefer = Literal["store", "source"]
 _HIGHEST_NUMBER = 2**16 - 1
-_REASON = "import"
+_REASON = "replaced"
 
 
 @dataclass(frozen=True)

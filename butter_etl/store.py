@@ -105,12 +105,6 @@ def run_file_name(experiment_id: int, first: int, last: int) -> str:
     return f"{experiment_id}-{first}-{last}.parquet"
 
 
-def quarantine_name(name: str, reason: str) -> str:
-    """Where a file of a store goes that is withdrawn now: ``quarantine/<UTC time>/<reason>/<its name>``."""
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return f"{QUARANTINE}/{now}/{reason}/{name}"
-
-
 # --- the store ---------------------------------------------------------------------------------------------------
 
 
@@ -271,12 +265,13 @@ class Store:
         self, partition: str, experiment_id: int, files: Mapping[str, bytes], repetitions: set[int]
     ) -> bool:
         """Whether the files got their names; False, and nothing written, if any of the repetitions is there."""
-        with Pending(self.location, files) as pending, self._experiment_lock(experiment_id) as lock:
+        with Pending(self.location, files) as pending, self.lock(experiment_id) as lock:
             if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
                 return False
             return pending.publish()
 
-    def _experiment_lock(self, experiment_id: int) -> FileLock:
+    def lock(self, experiment_id: int) -> FileLock:
+        """The lock under which files of an experiment come and go."""
         return FileLock(self.state / "locks" / f"{experiment_id}.lock")
 
     def land_file(self, file: RunFile, data: bytes) -> bool:
@@ -298,9 +293,9 @@ class Store:
         call does it again. Raises LandingError if writing fails.
         """
         name = f"{RUNS}/{file.path}"
-        kept = quarantine_name(name, reason)
+        kept = f"{QUARANTINE}/{quarantine_stamp()}/{reason}/{name}"
         try:
-            with self._experiment_lock(file.experiment_id):
+            with self.lock(file.experiment_id):
                 self.location.remove(f"{SUMMARY}/{file.partition}/{SUMMARY_FILE}")
                 if not self.location.write_new(kept, self.location.read_bytes(name)):
                     raise LandingError(f"{self}/{kept}: is there already; try again")
@@ -325,6 +320,11 @@ class Store:
         ]
         current = [record for record in records if record.is_missing(present)]
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
+
+
+def quarantine_stamp() -> str:
+    """The UTC time as the name of a folder of quarantine: one for each command that moves files."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:

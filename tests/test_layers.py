@@ -17,7 +17,7 @@ LAYERS = [
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
-    ["profiles", "sources", "arrivals", "merging"],
+    ["profiles", "sources", "arrivals", "merging", "import_tasks"],
     ["train_tasks", "summarize", "imports", "partition"],
     ["sites", "clusters", "terminal", "report"],
     [
