@@ -28,7 +28,15 @@ import numpy as np
 import pyarrow as pa
 
 from butter_etl.arrivals import Arrival, Item, gather, must_spool, pack, without
-from butter_etl.errors import ButterError, DuplicateError, SourceError, SpecError, StoreError
+from butter_etl.errors import (
+    ButterError,
+    DuplicateError,
+    LandingError,
+    SourceError,
+    SpecError,
+    StoreError,
+    one_line,
+)
 from butter_etl.import_tasks import Rows, Settings, check_items, land_items, scan_files, spool_groups
 from butter_etl.location import Location
 from butter_etl.locks import Holder, is_dead, this_process
@@ -352,8 +360,11 @@ def _spool_folder(store: str | os.PathLike[str], state: str | os.PathLike[str] |
                 shutil.rmtree(owner.parent)
     holder = this_process()
     folder = spools / holder.token
-    folder.mkdir(parents=True)
-    (folder / _OWNER).write_bytes(msgspec.json.encode(holder))
+    try:
+        folder.mkdir(parents=True)
+        (folder / _OWNER).write_bytes(msgspec.json.encode(holder))
+    except OSError as error:
+        raise LandingError(f"{root}: cannot be written ({one_line(error)})") from error
     try:
         yield folder, root
     finally:

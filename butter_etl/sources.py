@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from butter_etl.errors import SourceError, SpecError, TornFileError, one_line
+from butter_etl.errors import LandingError, SourceError, SpecError, TornFileError, one_line
 from butter_etl.location import COMMON_METADATA, Location
 from butter_etl.profiles import NEVER_NULL, PROFILES, Profile, check_columns, conform
 from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA
@@ -379,10 +379,13 @@ def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.ui
     codes, hashes = codes[order], hashes[order]
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     groups = []
-    with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, RUN_SCHEMA) as writer:
-        for number, (start, stop) in enumerate(pairwise([*starts.tolist(), codes.size])):
-            batch = ordered.slice(start, stop - start)
-            writer.write_batch(batch)
-            group = Group(name, number, is_spooled=True)
-            groups.append(GroupScan(group, batch.nbytes, codes[start:stop], hashes[start:stop]))
+    try:
+        with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, RUN_SCHEMA) as writer:
+            for number, (start, stop) in enumerate(pairwise([*starts.tolist(), codes.size])):
+                batch = ordered.slice(start, stop - start)
+                writer.write_batch(batch)
+                group = Group(name, number, is_spooled=True)
+                groups.append(GroupScan(group, batch.nbytes, codes[start:stop], hashes[start:stop]))
+    except OSError as error:
+        raise LandingError(f"{folder}: rows could not be spooled ({one_line(error)})") from error
     return groups
