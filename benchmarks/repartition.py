@@ -4,8 +4,9 @@
 Parquet files whose rows stand in a random order, then lets each contestant write them, partitioned by the eight keys,
 to a new folder: ``butter-etl``'s `run_import` (which also makes one file an experiment, checks every run, and syncs
 what it writes), DuckDB's ``COPY … PARTITION_BY`` and Polars' partitioned sink, the latter two with zstd as a store
-has it. The contestants take turns, each in a process of its own, on the same cores. Ratios are of median wall times to
-ours; above 1 means that we are faster. Exit code 1: a contestant failed.
+has it, both by the eight keys alone and with a file an experiment. The contestants take turns, each in a process of
+its own, on the same cores. Ratios are of median wall times to ours; above 1 means that we are faster. Exit code 1: a
+contestant failed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -146,28 +149,36 @@ def ours(source: Path, dest: Path) -> Callable[[], object]:
     return lambda: run_import(source, dest)
 
 
-def duckdb(source: Path, dest: Path) -> Callable[[], object]:
+def duckdb(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> Callable[[], object]:
     """DuckDB's ``COPY … PARTITION_BY``."""
     import duckdb as engine
 
     connection = engine.connect()
     connection.execute(f"SET threads={os.cpu_count()}")
-    keys = ", ".join(f'"{key}"' for key in PARTITION_KEYS)
-    options = f"FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({keys})"
+    names = ", ".join(f'"{key}"' for key in keys)
+    options = f"FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({names})"
     query = f"COPY (SELECT * FROM read_parquet('{source}/*.parquet')) TO '{dest}' ({options})"  # noqa: S608
     return lambda: connection.execute(query)
 
 
-def polars(source: Path, dest: Path) -> Callable[[], object]:
+def polars(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> Callable[[], object]:
     """Polars' partitioned sink."""
     import polars as pl
 
     frame = pl.scan_parquet(f"{source}/*.parquet")
-    target = pl.PartitionBy(dest, key=list(PARTITION_KEYS), include_key=False)
+    target = pl.PartitionBy(dest, key=list(keys), include_key=False)
     return lambda: frame.sink_parquet(target, compression="zstd", compression_level=3, mkdir=True)
 
 
-CONTESTANTS = {"butter_etl": ours, "duckdb": duckdb, "polars": polars}
+#: With one file an experiment, as a store has them.
+FILE_KEYS = (*PARTITION_KEYS, "experiment_id")
+CONTESTANTS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
+    "butter_etl": ours,
+    "duckdb": duckdb,
+    "polars": polars,
+    "duckdb, a file an experiment": partial(duckdb, keys=FILE_KEYS),
+    "polars, a file an experiment": partial(polars, keys=FILE_KEYS),
+}
 
 
 def measure(name: str, source: Path, dest: Path) -> tuple[float, float]:
@@ -197,9 +208,10 @@ def repartition(folder: Path, count: int, runs: int, epochs: int, rounds: int) -
     files: dict[str, int] = {}
     for turn in range(rounds):
         for name, taken in seconds.items():
-            dest = folder / f"{name}-{turn}"
+            dest = folder / f"{turn}-{name.replace(', ', '-')}"
             taken.append(measure_apart(name, source, dest))
-            files[name] = sum(1 for path in dest.rglob("*.parquet"))
+            files[name] = sum(1 for _ in dest.rglob("*.parquet"))
+            shutil.rmtree(dest)
     walls = {name: statistics.median(wall for wall, _ in taken) for name, taken in seconds.items()}
     results = [
         Result(
@@ -242,9 +254,9 @@ def main(arguments: list[str] | None = None) -> None:
         f"{report.runs} runs of {report.experiments} experiments, {report.epochs} epochs: {report.raw_bytes / 1e6:.0f} "
         f"MB of histories in {report.file_bytes / 1e6:.0f} MB of files; {report.cores} cores"
     )
-    print(f"{'contestant':<12}{'wall s':>9}{'CPU s':>9}{'files':>7}{'ratio':>7}")
+    print(f"{'contestant':<30}{'wall s':>9}{'CPU s':>9}{'files':>7}{'ratio':>7}")
     for one in report.results:
-        print(f"{one.contestant:<12}{one.wall_seconds:>9.2f}{one.cpu_seconds:>9.2f}{one.files:>7}{one.ratio:>7.2f}")
+        print(f"{one.contestant:<30}{one.wall_seconds:>9.2f}{one.cpu_seconds:>9.2f}{one.files:>7}{one.ratio:>7.2f}")
 
 
 if __name__ == "__main__":

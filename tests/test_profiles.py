@@ -85,5 +85,5 @@ def test_keys_in_the_path_get_their_types():
     expected = {"learning_rate": pytest.approx(0.0001), "depth": 3, "primary_sweep": True}
     expected |= {"kernel_regularizer.type": None, "early_stopping": None}
     assert rows == [{**expected, "shape": shape} for shape in ("rectangle", "trapezoid")]  # the file goes first
-    with pytest.raises(SourceError, match="it: column 'depth': .*three"):
+    with pytest.raises(SourceError, match=r"it: column 'depth': .*three"):
         conform(table, {"depth": "three"}, V2, wanted, "it")
