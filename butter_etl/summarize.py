@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.aggregations import SummaryBlock
-from butter_etl.fingerprints import fingerprint, read_fingerprints
+from butter_etl.fingerprints import fingerprint, parse_fingerprints, raw_fingerprints, read_fingerprints
 from butter_etl.location import write_common_metadata
 from butter_etl.registry import Registry
 from butter_etl.schema import (
@@ -43,6 +43,7 @@ from butter_etl.summary_files import (
     ROWS_A_GROUP,
     SummaryReader,
     delete_summaries,
+    executive_name,
     is_executive_current,
     summary_name,
     write_summaries,
@@ -131,7 +132,8 @@ def _plan_partition(
 ) -> tuple[PartitionPlan, bool]:
     """The plan of a partition, and whether there is anything to do in it."""
     by_experiment = _by_experiment(files)
-    old = read_fingerprints(store.location, summary_name(partition))
+    raw = raw_fingerprints(store.location, summary_name(partition))
+    old = parse_fingerprints(raw)
     stale = [
         experiment_id
         for experiment_id, own in by_experiment.items()
@@ -141,7 +143,7 @@ def _plan_partition(
     fresh = len(old.keys() - set(stale)) - orphans
     to_read = [file for experiment_id in stale for file in by_experiment[experiment_id]]
     plan = PartitionPlan(partition, stale, fresh, orphans, len(to_read), sum(file.size for file in to_read), full=full)
-    return plan, bool(stale or orphans or (old and not is_executive_current(store.location, partition)))
+    return plan, bool(stale or orphans or (old and raw != raw_fingerprints(store.location, executive_name(partition))))
 
 
 def _by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from butter_etl.fingerprints import fingerprints_metadata, parse_fingerprints, raw_fingerprints
+from butter_etl.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
 from butter_etl.location import Location, Replacement, parquet_writer
 from butter_etl.schema import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
 from butter_etl.store import EXECUTIVE, SUMMARY, SUMMARY_FILE
@@ -79,7 +79,7 @@ class SummaryReader:
         self._location, self._name, self._file = location, name, file
         metadata = file.metadata.metadata or {}
         #: What each row was made from, by experiment id.
-        self.fingerprints = parse_fingerprints(metadata)
+        self.fingerprints = parse_fingerprints(metadata.get(METADATA_KEY))
         self._group_of = self._groups()
         self._group: tuple[int, pa.Table] = (-1, SUMMARY_FILE_SCHEMA.empty_table())
 
