@@ -13,6 +13,7 @@ written anew. Exit code 1: a peer's values are not ours.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -93,10 +94,13 @@ def measure(store: Store, names: Sequence[str], cores: int, rounds: int, folder:
     clock = time.process_time if cores == 1 else time.perf_counter
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     experiments = sum(len(part.experiments) for part in parts)
+    order = list(contestants)
     for _ in range(rounds):
-        for name, contestant in contestants.items():
+        order.append(order.pop(0))  # nobody always runs after the same one
+        for name in order:
+            gc.collect()
             started = clock()
-            contestant.run()
+            contestants[name].run()
             taken[name].append(1000 * (clock() - started) / experiments)
     ours = median(taken["ours"])
     results = [Result(name, median(times), times, median(times) / ours) for name, times in taken.items()]

@@ -40,11 +40,12 @@ from butter_etl.schema import (
 from butter_etl.selection import Selection
 from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, parse_partition
 from butter_etl.summary_files import (
-    ROWS_A_GROUP,
+    LONG,
     SummaryReader,
     delete_summaries,
     executive_name,
     is_executive_current,
+    rows_a_group,
     summary_name,
     write_summaries,
 )
@@ -199,8 +200,8 @@ def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) 
 
     The partition is listed again: fingerprints are of the files that are read, runs that land later are for the next
     pass, and what somebody else has summarised since the plan was made is kept. ``readers`` is how many threads
-    decode run files while others compute and encode; with 0 all is done on this thread. Raises TornFileError, and
-    leaves the old files as they are, if a run file cannot be read.
+    decode run files while others compute and encode (of long runs one at most, for memory's sake); with 0 all is
+    done on this thread. Raises TornFileError, and leaves the old files as they are, if a run file cannot be read.
     """
     with SummaryReader.open(store.location, summary_name(plan.partition)) as old:
         work = _work(store, plan, {} if old is None else old.fingerprints)
@@ -209,7 +210,7 @@ def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) 
             delete_summaries(store.location, plan.partition)
         elif work.computed or work.dropped or not is_executive_current(store.location, plan.partition):
             with ExitStack() as stack:
-                ahead = _Ahead(stack, readers)
+                ahead = _Ahead(stack, readers if work.epochs <= LONG else min(readers, 1))
                 row_groups = ahead.each(_row_groups(store, work, old, ahead))
                 write_summaries(store.location, plan.partition, row_groups, work.fingerprints)
     return report
@@ -235,7 +236,7 @@ def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ah
     """The rows of a partition in the order of the experiment ids, computed or kept, a table for each row group."""
     histories = ahead.map(partial(_read_experiment, store), work.computed.values())
     ids = iter(work.fingerprints)
-    while group := list(islice(ids, ROWS_A_GROUP)):
+    while group := list(islice(ids, rows_a_group(work.epochs))):
         rows = []
         for is_computed, some in groupby(group, key=work.computed.__contains__):
             if is_computed:

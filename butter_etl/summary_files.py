@@ -20,6 +20,13 @@ from butter_etl.store import EXECUTIVE, SUMMARY, SUMMARY_FILE
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
 ROWS_A_GROUP = 8
+#: Runs of more epochs are long: what is held of an experiment is tens of megabytes.
+LONG = 10_000
+
+
+def rows_a_group(epochs: int) -> int:
+    """Experiments a row group where runs have so many epochs: half as many of long ones, since all are in memory."""
+    return ROWS_A_GROUP if epochs <= LONG else ROWS_A_GROUP // 2
 
 
 def summary_name(partition: str) -> str:
