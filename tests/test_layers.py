@@ -18,7 +18,7 @@ LAYERS = [
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
-    ["sites", "clusters", "terminal", "report"],
+    ["sites", "clusters", "terminal", "plot", "report"],
     [
         "commands",
         "commands.options",
@@ -26,6 +26,7 @@ LAYERS = [
         "commands.train",
         "commands.summarize",
         "commands.export",
+        "commands.plot",
         "commands.calibrate",
         "commands.demo",
         "cli",
