@@ -17,6 +17,7 @@ from butter_etl.commands.demo import demo
 from butter_etl.commands.export import export
 from butter_etl.commands.options import INTERRUPTED
 from butter_etl.commands.plot import plot
+from butter_etl.commands.report import report
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
 from butter_etl.commands.train import plan, status, train
@@ -70,5 +71,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, plot, calibrate):
+for _command in (demo, sweeps, plan, train, status, summarize, export, plot, report, calibrate):
     cli.add_command(_command)

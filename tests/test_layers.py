@@ -18,7 +18,7 @@ LAYERS = [
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
-    ["sites", "clusters", "terminal", "plot", "report"],
+    ["sites", "clusters", "terminal", "plot", "report", "page"],
     [
         "commands",
         "commands.options",
@@ -27,6 +27,7 @@ LAYERS = [
         "commands.summarize",
         "commands.export",
         "commands.plot",
+        "commands.report",
         "commands.calibrate",
         "commands.demo",
         "cli",
