@@ -85,16 +85,17 @@ class Location:
                 present = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
                 return file.read(columns=present)
             except (pa.ArrowException, OSError) as error:
-                raise self._torn(name, error) from error
+                raise self.torn(name, error) from error
 
     def parquet_file(self, name: str) -> pq.ParquetFile:
         """A Parquet file opened; raises TornFileError if its footer cannot be read."""
         try:
             return pq.ParquetFile(self.path(name), filesystem=self.filesystem)
         except (pa.ArrowException, OSError) as error:
-            raise self._torn(name, error) from error
+            raise self.torn(name, error) from error
 
-    def _torn(self, name: str, error: Exception) -> TornFileError:
+    def torn(self, name: str, error: Exception) -> TornFileError:
+        """What to raise for a file that cannot be read."""
         reason = one_line(error)
         return TornFileError(f"{self.url}/{name} cannot be read ({reason}); move it away, and what it held is missing")
 
@@ -170,6 +171,48 @@ class Pending:
             aside.unlink(missing_ok=True)
 
 
+class Replacement:
+    """A file that is written piece by piece and then takes a name, in place of the file that has it.
+
+    ``with Replacement(location, name) as new: … write to new.sink …; new.publish()``. Readers see the old or the new
+    file, whole. On a local disk it is written under a temporary name beside the old one; on an object store it is
+    built in memory and put once. What is not published is removed on leaving.
+    """
+
+    def __init__(self, location: Location, name: str) -> None:
+        self._location, self._name = location, name
+        self._aside: Path | None = None
+        #: Where to write: a binary file, or a stream of pyarrow's.
+        self.sink: Any = None
+
+    def __enter__(self) -> Replacement:
+        if self._location.is_local:
+            folder = Path(self._location.path(self._name)).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            self._aside = folder / f".{uuid.uuid4().hex}.tmp"
+            self.sink = self._aside.open("xb")
+        else:
+            self.sink = pa.BufferOutputStream()
+        return self
+
+    def publish(self) -> None:
+        """Give the file its name; on a local disk its content is durable before that."""
+        if self._aside is None:
+            self._location.put(self._name, self.sink.getvalue())
+            return
+        self.sink.flush()
+        os.fsync(self.sink.fileno())
+        self.sink.close()
+        self._aside.replace(self._location.path(self._name))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sink.close()
+        if self._aside is not None:
+            self._aside.unlink(missing_ok=True)
+
+
 def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
     """A new file of a unique temporary name in ``folder``, fsynced; removed again if writing fails."""
     temporary = folder / f".{uuid.uuid4().hex}.tmp"
@@ -235,12 +278,17 @@ def _is_noise(name: str, kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind.value_type)) and "accuracy" not in name
 
 
+def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of rows of ``schema`` with the store's settings; each table that it is given is a row group."""
+    return pq.ParquetWriter(sink, schema, **parquet_options(schema))
+
+
 def parquet_bytes(
     table: pa.Table, *, metadata: dict[str, str] | None = None, row_group_size: int | None = None
 ) -> bytes:
     """A table as the bytes of a Parquet file with the store's settings; ``metadata`` goes into its footer."""
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, **parquet_options(table.schema)) as writer:
+    with parquet_writer(sink, table.schema) as writer:
         writer.write_table(table, row_group_size=row_group_size)
         if metadata:
             writer.add_key_value_metadata(metadata)
@@ -248,9 +296,15 @@ def parquet_bytes(
     return data
 
 
-def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
-    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
+def common_metadata(schema: pa.Schema) -> bytes:
+    """The file `COMMON_METADATA` of a full schema."""
     sink = pa.BufferOutputStream()
     pq.write_metadata(schema, sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
+    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
     name = f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA
-    location.write_new(name, sink.getvalue().to_pybytes())
+    location.write_new(name, common_metadata(schema))

@@ -16,7 +16,18 @@ LAYERS = [
     ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
-    ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
+    [
+        "location",
+        "locks",
+        "drivers",
+        "archives",
+        "store",
+        "fingerprints",
+        "rewriting",
+        "registry",
+        "frames",
+    ],
+    ["columns", "reading", "attribution", "manifest", "data_card", "croissant", "publication", "export_plan"],
     ["train_tasks", "summarize", "partition"],
     ["sites", "clusters", "terminal", "report"],
     [
@@ -34,7 +45,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[6]
+STAGES = LAYERS[7]
 
 
 def module_name(path):
