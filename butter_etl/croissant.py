@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,7 @@ from butter_etl.manifest import ManifestDirectory, ManifestFile
 from butter_etl.schema import PARTITION_KEYS
 
 CROISSANT = "croissant.json"
-_PARQUET = "application/vnd.apache.parquet"
+_PARQUET = "application/x-parquet"
 
 _CONTEXT = {
     "@language": "en",
@@ -198,7 +199,7 @@ def _field(one: ManifestDirectory, field: pa.Field) -> dict[str, Any]:
     source: dict[str, Any] = {"fileSet": {"@id": f"{one.name}-files"}}
     if field.name in PARTITION_KEYS:
         source["extract"] = {"fileProperty": "fullpath"}
-        source["transform"] = {"regex": f"(?:^|/){field.name.replace('.', '[.]')}=([^/]+)/"}
+        source["transform"] = {"regex": f".*/{re.escape(field.name)}=([^/]+)/.*"}
     else:
         source["extract"] = {"column": field.name}
     is_list = pa.types.is_list(field.type)

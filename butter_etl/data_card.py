@@ -27,13 +27,13 @@ _FRAMES = {"runs": "training runs", "summary": "summaries of experiments", "exec
 def data_card(directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile]) -> str:
     """The text of the data card of these directories; ``files`` say which archives there are."""
     there = list(directories)
-    archives = {file.path: file for file in files if "/" not in file.path and file.path.endswith(".tar")}
+    present = sorted(files, key=lambda file: file.path)
     sections = [
         f"# {TITLE}\n",
         "## Description\n",
         *_description(there),
         "## Directory structure\n",
-        *_structure(there, archives),
+        *_structure(there, present),
         "## Data Format\n",
         *_format(there),
         "## Code Examples\n",
@@ -99,7 +99,8 @@ def _word(value: Value) -> str:
 # --- directories --------------------------------------------------------------------------------------------------
 
 
-def _structure(directories: list[ManifestDirectory], archives: dict[str, ManifestFile]) -> Iterator[str]:
+def _structure(directories: list[ManifestDirectory], files: list[ManifestFile]) -> Iterator[str]:
+    archives = {file.path: file for file in files if file.path.endswith(".tar")}
     yield "| directory | holds | experiments | rows | files | size |\n|---|---|---|---|---|---|"
     for one in directories:
         counts = " | ".join(map(_count, (one.experiments, one.rows, one.files)))
@@ -107,10 +108,8 @@ def _structure(directories: list[ManifestDirectory], archives: dict[str, Manifes
         archive = archives.get(f"{one.name}.tar")
         if archive is not None:
             yield f"| `{archive.path}` | an archive of `{one.name}/` | | | | {_size(archive.bytes)} |"
-    example = "/".join(f"{key}={_example(directories, key)}" for key in PARTITION_KEYS)
-    first = directories[0].name if directories else "directory"
-    yield "\nEach directory is a Parquet data set, partitioned by eight keys:\n"
-    yield f"```text\n{first}/{example}/….parquet\n```\n"
+    yield "\nEach directory is a Parquet data set, partitioned by eight keys. One of the files:\n"
+    yield f"```text\n{next((file.path for file in files if file.path.endswith('.parquet')), '')}\n```\n"
     yield _paragraph("""
         The keys are in the path and not in the files. Null is `__HIVE_DEFAULT_PARTITION__`; numbers are written as the
         shortest decimal. `_common_metadata` in each directory is its schema, keys included. An experiment has the same
@@ -126,11 +125,6 @@ def _holds(one: ManifestDirectory) -> str:
     of = f" of the {one.sweep} sweep" if one.sweep else ""
     where = f", where {' and '.join(f'`{condition}`' for condition in one.where)}" if one.where else ""
     return f"{_FRAMES[one.frame]}{of}{where}"
-
-
-def _example(directories: list[ManifestDirectory], key: str) -> str:
-    values = directories[0].values.get(key) if directories else None
-    return key_text(values[-1]) if values else "…"
 
 
 def _count(number: int) -> str:
@@ -186,8 +180,8 @@ def _examples(directories: list[ManifestDirectory]) -> Iterator[str]:
     yield "Each reads a directory as `frame`, with the right types, from the folder that this file is in.\n"
     yield _paragraph("""
         Say what the partition keys are, as these do. Left to guess, DuckDB takes `learning_rate=0.0001` for text, while
-        Polars takes it for a float64 and pandas for a category, and a key that is null in all paths has no type at all. The
-        keys are float32: compare them with a float32, or with a range. With the package `butter_etl`,
+        Polars takes it for a float64 and pandas for a category, and a key that is null in all paths has no type at all.
+        The keys are float32: compare them with a float32, or with a range. With the package `butter_etl`,
         `butter_etl.read_export(directory)` is a Dask dataframe with all of this seen to.
     """)
     for one in directories:
