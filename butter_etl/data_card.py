@@ -179,12 +179,14 @@ def _table(schema: pa.Schema) -> Iterator[str]:
 def _examples(directories: list[ManifestDirectory]) -> Iterator[str]:
     yield "Each reads a directory as `frame`, with the right types, from the folder that this file is in.\n"
     yield _paragraph("""
-        Say what the partition keys are, as these do. Left to guess, DuckDB takes `learning_rate=0.0001` for text, while
-        Polars takes it for a float64 and pandas for a category, and a key that is null in all paths has no type at all.
+        Say what the partition keys are, as these do. Left to guess, DuckDB takes `learning_rate=0.0001` for text,
+        Polars for a float64 and pandas for a category, and pyarrow and pandas fail where a key is null in all paths.
         The keys are float32: compare them with a float32, or with a range. With the package `butter_etl`,
         `butter_etl.read_export(directory)` is a Dask dataframe with all of this seen to.
     """)
     for one in directories:
+        if not one.files:
+            continue  # readers refuse a pattern that matches nothing
         yield f"### `{one.name}`\n"
         for reader, (language, code) in recipes(one.name).items():
             yield f"{reader}:\n\n```{language}\n{code}```\n"

@@ -80,15 +80,18 @@ def read_manifest(location: Location, folder: str = "") -> Manifest | None:
 
 def manifest_bytes(directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile]) -> bytes:
     """The text of a manifest: JSON with a line for each directory and file, sorted by name."""
-    parts = [
-        _lines("directories", sorted(directories, key=lambda one: one.name)),
-        _lines("files", sorted(files, key=lambda one: one.path)),
-    ]
-    return b'{\n"format": %d,\n%s\n}\n' % (FORMAT_VERSION, b",\n".join(parts))
+    text = bytearray(b'{\n"format": %d' % FORMAT_VERSION)
+    _add_lines(text, "directories", sorted(directories, key=lambda one: one.name))
+    _add_lines(text, "files", sorted(files, key=lambda one: one.path))
+    return bytes(text + b"\n}\n")
 
 
-def _lines(name: str, entries: list[ManifestDirectory] | list[ManifestFile]) -> bytes:
-    return b'"%s": [\n%s\n]' % (name.encode(), b",\n".join(map(msgspec.json.encode, entries)))
+def _add_lines(text: bytearray, name: str, entries: list[ManifestDirectory] | list[ManifestFile]) -> None:
+    text += b',\n"%s": [' % name.encode()
+    for number, entry in enumerate(entries):
+        text += b",\n" if number else b"\n"
+        text += msgspec.json.encode(entry)
+    text += b"\n]"
 
 
 def hash_file(location: Location, name: str) -> str:

@@ -116,8 +116,7 @@ def run_export(
         raise
     except OSError as error:
         raise LandingError(
-            f"{dest}: the export could not be written ({one_line(error)}); nothing was published; "
-            "mend that and give the same command again"
+            f"{dest}: the export could not be finished ({one_line(error)}); mend that and give the same command again"
         ) from error
 
 

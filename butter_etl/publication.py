@@ -85,13 +85,18 @@ class Publication:
         if (manifest := read_manifest(self.dest)) is not None:
             return manifest
         former = read_manifest(self.dest, UNFINISHED) or Manifest()
-        kept = tuple(one for one in former.files if _top(one.path) not in self._names)
-        for file in kept:
-            if self.dest.kind(file.path) != pyarrow.fs.FileType.File or hash_file(self.dest, file.path) != file.sha256:
-                raise StoreError(
-                    f"{self.dest}: an export was killed while it published {_top(file.path)}; finish it first"
-                )
-        return Manifest(directories=former.directories, files=kept)
+        directories = tuple(one for one in former.directories if one.name not in self._names)
+        kept = tuple(file for file in former.files if _top(file.path) in {one.name for one in directories})
+        for one in directories:
+            entries = {file.path: file for file in kept if _top(file.path) == one.name}
+            paths = {f"{one.name}/{path}" for path, _ in self.dest.walk(one.name)}
+            is_kept = paths == {path for path in entries if "/" in path} and all(
+                self.dest.kind(path) == pyarrow.fs.FileType.File and hash_file(self.dest, path) == entries[path].sha256
+                for path in entries
+            )
+            if not is_kept:
+                raise StoreError(f"{self.dest}: an export was killed while it published {one.name}; finish it first")
+        return Manifest(directories=directories, files=kept)
 
     def _set_manifest_aside(self) -> None:
         if self.dest.kind(MANIFEST) == pyarrow.fs.FileType.File:
@@ -145,11 +150,11 @@ class Publication:
             if _is_copy(final, facts):
                 return  # made before this export was killed
             published = Path(self.dest.path(target))
-            at_hand = next((path for path in (known, published) if _is_copy(path, facts)), None)
-            if at_hand is None:
-                _copy(origin, final, refusal)
-            else:
+            at_hand = next((path for path in (known, published) if _is_copy(path, facts)), origin)
+            try:
                 _link(at_hand, final)
+            except OSError:
+                _copy(origin, final, refusal)
         _freeze(final)
 
     def _entry(self, target: str, rows: int | None) -> ManifestFile:

@@ -41,11 +41,12 @@ def recipes(name: str) -> dict[str, tuple[str, str]]:
         ),
         "Dask": (
             "python",
-            "from pathlib import Path\n\nimport dask.dataframe as dd\nimport pandas as pd\n"
-            f"{_ARROW_IMPORTS}\n{hive}"
-            f'files = sorted(map(str, Path("{name}").rglob("*.parquet")))\n'
+            f"import dask.dataframe as dd\nimport pandas as pd\n{_ARROW_IMPORTS}\n{hive}"
+            f'dataset = ds.dataset("{name}", schema=schema, partitioning=hive, format="parquet")\n'
             "frame = dd.from_map(\n"
-            '    pd.read_parquet, files, schema=schema, partitioning=hive, dtype_backend="pyarrow"\n)\n',
+            "    lambda file: file.to_table(schema=schema).to_pandas(types_mapper=pd.ArrowDtype),\n"
+            "    dataset.get_fragments(),\n"
+            ")\n",
         ),
         "Polars": (
             "python",
