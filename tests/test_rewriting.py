@@ -38,7 +38,7 @@ def test_row_groups_of_others_are_not_read(location, tmp_path):
     write_summary(location, "all.parquet", runs(*range(24)), {})
     with location.parquet_file("all.parquet") as file:
         group = file.metadata.row_group(1)
-        start = group.column(0).data_page_offset
+        start = group.column(0).dictionary_page_offset
         stop = start + sum(group.column(index).total_compressed_size for index in range(group.num_columns))
     data = bytearray((tmp_path / "all.parquet").read_bytes())
     data[start:stop] = bytes(len(data[start:stop]))
