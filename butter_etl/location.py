@@ -52,7 +52,8 @@ class Location:
             try:
                 self.filesystem, root = pa.fs.FileSystem.from_uri(given)
             except (pa.ArrowInvalid, OSError) as error:
-                raise StoreError(f"{self.url}: not a usable location ({one_line(error)})") from error
+                reason = _CREDENTIALS.sub("//", one_line(error))
+                raise StoreError(f"{self.url}: not a usable location ({reason})") from error
             self.root = root.rstrip("/")
         else:
             self.filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(given).absolute())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ class S3Server:
         self.requests: list[Request] = []
         #: Requests that are answered with 403.
         self.refuses: Callable[[Request], bool] = lambda request: False
-        #: Called when a request has been answered.
+        #: Called when the answer to a request is ready.
         self.answered: Callable[[Request], object] = lambda request: None
         self._application = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_QuietHandler)
@@ -49,7 +49,7 @@ class S3Server:
         self._thread.start()
         self.host = f"127.0.0.1:{self._server.server_port}"
 
-    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         query = environ["QUERY_STRING"]
         target = f"{environ['PATH_INFO']}?{query}" if query else environ["PATH_INFO"]
         request = Request(environ["REQUEST_METHOD"], target, "HTTP_AUTHORIZATION" in environ)
@@ -59,13 +59,12 @@ class S3Server:
             start_response(
                 "403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(_REFUSAL)))]
             )
-            body: Iterable[bytes] = [_REFUSAL]
+            body = [_REFUSAL]
         else:
-            body = self._application(environ, start_response)
-        for part in body:
-            request.sent += len(part)
-            yield part
+            body = list(self._application(environ, start_response))
+        request.sent = sum(map(len, body)) if request.method != "HEAD" else 0
         self.answered(request)
+        return body
 
     def close(self) -> None:
         self._server.shutdown()
@@ -89,9 +88,12 @@ class S3Server:
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Every object of a bucket."""
         client = self.client()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.keys(bucket)}
+
+    def keys(self, bucket: str) -> list[str]:
+        """The names of all objects of a bucket."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     @contextmanager
     def checking_credentials(self) -> Iterator[dict[str, str]]:
