@@ -13,6 +13,7 @@ and exits with the error's ``exit_code``::
     ├── DatasetError            1  a data set is missing, damaged, or not what it should be
     ├── TornFileError           1  a Parquet file of a store cannot be read
     ├── LandingError            1  rows could not be written durably
+    ├── StorageError            1  an object store refuses something or cannot be reached
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
@@ -62,6 +63,10 @@ class TornFileError(ButterError):
 
 class LandingError(ButterError):
     """Rows could not be written durably."""
+
+
+class StorageError(ButterError):
+    """An object store refuses something or cannot be reached; nothing is wrong with what it holds."""
 
 
 class StaleSummaryError(ButterError):

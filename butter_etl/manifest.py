@@ -100,7 +100,7 @@ def hash_file(location: Location, name: str) -> str:
     if location.is_local:
         with open(location.path(name), "rb", buffering=0) as file:  # noqa: PTH123 (a third faster than pyarrow's)
             return hashlib.file_digest(file, "sha256").hexdigest()
-    with location.filesystem.open_input_stream(location.path(name)) as stream:
+    with location.errors(name), location.open_stream(name) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

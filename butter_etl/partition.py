@@ -196,9 +196,9 @@ def _cards(
 
 
 def _check_destination(plan: list[ExportDirectory], store: Store, dest: Location) -> None:
-    inside = dest.root == store.location.root or dest.root.startswith(f"{store.location.root}/")
-    if inside and dest.filesystem.equals(store.location.filesystem):
+    if store.location.contains(dest):
         raise StoreError(f"{dest}: lies in the store; export to a folder outside it")
+    dest.require_bucket()
     check_place(dest, [directory.name for directory in plan], (README, CROISSANT, CITATION, LICENSE))
 
 

@@ -101,7 +101,7 @@ class Publication:
     def _set_manifest_aside(self) -> None:
         if self.dest.kind(MANIFEST) == pyarrow.fs.FileType.File:
             self.dest.replace(f"{UNFINISHED}/{MANIFEST}", self.dest.read_bytes(MANIFEST))
-            self.dest.filesystem.delete_file(self.dest.path(MANIFEST))
+            self.dest.remove(MANIFEST)
 
     def beat(self) -> None:
         """Say that the export is alive: a lock that is not renewed is broken by the next one who wants it."""
@@ -115,8 +115,18 @@ class Publication:
         if self.dest.is_local and source.is_local:
             self._link_or_copy(Path(source.path(name)), target)
             return self._entry(target, rows)
-        data = source.read_bytes(name)
-        return self._add_data(target, data, rows)
+        info = source.filesystem.get_file_info(source.path(name))
+        entry = ManifestFile(target, info.size, rows, hash_file(source, name))
+        if self.dest.is_local:
+            self.location.copy(target, source, name)
+            _freeze(Path(self.location.path(target)))
+        elif not self._is_there(entry):
+            self.dest.copy(target, source, name)
+        return entry
+
+    def _is_there(self, entry: ManifestFile) -> bool:
+        """Whether an object is what the former manifest says, and that is what is wanted."""
+        return self._entries.get(entry.path) == entry and self.dest.kind(entry.path) == pyarrow.fs.FileType.File
 
     def add_made(self, target: str, rows: int | None, make: Callable[[Location, str], object]) -> ManifestFile:
         """A file that ``make(location, name)`` writes whole or not at all; one that is there already is kept."""
@@ -133,7 +143,7 @@ class Publication:
         if self.dest.is_local:
             self.location.replace(target, data)
             _freeze(Path(self.location.path(target)))
-        elif self._entries.get(target) != entry or self.dest.kind(target) != pyarrow.fs.FileType.File:
+        elif not self._is_there(entry):
             self.dest.replace(target, data)
         return entry
 
@@ -205,9 +215,7 @@ class Publication:
         if self.dest.is_local:
             _freeze(Path(self.dest.path(MANIFEST)))
             shutil.rmtree(self.location.root)
-            Path(self.dest.path(f"{UNFINISHED}/{MANIFEST}")).unlink(missing_ok=True)
-        elif self.dest.kind(f"{UNFINISHED}/{MANIFEST}") == pyarrow.fs.FileType.File:
-            self.dest.filesystem.delete_file(self.dest.path(f"{UNFINISHED}/{MANIFEST}"))
+        self.dest.remove(f"{UNFINISHED}/{MANIFEST}")
         return True
 
     def _kept_files(self, directories: list[ManifestDirectory]) -> list[ManifestFile]:
@@ -241,7 +249,7 @@ class Publication:
                 present.append(f"{name}.tar")
             for path in present:
                 if path not in belongs:
-                    self.dest.filesystem.delete_file(self.dest.path(path))
+                    self.dest.remove(path)
 
 
 def check_place(dest: Location, names: Iterable[str], cards: Iterable[str]) -> None:

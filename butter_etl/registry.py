@@ -11,6 +11,7 @@ import pyarrow as pa
 from butter_etl.datasets import dataset_info
 from butter_etl.errors import InfeasibleError, SelectError, StoreError
 from butter_etl.location import parquet_bytes
+from butter_etl.locks import FileLock
 from butter_etl.schema import EXPERIMENTS_SCHEMA
 from butter_etl.selection import Choice, Selection, parse_condition
 from butter_etl.spec import TASK, ExperimentSpec, parse_canonical
@@ -70,18 +71,26 @@ class Registry:
     def claim(self, store: Store, wanted: Mapping[ExperimentSpec, str]) -> None:
         """Give an id in ``store`` to each experiment that has none; the values name the sweep that asks for it.
 
-        A range of ids is taken by creating one file exclusively; whoever loses the race reads the winner's file and
-        tries again with what is left. Raises StoreError if the store cannot be written.
+        A range of ids is taken by creating one file, under a lock and where that can be exclusively; whoever loses a
+        race all the same reads the winner's file and tries again with what is left. Raises StoreError if the store
+        cannot be written.
         """
         self._store = store
         self._refresh()
-        while missing := {spec: batch for spec, batch in wanted.items() if self.experiment_id(spec) is None}:
-            table = _experiments_table(missing, self._next_id)
-            try:
-                store.location.write_new(f"{EXPERIMENTS}/{self._next_id}.parquet", parquet_bytes(table))
-            except OSError as error:
-                raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+        if not self._without_id(wanted):
+            return
+        with FileLock(store.state / "locks" / "experiments.lock"):
             self._refresh()
+            while missing := self._without_id(wanted):
+                table = _experiments_table(missing, self._next_id)
+                try:
+                    store.location.write_new(f"{EXPERIMENTS}/{self._next_id}.parquet", parquet_bytes(table))
+                except OSError as error:
+                    raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+                self._refresh()
+
+    def _without_id(self, wanted: Mapping[ExperimentSpec, str]) -> dict[ExperimentSpec, str]:
+        return {spec: batch for spec, batch in wanted.items() if self.experiment_id(spec) is None}
 
     def _refresh(self) -> None:
         if self._store is None:
@@ -133,7 +142,8 @@ class Registry:
         for path in choice.specs:
             content = Path(path).read_bytes()
             name = load_sweep(path).name
-            store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
+            with FileLock(store.state / "locks" / "sweeps.lock"):
+                store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
         self._store = store
         self.select(choice)  # whoever registered the same name first has the last word
 

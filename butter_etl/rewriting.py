@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from butter_etl.fingerprints import fingerprints_metadata, read_fingerprints
-from butter_etl.location import Location, Replacement, parquet_writer
+from butter_etl.location import Location, parquet_writer
 
 #: Gathered rows are written in row groups of about this many bytes in memory.
 GROUP_BYTES = 32 * 2**20
@@ -73,13 +73,15 @@ def _read(location: Location, name: str, file: pq.ParquetFile, groups: Iterable[
 def _write(
     dest: Location, target: str, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, str]
 ) -> None:
-    with Replacement(dest, target) as new:
-        with parquet_writer(new.sink, schema) as writer:
+    with dest.open_output(target) as file:
+        memory = None if dest.is_local else pa.BufferOutputStream()  # pyarrow asks more of a file than an upload has
+        with parquet_writer(file if memory is None else memory, schema) as writer:
             for table in groups:
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
             if metadata:
                 writer.add_key_value_metadata(metadata)
-        new.publish()
+        if memory is not None:
+            file.write(memory.getvalue())
 
 
 def _may_hold(group: pq.RowGroupMetaData, wanted: pa.Array) -> bool:

@@ -17,6 +17,7 @@ LAYERS = [
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     [
+        "object_store",
         "location",
         "locks",
         "drivers",
