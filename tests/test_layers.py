@@ -15,7 +15,7 @@ LAYERS = [
     ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
     ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
     ["topology", "datasets", "sweeps", "sweep_files"],
-    ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
+    ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["object_store", "location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
     ["sites", "clusters", "terminal", "report"],
