@@ -15,6 +15,7 @@ and exits with the error's ``exit_code``::
     ├── SourceError             1  what is to be imported cannot be read as runs
     ├── DuplicateError          1  two different runs have one run_id
     ├── LandingError            1  rows could not be written durably
+    ├── StorageError            1  an object store refuses something or cannot be reached
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
@@ -76,6 +77,10 @@ class DuplicateError(ButterError):
 
 class LandingError(ButterError):
     """Rows could not be written durably."""
+
+
+class StorageError(ButterError):
+    """An object store refuses something or cannot be reached; nothing is wrong with what it holds."""
 
 
 class StaleSummaryError(ButterError):

@@ -175,7 +175,7 @@ def export_file(store: Store, dest: Location, directory: str, file: ExportFile) 
 
 def _link_or_copy(source: Location, name: str, dest: Location, target: str) -> None:
     if not (source.is_local and dest.is_local):
-        dest.replace(target, source.read_bytes(name))
+        dest.copy(target, source, name)
         return
     origin, final = Path(source.path(name)), Path(dest.path(target))
     if final.exists() and final.samefile(origin):
@@ -185,7 +185,7 @@ def _link_or_copy(source: Location, name: str, dest: Location, target: str) -> N
     try:
         os.link(origin, final)
     except OSError:  # another file system, or one without hard links
-        dest.replace(target, origin.read_bytes())
+        dest.copy(target, source, name)
 
 
 # --- the whole export --------------------------------------------------------------------------------------------
@@ -226,9 +226,9 @@ def run_export(
 
 
 def _check_destination(plan: list[ExportDirectory], store: Store, dest: Location) -> None:
-    inside = dest.root == store.location.root or dest.root.startswith(f"{store.location.root}/")
-    if inside and dest.filesystem.equals(store.location.filesystem):
+    if store.location.contains(dest):
         raise StoreError(f"{dest}: lies in the store; export to a folder outside it")
+    dest.require_bucket()
     if dest.kind() == pa.fs.FileType.File:
         raise StoreError(f"{dest}: is a file; name a folder")
     for directory in plan:
@@ -242,4 +242,4 @@ def _remove_others(dest: Location, directory: ExportDirectory) -> None:
     belongs = {COMMON_METADATA, *(file.name for file in directory.files)}
     for name, _ in list(dest.walk(directory.name)):
         if name not in belongs:
-            dest.filesystem.delete_file(dest.path(f"{directory.name}/{name}"))
+            dest.remove(f"{directory.name}/{name}")

@@ -26,7 +26,7 @@ from butter_etl.errors import ButterError, SelectError, one_line
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
-from butter_etl.store import Failure, Store, partition_path
+from butter_etl.store import Failure, Store, partition_path, require_state
 from butter_etl.sweeps import experiment_topology
 from butter_etl.training import train_stack
 
@@ -432,6 +432,7 @@ def open_campaign(campaign: Campaign, folder: Path) -> tuple[Store, Settings]:
 
     The driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
+    require_state(campaign.path, campaign.state)
     for name in campaign.plan.datasets:
         ensure_dataset(name, folder)
     store = campaign.store or Store.create(campaign.path, campaign.state)

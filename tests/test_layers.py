@@ -16,7 +16,7 @@ LAYERS = [
     ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
-    ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
+    ["object_store", "location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["profiles", "sources", "arrivals", "merging", "import_tasks"],
     ["train_tasks", "summarize", "imports", "partition"],
     ["sites", "clusters", "terminal", "report"],
