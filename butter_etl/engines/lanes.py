@@ -229,6 +229,17 @@ _register_selection(where_at_most, "<=")
 _register_selection(where_equal, "==")
 
 
+def all_less(a: Vector, b: Vector) -> bool:
+    """Whether a < b in every lane; not where one of them is not a number."""
+    return bool(np.less(a, b).all())
+
+
+@_lowered(all_less, lambda a, b: types.boolean)
+def _emit_all_less(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    bits = builder.bitcast(builder.fcmp_ordered("<", *args), ir.IntType(LANES))
+    return builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
+
+
 def root(v: Vector) -> Vector:
     """The square root."""
     return np.sqrt(v)
@@ -257,9 +268,9 @@ _register_call(nearest, "rint")
 
 # -- the parts of a float, for logarithms and exponentials
 
-#: Added to an integer below 2^22 in absolute value, leaves it in the low bits of the sum.
-_MAGIC = 1.5 * 2.0**23
-_MAGIC_BITS = 0x4B400000
+#: Added to a number below 2^22 in absolute value, rounds it to an integer and leaves that in the low bits of the sum.
+INTEGER_SHIFT = 1.5 * 2.0**23
+_SHIFT_BITS = 0x4B400000
 #: The bits of sqrt(1/2), where `mantissa` begins.
 _ROOT_HALF = 0x3F3504F3
 
@@ -267,16 +278,29 @@ _ROOT_HALF = 0x3F3504F3
 def power_of_two(n: Vector) -> Vector:
     """2^n of integers n from -126 to 127; 128 gives infinity; anything else something, never a trap."""
     with np.errstate(invalid="ignore"):
-        bits = (n + np.float32(_MAGIC)).view(np.int32)
-        return ((bits + np.int32(127 - _MAGIC_BITS)) << 23).view(np.float32)
+        bits = (n + np.float32(INTEGER_SHIFT)).view(np.int32)
+        return ((bits + np.int32(127 - _SHIFT_BITS)) << 23).view(np.float32)
 
 
 @_lowered(power_of_two, lambda n: n)
 def _emit_power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     whole = ir.VectorType(_I32, LANES)
-    bits = builder.bitcast(builder.fadd(args[0], _constant(LANES, _MAGIC)), whole)
-    biased = builder.add(bits, _integers([127 - _MAGIC_BITS] * LANES))
+    bits = builder.bitcast(builder.fadd(args[0], _constant(LANES, INTEGER_SHIFT)), whole)
+    biased = builder.add(bits, _integers([127 - _SHIFT_BITS] * LANES))
     return builder.bitcast(builder.shl(biased, _integers([23] * LANES)), _ir_vector(LANES))
+
+
+def times_power_of_two(v: Vector, shifted: Vector) -> Vector:
+    """``v`` 2^n of an integer n, given as ``shifted`` = n + `INTEGER_SHIFT`; v and the result are normal floats."""
+    return (v.view(np.int32) + (shifted.view(np.int32) << 23)).view(np.float32)
+
+
+@_lowered(times_power_of_two, lambda v, shifted: v)
+def _emit_times_power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    # The low nine bits of the shift's own bits are 0: only n is left.
+    whole = ir.VectorType(_I32, LANES)
+    bits, shifted = (builder.bitcast(arg, whole) for arg in args)
+    return builder.bitcast(builder.add(bits, builder.shl(shifted, _integers([23] * LANES))), _ir_vector(LANES))
 
 
 def exponent(v: Vector) -> Vector:
@@ -600,45 +624,41 @@ def _emit_sum_lanes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 # -- gathering
 
+#: Columns of a block that is gathered.
+COLUMNS = 4
+
 
 def gather_columns(table: Array, starts: NDArray[np.int64], column: int, array: Array, at: int) -> None:
-    """Transpose a block: eight columns of sixteen rows of a table become eight vectors of ``array`` from ``at`` on.
+    """Transpose a block: four columns of sixteen rows of a table become four vectors of ``array`` from ``at`` on.
 
     Row j begins at ``table[starts[j]]``.
     """
-    for k in range(HALF):
+    for k in range(COLUMNS):
         array[at + LANES * k : at + LANES * (k + 1)] = table[starts[:LANES] + (column + k)]
 
 
 @_lowered(gather_columns, lambda table, starts, column, array, at: _fits(table, _fits(array, types.none)))
 def _emit_gather_columns(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     column = _position(context, builder, sig, args, 2)
+
+    def line(j: int) -> Any:
+        start = builder.load(_pointer(context, builder, sig, args, 1, ir.Constant(column.type, j)))
+        return _load(context, builder, sig, args, 0, builder.add(start, column), COLUMNS)
+
     for first in (0, HALF):
-        lines = []
-        for j in range(first, first + HALF):
-            number = ir.Constant(column.type, j)
-            start = builder.load(_pointer(context, builder, sig, args, 1, number))
-            lines.append(_load(context, builder, sig, args, 0, builder.add(start, column), HALF))
+        # Rows j and j + 4 side by side: no shuffle has to cross the middle of a register, as loads do that.
+        lines = [_shuffle(builder, line(j), line(j + 4), list(range(HALF))) for j in range(first, first + 4)]
         for k, v in enumerate(_transposed(builder, lines)):
             _store(context, builder, sig, args, 3, _position(context, builder, sig, args, 4, LANES * k + first), v)
     return context.get_dummy_value()
 
 
 def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Eight half vectors, rows made columns, in three rounds of shuffles."""
-    patterns = [
-        ([0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]),
-        ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
-        ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
-    ]
-    pairs = [_shuffle(builder, lines[j], lines[j + 1], p) for j in range(0, 8, 2) for p in patterns[0]]
-    fours = [
-        _shuffle(builder, pairs[q + half], pairs[q + 2 + half], p)
-        for q in (0, 4)
-        for half in (0, 1)
-        for p in patterns[1]
-    ]
-    return [_shuffle(builder, fours[j], fours[j + 4], p) for p in patterns[2] for j in range(4)]
+    """Four half vectors, each half of which holds a row: rows made columns, in two rounds of shuffles."""
+    low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
+    pairs = [[_shuffle(builder, lines[j], lines[j + 1], p) for j in (0, 2)] for p in (low, high)]
+    left, right = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
+    return [_shuffle(builder, *pair, p) for pair in pairs for p in (left, right)]
 
 
 # -- subnormal numbers

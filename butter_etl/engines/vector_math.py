@@ -1,7 +1,8 @@
 """Exponential and logarithms of vectors (`butter_etl.engines.lanes`), branch-free polynomials.
 
-The polynomials are those of Cephes' ``expf`` and ``logf`` (S. Moshier). Errors are in units in the last place (ulp),
-each tested on a dense grid against NumPy's float64 functions.
+Logarithms of any number take the polynomial of Cephes' ``logf`` (S. Moshier); the others are minimax polynomials on the
+range that softmax and sigmoid need, found by Remez' algorithm. Errors are in units in the last place (ulp), each tested
+on a dense grid against NumPy's float64 functions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from numba import njit
 
-from butter_etl.engines.lanes import exponent, mantissa, multiply_add, nearest, power_of_two, where_less
+from butter_etl.engines.lanes import (
+    INTEGER_SHIFT,
+    exponent,
+    mantissa,
+    multiply_add,
+    power_of_two,
+    times_power_of_two,
+    where_less,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,27 +44,24 @@ def compiled_in_place(function: _Function) -> _Function:
 
 #: ln 2 in two parts, the first of so few digits that its product with an exponent is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_LOG2_E = 1 / math.log(2)
+_LN2, _LOG2_E = math.log(2), 1 / math.log(2)
 
-#: Below, e^x is no normal float32; it counts as 0.
+#: Below, e^x is no normal float32.
 _EXP_LOWEST = -87.33
 
 
 @compiled_in_place
-def exp(x: Vector) -> Vector:
-    """e^x of x up to 88 within 2 ulp; 0 below -87.33 (so never subnormal), infinity from 89 on, NaN of NaN."""
-    clipped = where_less(x, -88.0, -88.0, x)
-    clipped = where_less(89.0, clipped, 89.0, clipped)
-    n = nearest(clipped * _LOG2_E)
-    r = multiply_add(n, -_LN2_HIGH, clipped)
-    r = multiply_add(n, -_LN2_LOW, r)
-    series = multiply_add(r, 1.9875691500e-4, 1.3981999507e-3)
-    series = multiply_add(series, r, 8.3334519073e-3)
-    series = multiply_add(series, r, 4.1665795894e-2)
-    series = multiply_add(series, r, 1.6666665459e-1)
-    series = multiply_add(series, r, 5.0000001201e-1)
-    series = multiply_add(series, r * r, r) + 1.0
-    return where_less(x, _EXP_LOWEST, 0.0, series * power_of_two(n))
+def exp_of_negative(x: Vector) -> Vector:
+    """e^x of x <= 0 within 2 ulp; from -87.33 down it stays at 1.2e-38 (so never subnormal), NaN of NaN."""
+    clipped = where_less(x, _EXP_LOWEST, _EXP_LOWEST, x)
+    shifted = multiply_add(clipped, _LOG2_E, INTEGER_SHIFT)
+    r = multiply_add(shifted - INTEGER_SHIFT, -_LN2, clipped)
+    # Minimax in the relative error, 3e-9.
+    series = multiply_add(r, 1.3814320787e-3, 8.3688510588e-3)
+    series = multiply_add(series, r, 4.1668401079e-2)
+    series = multiply_add(series, r, 1.6666519524e-1)
+    series = multiply_add(series, r, 4.9999993373e-1)
+    return times_power_of_two(multiply_add(multiply_add(series, r, 1.0), r, 1.0), shifted)
 
 
 @compiled_in_place
@@ -71,6 +77,20 @@ def log1p(x: Vector) -> Vector:
     scale = power_of_two(0.0 - e)
     # (1 + x) 2^-e - 1 without rounding 1 + x first.
     return where_less(x, math.inf, _log_of(multiply_add(x, scale, scale - 1.0), e), x)
+
+
+@compiled_in_place
+def log1p_to_one(x: Vector) -> Vector:
+    """ln(1 + x) of x in [0, 1] within 2 ulp; NaN stays."""
+    # Minimax in the relative error, 3e-8.
+    series = multiply_add(x, 5.3648398497e-3, -3.0065856524e-2)
+    series = multiply_add(series, x, 7.9204644226e-2)
+    series = multiply_add(series, x, -1.3753811986e-1)
+    series = multiply_add(series, x, 1.9153659728e-1)
+    series = multiply_add(series, x, -2.4857164973e-1)
+    series = multiply_add(series, x, 3.3321322794e-1)
+    series = multiply_add(series, x, -4.9999647972e-1)
+    return multiply_add(series * x, x, x)
 
 
 @compiled_in_place
