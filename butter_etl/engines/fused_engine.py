@@ -65,6 +65,9 @@ def train(
     for run, seed in enumerate(seeds):
         state = _make_run(tables, run, seed, flat[run])
         history = np.empty((2 * len(METRICS), optimization.epochs), dtype=np.float32)
+        if run == 0:
+            # All runs of a stack have arguments of the same types; finding out takes longer than short runs.
+            kernel_cache.ready(kernels.run_epochs, (plan, state, scratch, layers, history, 0, 1), _SOURCES)
         train_run(plan, state, scratch, layers, history)
         histories[:, run] = history
     return Trained(histories=_named(histories), weights=_layered(flat, start, layers))
@@ -73,7 +76,6 @@ def train(
 def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64], history: NDArray[np.float32]) -> None:
     """Train one run in place and fill ``history`` (20, epochs), in calls of about `SECONDS_PER_CALL`."""
     epochs = history.shape[1]
-    kernel_cache.ready(kernels.run_epochs, (plan, run, scratch, layers, history, 0, epochs), _SOURCES)
     epoch, count = 0, 1
     while epoch < epochs:
         last = min(epoch + count, epochs)
@@ -92,7 +94,10 @@ class _Tables:
         self.train_rows, self.test_rows = data.train_rows, data.test_rows
         self.features, self.feature_columns = _table(data.x)
         self.train_kinds = [_kind(targets, loss) for targets in data.train_targets]
-        self.test_kinds = [_kind(data.y[rows], loss) for rows in data.test_rows]
+        everywhere = _kind(data.y, loss)
+        self.test_kinds = [
+            everywhere if everywhere == plans.ONE_HOT else _kind(data.y[rows], loss) for rows in data.test_rows
+        ]
         self.test_targets, self.target_columns = _table(data.y)
         self.test_classes = _classes(data.y)
         self.train_targets = [
@@ -118,14 +123,16 @@ def _read_only(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _kind(targets: NDArray[np.float32], loss: str) -> int:
-    if not ((targets == 0) | (targets == 1)).all():
+    if np.count_nonzero(targets == 0) + np.count_nonzero(targets == 1) < targets.size:
         return plans.SPREAD
-    one_hot = loss == "categorical_crossentropy" and (targets.sum(axis=1) == 1).all()
+    # A product with ones: NumPy's sums over short rows are slow.
+    one_hot = loss == "categorical_crossentropy" and (targets @ np.ones(targets.shape[1], np.float32) == 1).all()
     return plans.ONE_HOT if one_hot else plans.BINARY
 
 
 def _classes(targets: NDArray[np.float32]) -> NDArray[np.float32]:
-    return _read_only(targets.argmax(axis=1).astype(np.float32))
+    """The class of each one-hot row (what other rows get is of no meaning)."""
+    return _read_only(targets @ np.arange(targets.shape[1], dtype=np.float32))
 
 
 def make_plan(
@@ -168,6 +175,7 @@ def make_plan(
         upstream=work.add(widest),
         error_step=_panel_step(widest),
         transposed=work.add(lanes.LANES),
+        partial=work.add(plans.METRIC_COUNT),
         learning_rate=float(optimization.learning_rate),
         momentum=float(optimization.momentum),
         penalty=float(network.penalty),
@@ -205,12 +213,14 @@ def _aligned(count: int) -> NDArray[np.float32]:
 
 
 def _make_scratch(plan: Plan, work_size: int) -> Scratch:
+    rows = _whole_vectors(min(plan.batch_size, max(plan.train_count, plan.test_count)))
     return Scratch(
         work=_aligned(work_size),
         sums=np.zeros((len(METRICS) + 2) * lanes.LANES, dtype=np.float64),
-        order=np.arange(plan.train_count, dtype=np.int64),
+        order=np.arange(plan.train_count, dtype=np.uint32),
         words=np.empty(-(-plan.train_count // 4) * 4, dtype=np.uint32),
-        starts=np.zeros(2 * lanes.LANES, dtype=np.int64),
+        feature_starts=np.zeros(rows, dtype=np.int64),
+        target_starts=np.zeros(rows, dtype=np.int64),
     )
 
 
@@ -232,8 +242,8 @@ def _make_run(tables: _Tables, run: int, seed: int, weights: NDArray[np.float32]
         features=tables.features,
         train_targets=tables.train_targets[run],
         test_targets=tables.test_classes if tables.test_kinds[run] == plans.ONE_HOT else tables.test_targets,
-        train_rows=np.array(tables.train_rows[run], dtype=np.int64),
-        test_rows=np.array(tables.test_rows[run], dtype=np.int64),
+        train_rows=np.array(tables.train_rows[run], dtype=np.uint32),
+        test_rows=np.array(tables.test_rows[run], dtype=np.uint32),
         weights=weights,
         gradient=_aligned(weights.size),
         first_moment=_aligned(weights.size),

@@ -99,50 +99,57 @@ def fill_order(order: Integers, words: NDArray[np.uint32], key_low: int, key_hig
 
 
 @compiled
-def gather_panel(table: Array, columns: int, starts: Integers, work: Array, at: int) -> None:
-    """Sixteen rows of a table become one panel; the last block of columns may overlap the one before."""
+def gather_panel(table: Array, columns: int, starts: Integers, first: int, work: Array, at: int) -> None:
+    """Sixteen rows of a table, from ``starts[first]`` on, become one panel; the last block of columns may overlap."""
     for column in range(0, columns - COLUMNS + 1, COLUMNS):
-        gather_columns(table, starts, column, work, at + LANES * column)
+        gather_columns(table, starts, first, column, work, at + LANES * column)
     if columns % COLUMNS:
-        gather_columns(table, starts, columns - COLUMNS, work, at + LANES * (columns - COLUMNS))
+        gather_columns(table, starts, first, columns - COLUMNS, work, at + LANES * (columns - COLUMNS))
 
 
 @compiled
-def gather_training(plan: Plan, run: Run, scratch: Scratch, features: int, first: int, rows: int) -> None:
-    """Features and targets of the ``rows`` rows from ``first`` on in the epoch's order."""
-    starts, work = scratch.starts, scratch.work
-    for panel in range((rows + LANES - 1) // LANES):
-        targets = plan.targets + panel * plan.target_step
-        for lane in range(LANES):
-            place = scratch.order[first + min(panel * LANES + lane, rows - 1)]
-            starts[lane] = run.train_rows[place] * plan.feature_columns
-            if run.train_kind == ONE_HOT:
-                work[targets + lane] = run.train_targets[place]
-            else:
-                starts[LANES + lane] = place * plan.target_columns
-        at = features + panel * panel_step(plan.feature_columns)
-        gather_panel(run.features, plan.feature_columns, starts, work, at)
-        if run.train_kind != ONE_HOT:
-            gather_panel(run.train_targets, plan.target_columns, starts[LANES:], work, targets)
+def _gather_panels(
+    plan: Plan, scratch: Scratch, features: Array, targets: Array, kind: int, region: int, rows: int
+) -> None:
+    """The batch of the ``rows`` rows that ``scratch`` names; one-hot targets, classes, are in their place already."""
+    panels, work = (rows + LANES - 1) // LANES, scratch.work
+    for row in range(rows, LANES * panels):
+        scratch.feature_starts[row] = scratch.feature_starts[rows - 1]
+        scratch.target_starts[row] = scratch.target_starts[rows - 1]
+        if kind == ONE_HOT:
+            work[plan.targets + row] = work[plan.targets + rows - 1]
+    for panel in range(panels):
+        first, at = panel * LANES, region + panel * panel_step(plan.feature_columns)
+        gather_panel(features, plan.feature_columns, scratch.feature_starts, first, work, at)
+        if kind != ONE_HOT:
+            at = plan.targets + panel * plan.target_step
+            gather_panel(targets, plan.target_columns, scratch.target_starts, first, work, at)
 
 
 @compiled
-def gather_test(plan: Plan, run: Run, scratch: Scratch, features: int, first: int, rows: int) -> None:
-    """Features and targets of the ``rows`` test rows from ``first`` on."""
-    starts, work = scratch.starts, scratch.work
-    for panel in range((rows + LANES - 1) // LANES):
-        targets = plan.targets + panel * plan.target_step
-        for lane in range(LANES):
-            place = run.test_rows[first + min(panel * LANES + lane, rows - 1)]
-            starts[lane] = place * plan.feature_columns
-            if run.test_kind == ONE_HOT:
-                work[targets + lane] = run.test_targets[place]
-            else:
-                starts[LANES + lane] = place * plan.target_columns
-        at = features + panel * panel_step(plan.feature_columns)
-        gather_panel(run.features, plan.feature_columns, starts, work, at)
-        if run.test_kind != ONE_HOT:
-            gather_panel(run.test_targets, plan.target_columns, starts[LANES:], work, targets)
+def gather_training(plan: Plan, run: Run, scratch: Scratch, region: int, first: int, rows: int) -> None:
+    """Features, to ``region``, and targets of the ``rows`` rows from ``first`` on in the epoch's order."""
+    for row in range(rows):
+        place = scratch.order[first + row]
+        scratch.feature_starts[row] = run.train_rows[place] * plan.feature_columns
+        if run.train_kind == ONE_HOT:
+            scratch.work[plan.targets + row] = run.train_targets[place]
+        else:
+            scratch.target_starts[row] = place * plan.target_columns
+    _gather_panels(plan, scratch, run.features, run.train_targets, run.train_kind, region, rows)
+
+
+@compiled
+def gather_test(plan: Plan, run: Run, scratch: Scratch, region: int, first: int, rows: int) -> None:
+    """Features, to ``region``, and targets of the ``rows`` test rows from ``first`` on."""
+    for row in range(rows):
+        place = run.test_rows[first + row]
+        scratch.feature_starts[row] = place * plan.feature_columns
+        if run.test_kind == ONE_HOT:
+            scratch.work[plan.targets + row] = run.test_targets[place]
+        else:
+            scratch.target_starts[row] = place * plan.target_columns
+    _gather_panels(plan, scratch, run.features, run.test_targets, run.test_kind, region, rows)
 
 
 # -- the optimizer

@@ -5,7 +5,7 @@ on. So kernels name their vectors. Each operation here is a plain function on Nu
 where numba is switched off (``NUMBA_DISABLE_JIT=1``), followed by the LLVM instructions that compiled callers get. No
 flag lets LLVM reorder or drop anything, so results are the same in every run on one CPU, and non-finite values stay.
 
-A *vector* is float32 (16,). Arrays are one-dimensional float32, and ``at`` is the first element's position in them. A
+A *vector* is float32 (16,), a *half vector* float32 (8,): arithmetic takes either, not both. Arrays are one-dimensional float32, and ``at`` is the first element's position in them. A
 *group* is a tuple of vectors whose length is known when compiling. Nothing is checked: positions must be in range.
 """
 
@@ -137,11 +137,24 @@ def _members(builder: Any, group: Any, count: int) -> list[Any]:
     return [builder.extract_value(group, j) for j in range(count)]
 
 
-def _as_vector(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """A vector as it is; a number, rounded to float32, in every lane."""
+def _as_vector(context: Any, builder: Any, kind: Any, value: Any, lanes: int = LANES) -> Any:
+    """A vector as it is; a number, rounded to float32, in every lane of so many."""
     if isinstance(kind, _VectorType):
         return value
-    return _broadcast(builder, context.cast(builder, value, kind, types.float32))
+    return _broadcast(builder, context.cast(builder, value, kind, types.float32), lanes)
+
+
+def _common_type(*kinds: Any) -> Any:
+    """The type of the vectors among the operands, the others being numbers; None where there is not exactly one."""
+    vectors = {kind for kind in kinds if isinstance(kind, _VectorType)}
+    rest = [kind for kind in kinds if not isinstance(kind, _VectorType)]
+    return vectors.pop() if len(vectors) == 1 and all(isinstance(kind, types.Number) for kind in rest) else None
+
+
+def _as_vectors(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
+    """The operands as vectors of the type of those among them that are vectors."""
+    lanes = _common_type(*sig.args).lanes
+    return [_as_vector(context, builder, kind, value, lanes) for kind, value in zip(sig.args, args, strict=True)]
 
 
 def _fits(array: Any, result: Any) -> Any:
@@ -157,18 +170,11 @@ def _literal(kind: Any) -> int | None:
 # -- arithmetic: operators between vectors, and between a vector and a number
 
 
-def _binary_type(a: Any, b: Any) -> Any:
-    """A vector where at least one operand is one and the other a vector or a number."""
-    others = [kind for kind in (a, b) if kind is not _VECTOR]
-    return _VECTOR if len(others) < 2 and all(isinstance(kind, types.Number) for kind in others) else None
-
-
 def _register_operator(symbol: Callable[..., Any], instruction: str) -> None:
-    numba_extending.type_callable(symbol)(lambda context: _binary_type)
+    numba_extending.type_callable(symbol)(lambda context: lambda a, b: _common_type(a, b))
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, b = (_as_vector(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True))
-        return getattr(builder, instruction)(a, b)
+        return getattr(builder, instruction)(*_as_vectors(context, builder, sig, args))
 
     for kinds in ((_VectorType, _VectorType), (_VectorType, types.Number), (types.Number, _VectorType)):
         numba_extending.lower_builtin(symbol, *kinds)(emit)
@@ -190,16 +196,24 @@ def _emit_splat(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _as_vector(context, builder, sig.args[0], args[0])
 
 
+def splat_half(value: float) -> Vector:
+    """The number ``value`` in every lane of a half vector."""
+    return np.full(HALF, value, dtype=np.float32)
+
+
+@_lowered(splat_half, lambda value: _HALF_VECTOR if isinstance(value, types.Number) else None)
+def _emit_splat_half(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return _as_vector(context, builder, sig.args[0], args[0], HALF)
+
+
 def multiply_add(a: Vector, b: Vector | float, c: Vector | float) -> Vector:
     """``a b + c``, rounded once where the CPU has fused multiply-add (here: twice)."""
     return a * np.float32(b) + np.float32(c)
 
 
-@_lowered(multiply_add, lambda a, b, c: _VECTOR)
+@_lowered(multiply_add, lambda a, b, c: _common_type(a, b, c))
 def _emit_multiply_add(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return _multiply_add(
-        builder, *(_as_vector(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True))
-    )
+    return _multiply_add(builder, *_as_vectors(context, builder, sig, args))
 
 
 def where_less(a: Vector | float, b: Vector | float, yes: Vector | float, no: Vector | float) -> Vector:
@@ -218,9 +232,9 @@ def where_equal(a: Vector | float, b: Vector | float, yes: Vector | float, no: V
 
 
 def _register_selection(function: Callable[..., Any], symbol: str) -> None:
-    @_lowered(function, lambda a, b, yes, no: _VECTOR)
+    @_lowered(function, lambda a, b, yes, no: _common_type(a, b, yes, no))
     def _emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, b, yes, no = (_as_vector(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True))
+        a, b, yes, no = _as_vectors(context, builder, sig, args)
         return builder.select(builder.fcmp_ordered(symbol, a, b), yes, no)
 
 
@@ -234,9 +248,9 @@ def all_less(a: Vector, b: Vector) -> bool:
     return bool(np.less(a, b).all())
 
 
-@_lowered(all_less, lambda a, b: types.boolean)
+@_lowered(all_less, lambda a, b: types.boolean if _common_type(a, b) else None)
 def _emit_all_less(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    bits = builder.bitcast(builder.fcmp_ordered("<", *args), ir.IntType(LANES))
+    bits = builder.bitcast(builder.fcmp_ordered("<", *args), ir.IntType(sig.args[0].lanes))
     return builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
 
 
@@ -250,20 +264,14 @@ def magnitude(v: Vector) -> Vector:
     return np.abs(v)
 
 
-def nearest(v: Vector) -> Vector:
-    """The nearest integer, halves to even."""
-    return np.rint(v)
-
-
 def _register_call(function: Callable[..., Any], name: str) -> None:
-    @_lowered(function, lambda v: v if v is _VECTOR else None)
+    @_lowered(function, lambda v: _common_type(v))
     def _emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _call(builder, name, args[0])
 
 
 _register_call(root, "sqrt")
 _register_call(magnitude, "fabs")
-_register_call(nearest, "rint")
 
 
 # -- the parts of a float, for logarithms and exponentials
@@ -275,6 +283,10 @@ _SHIFT_BITS = 0x4B400000
 _ROOT_HALF = 0x3F3504F3
 
 
+def _bits(builder: Any, v: Any) -> Any:
+    return builder.bitcast(v, ir.VectorType(_I32, v.type.count))
+
+
 def power_of_two(n: Vector) -> Vector:
     """2^n of integers n from -126 to 127; 128 gives infinity; anything else something, never a trap."""
     with np.errstate(invalid="ignore"):
@@ -284,10 +296,10 @@ def power_of_two(n: Vector) -> Vector:
 
 @_lowered(power_of_two, lambda n: n)
 def _emit_power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    whole = ir.VectorType(_I32, LANES)
-    bits = builder.bitcast(builder.fadd(args[0], _constant(LANES, INTEGER_SHIFT)), whole)
-    biased = builder.add(bits, _integers([127 - _SHIFT_BITS] * LANES))
-    return builder.bitcast(builder.shl(biased, _integers([23] * LANES)), _ir_vector(LANES))
+    lanes = sig.return_type.lanes
+    bits = _bits(builder, builder.fadd(args[0], _constant(lanes, INTEGER_SHIFT)))
+    biased = builder.add(bits, _integers([127 - _SHIFT_BITS] * lanes))
+    return builder.bitcast(builder.shl(biased, _integers([23] * lanes)), _ir_vector(lanes))
 
 
 def times_power_of_two(v: Vector, shifted: Vector) -> Vector:
@@ -298,9 +310,9 @@ def times_power_of_two(v: Vector, shifted: Vector) -> Vector:
 @_lowered(times_power_of_two, lambda v, shifted: v)
 def _emit_times_power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     # The low nine bits of the shift's own bits are 0: only n is left.
-    whole = ir.VectorType(_I32, LANES)
-    bits, shifted = (builder.bitcast(arg, whole) for arg in args)
-    return builder.bitcast(builder.add(bits, builder.shl(shifted, _integers([23] * LANES))), _ir_vector(LANES))
+    lanes = sig.return_type.lanes
+    bits, shifted = (_bits(builder, arg) for arg in args)
+    return builder.bitcast(builder.add(bits, builder.shl(shifted, _integers([23] * lanes))), _ir_vector(lanes))
 
 
 def exponent(v: Vector) -> Vector:
@@ -310,9 +322,9 @@ def exponent(v: Vector) -> Vector:
 
 @_lowered(exponent, lambda v: v)
 def _emit_exponent(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    bits = builder.bitcast(args[0], ir.VectorType(_I32, LANES))
-    above = builder.sub(bits, _integers([_ROOT_HALF] * LANES))
-    return builder.sitofp(builder.ashr(above, _integers([23] * LANES)), _ir_vector(LANES))
+    lanes = sig.return_type.lanes
+    above = builder.sub(_bits(builder, args[0]), _integers([_ROOT_HALF] * lanes))
+    return builder.sitofp(builder.ashr(above, _integers([23] * lanes)), _ir_vector(lanes))
 
 
 def mantissa(v: Vector) -> Vector:
@@ -323,10 +335,11 @@ def mantissa(v: Vector) -> Vector:
 
 @_lowered(mantissa, lambda v: v)
 def _emit_mantissa(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    bits = builder.bitcast(args[0], ir.VectorType(_I32, LANES))
-    above = builder.sub(bits, _integers([_ROOT_HALF] * LANES))
-    shift = builder.and_(above, _integers([-(2**23)] * LANES))
-    return builder.bitcast(builder.sub(bits, shift), _ir_vector(LANES))
+    lanes = sig.return_type.lanes
+    bits = _bits(builder, args[0])
+    above = builder.sub(bits, _integers([_ROOT_HALF] * lanes))
+    shift = builder.and_(above, _integers([-(2**23)] * lanes))
+    return builder.bitcast(builder.sub(bits, shift), _ir_vector(lanes))
 
 
 # -- memory
@@ -342,9 +355,19 @@ def _emit_load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _load(context, builder, sig, args, 0, _position(context, builder, sig, args, 1))
 
 
+def load_half(array: Array, at: int) -> Vector:
+    """The eight elements from ``at`` on."""
+    return array[at : at + HALF].copy()
+
+
+@_lowered(load_half, lambda array, at: _fits(array, _HALF_VECTOR))
+def _emit_load_half(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return _load(context, builder, sig, args, 0, _position(context, builder, sig, args, 1), HALF)
+
+
 def store(array: Array, at: int, v: Vector) -> None:
-    """Write ``v`` to the sixteen elements from ``at`` on."""
-    array[at : at + LANES] = v
+    """Write ``v``, a vector or a half, to the elements from ``at`` on."""
+    array[at : at + len(v)] = v
 
 
 @_lowered(store, lambda array, at, v: _fits(array, types.none))
@@ -355,17 +378,18 @@ def _emit_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 def keep_first(v: Vector, count: int) -> Vector:
     """``v`` with 0 in all lanes from ``count`` on, whatever they held."""
-    return np.where(np.arange(LANES) < count, v, np.float32(0))
+    return np.where(np.arange(len(v)) < count, v, np.float32(0))
 
 
 @_lowered(keep_first, lambda v, count: v)
 def _emit_keep_first(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     count = builder.trunc(_position(context, builder, sig, args, 1), _I32)
-    whole = ir.VectorType(_I32, LANES)
-    counts = builder.insert_element(ir.Constant(whole, ir.Undefined), count, ir.Constant(_I32, 0))
-    counts = builder.shuffle_vector(counts, ir.Constant(whole, ir.Undefined), _integers([0] * LANES))
-    kept = builder.icmp_signed("<", _integers(list(range(LANES))), counts)
-    return builder.select(kept, args[0], _constant(LANES, 0))
+    lanes = sig.return_type.lanes
+    undefined = ir.Constant(ir.VectorType(_I32, lanes), ir.Undefined)
+    counts = builder.insert_element(undefined, count, ir.Constant(_I32, 0))
+    counts = builder.shuffle_vector(counts, undefined, _integers([0] * lanes))
+    kept = builder.icmp_signed("<", _integers(list(range(lanes))), counts)
+    return builder.select(kept, args[0], _constant(lanes, 0))
 
 
 def add_to_sums(sums: NDArray[np.float64], at: int, v: Vector) -> None:
@@ -628,28 +652,31 @@ def _emit_sum_lanes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 COLUMNS = 4
 
 
-def gather_columns(table: Array, starts: NDArray[np.int64], column: int, array: Array, at: int) -> None:
+def gather_columns(
+    table: Array, starts: NDArray[np.int64], first: int, column: int, array: Array, at: int
+) -> None:
     """Transpose a block: four columns of sixteen rows of a table become four vectors of ``array`` from ``at`` on.
 
-    Row j begins at ``table[starts[j]]``.
+    Row j begins at ``table[starts[first + j]]``.
     """
     for k in range(COLUMNS):
-        array[at + LANES * k : at + LANES * (k + 1)] = table[starts[:LANES] + (column + k)]
+        array[at + LANES * k : at + LANES * (k + 1)] = table[starts[first : first + LANES] + (column + k)]
 
 
-@_lowered(gather_columns, lambda table, starts, column, array, at: _fits(table, _fits(array, types.none)))
+@_lowered(gather_columns, lambda table, starts, first, column, array, at: _fits(table, _fits(array, types.none)))
 def _emit_gather_columns(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    column = _position(context, builder, sig, args, 2)
+    column = _position(context, builder, sig, args, 3)
 
     def line(j: int) -> Any:
-        start = builder.load(_pointer(context, builder, sig, args, 1, ir.Constant(column.type, j)))
+        place = _position(context, builder, sig, args, 2, plus=j)
+        start = builder.load(_pointer(context, builder, sig, args, 1, place))
         return _load(context, builder, sig, args, 0, builder.add(start, column), COLUMNS)
 
-    for first in (0, HALF):
+    for half in (0, HALF):
         # Rows j and j + 4 side by side: no shuffle has to cross the middle of a register, as loads do that.
-        lines = [_shuffle(builder, line(j), line(j + 4), list(range(HALF))) for j in range(first, first + 4)]
+        lines = [_shuffle(builder, line(j), line(j + 4), list(range(HALF))) for j in range(half, half + 4)]
         for k, v in enumerate(_transposed(builder, lines)):
-            _store(context, builder, sig, args, 3, _position(context, builder, sig, args, 4, LANES * k + first), v)
+            _store(context, builder, sig, args, 4, _position(context, builder, sig, args, 5, LANES * k + half), v)
     return context.get_dummy_value()
 
 

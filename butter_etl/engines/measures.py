@@ -49,89 +49,113 @@ from butter_etl.engines.plans import (
     Plan,
     panel_step,
 )
-from butter_etl.engines.vector_math import compiled, exp_of_negative, log, log1p, log1p_to_one
+from butter_etl.engines.vector_math import compiled, exp_of_negative, log, log1p, log1p_ratio
 
 if TYPE_CHECKING:
     from butter_etl.engines.lanes import Array, Vector
     from butter_etl.engines.plans import Sums
 
 _EPSILON, _SQUARED_NORM_FLOOR = 1e-7, 1e-12
+#: Row values of so many panels are summed in float32 before they go on to float64.
+PANELS_A_SUM = 16
+
 _LOG_EPSILON, _LOG_2 = math.log(1e-7), math.log(2.0)
 
 
 @compiled
+def _add(work: Array, partial: int, metric: int, rows: int, values: Vector) -> None:
+    """Add the values of the first ``rows`` rows of a panel to the metric's partial sums."""
+    at = partial + LANES * metric
+    store(work, at, load(work, at) + keep_first(values, rows))
+
+
+@compiled
+def _flush(work: Array, partial: int, sums: Sums) -> None:
+    """Move the partial sums to ``sums``."""
+    for at in range(0, LANES * METRIC_COUNT, LANES):
+        add_to_sums(sums, at, load(work, partial + at))
+        store(work, partial + at, splat(0.0))
+
+
+@compiled
 def _one_hot_panel(
-    work: Array, logits: int, labels: int, error: int, outputs: int, scale: float, rows: int, sums: Sums
+    work: Array, logits: int, labels: int, error: int, outputs: int, scale: float, rows: int, partial: int
 ) -> bool:
     """The metrics of one panel of softmax outputs, ``labels`` holding each row's class; see `_measure_panel`.
 
     With p the outputs and q the true class's: sum |p - y| = (1 - q) + sum of the other p, and so on. That keeps all
     digits of small errors, as sums over everything would not. False, and nothing added, where a logit is not finite.
     """
-    top = load(work, logits)
-    bottom = top
+    label, top = load(work, labels), load(work, logits)
+    bottom, total = top, splat(0.0)
     for k in range(1, outputs):
         z = load(work, logits + LANES * k)
         top = where_less(top, z, z, top)
         bottom = where_less(z, bottom, z, bottom)
-    total = splat(0.0)
     for k in range(outputs):
         power = exp_of_negative(load(work, logits + LANES * k) - top)
-        total = total + power
         store(work, error + LANES * k, power)
+        total = total + power
     if not all_less(0.0 * bottom, total):
         return False
-    label, highest, log_total = load(work, labels), 1.0 / total, log(total)
-    # Kullback and Leibler's p is at least 1e-7.
-    floor = top + log_total + _LOG_EPSILON
-    predicted, true, true_logit, clipped = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    others, squares, logarithmic = splat(0.0), splat(0.0), splat(0.0)
+    highest, log_total = 1.0 / total, log(total)
+    predicted, true, others, squares, number = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(outputs)
+    # Backwards: of several equal outputs the first one is predicted.
     for reverse in range(outputs):
-        k = outputs - 1 - reverse
-        z, p = load(work, logits + LANES * k), load(work, error + LANES * k) * highest
-        number = splat(k)
-        # The first of several equal ones.
+        at = error + LANES * (outputs - 1 - reverse)
+        number = number - 1.0
+        p = load(work, at) * highest
         predicted = where_less(p, highest, predicted, number)
-        true = where_equal(label, number, p, true)
-        true_logit = where_equal(label, number, z, true_logit)
-        clipped = clipped + where_less(z, floor, floor, z)
+        true = true + where_equal(label, number, p, 0.0)
         other = where_equal(label, number, 0.0, p)
         others = others + other
         squares = multiply_add(other, other, squares)
-        difference = log1p_to_one(where_less(other, _EPSILON, _EPSILON, other)) - _EPSILON
+        store(work, at, other)
+    missing, share, logarithmic = 1.0 - true, 1.0 / outputs, splat(0.0)
+    for k in range(outputs):
+        other = load(work, error + LANES * k)
+        difference = multiply_add(other, log1p_ratio(other), -_EPSILON)
+        difference = where_less(0.0, difference, difference, 0.0)
         logarithmic = multiply_add(difference, difference, logarithmic)
-        slope = multiply_add(p, scale, where_equal(label, number, -scale, 0.0))
-        store(work, error + LANES * k, keep_first(slope, rows))
-    missing, share = 1.0 - true, 1.0 / outputs
-    loss = top - true_logit + log_total
-    divergence = where_less(-_LOG_EPSILON, loss, -_LOG_EPSILON, loss)
+    # Kullback and Leibler's p is at least 1e-7.
+    floor, true_logit, clipped, number = log_total + _LOG_EPSILON, splat(0.0), splat(0.0), splat(0.0)
+    pull = missing * scale
+    for k in range(outputs):
+        z = load(work, logits + LANES * k) - top
+        clipped = clipped + where_less(floor, z, z, floor)
+        true_logit = true_logit + where_equal(label, number, z, 0.0)
+        slope = load(work, error + LANES * k) * scale - where_equal(label, number, pull, 0.0)
+        store(work, error + LANES * k, slope)
+        number = number + 1.0
+    loss = log_total - true_logit
     # The other targets count as 1e-7, too.
-    pull = multiply_add(floor, outputs - 1.0, where_less(true_logit, floor, floor, true_logit)) - clipped
-    difference = log1p_to_one(true) - _LOG_2
-    add_to_sums(sums, LANES * LOSS, keep_first(loss, rows))
-    add_to_sums(sums, LANES * ACCURACY, keep_first(where_equal(predicted, label, 1.0, 0.0), rows))
-    mean_square = multiply_add(missing, missing, squares) * share
-    add_to_sums(sums, LANES * SQUARED, keep_first(mean_square, rows))
-    add_to_sums(sums, LANES * ABSOLUTE, keep_first((missing + others) * share, rows))
-    add_to_sums(sums, LANES * LOGARITHMIC, keep_first(multiply_add(difference, difference, logarithmic) * share, rows))
-    hinge = missing + others + (outputs - 1.0)
-    add_to_sums(sums, LANES * HINGE, keep_first(hinge * share, rows))
-    squared_hinge = multiply_add(others, 2.0, multiply_add(missing, missing, squares) + (outputs - 1.0))
-    add_to_sums(sums, LANES * SQUARED_HINGE, keep_first(squared_hinge * share, rows))
+    divergence = multiply_add(floor, outputs - 1.0, where_less(floor, true_logit, true_logit, floor)) - clipped
+    divergence = multiply_add(divergence, _EPSILON, where_less(loss, -_LOG_EPSILON, loss, -_LOG_EPSILON))
+    absolute, square = missing + others, multiply_add(missing, missing, squares)
+    difference = multiply_add(true, log1p_ratio(true), -_LOG_2)
     norm = multiply_add(true, true, squares)
     norm = where_less(norm, _SQUARED_NORM_FLOOR, _SQUARED_NORM_FLOOR, norm)
-    add_to_sums(sums, LANES * COSINE, keep_first(true / root(norm), rows))
-    add_to_sums(sums, LANES * KULLBACK, keep_first(multiply_add(pull, _EPSILON, divergence), rows))
+    _add(work, partial, LOSS, rows, loss)
+    _add(work, partial, ACCURACY, rows, where_equal(predicted, label, 1.0, 0.0))
+    _add(work, partial, SQUARED, rows, square * share)
+    _add(work, partial, ABSOLUTE, rows, absolute * share)
+    _add(work, partial, LOGARITHMIC, rows, multiply_add(difference, difference, logarithmic) * share)
+    _add(work, partial, HINGE, rows, (absolute + (outputs - 1.0)) * share)
+    _add(work, partial, SQUARED_HINGE, rows, multiply_add(others, 2.0, square + (outputs - 1.0)) * share)
+    _add(work, partial, COSINE, rows, true / root(norm))
+    _add(work, partial, KULLBACK, rows, divergence)
+    if rows < LANES:
+        for k in range(outputs):
+            store(work, error + LANES * k, keep_first(load(work, error + LANES * k), rows))
     return True
 
 
 @compiled
-def _spread_labels(work: Array, targets: int, outputs: int) -> None:
-    """Replace a panel's classes by its one-hot targets."""
-    label = load(work, targets)
+def _spread_labels(work: Array, labels: int, targets: int, outputs: int) -> None:
+    """Write the one-hot targets of a panel, given its classes."""
+    label = load(work, labels)
     for k in range(outputs):
         store(work, targets + LANES * k, where_equal(label, splat(k), 1.0, 0.0))
-
 
 
 @compiled
@@ -175,7 +199,7 @@ def _sigmoid_panel(work: Array, logits: int, targets: int, p: int, log_p: int, o
     for k in range(outputs):
         z = load(work, logits + LANES * k)
         decay = exp_of_negative(0.0 - magnitude(z))
-        rest = log1p_to_one(decay)
+        rest = decay * log1p_ratio(decay)
         quotient = 1.0 / (1.0 + decay)
         store(work, p + LANES * k, where_less(z, 0.0, decay * quotient, quotient))
         store(work, log_p + LANES * k, where_less(z, 0.0, z, 0.0) - rest)
@@ -185,7 +209,7 @@ def _sigmoid_panel(work: Array, logits: int, targets: int, p: int, log_p: int, o
 
 @compiled
 def _logarithmic_panel(
-    work: Array, targets: int, p: int, log_p: int, outputs: int, binary: bool, rows: int, sums: Sums
+    work: Array, targets: int, p: int, log_p: int, outputs: int, binary: bool, rows: int, partial: int
 ) -> None:
     """Mean squared logarithmic error, Kullback-Leibler divergence."""
     squared, divergence = splat(0.0), splat(0.0)
@@ -201,14 +225,15 @@ def _logarithmic_panel(
         log_of_p = where_less(0.0, log_of_p, 0.0, log_of_p)
         divergence = multiply_add(clipped, log_of_y - log_of_p, divergence)
         prediction = load(work, p + LANES * k)
-        difference = log1p_to_one(where_less(prediction, _EPSILON, _EPSILON, prediction)) - log1p_of_y
+        prediction = where_less(prediction, _EPSILON, _EPSILON, prediction)
+        difference = multiply_add(prediction, log1p_ratio(prediction), 0.0 - log1p_of_y)
         squared = multiply_add(difference, difference, squared)
-    add_to_sums(sums, LANES * LOGARITHMIC, keep_first(squared * (1.0 / outputs), rows))
-    add_to_sums(sums, LANES * KULLBACK, keep_first(divergence, rows))
+    _add(work, partial, LOGARITHMIC, rows, squared * (1.0 / outputs))
+    _add(work, partial, KULLBACK, rows, divergence)
 
 
 @compiled
-def _product_panel(work: Array, targets: int, p: int, outputs: int, binary: bool, rows: int, sums: Sums) -> None:
+def _product_panel(work: Array, targets: int, p: int, outputs: int, binary: bool, rows: int, partial: int) -> None:
     """Hinge, squared hinge, cosine similarity."""
     hinge, squared_hinge = splat(0.0), splat(0.0)
     dot, prediction_norm, target_norm = splat(0.0), splat(0.0), splat(0.0)
@@ -225,18 +250,18 @@ def _product_panel(work: Array, targets: int, p: int, outputs: int, binary: bool
         target_norm = multiply_add(y, y, target_norm)
     prediction_norm = where_less(prediction_norm, _SQUARED_NORM_FLOOR, _SQUARED_NORM_FLOOR, prediction_norm)
     target_norm = where_less(target_norm, _SQUARED_NORM_FLOOR, _SQUARED_NORM_FLOOR, target_norm)
-    add_to_sums(sums, LANES * HINGE, keep_first(hinge * (1.0 / outputs), rows))
-    add_to_sums(sums, LANES * SQUARED_HINGE, keep_first(squared_hinge * (1.0 / outputs), rows))
-    add_to_sums(sums, LANES * COSINE, keep_first(dot / (root(prediction_norm) * root(target_norm)), rows))
+    _add(work, partial, HINGE, rows, hinge * (1.0 / outputs))
+    _add(work, partial, SQUARED_HINGE, rows, squared_hinge * (1.0 / outputs))
+    _add(work, partial, COSINE, rows, dot / (root(prediction_norm) * root(target_norm)))
 
 
 @compiled
-def _accuracy_panel(work: Array, targets: int, p: int, outputs: int, rows: int, sums: Sums) -> None:
+def _accuracy_panel(work: Array, targets: int, p: int, outputs: int, rows: int, partial: int) -> None:
     """Accuracy."""
     best, best_target = load(work, p), load(work, targets)
     if outputs == 1:
         hit = where_equal(where_less(0.5, best, 1.0, 0.0), best_target, 1.0, 0.0)
-        add_to_sums(sums, LANES * ACCURACY, keep_first(hit, rows))
+        _add(work, partial, ACCURACY, rows, hit)
         return
     # What is not a number counts as the largest, and the first of several stays.
     best = where_at_most(best, 1.0, best, np.inf)
@@ -248,12 +273,12 @@ def _accuracy_panel(work: Array, targets: int, p: int, outputs: int, rows: int, 
         best = where_less(best, prediction, prediction, best)
         expected = where_less(best_target, y, number, expected)
         best_target = where_less(best_target, y, y, best_target)
-    add_to_sums(sums, LANES * ACCURACY, keep_first(where_equal(predicted, expected, 1.0, 0.0), rows))
+    _add(work, partial, ACCURACY, rows, where_equal(predicted, expected, 1.0, 0.0))
 
 
 @compiled
 def _error_panel(
-    work: Array, targets: int, p: int, outputs: int, loss: int, scale: float, rows: int, sums: Sums
+    work: Array, targets: int, p: int, outputs: int, loss: int, scale: float, rows: int, partial: int
 ) -> Vector:
     """Squared and absolute error; predictions become the gradient at the logits. Returns the rows' squared errors."""
     squared, absolute = splat(0.0), splat(0.0)
@@ -267,8 +292,8 @@ def _error_panel(
             slope = slope * (prediction * (1.0 - prediction))
         store(work, p + LANES * k, keep_first(slope, rows))
     squared = squared * (1.0 / outputs)
-    add_to_sums(sums, LANES * SQUARED, keep_first(squared, rows))
-    add_to_sums(sums, LANES * ABSOLUTE, keep_first(absolute * (1.0 / outputs), rows))
+    _add(work, partial, SQUARED, rows, squared)
+    _add(work, partial, ABSOLUTE, rows, absolute * (1.0 / outputs))
     return squared
 
 
@@ -284,9 +309,9 @@ def _measure_panel(
     binary: bool,
     scale: float,
     rows: int,
-    sums: Sums,
+    partial: int,
 ) -> None:
-    """The metrics of one panel with ``rows`` rows, added to ``sums``; its error at the logits is written to ``error``.
+    """The metrics of one panel with ``rows`` rows, added to the partial sums; its error at the logits is written to ``error``.
 
     The formulas are those of `butter_etl.metrics`, row values float32 and their sums float64. ``binary``: all targets
     of the batch are 0 or 1; ``scale`` is the factor of the error; ``spare`` is overwritten. Several short loops keep
@@ -296,13 +321,13 @@ def _measure_panel(
         task_loss = _softmax_panel(work, logits, targets, error, spare, outputs)
     else:
         task_loss = _sigmoid_panel(work, logits, targets, error, spare, outputs)
-    _logarithmic_panel(work, targets, error, spare, outputs, binary, rows, sums)
-    _product_panel(work, targets, error, outputs, binary, rows, sums)
-    _accuracy_panel(work, targets, error, outputs, rows, sums)
-    squared = _error_panel(work, targets, error, outputs, loss, scale, rows, sums)
+    _logarithmic_panel(work, targets, error, spare, outputs, binary, rows, partial)
+    _product_panel(work, targets, error, outputs, binary, rows, partial)
+    _accuracy_panel(work, targets, error, outputs, rows, partial)
+    squared = _error_panel(work, targets, error, outputs, loss, scale, rows, partial)
     if loss == SQUARED_ERROR:
         task_loss = squared
-    add_to_sums(sums, LANES * LOSS, keep_first(task_loss, rows))
+    _add(work, partial, LOSS, rows, task_loss)
 
 
 @compiled
@@ -314,7 +339,6 @@ def measure(
     ``kind`` says what the region of the targets holds: `ONE_HOT` classes, else targets, `BINARY` ones of 0 and 1 only.
     """
     step = panel_step(plan.outputs)
-    one_hot = kind == ONE_HOT
     binary = kind != SPREAD or all_binary(work, plan.targets, plan.target_step, plan.outputs, panels)
     # Of the cross-entropies the gradient is (p - y) / rows, of the squared error 2 (p - y) p (1 - p) / values.
     scale = 1.0 / rows
@@ -325,13 +349,29 @@ def measure(
     for panel in range(panels):
         source, targets = logits + panel * step, plan.targets + panel * plan.target_step
         error, count = plan.error + panel * plan.error_step, min(rows - panel * LANES, LANES)
-        if one_hot:
-            if _one_hot_panel(work, source, targets, error, plan.outputs, scale, count, sums):
-                continue
-            _spread_labels(work, targets, plan.outputs)
-        _measure_panel(
-            work, source, targets, error, plan.other_error, plan.outputs, plan.loss, binary, scale, count, sums
-        )
+        done = False
+        if kind == ONE_HOT:
+            labels = plan.targets + panel * LANES
+            done = _one_hot_panel(work, source, labels, error, plan.outputs, scale, count, plan.partial)
+            if not done:
+                targets = plan.upstream
+                _spread_labels(work, labels, targets, plan.outputs)
+        if not done:
+            _measure_panel(
+                work,
+                source,
+                targets,
+                error,
+                plan.other_error,
+                plan.outputs,
+                plan.loss,
+                binary,
+                scale,
+                count,
+                plan.partial,
+            )
+        if panel % PANELS_A_SUM == PANELS_A_SUM - 1 or panel == panels - 1:
+            _flush(work, plan.partial, sums)
     if plan.regularizer != NO_PENALTY:
         sums[LANES * METRIC_COUNT] += penalty(plan, weights, sums) * rows
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from butter_etl.engines.lanes import Array
 
     Integers = NDArray[np.int64]
+    #: Unsigned, so that compiled code need not ask whether an index counts from the end.
+    Rows = NDArray[np.uint32]
     Sums = NDArray[np.float64]
 
 #: `Plan.loss`.
@@ -71,6 +73,8 @@ class Plan(NamedTuple):
     error_step: int
     #: Place in ``work`` for the errors of sixteen outputs, turned: a vector a row of the batch.
     transposed: int
+    #: Place in ``work`` for a vector of partial sums a metric, zeros between batches.
+    partial: int
     learning_rate: float
     momentum: float
     penalty: float
@@ -88,8 +92,8 @@ class Run(NamedTuple):
     features: Array
     train_targets: Array
     test_targets: Array
-    train_rows: Integers
-    test_rows: Integers
+    train_rows: Rows
+    test_rows: Rows
     weights: Array
     gradient: Array
     first_moment: Array
@@ -107,10 +111,11 @@ class Scratch(NamedTuple):
     work: Array
     #: Float64 (metrics + 2, lanes), flat: the metrics' sums, the penalty's, and one to add up in.
     sums: Sums
-    order: Integers
+    order: Rows
     words: NDArray[np.uint32]
-    #: Where the sixteen rows of a panel begin in a table.
-    starts: Integers
+    #: Where the rows of a batch begin in the tables of features and targets.
+    feature_starts: Integers
+    target_starts: Integers
 
 
 @compiled

@@ -342,7 +342,7 @@ def _transposed_gradient(
     The errors of sixteen outputs at a time are turned, a row of the batch a vector. Then no vector's lanes have to be
     summed up, which pays where there are inputs enough to share the turning.
     """
-    work, starts, fan_in, width = scratch.work, scratch.starts, layer[FAN_IN], layer[WIDTH]
+    work, starts, fan_in, width = scratch.work, scratch.feature_starts, layer[FAN_IN], layer[WIDTH]
     strips = (fan_in + 5) // 6
     for column in range(0, end, LANES):
         for panel in range(panels):
@@ -350,7 +350,7 @@ def _transposed_gradient(
                 starts[lane] = error + panel * plan.error_step + LANES * (column + lane)
             at = plan.transposed + panel * LANES * LANES
             for row in range(0, LANES, COLUMNS):
-                gather_columns(work, starts, row, work, at + LANES * row)
+                gather_columns(work, starts, 0, row, work, at + LANES * row)
         top = 0
         for strip in range(strips):
             rows = (fan_in - top + strips - strip - 1) // (strips - strip)

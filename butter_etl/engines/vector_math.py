@@ -1,6 +1,7 @@
 """Exponential and logarithms of vectors (`butter_etl.engines.lanes`), branch-free polynomials.
 
-Logarithms of any number take the polynomial of Cephes' ``logf`` (S. Moshier); the others are minimax polynomials on the
+Polynomials are evaluated by Estrin's scheme: chains of dependent operations are what limits a kernel here, and its
+chains are half as long as Horner's. Logarithms of any number take the polynomial of Cephes' ``logf`` (S. Moshier); the others are minimax polynomials on the
 range that softmax and sigmoid need, found by Remez' algorithm. Errors are in units in the last place (ulp), each tested
 on a dense grid against NumPy's float64 functions.
 """
@@ -56,12 +57,11 @@ def exp_of_negative(x: Vector) -> Vector:
     clipped = where_less(x, _EXP_LOWEST, _EXP_LOWEST, x)
     shifted = multiply_add(clipped, _LOG2_E, INTEGER_SHIFT)
     r = multiply_add(shifted - INTEGER_SHIFT, -_LN2, clipped)
-    # Minimax in the relative error, 3e-9.
-    series = multiply_add(r, 1.3814320787e-3, 8.3688510588e-3)
-    series = multiply_add(series, r, 4.1668401079e-2)
-    series = multiply_add(series, r, 1.6666519524e-1)
-    series = multiply_add(series, r, 4.9999993373e-1)
-    return times_power_of_two(multiply_add(multiply_add(series, r, 1.0), r, 1.0), shifted)
+    square = r * r
+    low = multiply_add(r, 1.6666519524e-1, 4.9999993373e-1)
+    high = multiply_add(r, 8.3688510588e-3, 4.1668401079e-2)
+    high = multiply_add(square, 1.3814320787e-3, high)
+    return times_power_of_two(multiply_add(multiply_add(high, square, low), square, r + 1.0), shifted)
 
 
 @compiled_in_place
@@ -80,30 +80,26 @@ def log1p(x: Vector) -> Vector:
 
 
 @compiled_in_place
-def log1p_to_one(x: Vector) -> Vector:
-    """ln(1 + x) of x in [0, 1] within 2 ulp; NaN stays."""
-    # Minimax in the relative error, 3e-8.
-    series = multiply_add(x, 5.3648398497e-3, -3.0065856524e-2)
-    series = multiply_add(series, x, 7.9204644226e-2)
-    series = multiply_add(series, x, -1.3753811986e-1)
-    series = multiply_add(series, x, 1.9153659728e-1)
-    series = multiply_add(series, x, -2.4857164973e-1)
-    series = multiply_add(series, x, 3.3321322794e-1)
-    series = multiply_add(series, x, -4.9999647972e-1)
-    return multiply_add(series * x, x, x)
+def log1p_ratio(x: Vector) -> Vector:
+    """ln(1 + x) / x of x in [0, 1] within 2 ulp, 1 at 0; NaN stays."""
+    square = x * x
+    fourth = square * square
+    low = multiply_add(x, -4.9999493140e-1, 9.9999996988e-1)
+    low = multiply_add(multiply_add(x, -2.4842982216e-1, 3.3319096808e-1), square, low)
+    high = multiply_add(x, -1.3663245815e-1, 1.9106006770e-1)
+    high = multiply_add(multiply_add(x, -2.9505238934e-2, 7.8225952128e-2), square, high)
+    return multiply_add(multiply_add(fourth, 5.2326943037e-3, high), fourth, low)
 
 
 @compiled_in_place
 def _log_of(f: Vector, e: Vector) -> Vector:
     """ln((1 + f) 2^e) of 1 + f in [sqrt(1/2), sqrt(2)]."""
-    series = multiply_add(f, 7.0376836292e-2, -1.1514610310e-1)
-    series = multiply_add(series, f, 1.1676998740e-1)
-    series = multiply_add(series, f, -1.2420140846e-1)
-    series = multiply_add(series, f, 1.4249322787e-1)
-    series = multiply_add(series, f, -1.6668057665e-1)
-    series = multiply_add(series, f, 2.0000714765e-1)
-    series = multiply_add(series, f, -2.4999993993e-1)
-    series = multiply_add(series, f, 3.3333331174e-1)
     square = f * f
+    fourth = square * square
+    low = multiply_add(f, -2.4999993993e-1, 3.3333331174e-1)
+    low = multiply_add(multiply_add(f, -1.6668057665e-1, 2.0000714765e-1), square, low)
+    high = multiply_add(f, -1.2420140846e-1, 1.4249322787e-1)
+    high = multiply_add(multiply_add(f, -1.1514610310e-1, 1.1676998740e-1), square, high)
+    series = multiply_add(multiply_add(fourth, 7.0376836292e-2, high), fourth, low)
     series = multiply_add(series, f * square, e * _LN2_LOW)
     return multiply_add(e, _LN2_HIGH, f + multiply_add(square, -0.5, series))
