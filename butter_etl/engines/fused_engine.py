@@ -35,10 +35,15 @@ _LOSSES = {
 _OPTIMIZERS = {"adam": plans.ADAM, "SGD": plans.SGD, "RMSprop": plans.RMSPROP}
 _REGULARIZERS = {None: plans.NO_PENALTY, "l1": plans.L1, "l2": plans.L2}
 
-_SOURCES = [Path(module.__file__) for module in (kernels, measures, products, plans, lanes, vector_math, streams) if module.__file__]
+_SOURCES = [
+    Path(module.__file__)
+    for module in (kernels, measures, products, plans, lanes, vector_math, streams)
+    if module.__file__
+]
 
 #: A call of compiled code lasts about so long (or one epoch): interrupts are noticed in between.
 SECONDS_PER_CALL = 1.0
+
 
 def train(
     network: Network,
@@ -71,6 +76,16 @@ def train(
         train_run(plan, state, scratch, layers, history)
         histories[:, run] = history
     return Trained(histories=_named(histories), weights=_layered(flat, start, layers))
+
+
+def prepare(
+    network: Network, optimization: Optimization, data: StackData, seeds: Sequence[int], start: Weights
+) -> tuple[Plan, Run, Scratch, NDArray[np.int64]]:
+    """What `butter_etl.engines.kernels` take to train the first run of a stack, for measuring them one by one."""
+    tables = _Tables(data, network.loss)
+    plan, layers, work_size = make_plan(network, optimization, data, tables)
+    run = _make_run(tables, 0, seeds[0], _flatten(start, plan, layers)[0])
+    return plan, run, _make_scratch(plan, work_size), layers
 
 
 def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64], history: NDArray[np.float32]) -> None:
@@ -132,7 +147,8 @@ def _kind(targets: NDArray[np.float32], loss: str) -> int:
 
 def _classes(targets: NDArray[np.float32]) -> NDArray[np.float32]:
     """The class of each one-hot row (what other rows get is of no meaning)."""
-    return _read_only(targets @ np.arange(targets.shape[1], dtype=np.float32))
+    numbers = np.arange(targets.shape[1], dtype=np.float32)
+    return _read_only((targets @ numbers).astype(np.float32, copy=False))
 
 
 def make_plan(

@@ -7,7 +7,7 @@ forward and backward products (`butter_etl.engines.products`) with what is recor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.lanes import Array, Vector
-    from butter_etl.engines.plans import Integers, Sums
+    from butter_etl.engines.plans import Integers, Rows, Sums
 
 _EPSILON = 1e-7
 
@@ -87,12 +87,13 @@ _shuffle = compiled(shuffle)
 
 
 @compiled
-def fill_order(order: Integers, words: NDArray[np.uint32], key_low: int, key_high: int, epoch: int) -> None:
+def fill_order(order: Rows, words: NDArray[np.uint32], key_low: int, key_high: int, epoch: int) -> None:
     """The order of `butter_etl.streams.epoch_order`; ``words`` has room for one a row, a multiple of four."""
     for i in range(order.size):
         order[i] = i
     fill_words(words, key_low, key_high, ORDER_STREAM, epoch)
-    _shuffle(order, words)
+    rows: Any = order
+    _shuffle(rows, words)
 
 
 # -- rows of a table into panels

@@ -5,7 +5,7 @@ on. So kernels name their vectors. Each operation here is a plain function on Nu
 where numba is switched off (``NUMBA_DISABLE_JIT=1``), followed by the LLVM instructions that compiled callers get. No
 flag lets LLVM reorder or drop anything, so results are the same in every run on one CPU, and non-finite values stay.
 
-A *vector* is float32 (16,), a *half vector* float32 (8,): arithmetic takes either, not both. Arrays are one-dimensional float32, and ``at`` is the first element's position in them. A
+A *vector* is float32 (16,). Arrays are one-dimensional float32, and ``at`` is the first element's position in them. A
 *group* is a tuple of vectors whose length is known when compiling. Nothing is checked: positions must be in range.
 """
 
@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.core import types as numba_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -144,7 +144,7 @@ def _as_vector(context: Any, builder: Any, kind: Any, value: Any, lanes: int = L
     return _broadcast(builder, context.cast(builder, value, kind, types.float32), lanes)
 
 
-def _common_type(*kinds: Any) -> Any:
+def _common_type(kinds: Sequence[Any]) -> Any:
     """The type of the vectors among the operands, the others being numbers; None where there is not exactly one."""
     vectors = {kind for kind in kinds if isinstance(kind, _VectorType)}
     rest = [kind for kind in kinds if not isinstance(kind, _VectorType)]
@@ -153,7 +153,7 @@ def _common_type(*kinds: Any) -> Any:
 
 def _as_vectors(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
     """The operands as vectors of the type of those among them that are vectors."""
-    lanes = _common_type(*sig.args).lanes
+    lanes = _common_type(sig.args).lanes
     return [_as_vector(context, builder, kind, value, lanes) for kind, value in zip(sig.args, args, strict=True)]
 
 
@@ -171,7 +171,7 @@ def _literal(kind: Any) -> int | None:
 
 
 def _register_operator(symbol: Callable[..., Any], instruction: str) -> None:
-    numba_extending.type_callable(symbol)(lambda context: lambda a, b: _common_type(a, b))
+    numba_extending.type_callable(symbol)(lambda context: lambda a, b: _common_type([a, b]))
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return getattr(builder, instruction)(*_as_vectors(context, builder, sig, args))
@@ -196,22 +196,12 @@ def _emit_splat(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _as_vector(context, builder, sig.args[0], args[0])
 
 
-def splat_half(value: float) -> Vector:
-    """The number ``value`` in every lane of a half vector."""
-    return np.full(HALF, value, dtype=np.float32)
-
-
-@_lowered(splat_half, lambda value: _HALF_VECTOR if isinstance(value, types.Number) else None)
-def _emit_splat_half(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return _as_vector(context, builder, sig.args[0], args[0], HALF)
-
-
 def multiply_add(a: Vector, b: Vector | float, c: Vector | float) -> Vector:
     """``a b + c``, rounded once where the CPU has fused multiply-add (here: twice)."""
     return a * np.float32(b) + np.float32(c)
 
 
-@_lowered(multiply_add, lambda a, b, c: _common_type(a, b, c))
+@_lowered(multiply_add, lambda a, b, c: _common_type([a, b, c]))
 def _emit_multiply_add(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _multiply_add(builder, *_as_vectors(context, builder, sig, args))
 
@@ -232,7 +222,7 @@ def where_equal(a: Vector | float, b: Vector | float, yes: Vector | float, no: V
 
 
 def _register_selection(function: Callable[..., Any], symbol: str) -> None:
-    @_lowered(function, lambda a, b, yes, no: _common_type(a, b, yes, no))
+    @_lowered(function, lambda a, b, yes, no: _common_type([a, b, yes, no]))
     def _emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         a, b, yes, no = _as_vectors(context, builder, sig, args)
         return builder.select(builder.fcmp_ordered(symbol, a, b), yes, no)
@@ -248,7 +238,7 @@ def all_less(a: Vector, b: Vector) -> bool:
     return bool(np.less(a, b).all())
 
 
-@_lowered(all_less, lambda a, b: types.boolean if _common_type(a, b) else None)
+@_lowered(all_less, lambda a, b: types.boolean if _common_type([a, b]) else None)
 def _emit_all_less(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     bits = builder.bitcast(builder.fcmp_ordered("<", *args), ir.IntType(sig.args[0].lanes))
     return builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
@@ -265,7 +255,7 @@ def magnitude(v: Vector) -> Vector:
 
 
 def _register_call(function: Callable[..., Any], name: str) -> None:
-    @_lowered(function, lambda v: _common_type(v))
+    @_lowered(function, lambda v: _common_type([v]))
     def _emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _call(builder, name, args[0])
 
@@ -355,19 +345,9 @@ def _emit_load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _load(context, builder, sig, args, 0, _position(context, builder, sig, args, 1))
 
 
-def load_half(array: Array, at: int) -> Vector:
-    """The eight elements from ``at`` on."""
-    return array[at : at + HALF].copy()
-
-
-@_lowered(load_half, lambda array, at: _fits(array, _HALF_VECTOR))
-def _emit_load_half(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return _load(context, builder, sig, args, 0, _position(context, builder, sig, args, 1), HALF)
-
-
 def store(array: Array, at: int, v: Vector) -> None:
-    """Write ``v``, a vector or a half, to the elements from ``at`` on."""
-    array[at : at + len(v)] = v
+    """Write ``v`` to the sixteen elements from ``at`` on."""
+    array[at : at + LANES] = v
 
 
 @_lowered(store, lambda array, at, v: _fits(array, types.none))
@@ -652,9 +632,7 @@ def _emit_sum_lanes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 COLUMNS = 4
 
 
-def gather_columns(
-    table: Array, starts: NDArray[np.int64], first: int, column: int, array: Array, at: int
-) -> None:
+def gather_columns(table: Array, starts: NDArray[np.int64], first: int, column: int, array: Array, at: int) -> None:
     """Transpose a block: four columns of sixteen rows of a table become four vectors of ``array`` from ``at`` on.
 
     Row j begins at ``table[starts[first + j]]``.
@@ -685,7 +663,7 @@ def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
     low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
     pairs = [[_shuffle(builder, lines[j], lines[j + 1], p) for j in (0, 2)] for p in (low, high)]
     left, right = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
-    return [_shuffle(builder, *pair, p) for pair in pairs for p in (left, right)]
+    return [_shuffle(builder, pair[0], pair[1], p) for pair in pairs for p in (left, right)]
 
 
 # -- subnormal numbers

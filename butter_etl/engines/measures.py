@@ -78,7 +78,7 @@ def _flush(work: Array, partial: int, sums: Sums) -> None:
 
 
 @compiled
-def _one_hot_panel(
+def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in registers)
     work: Array, logits: int, labels: int, error: int, outputs: int, scale: float, rows: int, partial: int
 ) -> bool:
     """The metrics of one panel of softmax outputs, ``labels`` holding each row's class; see `_measure_panel`.
@@ -311,11 +311,10 @@ def _measure_panel(
     rows: int,
     partial: int,
 ) -> None:
-    """The metrics of one panel with ``rows`` rows, added to the partial sums; its error at the logits is written to ``error``.
+    """Add the metrics of one panel with ``rows`` rows to the partial sums; write its error at the logits to ``error``.
 
-    The formulas are those of `butter_etl.metrics`, row values float32 and their sums float64. ``binary``: all targets
-    of the batch are 0 or 1; ``scale`` is the factor of the error; ``spare`` is overwritten. Several short loops keep
-    their sums in registers, where one long loop could not.
+    ``binary``: all targets of the batch are 0 or 1; ``scale`` is the factor of the error; ``spare`` is overwritten.
+    Several short loops keep their sums in registers, where one long loop could not.
     """
     if loss == SOFTMAX_CROSSENTROPY:
         task_loss = _softmax_panel(work, logits, targets, error, spare, outputs)

@@ -143,6 +143,7 @@ def forward(plan: Plan, weights: Array, work: Array, layers: Integers, panels: i
     for number in range(plan.depth):
         forward_layer(plan, weights, work, layers[number], number, panels)
 
+
 # -- backward
 
 
