@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    Prepared = tuple[Plan, Run, Scratch, NDArray[np.int64]]
 
 SIZES = "32,256,4096,65536"
 #: The sections by the numbers that `repeat` knows them by.
@@ -85,25 +87,27 @@ def repeat(section: int, plan: Plan, run: Run, scratch: Scratch, layers: NDArray
     restore_subnormals(mode)
 
 
-def microseconds(arguments: tuple[Any, ...], rounds: int = ROUNDS) -> list[float]:
-    """The least time of each section and of a whole epoch; ``arguments`` are `repeat`'s plan to layers."""
+def microseconds(prepared: Prepared, rounds: int = ROUNDS) -> list[float]:
+    """The least time of each section and of a whole epoch of a prepared run (`fused_engine.prepare`)."""
+    plan, run, scratch, layers = prepared
     sections = range(EPOCH + 1)
-    repeat(EPOCH, *arguments, 2)
-    counts = [max(1, int(SECONDS_A_ROUND / max(_seconds(section, arguments, 1), 1e-6))) for section in sections]
-    start, times = arguments[1].weights.copy(), [np.inf for _ in sections]
+    repeat(EPOCH, plan, run, scratch, layers, 2)
+    counts = [max(1, int(SECONDS_A_ROUND / max(_seconds(section, prepared, 1), 1e-6))) for section in sections]
+    start, times = run.weights.copy(), [np.inf for _ in sections]
     for _ in range(rounds):
         for section, count in zip(sections, counts, strict=True):
             # Steps with the same gradient again and again would lead to infinity.
-            arguments[1].weights[:] = start
-            repeat(FORWARD, *arguments, 1)
-            times[section] = min(times[section], _seconds(section, arguments, count) / count)
-            arguments[2].sums[:] = 0
+            run.weights[:] = start
+            repeat(FORWARD, plan, run, scratch, layers, 1)
+            times[section] = min(times[section], _seconds(section, prepared, count) / count)
+            scratch.sums[:] = 0
     return [1e6 * seconds for seconds in times]
 
 
-def _seconds(section: int, arguments: tuple[Any, ...], count: int) -> float:
+def _seconds(section: int, prepared: Prepared, count: int) -> float:
+    plan, run, scratch, layers = prepared
     started = time.thread_time()
-    repeat(section, *arguments, count)
+    repeat(section, plan, run, scratch, layers, count)
     return time.thread_time() - started
 
 
