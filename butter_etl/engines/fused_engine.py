@@ -35,7 +35,8 @@ _LOSSES = {
 _OPTIMIZERS = {"adam": plans.ADAM, "SGD": plans.SGD, "RMSprop": plans.RMSPROP}
 _REGULARIZERS = {None: plans.NO_PENALTY, "l1": plans.L1, "l2": plans.L2}
 
-_SOURCES = [
+#: What the kernels are made of: their cache is keyed by these files.
+SOURCES = [
     Path(module.__file__)
     for module in (kernels, measures, products, plans, lanes, vector_math, streams)
     if module.__file__
@@ -72,7 +73,7 @@ def train(
         history = np.empty((2 * len(METRICS), optimization.epochs), dtype=np.float32)
         if run == 0:
             # All runs of a stack have arguments of the same types; finding out takes longer than short runs.
-            kernel_cache.ready(kernels.run_epochs, (plan, state, scratch, layers, history, 0, 1), _SOURCES)
+            kernel_cache.ready(kernels.run_epochs, (plan, state, scratch, layers, history, 0, 1), SOURCES)
         train_run(plan, state, scratch, layers, history)
         histories[:, run] = history
     return Trained(histories=_named(histories), weights=_layered(flat, start, layers))
