@@ -12,6 +12,8 @@ and exits with the error's ``exit_code``::
     ├── InfeasibleError         1  no topology within 20 % of the size wanted
     ├── DatasetError            1  a data set is missing, damaged, or not what it should be
     ├── TornFileError           1  a Parquet file of a store cannot be read
+    ├── SourceError             1  what is to be imported cannot be read as runs
+    ├── DuplicateError          1  two different runs have one run_id
     ├── LandingError            1  rows could not be written durably
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
@@ -58,6 +60,18 @@ class DatasetError(ButterError):
 
 class TornFileError(ButterError):
     """A Parquet file of a store or export cannot be read; the message names it."""
+
+
+class SourceError(ButterError):
+    """What is to be imported cannot be read as runs; the message names the file and the column."""
+
+    kind = "source"
+
+
+class DuplicateError(ButterError):
+    """Two different runs have one run_id; the message names them."""
+
+    kind = "duplicate"
 
 
 class LandingError(ButterError):

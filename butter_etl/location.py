@@ -115,6 +115,11 @@ class Location:
         with self.filesystem.open_output_stream(self.path(name)) as stream:
             stream.write(data)
 
+    def remove(self, name: str) -> None:
+        """Take a file away; nothing happens if it is not there."""
+        if self.kind(name) == pa.fs.FileType.File:
+            self.filesystem.delete_file(self.path(name))
+
     def write_aside(self, name: str, data: bytes) -> Path:
         """Write ``data`` durably under a temporary name in the folder that ``name`` will be in."""
         folder = Path(self.path(name)).parent

@@ -24,9 +24,10 @@ LAYERS = [
         "engines.fused_engine",
     ],
     ["topology", "datasets", "sweeps", "sweep_files"],
-    ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
+    ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
-    ["train_tasks", "summarize", "partition"],
+    ["profiles", "sources", "arrivals", "merging", "import_tasks"],
+    ["train_tasks", "summarize", "imports", "partition"],
     ["sites", "clusters", "terminal", "report"],
     [
         "commands",
@@ -35,6 +36,7 @@ LAYERS = [
         "commands.train",
         "commands.summarize",
         "commands.export",
+        "commands.import_",
         "commands.calibrate",
         "commands.demo",
         "cli",
@@ -43,7 +45,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[6]
+STAGES = LAYERS[7]
 
 
 def module_name(path):
