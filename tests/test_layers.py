@@ -13,7 +13,16 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
     ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
-    ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
+    [
+        "engines.lanes",
+        "engines.vector_math",
+        "engines.plans",
+        "engines.products",
+        "engines.measures",
+        "engines.kernels",
+        "engines.kernel_cache",
+        "engines.fused_engine",
+    ],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["object_store", "location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
