@@ -13,6 +13,8 @@ and exits with the error's ``exit_code``::
     ├── DatasetError            1  a data set is missing, damaged, or not what it should be
     ├── TornFileError           1  a Parquet file of a store cannot be read
     ├── LandingError            1  rows could not be written durably
+    ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
+    ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
@@ -62,6 +64,14 @@ class TornFileError(ButterError):
 
 class LandingError(ButterError):
     """Rows could not be written durably."""
+
+
+class CheckpointError(ButterError):
+    """A checkpoint could not be written, or is torn, of other versions, or of another stack; the message names it."""
+
+
+class DeviceMemoryError(ButterError):
+    """A stack does not fit into the memory of a GPU: train fewer runs side by side."""
 
 
 class StaleSummaryError(ButterError):

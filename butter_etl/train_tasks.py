@@ -28,7 +28,7 @@ from butter_etl.selection import Choice, Selection
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
 from butter_etl.store import Failure, Store, partition_path
 from butter_etl.sweeps import experiment_topology
-from butter_etl.training import train_stack
+from butter_etl.training import Item, Stack, train_stack
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -112,15 +112,6 @@ def _asking_sweep(spec: ExperimentSpec, selection: Selection) -> str:
 # --- one unit of work --------------------------------------------------------------------------------------------
 
 
-class Item(msgspec.Struct, frozen=True):
-    """A part of a task: repetitions of one experiment, trained as one stack."""
-
-    spec: ExperimentSpec
-    experiment_id: int
-    batch: str
-    repetitions: tuple[int, ...]
-
-
 class Task(msgspec.Struct, frozen=True):
     """What one future does. ``attempt`` counts from 1."""
 
@@ -201,15 +192,9 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
         report += TaskReport(present=len(item.repetitions) - len(missing))
         if not missing:
             continue
-        runs = train_stack(
-            item.spec,
-            missing,
-            cached_dataset(item.spec.dataset, settings.data_dir),
-            experiment_id=item.experiment_id,
-            batch=item.batch,
-            engine=settings.engine,
-            device=settings.device,
-        )
+        dataset = cached_dataset(item.spec.dataset, settings.data_dir)
+        left = msgspec.structs.replace(item, repetitions=tuple(missing))
+        (runs,) = train_stack(Stack((left,), settings.engine, settings.device), dataset)
         landing = store.land(partition, item.experiment_id, runs)
         seconds = sum(runs["core_seconds"].to_pylist())
         report += TaskReport(landing.landed, landing.present, seconds)
