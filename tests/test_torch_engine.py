@@ -12,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.keras_parity import compare, load_case, train_case
-from butter_etl.engines import Network, Optimization, StackData
+from butter_etl.engines import Network, Optimization, StackData, Variant, passes
 from butter_etl.engines import torch_engine as engine
 from butter_etl.engines.initialization import stack_starts
+from butter_etl.engines.parameters import (
+    MOMENTS,
+    Adam,
+    Penalties,
+    StackedLayers,
+    adam_rates,
+    epoch_rates,
+    make_optimizer,
+)
 from butter_etl.engines.torch_engine import train
 from butter_etl.schema import HISTORIES
 from butter_etl.streams import epoch_order
@@ -104,15 +113,15 @@ def test_gradients_are_those_of_autograd(loss, regularizer, residual):
     outputs = 1 if loss == "binary_crossentropy" else 3
     network = Network(5, (8, 8, 8, outputs), loss, residual, regularizer, 0.03 if regularizer else 0.0)
     data = stack_data(network)
-    layers = engine.StackedLayers.of(stack_starts(SEEDS, network), "cpu")
+    layers = StackedLayers.of(stack_starts(SEEDS, network), "cpu")
     layers.flat.add_(torch.linspace(-0.05, 0.05, layers.flat.numel()))  # biases off zero
     x, y = torch.from_numpy(data.x[data.train_rows]).mT, torch.from_numpy(data.y[data.train_rows]).mT
 
-    gradient = engine.StackedLayers.like(layers)
+    gradient = StackedLayers.like(layers)
     forward = engine.run_forward(layers, x, residual=residual)
     error = engine.output_error(loss, forward.logits, y)
     engine.run_backward(layers, forward, error, gradient, residual=residual)
-    engine.add_penalty_gradient(network, layers, gradient)
+    Penalties([Variant.of(network, ADAM)] * len(SEEDS), "cpu").add_gradient(layers, gradient)
 
     kernels = [kernel.double().requires_grad_() for kernel in layers.kernels]
     biases = [bias.double().requires_grad_() for bias in layers.biases]
@@ -187,29 +196,37 @@ gradients = st.one_of(
 )
 
 
+def one_weight(value):
+    """The layers of a network with one weight and no bias."""
+    return StackedLayers.of([(np.full((1, 1, 1), value, np.float32), np.empty((1, 0), np.float32))], "cpu")
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @given(steps=st.lists(gradients, min_size=1, max_size=25))
 def test_optimizers_follow_their_formulas(name, steps):
     optimization, reference = OPTIMIZERS[name]
-    weights, expected, step = torch.tensor([0.5]), 0.5, reference()
-    optimizer = engine.make_optimizer(optimization, torch.zeros(1), torch.zeros(1))
-    for gradient in steps:
-        optimizer.step(weights, torch.tensor([gradient]))
+    weights, expected, step = one_weight(0.5), 0.5, reference()
+    variants = [Variant.of(REGRESSION, optimization)]
+    moments = [one_weight(0.0) for _ in range(MOMENTS[optimization.optimizer])]
+    optimizer = make_optimizer(optimization.optimizer, variants, moments, "cpu")
+    rates = torch.from_numpy(epoch_rates(optimization.optimizer, variants, 0, len(steps)))
+    for gradient, rate in zip(steps, rates, strict=True):
+        optimizer.step(weights, one_weight(gradient), rate)
         expected = step(expected, gradient)
     # Adam's rate is rounded as Keras rounds it: 3e-5 of a step of 0.01 at first.
-    assert weights.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert weights.flat.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_adam_adds_epsilon_before_the_bias_correction():
-    ours, theirs = torch.zeros(1), torch.zeros(1, requires_grad=True)
-    optimizer = engine.Adam((torch.zeros(1), torch.zeros(1)), 0.01)
+    ours, theirs = one_weight(0.0), torch.zeros(1, requires_grad=True)
+    optimizer = Adam([one_weight(0.0), one_weight(0.0)])
     pytorch = torch.optim.Adam([theirs], lr=0.01, eps=1e-7)
-    for _ in range(5):
-        optimizer.step(ours, torch.tensor([1e-6]))
+    for step in range(5):
+        optimizer.step(ours, one_weight(1e-6), torch.from_numpy(adam_rates([0.01], step + 1)))
         theirs.grad = torch.tensor([1e-6])
         pytorch.step()
     # With g = 1e-6 the first root is sqrt(0.001) 1e-6 = 3.2e-8, well below epsilon.
-    assert abs(ours.item()) < 0.6 * abs(theirs.item())
+    assert abs(ours.flat.item()) < 0.6 * abs(theirs.item())
 
 
 # -- stacks
@@ -289,7 +306,7 @@ def test_one_epoch_sees_every_row_once(batch_size):
 def test_metrics_do_not_depend_on_how_many_batches_are_measured_at_once(monkeypatch, limit):
     data, start = stack_data(SOFTMAX), stack_starts(SEEDS, SOFTMAX)
     expected = train(SOFTMAX, ADAM, data, SEEDS, start)
-    monkeypatch.setattr(engine, "_OUTPUTS_AT_ONCE", {"cpu": limit})
+    monkeypatch.setattr(passes, "OUTPUTS_AT_ONCE", {"cpu": limit})
     assert_same(train(SOFTMAX, ADAM, data, SEEDS, start), expected, rtol=1e-6)
 
 
