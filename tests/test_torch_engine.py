@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.keras_parity import compare, load_case, train_case
-from butter_etl.engines import Network, Optimization, StackData, Variant, passes
+from butter_etl.engines import Network, Optimization, StackData, Variant, launches, load_engine, passes
 from butter_etl.engines import torch_engine as engine
 from butter_etl.engines.initialization import stack_starts
 from butter_etl.engines.parameters import (
@@ -25,6 +28,7 @@ from butter_etl.engines.parameters import (
     make_optimizer,
 )
 from butter_etl.engines.torch_engine import train
+from butter_etl.errors import DeviceMemoryError
 from butter_etl.schema import HISTORIES
 from butter_etl.streams import epoch_order
 
@@ -332,3 +336,202 @@ def test_what_it_is_given_stays_as_it_was():
     assert torch.is_grad_enabled() == settings[1]
     assert (torch.get_default_dtype(), torch.get_num_threads()) == (settings[0], settings[2])
     assert torch.equal(torch.get_rng_state(), settings[3])
+
+
+# -- stacks of several experiments
+
+VARIANTS = [
+    Variant(0.01, 0.0, None, 0.0),
+    Variant(0.001, 0.9, "l1", 0.01),
+    Variant(0.03, 0.5, "l2", 0.02),
+]
+
+
+def as_variant(network, optimization, variant):
+    """What the one run of ``variant`` is trained by, alone."""
+    return (
+        replace(network, regularizer=variant.regularizer, penalty=variant.penalty),
+        replace(optimization, learning_rate=variant.learning_rate, momentum=variant.momentum),
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("engine_name", ["torch", "fused"])
+@pytest.mark.parametrize("optimizer", ["adam", "SGD", "RMSprop"])
+@NETWORKS
+def test_runs_of_different_experiments_do_not_notice_each_other(network, optimizer, engine_name, device):
+    if (engine_name, device) == ("fused", "cuda"):
+        pytest.skip("the fused engine runs on a CPU only")
+    run_stack = load_engine(engine_name)
+    data, optimization = stack_data(network), replace(ADAM, optimizer=optimizer, epochs=4)
+    together = run_stack(
+        network, optimization, data, SEEDS, stack_starts(SEEDS, network), device=device, variants=VARIANTS
+    )
+    for run, (seed, variant) in enumerate(zip(SEEDS, VARIANTS, strict=True)):
+        alone = run_stack(
+            *as_variant(network, optimization, variant),
+            only_run(data, run),
+            [seed],
+            stack_starts([seed], network),
+            device=device,
+        )
+        tolerance = {"rtol": 0} if engine_name == "fused" else {"rtol": 2e-5, "atol": 1e-6}
+        for name in HISTORIES:
+            np.testing.assert_allclose(together.histories[name][run], alone.histories[name][0], **tolerance)
+
+
+@NETWORKS
+def test_variants_that_are_all_alike_are_no_variants(network):
+    data, start = stack_data(network), stack_starts(SEEDS, network)
+    optimization = replace(ADAM, optimizer="SGD", momentum=0.9)
+    network, optimization = as_variant(network, optimization, VARIANTS[1])
+    plain = train(network, optimization, data, SEEDS, start)
+    other = as_variant(network, optimization, VARIANTS[0])
+    assert_same(train(*other, data, SEEDS, start, variants=[VARIANTS[1]] * 3), plain)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_a_run_without_penalty_may_diverge_beside_one_with_it(kind):
+    """Zero times an infinite weight is no number: a penalty that a run does not have must not be worked out."""
+    network = replace(BINARY, regularizer=None, penalty=0.0)
+    variants = [Variant(1e30, 0.9, None, 0.0), Variant(0.01, 0.9, kind, 0.01), Variant(0.01, 0.9, None, 0.0)]
+    optimization, start = replace(ADAM, optimizer="SGD", learning_rate=1e30, momentum=0.9), stack_starts(SEEDS, network)
+    data = stack_data(network)
+    start[0][0][0, 0, 0] = np.inf
+    mixed = train(network, optimization, data, SEEDS, start, variants=variants)
+    plain = train(network, optimization, data, SEEDS, start)
+    for name in HISTORIES:
+        np.testing.assert_array_equal(mixed.histories[name][0], plain.histories[name][0], err_msg=name)
+    assert np.isfinite(mixed.histories["loss"][1:]).all()
+
+
+# -- recording and replaying
+
+
+class Tape(TorchDispatchMode):
+    """Does on a CPU what a CUDA graph does: keeps every operation with the tensors, numbers and addresses it had.
+
+    Replaying runs the operations on the very same tensors, so whatever Python decided while recording stays decided.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        outputs = function(*args, **(kwargs or {}))
+        self.operations.append((function, args, kwargs or {}, outputs))
+        return outputs
+
+    def replay(self):
+        for function, args, kwargs, outputs in self.operations:
+            again = function(*args, **kwargs)
+            for before, after in zip(tensors(outputs), tensors(again), strict=True):
+                if before.data_ptr() != after.data_ptr():  # neither a view nor in place
+                    before.copy_(after)
+
+
+def tensors(values):
+    return (
+        [values] if isinstance(values, torch.Tensor) else [one for one in values or () if isinstance(one, torch.Tensor)]
+    )
+
+
+@pytest.fixture
+def tapes(monkeypatch):
+    """Records and replays on the CPU; the list of what was recorded."""
+    made = []
+
+    def record(work, pool):
+        tape = Tape()
+        with tape:
+            work()  # unlike on a GPU, recording does the work too
+        made.append(tape)
+        done = [True]
+        return lambda: done.pop() if done else tape.replay()
+
+    monkeypatch.setitem(launches.RECORD, "cpu", record)
+    return made
+
+
+@pytest.mark.parametrize("variants", [None, VARIANTS], ids=["alike", "different"])
+@pytest.mark.parametrize("optimizer", ["adam", "SGD", "RMSprop"])
+@NETWORKS
+def test_a_recorded_step_does_what_the_step_does(network, optimizer, variants, tapes, monkeypatch):
+    """Nothing that changes from step to step, or from epoch to epoch, is decided in Python."""
+    optimization = replace(ADAM, optimizer=optimizer, batch_size=16, epochs=5, momentum=0.9)
+    data, start = stack_data(network, rows=105), stack_starts(SEEDS, network)
+    monkeypatch.setattr(passes, "OUTPUTS_AT_ONCE", {"cpu": 2 * len(SEEDS) * network.widths[-1] * 16})
+    replayed = train(network, optimization, data, SEEDS, start, variants=variants)
+    # Of training: 4 whole batches and one of 11 rows, measured by twos; of testing: one batch of 16 and one of 14.
+    assert len(tapes) == 4 + 4
+    monkeypatch.setitem(launches.RECORD, "cpu", None)
+    assert_same(replayed, train(network, optimization, data, SEEDS, start, variants=variants))
+
+
+def test_what_cannot_be_recorded_is_launched_piece_by_piece(monkeypatch, caplog):
+    def refuse(work, pool):
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    data, start = stack_data(SOFTMAX), stack_starts(SEEDS, SOFTMAX)
+    expected = train(SOFTMAX, ADAM, data, SEEDS, start)
+    monkeypatch.setitem(launches.RECORD, "cpu", refuse)
+    assert_same(train(SOFTMAX, ADAM, data, SEEDS, start), expected)
+    assert "a CUDA graph could not be recorded (CUDA error: operation not permitted" in caplog.text
+
+
+# -- the device
+
+
+def test_products_are_of_full_precision_whatever_is_set():
+    before = torch.get_float32_matmul_precision()
+    data, start = stack_data(SOFTMAX), stack_starts(SEEDS, SOFTMAX)
+    seen = []
+    try:
+        torch.set_float32_matmul_precision("medium")
+        train(SOFTMAX, ADAM, data, SEEDS, start, watch=lambda *_: seen.append(torch.get_float32_matmul_precision()))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"] * 2
+
+
+def test_a_stack_that_does_not_fit_says_so_and_leaves_nothing(monkeypatch):
+    """What the engine had allocated is free again, without the garbage collector, when the error is caught."""
+    made = []
+
+    def out_of_memory(*arguments, residual):
+        made.append(weakref.ref(arguments[0]))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(engine, "run_backward", out_of_memory)
+    gc.disable()
+    try:
+        with pytest.raises(
+            DeviceMemoryError, match=r"3 runs of \(8, 8, 8, 3\) do not fit .*Tried to allocate 2.00 GiB"
+        ):
+            train(SOFTMAX, ADAM, stack_data(SOFTMAX), SEEDS, stack_starts(SEEDS, SOFTMAX))
+        assert [reference() for reference in made] == [None]
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_left_for_the_garbage_collector():
+    data, start = stack_data(SOFTMAX), stack_starts(SEEDS, SOFTMAX)
+    gc.collect()
+    gc.disable()
+    try:
+        train(SOFTMAX, ADAM, data, SEEDS, start)
+        left = [one for one in gc.get_objects() if type(one) is StackedLayers]
+    finally:
+        gc.enable()
+    assert left == []
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@NETWORKS
+def test_early_epochs_agree_between_devices(network, device):
+    data, start = stack_data(network), stack_starts(SEEDS, network)
+    ours = train(network, ADAM, data, SEEDS, start, device=device)
+    theirs = train(network, ADAM, data, SEEDS, start)
+    assert_same(ours, theirs, rtol=1e-4, atol=1e-6)

@@ -61,8 +61,16 @@ def train(
             return _Stack(network, optimization, data, seeds, start, variants, device).train(watch)
     except torch.OutOfMemoryError as error:
         reason = one_line(error)
+    if device == "cuda":
+        torch.cuda.empty_cache()
     # Not raised from within: the error that it would hold on to holds on to all that lies on the device.
     raise DeviceMemoryError(f"{len(seeds)} runs of {network.widths} do not fit on the device together ({reason})")
+
+
+def free_gpu_bytes() -> int:
+    """The memory of the GPU that a stack can have: what nobody holds, and what this process holds unused."""
+    free, _ = torch.cuda.mem_get_info()
+    return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 @contextmanager
