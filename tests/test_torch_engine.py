@@ -28,7 +28,7 @@ from butter_etl.engines.parameters import (
     make_optimizer,
 )
 from butter_etl.engines.torch_engine import train
-from butter_etl.errors import DeviceMemoryError
+from butter_etl.errors import DeviceMemoryError, UsageError
 from butter_etl.schema import HISTORIES
 from butter_etl.streams import epoch_order
 
@@ -526,6 +526,25 @@ def test_nothing_is_left_for_the_garbage_collector():
     finally:
         gc.enable()
     assert left == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_it_says_so():
+    with pytest.raises(UsageError, match="finds no CUDA device here; take --device cpu"):
+        train(SOFTMAX, ADAM, stack_data(SOFTMAX), SEEDS, stack_starts(SEEDS, SOFTMAX), device="cuda")
+    with pytest.raises(UsageError, match="no CUDA device"):
+        engine.free_gpu_bytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@NETWORKS
+def test_graphs_are_recorded_and_give_the_same_bits(network, monkeypatch, caplog):
+    optimization = replace(ADAM, batch_size=16, epochs=5)
+    data, start = stack_data(network, rows=105), stack_starts(SEEDS, network)
+    replayed = train(network, optimization, data, SEEDS, start, device="cuda", variants=VARIANTS)
+    assert "could not be recorded" not in caplog.text
+    monkeypatch.setitem(launches.RECORD, "cuda", None)
+    assert_same(replayed, train(network, optimization, data, SEEDS, start, device="cuda", variants=VARIANTS))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -103,11 +103,11 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class _Term:
-    """A penalty of one kind: a factor for all runs, or one a run, with those that have no such penalty masked out."""
+    """A penalty of one kind: a factor for all runs, or one a run and ``without``, true of those that have none."""
 
     kind: str
     factor: float | Tensor
-    mask: Tensor | None
+    without: Tensor | None
 
 
 class Penalties:
@@ -122,7 +122,7 @@ class Penalties:
                     self._terms.append(_Term(kind, float(factors[0]), None))
             else:
                 values = torch.tensor([factor or 0.0 for factor in factors], dtype=torch.float64, device=device)
-                self._terms.append(_Term(kind, values, torch.tensor([f is not None for f in factors], device=device)))
+                self._terms.append(_Term(kind, values, torch.tensor([f is None for f in factors], device=device)))
 
     def of(self, layers: StackedLayers) -> Tensor | None:
         """Each run's penalty, float64 (runs,); None where no run has one."""
@@ -148,7 +148,9 @@ class Penalties:
     @staticmethod
     def _masked(values: Tensor, term: _Term) -> Tensor:
         """0 in runs without such a penalty: where their weights are infinite, 0 times them would be no number."""
-        return values if term.mask is None else values.where(term.mask.view(-1, *[1] * (values.ndim - 1)), 0.0)
+        if term.without is None:
+            return values
+        return values.masked_fill_(term.without.view(-1, *[1] * (values.ndim - 1)), 0.0)
 
 
 # -- optimizers

@@ -24,7 +24,7 @@ from butter_etl.engines import State, Trained, Variant
 from butter_etl.engines.launches import Launcher
 from butter_etl.engines.parameters import MOMENTS, Optimizer, Penalties, StackedLayers, epoch_rates, make_optimizer
 from butter_etl.engines.passes import Pass
-from butter_etl.errors import DeviceMemoryError, one_line
+from butter_etl.errors import DeviceMemoryError, UsageError, one_line
 from butter_etl.metrics import activate
 from butter_etl.schema import HISTORIES, METRICS
 from butter_etl.streams import epoch_order
@@ -52,9 +52,10 @@ def train(
     """Train ``len(seeds)`` runs from ``start``; see `butter_etl.engines.Engine`.
 
     Training metrics are means over the epoch's batches, each measured before that batch's update; test metrics
-    are one pass with the weights at the end of the epoch. Raises DeviceMemoryError where the stack does not fit into
-    the memory of the device; then nothing of it is left there.
+    are one pass with the weights at the end of the epoch. Raises UsageError where there is no such device, and
+    DeviceMemoryError where the stack does not fit into its memory; then nothing of it is left there.
     """
+    _require(device)
     variants = variants or [Variant.of(network, optimization)] * len(seeds)
     try:
         with torch.inference_mode(), _full_precision():
@@ -68,9 +69,20 @@ def train(
 
 
 def free_gpu_bytes() -> int:
-    """The memory of the GPU that a stack can have: what nobody holds, and what this process holds unused."""
+    """The memory of the GPU that a stack can have: what nobody holds, and what this process holds unused.
+
+    Raises UsageError where there is no GPU.
+    """
+    _require("cuda")
     free, _ = torch.cuda.mem_get_info()
     return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+def _require(device: Device) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            f"torch {torch.__version__} finds no CUDA device here; take --device cpu, or see docs/how-to.md"
+        )
 
 
 @contextmanager
