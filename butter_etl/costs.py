@@ -31,6 +31,8 @@ _STACK_BYTES = 1.5e9
 _PLANNED_GPU_BYTES = 64e9
 #: Of a GPU's free memory a stack may take so much: the estimate is rough, and libraries need some too.
 _GPU_SHARE = 0.7
+#: The run frame's ``stack`` is a uint16.
+_LARGEST_STACK = 2**16 - 1
 #: What the torch engine takes on a GPU whatever the stack: metrics are computed of up to 2^22 outputs at once.
 _GPU_FIXED_BYTES = 4.0 * 2**22 * 14
 
@@ -103,7 +105,8 @@ def gpu_run_bytes(spec: ExperimentSpec, topology: Topology, info: DatasetInfo) -
 def gpu_stack_limit(spec: ExperimentSpec, topology: Topology, info: DatasetInfo, free_bytes: float) -> int:
     """How many runs are trained side by side on a GPU that has so much memory free; at least one."""
     shared = 4.0 * info.rows * (info.inputs + info.outputs) + _GPU_FIXED_BYTES
-    return max(1, int((_GPU_SHARE * free_bytes - shared) / gpu_run_bytes(spec, topology, info)))
+    fitting = int((_GPU_SHARE * free_bytes - shared) / gpu_run_bytes(spec, topology, info))
+    return min(max(1, fitting), _LARGEST_STACK)
 
 
 def load_rates(engine: str, device: Device = "cpu") -> Rates:

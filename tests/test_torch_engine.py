@@ -508,7 +508,7 @@ def test_a_stack_that_does_not_fit_says_so_and_leaves_nothing(monkeypatch):
     gc.disable()
     try:
         with pytest.raises(
-            DeviceMemoryError, match=r"3 runs of \(8, 8, 8, 3\) do not fit .*Tried to allocate 2.00 GiB"
+            DeviceMemoryError, match=r"a stack of 3, layers \(8, 8, 8, 3\), does not fit .*Tried to allocate 2.00 GiB"
         ):
             train(SOFTMAX, ADAM, stack_data(SOFTMAX), SEEDS, stack_starts(SEEDS, SOFTMAX))
         assert [reference() for reference in made] == [None]

@@ -155,6 +155,7 @@ def test_costs_on_a_gpu():
         assert limits[0] == 1
         assert limits == sorted(limits)
         assert limits[3] * taken[-1] < 80e9
+        assert costs.gpu_stack_limit(spec, topology, info, 1e15) == 2**16 - 1
     assert taken == sorted(taken)
 
 
@@ -203,7 +204,7 @@ def test_a_stack_that_is_too_large_is_trained_in_halves(tmp_path, tiny, small_de
     assert landed(tmp_path / "store") == expected
     stacks = f"select distinct stack from read_parquet('{tmp_path}/store/all_runs/**/*.parquet')"
     assert {stack for (stack,) in duckdb.sql(stacks).fetchall()} <= {1, 2}
-    assert "7 runs of" in caplog.text
+    assert "a stack of 7, layers" in caplog.text
     assert "trying halves" in caplog.text
 
 
@@ -213,7 +214,7 @@ def test_a_run_that_does_not_fit_alone_is_an_error(tmp_path, tiny, monkeypatch):
 
     store, items = items_of(tmp_path, tiny)
     monkeypatch.setattr(torch_engine, "run_backward", out_of_memory)
-    with pytest.raises(DeviceMemoryError, match=r"1 runs of .* do not fit"):
+    with pytest.raises(DeviceMemoryError, match="a stack of 1, layers"):
         train_and_land(Task(tuple(items)), settings_of(store, tmp_path))
 
 

@@ -65,7 +65,9 @@ def train(
     if device == "cuda":
         torch.cuda.empty_cache()
     # Not raised from within: the error that it would hold on to holds on to all that lies on the device.
-    raise DeviceMemoryError(f"{len(seeds)} runs of {network.widths} do not fit on the device together ({reason})")
+    raise DeviceMemoryError(
+        f"a stack of {len(seeds)}, layers {network.widths}, does not fit into the device's memory ({reason})"
+    )
 
 
 def free_gpu_bytes() -> int:
