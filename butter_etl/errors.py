@@ -16,6 +16,8 @@ and exits with the error's ``exit_code``::
     ├── DuplicateError          1  two different runs have one run_id
     ├── LandingError            1  rows could not be written durably
     ├── StorageError            1  an object store refuses something or cannot be reached
+    ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
+    ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
@@ -81,6 +83,14 @@ class LandingError(ButterError):
 
 class StorageError(ButterError):
     """An object store refuses something or cannot be reached; nothing is wrong with what it holds."""
+
+
+class CheckpointError(ButterError):
+    """A checkpoint could not be written, or is torn, of other versions, or of another stack; the message names it."""
+
+
+class DeviceMemoryError(ButterError):
+    """A stack does not fit into the memory of a GPU: train fewer runs side by side."""
 
 
 class StaleSummaryError(ButterError):

@@ -12,7 +12,15 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 #: Each module may import the package's modules of the layers before its own, and of its own group those before it.
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
-    ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
+    [
+        "engines",
+        "metrics",
+        "engines.initialization",
+        "engines.launches",
+        "engines.parameters",
+        "engines.passes",
+        "engines.torch_engine",
+    ],
     [
         "engines.lanes",
         "engines.vector_math",
@@ -25,7 +33,18 @@ LAYERS = [
     ],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
-    ["object_store", "location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
+    [
+        "object_store",
+        "location",
+        "locks",
+        "drivers",
+        "checkpoints",
+        "archives",
+        "store",
+        "fingerprints",
+        "registry",
+        "frames",
+    ],
     ["profiles", "sources", "arrivals", "merging", "import_tasks"],
     ["train_tasks", "summarize", "imports", "partition"],
     ["sites", "clusters", "terminal", "report"],

@@ -1,8 +1,8 @@
 """The fast engine on a CPU: one run after the other, each whole epoch in compiled code (`butter_etl.engines.kernels`).
 
-A run's bits do not depend on the stack that it is in, on other threads, or on how many epochs one call trains; on
-another kind of CPU they may differ in the last digits. The interpreter is not held while a run trains, so threads can
-train different stacks side by side and share the data.
+A run's bits do not depend on the stack that it is in, on other threads, on how many epochs one call trains, or on
+whether it was stopped and went on; on another kind of CPU they may differ in the last digits. The interpreter is not
+held while a run trains, so threads can train different stacks side by side and share the data.
 """
 
 from __future__ import annotations
@@ -15,17 +15,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from butter_etl import streams
-from butter_etl.engines import Trained, kernel_cache, kernels, lanes, measures, plans, products, vector_math
+from butter_etl.engines import (
+    State,
+    Trained,
+    Variant,
+    kernel_cache,
+    kernels,
+    lanes,
+    measures,
+    plans,
+    products,
+    vector_math,
+)
 from butter_etl.engines.plans import Plan, Run, Scratch
 from butter_etl.errors import UsageError
-from butter_etl.schema import METRICS
+from butter_etl.schema import HISTORIES, METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Device, Network, Optimization, StackData, Weights
+    from butter_etl.engines import Device, Network, Optimization, StackData, Watch, Weights
 
 _LOSSES = {
     "categorical_crossentropy": plans.SOFTMAX_CROSSENTROPY,
@@ -45,15 +56,20 @@ SOURCES = [
 #: A call of compiled code lasts about so long (or one epoch): interrupts are noticed in between.
 SECONDS_PER_CALL = 1.0
 
+#: What each row of a run's histories holds, as `kernels.run_epochs` fills them.
+_ROWS = (*METRICS, *(f"val_{name}" for name in METRICS))
+
 
 def train(
     network: Network,
     optimization: Optimization,
     data: StackData,
     seeds: Sequence[int],
-    start: Weights,
+    start: Weights | State,
     *,
     device: Device = "cpu",
+    variants: Sequence[Variant] | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train ``len(seeds)`` runs from ``start``, one after the other; see `butter_etl.engines.Engine`.
 
@@ -66,17 +82,15 @@ def train(
     tables = _Tables(data, network.loss)
     plan, layers, work_size = make_plan(network, optimization, data, tables)
     scratch = _make_scratch(plan, work_size)
-    flat = _flatten(start, plan, layers)
-    histories = np.empty((2 * len(METRICS), len(seeds), optimization.epochs), dtype=np.float32)
-    for run, seed in enumerate(seeds):
-        state = _make_run(tables, run, seed, flat[run])
-        history = np.empty((2 * len(METRICS), optimization.epochs), dtype=np.float32)
-        if run == 0:
+    stack = _Stack(start, plan, layers, len(seeds), optimization.epochs)
+    for number, seed in enumerate(seeds):
+        run = stack.begin(number, _make_run(tables, number, seed, stack.weights[number], stack.moments(number)))
+        own = _complete(plan, variants[number] if variants else Variant.of(network, optimization))
+        if number == 0:
             # All runs of a stack have arguments of the same types; finding out takes longer than short runs.
-            kernel_cache.ready(kernels.run_epochs, (plan, state, scratch, layers, history, 0, 1), SOURCES)
-        train_run(plan, state, scratch, layers, history)
-        histories[:, run] = history
-    return Trained(histories=_named(histories), weights=_layered(flat, start, layers))
+            kernel_cache.ready(kernels.run_epochs, (own, run, scratch, layers, stack.history(0), 0, 1), SOURCES)
+        train_run(own, run, scratch, layers, stack.history(number), int(stack.epochs[number]), stack.watched(watch))
+    return Trained(histories=stack.histories(), weights=stack.layered(stack.weights))
 
 
 def prepare(
@@ -85,14 +99,90 @@ def prepare(
     """What `butter_etl.engines.kernels` take to train the first run of a stack, for measuring them one by one."""
     tables = _Tables(data, network.loss)
     plan, layers, work_size = make_plan(network, optimization, data, tables)
-    run = _make_run(tables, 0, seeds[0], _flatten(start, plan, layers)[0])
-    return plan, run, _make_scratch(plan, work_size), layers
+    weights = _flatten(start, plan, layers)[0]
+    run = _make_run(tables, 0, seeds[0], weights, (_aligned(weights.size), _aligned(weights.size)))
+    return _complete(plan, Variant.of(network, optimization)), run, _make_scratch(plan, work_size), layers
 
 
-def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64], history: NDArray[np.float32]) -> None:
-    """Train one run in place and fill ``history`` (20, epochs), in calls of about `SECONDS_PER_CALL`."""
+class _Stack:
+    """The runs of a stack, of which one is being trained; those before it are finished."""
+
+    _run: Run
+    _number: int
+
+    def __init__(self, start: Weights | State, plan: Plan, layers: NDArray[np.int64], runs: int, epochs: int) -> None:
+        self._layers = layers
+        self._begun = start if isinstance(start, State) else None
+        self._shapes = start.weights if isinstance(start, State) else start
+        self.weights = _flatten(self._shapes, plan, layers)
+        self._earlier = [_flatten(moment, plan, layers) for moment in self._begun.moments] if self._begun else []
+        self._values = np.full((runs, len(HISTORIES), epochs), np.nan, dtype=np.float32)
+        self.epochs = np.zeros(runs, dtype=np.int64)
+        if self._begun:
+            self.epochs[:] = self._begun.epochs
+            for row, name in enumerate(_ROWS):
+                self._values[:, row] = self._begun.histories[name]
+
+    def begin(self, number: int, run: Run) -> Run:
+        """From now on, run ``number`` is the one that is being trained."""
+        self._number, self._run = number, run
+        return run
+
+    def moments(self, run: int) -> tuple[NDArray[np.float32], ...]:
+        """The two moments that a run begins with or goes on from."""
+        if self._earlier:
+            return tuple(moment[run] for moment in self._earlier)
+        return _aligned(self.weights[run].size), _aligned(self.weights[run].size)
+
+    def history(self, run: int) -> NDArray[np.float32]:
+        """A run's histories (20, epochs), to be filled."""
+        values: NDArray[np.float32] = self._values[run]
+        return values
+
+    def histories(self) -> dict[str, NDArray[np.float32]]:
+        """Those of all runs by name, (runs, epochs)."""
+        return {name: self._values[:, row].copy() for row, name in enumerate(_ROWS)}
+
+    def layered(self, flat: list[NDArray[np.float32]]) -> Weights:
+        """Arrays of all runs, flat as kernels have them, as (kernel, bias) pairs."""
+        return _layered(flat, self._shapes, self._layers)
+
+    def state(self) -> State:
+        """A copy of all that is needed to go on."""
+        nothing = np.zeros_like(self._run.weights)
+        moments = tuple(
+            self.layered([moment if run == self._number else nothing for run in range(len(self.weights))])
+            for moment in (self._run.first_moment, self._run.second_moment)
+        )
+        return State(self.epochs.copy(), self.layered(self.weights), moments, self.histories())
+
+    def watched(self, watch: Watch | None) -> Callable[[int], None]:
+        """What is to be called with each number of epochs that the run reaches: it calls ``watch``."""
+
+        def reached(epoch: int) -> None:
+            self.epochs[self._number] = epoch
+            done = int(self.epochs.sum())
+            if watch is not None and done < self._values.shape[2] * len(self.epochs):
+                watch(done, self.state)
+
+        return reached
+
+
+def train_run(
+    plan: Plan,
+    run: Run,
+    scratch: Scratch,
+    layers: NDArray[np.int64],
+    history: NDArray[np.float32],
+    first: int = 0,
+    reached: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Train one run in place from epoch ``first`` on and fill ``history`` (20, epochs).
+
+    In calls of about `SECONDS_PER_CALL`, after each of which ``reached`` gets the number of epochs done.
+    """
     epochs = history.shape[1]
-    epoch, count = 0, 1
+    epoch, count = first, 1
     while epoch < epochs:
         last = min(epoch + count, epochs)
         started = time.perf_counter()
@@ -101,6 +191,7 @@ def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64],
         # At most tenfold: the first epochs, in a cold cache, tell little.
         count = max(1, min(10 * count, int(count * SECONDS_PER_CALL / seconds)))
         epoch = last
+        reached(epoch)
 
 
 class _Tables:
@@ -155,7 +246,8 @@ def _classes(targets: NDArray[np.float32]) -> NDArray[np.float32]:
 def make_plan(
     network: Network, optimization: Optimization, data: StackData, tables: _Tables
 ) -> tuple[Plan, NDArray[np.int64], int]:
-    """The plan, the layer table (depth, `plans.LAYER_COLUMNS`), and the number of elements of ``work``."""
+    """The plan but for what runs may differ in (`_complete`), the layer table (depth, `plans.LAYER_COLUMNS`), and the
+    number of elements of ``work``."""
     panels = -(-min(optimization.batch_size, max(data.train_rows.shape[1], data.test_rows.shape[1])) // lanes.LANES)
     work = _Regions(panels)
     widths = network.widths
@@ -176,7 +268,7 @@ def make_plan(
         outputs=widths[-1],
         loss=_LOSSES[network.loss],
         residual=network.residual,
-        regularizer=_REGULARIZERS[network.regularizer],
+        regularizer=_REGULARIZERS[None],
         optimizer=_OPTIMIZERS[optimization.optimizer],
         batch_size=optimization.batch_size,
         train_count=data.train_rows.shape[1],
@@ -193,11 +285,21 @@ def make_plan(
         error_step=_panel_step(widest),
         transposed=work.add(lanes.LANES),
         partial=work.add(plans.METRIC_COUNT),
-        learning_rate=float(optimization.learning_rate),
-        momentum=float(optimization.momentum),
-        penalty=float(network.penalty),
+        learning_rate=0.0,
+        momentum=0.0,
+        penalty=0.0,
     )
     return plan, layers, work.size
+
+
+def _complete(plan: Plan, variant: Variant) -> Plan:
+    """A stack's plan, with the settings that are a run's own."""
+    return plan._replace(
+        regularizer=_REGULARIZERS[variant.regularizer],
+        learning_rate=float(variant.learning_rate),
+        momentum=float(variant.momentum),
+        penalty=float(variant.penalty),
+    )
 
 
 class _Regions:
@@ -254,7 +356,9 @@ def _flatten(start: Weights, plan: Plan, layers: NDArray[np.int64]) -> list[NDAr
     return runs
 
 
-def _make_run(tables: _Tables, run: int, seed: int, weights: NDArray[np.float32]) -> Run:
+def _make_run(
+    tables: _Tables, run: int, seed: int, weights: NDArray[np.float32], moments: tuple[NDArray[np.float32], ...]
+) -> Run:
     return Run(
         features=tables.features,
         train_targets=tables.train_targets[run],
@@ -263,19 +367,13 @@ def _make_run(tables: _Tables, run: int, seed: int, weights: NDArray[np.float32]
         test_rows=np.array(tables.test_rows[run], dtype=np.uint32),
         weights=weights,
         gradient=_aligned(weights.size),
-        first_moment=_aligned(weights.size),
-        second_moment=_aligned(weights.size),
+        first_moment=moments[0],
+        second_moment=moments[1],
         key_low=seed & 0xFFFFFFFF,
         key_high=(seed >> 32) & 0xFFFFFFFF,
         train_kind=tables.train_kinds[run],
         test_kind=tables.test_kinds[run],
     )
-
-
-def _named(histories: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    training = {name: histories[row] for row, name in enumerate(METRICS)}
-    test = {f"val_{name}": histories[len(METRICS) + row] for row, name in enumerate(METRICS)}
-    return training | test
 
 
 def _layered(flat: list[NDArray[np.float32]], start: Weights, layers: NDArray[np.int64]) -> Weights:
