@@ -15,6 +15,7 @@ from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
 from butter_etl.commands.demo import demo
 from butter_etl.commands.export import export
+from butter_etl.commands.import_ import import_runs
 from butter_etl.commands.options import INTERRUPTED
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
@@ -68,5 +69,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, calibrate):
+for _command in (demo, sweeps, plan, train, status, summarize, export, import_runs, calibrate):
     cli.add_command(_command)

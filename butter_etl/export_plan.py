@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -21,7 +21,7 @@ from butter_etl.manifest import sorted_values
 from butter_etl.registry import Registry
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Condition, Selection
-from butter_etl.spec import ExperimentSpec, Value
+from butter_etl.spec import Experiment, Value
 from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, key_text
 from butter_etl.sweeps import PUBLISHED, Sweep
 
@@ -29,7 +29,7 @@ from butter_etl.sweeps import PUBLISHED, Sweep
 COMPACT_BYTES = 128 * 2**20
 
 EXECUTIVE = "complete_executive_summary"
-#: What differs between experiments, the penalty left out.
+#: What differs between experiments.
 _SWEPT = (
     "dataset",
     "shape",
@@ -41,6 +41,9 @@ _SWEPT = (
     "epochs",
     "optimizer",
     "momentum",
+    "kernel_regularizer.type",
+    "kernel_regularizer.l1",
+    "kernel_regularizer.l2",
 )
 _experiment = attrgetter("experiment_id")
 _FOOTERS_AT_A_TIME = 8
@@ -148,7 +151,7 @@ def plan_export(
 
 
 def _choices(
-    registry: Registry, selection: Selection, specs: Mapping[int, ExperimentSpec], *, everything: bool
+    registry: Registry, selection: Selection, specs: Mapping[int, Experiment], *, everything: bool
 ) -> Iterator[Chosen]:
     """What each set of directories holds: the sweeps one by one, and the whole where no sweep is named."""
     sweeps = selection.sweeps
@@ -181,15 +184,13 @@ def condition_text(condition: Condition) -> str:
 # --- what experiments have in common ------------------------------------------------------------------------------
 
 
-def parameter_values(specs: Iterable[ExperimentSpec]) -> dict[str, list[Value]]:
+def parameter_values(specs: Iterable[Experiment]) -> dict[str, list[Value]]:
     """The values that each swept parameter takes, sorted, nulls first."""
-    found = list(specs)
-    values: dict[str, set[Any]] = {name: set(map(attrgetter(name), found)) for name in _SWEPT}
-    penalties = {spec.kernel_regularizer for spec in found}
-    values["kernel_regularizer.type"] = {one.type if one else None for one in penalties}
-    for kind in ("l1", "l2"):
-        factors = {one.factor if one and one.type == kind else None for one in penalties}
-        values[f"kernel_regularizer.{kind}"] = factors
+    values: dict[str, set[Value]] = {name: set() for name in _SWEPT}
+    for spec in specs:
+        parameters = spec.parameters()
+        for name, some in values.items():
+            some.add(parameters[name])
     return {name: sorted_values(some) for name, some in values.items()}
 
 

@@ -258,7 +258,7 @@ class Location:
         except FileNotFoundError:
             return False
         for folder in (final.parent, source.parent):
-            _sync_folder(folder)
+            sync_folder(folder)
         return True
 
     def remove(self, name: str) -> None:
@@ -311,7 +311,7 @@ class Pending:
             except FileExistsError:
                 return False
         for folder in {aside.parent for aside in self._aside.values()}:
-            _sync_folder(folder)
+            sync_folder(folder)
         return True
 
     def __exit__(
@@ -342,7 +342,7 @@ def _temporary_name(folder: Path) -> Path:
     return folder / f".{uuid.uuid4().hex}.tmp"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make new names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

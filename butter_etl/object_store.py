@@ -127,13 +127,12 @@ class S3Prefix:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self.bucket, key = parts.netloc.rpartition("@")[2], unquote(parts.path).strip("/")
+        if "@" in parts.netloc or ":" in parts.netloc:  # a secret can have a slash, so that it ends early
+            place = url.partition("?")[0].rpartition("@")[2] if "@" in url else "…"
+            raise StoreError(f"s3://{place}: no credentials in a URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        self.bucket, key = parts.netloc, unquote(parts.path).strip("/")
         #: The path that the file system knows.
         self.root = f"{self.bucket}/{key}" if key else self.bucket
-        if "@" in parts.netloc:
-            raise StoreError(
-                f"{self}: no credentials in a URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            )
         if not self.bucket:
             raise StoreError(f"{url}: not a usable location (no bucket); write s3://bucket/prefix")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))

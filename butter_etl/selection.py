@@ -13,7 +13,7 @@ import pyarrow as pa
 from butter_etl.datasets import DATASETS
 from butter_etl.errors import SelectError
 from butter_etl.schema import EXPERIMENT_COLUMNS, FLAG_COLUMNS, SUMMARY_SCHEMA
-from butter_etl.spec import OPTIMIZERS, SHAPES, ExperimentSpec, Value, float_text
+from butter_etl.spec import OPTIMIZERS, SHAPES, Experiment, ExperimentSpec, Value, float_text
 from butter_etl.sweeps import Sweep, check_repetitions, suggestion
 
 #: What `--where` can name: the columns that are one value an experiment, but for flags, constants and structures.
@@ -114,11 +114,11 @@ class Selection(msgspec.Struct, frozen=True):
         if not 0 <= self.first_repetition <= MAX_REPETITION_NUMBER:
             raise SelectError(f"--first-repetition: {self.first_repetition} is not between 0 and 65535")
 
-    def matches(self, spec: ExperimentSpec) -> bool:
+    def matches(self, spec: Experiment) -> bool:
         """Whether the conditions hold for an experiment and a sweep (if any is named) has it."""
         return self.meets_conditions(spec) and (not self.sweeps or any(spec in sweep for sweep in self.sweeps))
 
-    def meets_conditions(self, spec: ExperimentSpec) -> bool:
+    def meets_conditions(self, spec: Experiment) -> bool:
         """Whether all conditions hold for an experiment."""
         if not self.conditions:
             return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -27,6 +28,7 @@ from butter_etl.spec import Value, float_text
 FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
 RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
+QUARANTINE = "quarantine"
 SUMMARY_FILE = "summary.parquet"
 
 _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
@@ -266,16 +268,52 @@ class Store:
         for start, stop in consecutive(repetitions):
             name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
             files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.take(rows[start:stop]))
-        with (
-            Pending(self.location, files) as pending,
-            FileLock(self.state / "locks" / f"{experiment_id}.lock") as lock,
-            lock.kept_fresh(),
-        ):
-            if self.repetitions_of(experiment_id, partition) & set(repetitions) or not lock.is_held():
-                return None
-            if not pending.publish():
-                return None
+        if not self._publish_files(partition, experiment_id, files, set(repetitions)):
+            return None
         return [name.removeprefix(f"{RUNS}/") for name in files]
+
+    def _publish_files(
+        self, partition: str, experiment_id: int, files: Mapping[str, bytes], repetitions: set[int]
+    ) -> bool:
+        """Whether the files got their names; False, and nothing written, if any of the repetitions is there."""
+        with Pending(self.location, files) as pending, self.lock(experiment_id) as lock, lock.kept_fresh():
+            if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
+                return False
+            return pending.publish()
+
+    def lock(self, experiment_id: int) -> FileLock:
+        """The lock under which files of an experiment come and go."""
+        return FileLock(self.state / "locks" / f"{experiment_id}.lock")
+
+    def land_file(self, file: RunFile, data: bytes) -> bool:
+        """Land a run file of another store as it is; False, and nothing written, if any of its repetitions is there.
+
+        Raises LandingError if writing fails.
+        """
+        try:
+            content = {f"{RUNS}/{file.path}": data}
+            return self._publish_files(file.partition, file.experiment_id, content, set(file.repetitions))
+        except OSError as error:
+            raise LandingError(f"{file.path}: landing in {self} failed: {error}") from error
+
+    def supersede(self, file: RunFile, rows: pa.Table, reason: str) -> str:
+        """Put other rows of the same repetitions in a run file's place; the old file is kept in quarantine.
+
+        Gives the name of the old file's new place. The partition's summaries are taken away, since they speak of the
+        old rows and names do not tell. A reader sees the old file or the new one, whole; if this is killed, the same
+        call does it again. Raises LandingError if writing fails.
+        """
+        name = f"{RUNS}/{file.path}"
+        kept = f"{QUARANTINE}/{quarantine_stamp()}/{reason}/{name}"
+        try:
+            with self.lock(file.experiment_id):
+                self.location.remove(f"{SUMMARY}/{file.partition}/{SUMMARY_FILE}")
+                if not self.location.write_new(kept, self.location.read_bytes(name)):
+                    raise LandingError(f"{self}/{kept}: is there already; try again")
+                self.location.replace(name, parquet_bytes(rows))
+        except OSError as error:
+            raise LandingError(f"{file.path}: replacing it in {self} failed: {error}") from error
+        return kept
 
     def record_failure(self, failure: Failure) -> None:
         """Keep why repetitions failed, in place of an older record of the same ones."""
@@ -293,6 +331,11 @@ class Store:
         ]
         current = [record for record in records if record.is_missing(present)]
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
+
+
+def quarantine_stamp() -> str:
+    """The UTC time as the name of a folder of quarantine: one for each command that moves files."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:

@@ -12,8 +12,25 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 #: Each module may import the package's modules of the layers before its own, and of its own group those before it.
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
-    ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
-    ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
+    [
+        "engines",
+        "metrics",
+        "engines.initialization",
+        "engines.launches",
+        "engines.parameters",
+        "engines.passes",
+        "engines.torch_engine",
+    ],
+    [
+        "engines.lanes",
+        "engines.vector_math",
+        "engines.plans",
+        "engines.products",
+        "engines.measures",
+        "engines.kernels",
+        "engines.kernel_cache",
+        "engines.fused_engine",
+    ],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     [
@@ -21,6 +38,7 @@ LAYERS = [
         "location",
         "locks",
         "drivers",
+        "checkpoints",
         "archives",
         "store",
         "fingerprints",
@@ -28,8 +46,9 @@ LAYERS = [
         "registry",
         "frames",
     ],
+    ["profiles", "sources", "arrivals", "merging", "import_tasks"],
     ["columns", "reading", "attribution", "manifest", "data_card", "croissant", "publication", "export_plan"],
-    ["train_tasks", "summarize", "partition"],
+    ["train_tasks", "summarize", "imports", "partition"],
     ["sites", "clusters", "terminal", "report"],
     [
         "commands",
@@ -38,6 +57,7 @@ LAYERS = [
         "commands.train",
         "commands.summarize",
         "commands.export",
+        "commands.import_",
         "commands.calibrate",
         "commands.demo",
         "cli",
@@ -46,7 +66,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[7]
+STAGES = next(layer for layer in LAYERS if "partition" in layer)
 
 
 def module_name(path):

@@ -487,6 +487,8 @@ def run(capsys):
     ("url", "code", "message"),
     [
         ("s3://AKIA:hush@{bucket}/x", 2, "s3://{bucket}/x: no credentials in a URL; set AWS_ACCESS_KEY_ID"),
+        ("s3://AKIA:hu/hush@{bucket}/x?region=a", 2, "s3://{bucket}/x: no credentials in a URL"),
+        ("s3://AKIA:hush/x", 2, "s3://…: no credentials in a URL"),
         ("s3://{bucket}/x?colour=red", 2, "unknown option 'colour' in the URL; known: endpoint_override"),
         ("s3:///x", 2, "no bucket"),
         ("s3://none/x?endpoint_override={host}&scheme=http", 2, "no bucket 'none' at http://{host}; create it first"),
