@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import dask
 import duckdb
 import pandas as pd
 import polars as pl
@@ -120,8 +121,9 @@ def test_recipes_run_as_printed_with_the_right_types_and_rows(home, monkeypatch,
         monkeypatch.chdir(folder)
         for name, by_reader in printed((folder / "README.md").read_text()).items():
             scope = {}
-            exec(by_reader[reader], scope)  # noqa: S102 (what we printed)
-            table = as_table(scope["frame"])
+            with dask.config.set(scheduler="synchronous"):  # not on a cluster of other tests, in other folders
+                exec(by_reader[reader], scope)  # noqa: S102 (what we printed)
+                table = as_table(scope["frame"])
             schema = schema_of(name)
             assert {field.name: plain(field.type) for field in table.schema} == {
                 field.name: plain(field.type) for field in schema
