@@ -16,7 +16,7 @@ LAYERS = [
     ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
-    ["location", "locks", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
+    ["location", "locks", "claims", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
     ["sites", "clusters", "terminal", "report"],
     [
