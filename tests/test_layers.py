@@ -18,7 +18,7 @@ LAYERS = [
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     ["location", "locks", "claims", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
     ["train_tasks", "summarize", "partition"],
-    ["sites", "clusters", "terminal", "report"],
+    ["sites", "certificates", "supervisor", "clusters", "terminal", "report"],
     [
         "commands",
         "commands.options",
