@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from butter_etl.certificates import certificates, security_files
+from butter_etl.deadlines import deadline_lines
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError, one_line
-from butter_etl.sites import KINDS, Kind, SiteFile, Threads, deadline_lines, load_site, plan_threads, queue_walltime
+from butter_etl.sites import KINDS, Kind, SiteFile, Threads, load_site, plan_threads, queue_walltime, walltime_seconds
 from butter_etl.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
         "local_directory": site.scratch,
         "log_directory": site.logs,
         "death_timeout": site.death_timeout,
-        "job_script_prologue": [*pins, *deadline_lines(site), *site.prologue],
+        "job_script_prologue": [*pins, *deadline_lines(walltime_seconds(site), site.logs), *site.prologue],
         "worker_extra_args": [
             # dask_jobqueue gives every core a task; the last option counts.
             *("--nthreads", str(threads.tasks)),

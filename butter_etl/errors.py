@@ -13,6 +13,9 @@ and exits with the error's ``exit_code``::
     ├── DatasetError            1  a data set is missing, damaged, or not what it should be
     ├── TornFileError           1  a Parquet file of a store cannot be read
     ├── LandingError            1  rows could not be written durably
+    │   └── FullDiskError       1  there is no space left for them
+    ├── AttemptsError           1  runs were begun too often without getting further
+    ├── CampaignError           1  a campaign was stopped, since nothing it did succeeded
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
@@ -62,6 +65,18 @@ class TornFileError(ButterError):
 
 class LandingError(ButterError):
     """Rows could not be written durably."""
+
+
+class FullDiskError(LandingError):
+    """There is no space left to write to."""
+
+
+class AttemptsError(ButterError):
+    """The same runs were begun too often without getting further."""
+
+
+class CampaignError(ButterError):
+    """A campaign was stopped, since what it met would meet every further task too."""
 
 
 class StaleSummaryError(ButterError):

@@ -295,23 +295,3 @@ def queue_walltime(site: SiteFile) -> str | None:
     if KINDS[site.kind].walltime == "minutes":
         return f"{minutes // 60:02d}:{minutes % 60:02d}"
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-#: How a job tells its workers when it ends: when it began, and how long it may run, both in seconds.
-JOB_BEGAN, JOB_WALLTIME = "BUTTER_ETL_JOB_BEGAN", "BUTTER_ETL_JOB_WALLTIME"
-
-
-def deadline_lines(site: SiteFile) -> list[str]:
-    """Shell lines for the top of a job, after which its workers know when it ends."""
-    seconds = walltime_seconds(site)
-    if seconds is None:
-        return []
-    # Backticks: in HTCondor's files a dollar sign before a bracket is a macro.
-    return [f"export {JOB_BEGAN}=`date +%s`", f"export {JOB_WALLTIME}={seconds}"]
-
-
-def job_end(environment: Mapping[str, str]) -> float | None:
-    """When this job ends, in unix seconds, by what `deadline_lines` left in a worker's environment."""
-    if JOB_BEGAN not in environment or JOB_WALLTIME not in environment:
-        return None
-    return float(environment[JOB_BEGAN]) + float(environment[JOB_WALLTIME])

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from butter_etl.drivers import DRAINING
+from butter_etl.driver import DRAINING
 from butter_etl.errors import ClusterError
 from butter_etl.sites import KINDS, Kind, SiteFile
 

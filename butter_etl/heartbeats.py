@@ -14,8 +14,6 @@ from butter_etl.locks import Holder, file_age, is_dead, this_process
 #: A driver rewrites its file this often, and is taken for dead when the file is a few times as old.
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 90.0
-#: The key in a Dask scheduler's metadata under which a driver says that it has handed out its last task.
-DRAINING = "butter_etl.draining"
 
 
 class Driver(msgspec.Struct, frozen=True):
