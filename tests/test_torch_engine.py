@@ -192,7 +192,7 @@ gradients = st.one_of(
 def test_optimizers_follow_their_formulas(name, steps):
     optimization, reference = OPTIMIZERS[name]
     weights, expected, step = torch.tensor([0.5]), 0.5, reference()
-    optimizer = engine.make_optimizer(optimization, weights)
+    optimizer = engine.make_optimizer(optimization, torch.zeros(1), torch.zeros(1))
     for gradient in steps:
         optimizer.step(weights, torch.tensor([gradient]))
         expected = step(expected, gradient)
@@ -202,7 +202,7 @@ def test_optimizers_follow_their_formulas(name, steps):
 
 def test_adam_adds_epsilon_before_the_bias_correction():
     ours, theirs = torch.zeros(1), torch.zeros(1, requires_grad=True)
-    optimizer = engine.Adam(ours, 0.01)
+    optimizer = engine.Adam((torch.zeros(1), torch.zeros(1)), 0.01)
     pytorch = torch.optim.Adam([theirs], lr=0.01, eps=1e-7)
     for _ in range(5):
         optimizer.step(ours, torch.tensor([1e-6]))

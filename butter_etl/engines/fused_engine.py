@@ -1,8 +1,8 @@
 """The fast engine on a CPU: one run after the other, each whole epoch in compiled code (`butter_etl.engines.kernels`).
 
-A run's bits do not depend on the stack that it is in, on other threads, or on how many epochs one call trains; on
-another kind of CPU they may differ in the last digits. The interpreter is not held while a run trains, so threads can
-train different stacks side by side and share the data.
+A run's bits do not depend on the stack that it is in, on other threads, on how many epochs one call trains, or on
+whether it was stopped and went on; on another kind of CPU they may differ in the last digits. The interpreter is not
+held while a run trains, so threads can train different stacks side by side and share the data.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from butter_etl import streams
-from butter_etl.engines import Trained, kernel_cache, kernels, lanes, vector_math
+from butter_etl.engines import State, Trained, kernel_cache, kernels, lanes, vector_math
 from butter_etl.engines.kernels import Plan, Run, Scratch
 from butter_etl.errors import UsageError
-from butter_etl.schema import METRICS
+from butter_etl.schema import HISTORIES, METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Device, Network, Optimization, StackData, Weights
+    from butter_etl.engines import Device, Network, Optimization, StackData, Watch, Weights
 
 _LOSSES = {
     "categorical_crossentropy": kernels.SOFTMAX_CROSSENTROPY,
@@ -40,6 +40,9 @@ _SOURCES = [Path(module.__file__) for module in (kernels, lanes, vector_math, st
 #: A call of compiled code lasts about so long (or one epoch): interrupts are noticed in between.
 SECONDS_PER_CALL = 1.0
 
+#: What each row of a run's histories holds, as `kernels.run_epochs` fills them.
+_ROWS = (*METRICS, *(f"val_{name}" for name in METRICS))
+
 #: The fewest columns of a gathered table: rows are transposed in blocks of eight columns.
 _FEWEST_COLUMNS = 8
 
@@ -49,9 +52,10 @@ def train(
     optimization: Optimization,
     data: StackData,
     seeds: Sequence[int],
-    start: Weights,
+    start: Weights | State,
     *,
     device: Device = "cpu",
+    watch: Watch | None = None,
 ) -> Trained:
     """Train ``len(seeds)`` runs from ``start``, one after the other; see `butter_etl.engines.Engine`.
 
@@ -64,21 +68,93 @@ def train(
     tables = _Tables(data)
     plan, layers, work_size = make_plan(network, optimization, data, tables)
     scratch = _make_scratch(plan, work_size)
-    flat = _flatten(start, plan, layers)
-    histories = np.empty((2 * len(METRICS), len(seeds), optimization.epochs), dtype=np.float32)
-    for run, seed in enumerate(seeds):
-        state = _make_run(tables, run, seed, flat[run])
-        history = np.empty((2 * len(METRICS), optimization.epochs), dtype=np.float32)
-        train_run(plan, state, scratch, layers, history)
-        histories[:, run] = history
-    return Trained(histories=_named(histories), weights=_layered(flat, start, layers))
+    stack = _Stack(start, plan, layers, len(seeds), optimization.epochs)
+    for number, seed in enumerate(seeds):
+        run = stack.begin(number, _make_run(tables, number, seed, stack.weights[number], stack.moments(number)))
+        train_run(plan, run, scratch, layers, stack.history(number), int(stack.epochs[number]), stack.watched(watch))
+    return Trained(histories=stack.histories(), weights=stack.layered(stack.weights))
 
 
-def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64], history: NDArray[np.float32]) -> None:
-    """Train one run in place and fill ``history`` (20, epochs), in calls of about `SECONDS_PER_CALL`."""
+class _Stack:
+    """The runs of a stack, of which one is being trained; those before it are finished."""
+
+    _run: Run
+    _number: int
+
+    def __init__(self, start: Weights | State, plan: Plan, layers: NDArray[np.int64], runs: int, epochs: int) -> None:
+        self._layers = layers
+        self._begun = start if isinstance(start, State) else None
+        self._shapes = start.weights if isinstance(start, State) else start
+        self.weights = _flatten(self._shapes, plan, layers)
+        self._earlier = [_flatten(moment, plan, layers) for moment in self._begun.moments] if self._begun else []
+        self._values = np.full((runs, len(HISTORIES), epochs), np.nan, dtype=np.float32)
+        self.epochs = np.zeros(runs, dtype=np.int64)
+        if self._begun:
+            self.epochs[:] = self._begun.epochs
+            for row, name in enumerate(_ROWS):
+                self._values[:, row] = self._begun.histories[name]
+
+    def begin(self, number: int, run: Run) -> Run:
+        """From now on, run ``number`` is the one that is being trained."""
+        self._number, self._run = number, run
+        return run
+
+    def moments(self, run: int) -> tuple[NDArray[np.float32], ...]:
+        """The two moments that a run begins with or goes on from."""
+        if self._earlier:
+            return tuple(moment[run] for moment in self._earlier)
+        return _aligned(self.weights[run].size), _aligned(self.weights[run].size)
+
+    def history(self, run: int) -> NDArray[np.float32]:
+        """A run's histories (20, epochs), to be filled."""
+        values: NDArray[np.float32] = self._values[run]
+        return values
+
+    def histories(self) -> dict[str, NDArray[np.float32]]:
+        """Those of all runs by name, (runs, epochs)."""
+        return {name: self._values[:, row].copy() for row, name in enumerate(_ROWS)}
+
+    def layered(self, flat: list[NDArray[np.float32]]) -> Weights:
+        """Arrays of all runs, flat as kernels have them, as (kernel, bias) pairs."""
+        return _layered(flat, self._shapes, self._layers)
+
+    def state(self) -> State:
+        """A copy of all that is needed to go on."""
+        nothing = np.zeros_like(self._run.weights)
+        moments = tuple(
+            self.layered([moment if run == self._number else nothing for run in range(len(self.weights))])
+            for moment in (self._run.first_moment, self._run.second_moment)
+        )
+        return State(self.epochs.copy(), self.layered(self.weights), moments, self.histories())
+
+    def watched(self, watch: Watch | None) -> Callable[[int], None]:
+        """What is to be called with each number of epochs that the run reaches: it calls ``watch``."""
+
+        def reached(epoch: int) -> None:
+            self.epochs[self._number] = epoch
+            done = int(self.epochs.sum())
+            if watch is not None and done < self._values.shape[2] * len(self.epochs):
+                watch(done, self.state)
+
+        return reached
+
+
+def train_run(
+    plan: Plan,
+    run: Run,
+    scratch: Scratch,
+    layers: NDArray[np.int64],
+    history: NDArray[np.float32],
+    first: int = 0,
+    reached: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Train one run in place from epoch ``first`` on and fill ``history`` (20, epochs).
+
+    In calls of about `SECONDS_PER_CALL`, after each of which ``reached`` gets the number of epochs done.
+    """
     epochs = history.shape[1]
     kernel_cache.ready(kernels.run_epochs, (plan, run, scratch, layers, history, 0, epochs), _SOURCES)
-    epoch, count = 0, 1
+    epoch, count = first, 1
     while epoch < epochs:
         last = min(epoch + count, epochs)
         started = time.perf_counter()
@@ -87,6 +163,7 @@ def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64],
         # At most tenfold: the first epochs, in a cold cache, tell little.
         count = max(1, min(10 * count, int(count * SECONDS_PER_CALL / seconds)))
         epoch = last
+        reached(epoch)
 
 
 class _Tables:
@@ -220,7 +297,9 @@ def _flatten(start: Weights, plan: Plan, layers: NDArray[np.int64]) -> list[NDAr
     return runs
 
 
-def _make_run(tables: _Tables, run: int, seed: int, weights: NDArray[np.float32]) -> Run:
+def _make_run(
+    tables: _Tables, run: int, seed: int, weights: NDArray[np.float32], moments: tuple[NDArray[np.float32], ...]
+) -> Run:
     return Run(
         features=tables.features,
         train_targets=tables.train_targets[run],
@@ -229,19 +308,13 @@ def _make_run(tables: _Tables, run: int, seed: int, weights: NDArray[np.float32]
         test_rows=np.array(tables.test_rows[run], dtype=np.int64),
         weights=weights,
         gradient=_aligned(weights.size),
-        first_moment=_aligned(weights.size),
-        second_moment=_aligned(weights.size),
+        first_moment=moments[0],
+        second_moment=moments[1],
         key_low=seed & 0xFFFFFFFF,
         key_high=(seed >> 32) & 0xFFFFFFFF,
         train_binary=tables.train_binary[run],
         test_binary=tables.test_binary[run],
     )
-
-
-def _named(histories: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    training = {name: histories[row] for row, name in enumerate(METRICS)}
-    test = {f"val_{name}": histories[len(METRICS) + row] for row, name in enumerate(METRICS)}
-    return training | test
 
 
 def _layered(flat: list[NDArray[np.float32]], start: Weights, layers: NDArray[np.int64]) -> Weights:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from butter_etl.engines import Trained
+from butter_etl.engines import State, Trained
 from butter_etl.metrics import activate, epoch_values, metric_sums
 from butter_etl.schema import HISTORIES, METRICS
 from butter_etl.streams import epoch_order
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Device, Network, Optimization, StackData, Weights
+    from butter_etl.engines import Device, Network, Optimization, StackData, Watch, Weights
     from butter_etl.spec import Loss
 
 #: Metrics are computed for several batches at once, up to so many outputs: fewer calls, and still in cache on a CPU.
@@ -37,9 +37,10 @@ def train(
     optimization: Optimization,
     data: StackData,
     seeds: Sequence[int],
-    start: Weights,
+    start: Weights | State,
     *,
     device: Device = "cpu",
+    watch: Watch | None = None,
 ) -> Trained:
     """Train ``len(seeds)`` runs from ``start``; see `butter_etl.engines.Engine`.
 
@@ -47,13 +48,22 @@ def train(
     are one pass with the weights at the end of the epoch.
     """
     epochs = optimization.epochs
-    histories = {name: np.empty((len(seeds), epochs), dtype=np.float32) for name in HISTORIES}
+    histories = {name: np.full((len(seeds), epochs), np.nan, dtype=np.float32) for name in HISTORIES}
     with torch.inference_mode():
         rows = DeviceRows(data, device)
-        layers = StackedLayers.of(start, device)
+        layers = StackedLayers.of(start.weights if isinstance(start, State) else start, device)
         gradient = StackedLayers.like(layers)
-        optimizer = make_optimizer(optimization, layers.flat)
-        for epoch in range(epochs):
+        moments = [StackedLayers.like(layers) for _ in range(2)]
+        optimizer = make_optimizer(optimization, *(moment.flat for moment in moments))
+        first = 0
+        if isinstance(start, State):
+            first = int(start.epochs[0])
+            optimizer.steps = first * -(-rows.train_count // optimization.batch_size)
+            for moment, earlier in zip(moments, start.moments, strict=True):
+                moment.flat.copy_(StackedLayers.of(earlier, device).flat)
+            for name, values in start.histories.items():
+                histories[name][:, :first] = values[:, :first]
+        for epoch in range(first, epochs):
             training = EpochMetrics(network.loss, len(seeds), device)
             order = _order(optimization, seeds, epoch, rows.train_count)
             for x, y in rows.training_batches(order, optimization.batch_size):
@@ -65,6 +75,16 @@ def train(
                 optimizer.step(layers.flat, gradient.flat)
             test = _evaluate(network, layers, rows, optimization.batch_size, device)
             _record(histories, epoch, training.values(), test.values())
+            if watch is not None and epoch < epochs - 1:
+                watch(
+                    (epoch + 1) * len(seeds),
+                    lambda done=epoch + 1: State(  # type: ignore[misc]
+                        np.full(len(seeds), done),
+                        layers.to_numpy(),
+                        tuple(moment.to_numpy() for moment in moments),
+                        {name: values.copy() for name, values in histories.items()},
+                    ),
+                )
         weights = layers.to_numpy()
     return Trained(histories=histories, weights=weights)
 
@@ -286,6 +306,9 @@ class EpochMetrics:
 class Optimizer(Protocol):
     """Keras' optimizers, elementwise on flat tensors, in place."""
 
+    #: How many steps have been taken.
+    steps: int
+
     def step(self, weights: Tensor, gradient: Tensor) -> None:
         """Move ``weights`` one step; ``gradient`` may be overwritten."""
         ...
@@ -297,19 +320,18 @@ class Adam:
     w -= `adam_rate` m / (sqrt(v) + 1e-7), with m and v the running means of g and g^2 (decays 0.9 and 0.999).
     """
 
-    def __init__(self, weights: Tensor, learning_rate: float) -> None:
+    def __init__(self, moments: tuple[Tensor, Tensor], learning_rate: float) -> None:
         self._learning_rate = learning_rate
-        self._steps = 0
-        self._mean = torch.zeros_like(weights)
-        self._mean_square = torch.zeros_like(weights)
+        self.steps = 0
+        self._mean, self._mean_square = moments
 
     def step(self, weights: Tensor, gradient: Tensor) -> None:
         """Move ``weights`` one step; ``gradient`` is overwritten."""
-        self._steps += 1
+        self.steps += 1
         self._mean.lerp_(gradient, 1 - 0.9)
         self._mean_square.lerp_(gradient.square_(), 1 - 0.999)
         divisor = torch.sqrt(self._mean_square, out=gradient).add_(1e-7)
-        weights.addcdiv_(self._mean, divisor, value=-adam_rate(self._learning_rate, self._steps))
+        weights.addcdiv_(self._mean, divisor, value=-adam_rate(self._learning_rate, self.steps))
 
 
 def adam_rate(learning_rate: float, step: int) -> float:
@@ -326,10 +348,11 @@ def adam_rate(learning_rate: float, step: int) -> float:
 class SGD:
     """Gradient descent with momentum: b = momentum b + g, w -= lr b; no Nesterov."""
 
-    def __init__(self, weights: Tensor, learning_rate: float, momentum: float) -> None:
+    def __init__(self, moments: tuple[Tensor, Tensor], learning_rate: float, momentum: float) -> None:
+        self.steps = 0
         self._learning_rate = learning_rate
         self._momentum = momentum
-        self._buffer = torch.zeros_like(weights)
+        self._buffer = moments[0]
 
     def step(self, weights: Tensor, gradient: Tensor) -> None:
         """Move ``weights`` one step."""
@@ -343,11 +366,11 @@ class RMSprop:
     Keras 2 differed without momentum: it divided by sqrt(s) + 1e-7.
     """
 
-    def __init__(self, weights: Tensor, learning_rate: float, momentum: float) -> None:
+    def __init__(self, moments: tuple[Tensor, Tensor], learning_rate: float, momentum: float) -> None:
+        self.steps = 0
         self._learning_rate = learning_rate
         self._momentum = momentum
-        self._mean_square = torch.zeros_like(weights)
-        self._buffer = torch.zeros_like(weights)
+        self._buffer, self._mean_square = moments
 
     def step(self, weights: Tensor, gradient: Tensor) -> None:
         """Move ``weights`` one step."""
@@ -357,10 +380,11 @@ class RMSprop:
         weights.add_(self._buffer, alpha=-self._learning_rate)
 
 
-def make_optimizer(optimization: Optimization, weights: Tensor) -> Optimizer:
-    """The optimizer with fresh state for flat ``weights``."""
+def make_optimizer(optimization: Optimization, *moments: Tensor) -> Optimizer:
+    """The optimizer that keeps its state in two ``moments``, shaped like the flat weights; it begins with zeros."""
+    first, second = moments
     if optimization.optimizer == "adam":
-        return Adam(weights, optimization.learning_rate)
+        return Adam((first, second), optimization.learning_rate)
     if optimization.optimizer == "SGD":
-        return SGD(weights, optimization.learning_rate, optimization.momentum)
-    return RMSprop(weights, optimization.learning_rate, optimization.momentum)
+        return SGD((first, second), optimization.learning_rate, optimization.momentum)
+    return RMSprop((first, second), optimization.learning_rate, optimization.momentum)
