@@ -58,8 +58,8 @@ def begin_attempt(state: Path, experiment_id: int, repetitions: Sequence[int], e
     if count > MOST_ATTEMPTS:
         last = max(stuck, key=lambda attempt: attempt.time)
         raise AttemptsError(
-            f"experiment {experiment_id}: repetitions {repetitions[0]} to {repetitions[-1]} were begun {count - 1} times "
-            f"and ended without a word, the last time on {last.where}; see the log there"
+            f"experiment {experiment_id}: repetitions {repetitions[0]} to {repetitions[-1]} were begun {count - 1} "
+            f"times and ended without a word, the last time on {last.where}"
         )
     path = _path(state, experiment_id, repetitions)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import click
 
 from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
+from butter_etl.commands.cluster import cluster
 from butter_etl.commands.demo import demo
 from butter_etl.commands.export import export
 from butter_etl.commands.options import INTERRUPTED
@@ -68,5 +69,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, calibrate):
+for _command in (demo, sweeps, plan, train, status, summarize, export, cluster, calibrate):
     cli.add_command(_command)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from butter_etl.costs import load_rates
-from butter_etl.heartbeats import running_drivers
 from butter_etl.engines import choose_engine
 from butter_etl.frames import read_summary
+from butter_etl.heartbeats import running_drivers
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.store import Failure, Store

@@ -295,3 +295,11 @@ def queue_walltime(site: SiteFile) -> str | None:
     if KINDS[site.kind].walltime == "minutes":
         return f"{minutes // 60:02d}:{minutes % 60:02d}"
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def site_templates() -> dict[str, Path]:
+    """The site files that come with the package, by name; those of tests left out."""
+    here = Path(__file__).parent
+    folders = (here / "site_files", here.parent / "cluster")  # in a wheel, and in a checkout
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.stem.endswith("-test")}

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from butter_etl.driver import DRAINING
 from butter_etl.errors import ClusterError
+from butter_etl.heartbeats import DRAINING
 from butter_etl.sites import KINDS, Kind, SiteFile
 
 logger = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ import msgspec
 
 from butter_etl import costs, datasets
 from butter_etl.datasets import cached_dataset, dataset_info, ensure_dataset
-from butter_etl.heartbeats import Heartbeat
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import ButterError, SelectError, one_line
+from butter_etl.heartbeats import Heartbeat
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec

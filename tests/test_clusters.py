@@ -17,8 +17,9 @@ import pytest
 
 from butter_etl.certificates import certificates
 from butter_etl.clusters import job_script, start_cluster
+from butter_etl.deadlines import JOB_LOGS, deadline_lines, job_end
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError
-from butter_etl.sites import KINDS, SiteFile, Threads, deadline_lines, job_end, load_site, plan_threads, queue_walltime
+from butter_etl.sites import KINDS, SiteFile, Threads, load_site, plan_threads, queue_walltime, walltime_seconds
 from butter_etl.supervisor import Supervisor, listed_jobs
 
 ROOT = Path(__file__).parents[1]
@@ -240,13 +241,14 @@ def test_time_limits_are_in_the_words_of_the_queue(kind: str, text: str, written
 
 
 def test_a_job_knows_when_it_ends() -> None:
-    lines = deadline_lines(SiteFile(kind="htcondor", walltime="1-00:00:10"))
+    lines = deadline_lines(walltime_seconds(SiteFile(kind="htcondor", walltime="1-00:00:10")), "/logs")
     script = "; ".join([*lines, f"{sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"])
     before = time.time()
     environment = msgspec.json.decode(subprocess.check_output(["/bin/sh", "-c", script], text=True))
     assert before - 1 <= job_end(environment) - 86410 <= time.time()
     assert job_end({}) is None
-    assert deadline_lines(SiteFile(kind="local")) == []
+    assert environment[JOB_LOGS] == "/logs"
+    assert deadline_lines(walltime_seconds(SiteFile(kind="htcondor")), "/logs") == [f"export {JOB_LOGS}=/logs"]
 
 
 LISTED = {
