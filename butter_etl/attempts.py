@@ -16,7 +16,7 @@ import msgspec
 
 from butter_etl.claims import bucket_of
 from butter_etl.deadlines import JOB_LOGS
-from butter_etl.errors import AttemptsError
+from butter_etl.errors import FULL_DISK, AttemptsError, FullDiskError, one_line
 from butter_etl.location import write_durably
 from butter_etl.provenance import host_facts
 
@@ -50,7 +50,7 @@ class Attempt(msgspec.Struct, frozen=True):
 def begin_attempt(state: Path, experiment_id: int, repetitions: Sequence[int], epochs: int = 0) -> int:
     """Write down that repetitions are begun with so many epochs trained; how many attempts that makes.
 
-    Raises AttemptsError where it would be one too many.
+    Raises AttemptsError where it would be one too many, FullDiskError where there is no space to write it down.
     """
     earlier = list(attempts_at(state, experiment_id, repetitions))
     stuck = [attempt for attempt in earlier if attempt.epochs >= epochs]
@@ -61,8 +61,6 @@ def begin_attempt(state: Path, experiment_id: int, repetitions: Sequence[int], e
             f"experiment {experiment_id}: repetitions {repetitions[0]} to {repetitions[-1]} were begun {count - 1} "
             f"times and ended without a word, the last time on {last.where}"
         )
-    path = _path(state, experiment_id, repetitions)
-    path.parent.mkdir(parents=True, exist_ok=True)
     attempt = Attempt(
         experiment_id,
         list(repetitions),
@@ -73,12 +71,21 @@ def begin_attempt(state: Path, experiment_id: int, repetitions: Sequence[int], e
         os.environ.get(JOB_LOGS),
         int(time.time()),
     )
-    data = msgspec.json.encode(attempt)
-    write_durably(path.parent, lambda file: file.write(data)).replace(path)
+    _write(_path(state, experiment_id, repetitions), attempt)
     for other in earlier:
         if other.repetitions != attempt.repetitions and set(other.repetitions) <= set(repetitions):
             _path(state, experiment_id, other.repetitions).unlink(missing_ok=True)
     return count
+
+
+def _write(path: Path, attempt: Attempt) -> None:
+    data = msgspec.json.encode(attempt)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path.parent, lambda file: file.write(data)).replace(path)
+    except OSError as error:
+        kind = FullDiskError if error.errno in FULL_DISK else AttemptsError
+        raise kind(f"{path}: cannot be written ({one_line(error)})") from error
 
 
 def end_attempt(state: Path, experiment_id: int, repetitions: Sequence[int]) -> None:

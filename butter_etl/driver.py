@@ -22,7 +22,8 @@ from butter_etl.claims import Claims, bucket_of
 from butter_etl.errors import AttemptsError, ButterError, CampaignError, FullDiskError, one_line
 from butter_etl.heartbeats import DRAINING
 from butter_etl.store import Failure, Store, partition_path
-from butter_etl.tasks import Item, Settings, Task, TaskReport, Wanted, cut_tasks, train_and_land
+from butter_etl.tasks import Begun, Settings, Task, TaskReport, Wanted, cut_tasks, train_and_land
+from butter_etl.training import Item
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -62,8 +63,10 @@ class TrainReport:
 class Share:
     """What of a campaign this driver works on, bucket by bucket."""
 
-    def __init__(self, wanted: Iterable[Wanted], claims: Claims, store: Store, target_seconds: float) -> None:
-        self._claims, self._store, self._target = claims, store, target_seconds
+    def __init__(
+        self, wanted: Iterable[Wanted], claims: Claims, store: Store, target_seconds: float, begun: Begun | None = None
+    ) -> None:
+        self._claims, self._store, self._target, self._begun = claims, store, target_seconds, begun or {}
         buckets: dict[int, list[Wanted]] = {}
         for entry in wanted:
             buckets.setdefault(bucket_of(_id(entry)), []).append(entry)
@@ -83,7 +86,7 @@ class Share:
 
     def tasks(self) -> Iterator[Task]:
         """One pass over the buckets not had yet: the tasks of those that can be claimed."""
-        return cut_tasks(self._claimable(), self._target)
+        return cut_tasks(self._claimable(), self._target, self._begun)
 
     def _claimable(self) -> Iterator[Wanted]:
         for bucket in list(self._waiting):

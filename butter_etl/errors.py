@@ -16,11 +16,19 @@ and exits with the error's ``exit_code``::
     │   └── FullDiskError       1  there is no space left for them
     ├── AttemptsError           1  runs were begun too often without getting further
     ├── CampaignError           1  a campaign was stopped, since nothing it did succeeded
+    ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
+    ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
 
 from __future__ import annotations
+
+import errno
+from typing import Final
+
+#: What the operating system says where there is no space left, or none left for this user.
+FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class ButterError(Exception):
@@ -77,6 +85,14 @@ class AttemptsError(ButterError):
 
 class CampaignError(ButterError):
     """A campaign was stopped, since what it met would meet every further task too."""
+
+
+class CheckpointError(ButterError):
+    """A checkpoint could not be written, or is torn, of other versions, or of another stack; the message names it."""
+
+
+class DeviceMemoryError(ButterError):
+    """A stack does not fit into the memory of a GPU: train fewer runs side by side."""
 
 
 class StaleSummaryError(ButterError):

@@ -157,7 +157,7 @@ class Pending:
             except FileExistsError:
                 return False
         for folder in {aside.parent for aside in self._aside.values()}:
-            _sync_folder(folder)
+            sync_folder(folder)
         return True
 
     def __exit__(
@@ -184,7 +184,7 @@ def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
     return temporary
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make new names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -20,7 +20,7 @@ from butter_etl.claims import bucket_of, is_claimed_by
 from butter_etl.deadlines import job_end
 
 if TYPE_CHECKING:
-    from butter_etl.engines import State
+    from butter_etl.training import StackWatch, Unfinished
 
 #: How long before the end of a job the last checkpoint is in place, at least. Queues are seconds late, or early.
 SAFETY_SECONDS = 15.0
@@ -65,15 +65,15 @@ class Vigil:
         needed = SAFETY_SECONDS + 2 * (epoch_seconds + state_bytes / self._write_rate)
         return self._clock() + needed < self._end
 
-    def over(self, experiment_id: int, save: Callable[[State], int]) -> Callable[[int, Callable[[], State]], None]:
-        """A watch for an engine, over one stack of an experiment.
+    def over(self, experiment_id: int, save: Callable[[Unfinished], int]) -> StackWatch:
+        """A watch over the training of one stack.
 
         ``save`` writes a checkpoint and returns its size in bytes. The watch raises `Stopped` when training is to stop.
         """
         saved_at = last = self._clock()
         longest = written = 0.0
 
-        def watch(_epochs: int, take_state: Callable[[], State]) -> None:
+        def watch(_epochs: int, take_state: Callable[[], Unfinished]) -> None:
             nonlocal saved_at, last, longest, written
             now = self._clock()
             longest, last = max(longest, now - last), now
@@ -87,7 +87,7 @@ class Vigil:
 
         return watch
 
-    def _save(self, save: Callable[[State], int], take_state: Callable[[], State]) -> float:
+    def _save(self, save: Callable[[Unfinished], int], take_state: Callable[[], Unfinished]) -> float:
         began = time.perf_counter()
         size = save(take_state())
         seconds = time.perf_counter() - began

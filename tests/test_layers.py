@@ -16,9 +16,23 @@ LAYERS = [
     ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
-    ["location", "locks", "claims", "drivers", "archives", "store", "fingerprints", "registry", "frames"],
+    [
+        "location",
+        "deadlines",
+        "locks",
+        "claims",
+        "attempts",
+        "heartbeats",
+        "checkpoints",
+        "archives",
+        "store",
+        "fingerprints",
+        "registry",
+        "frames",
+    ],
+    ["vigil", "tasks", "driver"],
     ["train_tasks", "summarize", "partition"],
-    ["sites", "certificates", "supervisor", "clusters", "terminal", "report"],
+    ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "report"],
     [
         "commands",
         "commands.options",
@@ -34,7 +48,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[6]
+STAGES = LAYERS[7]
 
 
 def module_name(path):

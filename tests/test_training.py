@@ -12,7 +12,7 @@ from butter_etl.provenance import cpu_family, host_facts
 from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
 from butter_etl.spec import Regularizer, RunSpec, parse_command
 from butter_etl.sweeps import make_experiment
-from butter_etl.training import network_of, optimization_of, stack_data, train_stack
+from butter_etl.training import Item, Stack, network_of, optimization_of, stack_data, train_stack
 
 SPEC = make_experiment(dataset="breast_cancer", size=256, depth=3, learning_rate=0.01, batch_size=64, epochs=4)
 
@@ -23,7 +23,8 @@ def dataset():
 
 
 def train(spec, repetitions, dataset):
-    return train_stack(spec, repetitions, dataset, experiment_id=7, batch="b", engine="torch")
+    (rows,) = train_stack(Stack((Item(spec, 7, "b", tuple(repetitions)),), "torch"), dataset)
+    return rows
 
 
 def test_rows_hold_everything(dataset):
@@ -64,7 +65,7 @@ def test_the_same_run_twice_is_the_same_to_the_bit(dataset):
 def test_each_run_has_its_own_split_and_noise(dataset):
     spec = make_experiment(dataset="breast_cancer", size=256, depth=3, label_noise=0.1)
     seeds = [RunSpec(spec, repetition).seed for repetition in range(2)]
-    data = stack_data(spec, dataset, seeds)
+    data = stack_data([spec, spec], dataset, seeds)
     train_rows, test_rows = split_rows(seeds[1], dataset.x.shape[0])
     np.testing.assert_array_equal(data.train_rows[1], train_rows)
     np.testing.assert_array_equal(data.test_rows[1], test_rows)

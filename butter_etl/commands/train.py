@@ -25,9 +25,10 @@ from butter_etl.commands.options import (
 if TYPE_CHECKING:
     from distributed import Client
 
+    from butter_etl.driver import TrainReport
     from butter_etl.selection import Choice
     from butter_etl.store import Store
-    from butter_etl.train_tasks import Campaign, TrainReport
+    from butter_etl.train_tasks import Campaign
 
 
 @click.command()
@@ -85,8 +86,9 @@ def train(
     butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
     """
     from butter_etl import datasets
+    from butter_etl.driver import TrainReport
     from butter_etl.sites import load_site
-    from butter_etl.train_tasks import TrainReport, open_campaign, plan_campaign
+    from butter_etl.train_tasks import open_campaign, plan_campaign
 
     if cluster is not None:
         load_site(cluster)  # complain of it before anything is done
@@ -147,8 +149,9 @@ def _log_shown(*, quiet: bool) -> Iterator[None]:
 
 def train_with_progress(campaign: Campaign, store: Store, settings: Any, client: Any, *, quiet: bool) -> TrainReport:
     """Train what a campaign is missing, its progress on the terminal."""
+    from butter_etl.driver import Progress
     from butter_etl.terminal import ProgressLine, duration
-    from butter_etl.train_tasks import Progress, run_training
+    from butter_etl.train_tasks import run_training
 
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 

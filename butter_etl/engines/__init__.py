@@ -60,6 +60,21 @@ class Optimization:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """What the runs of one stack may differ in, besides their data."""
+
+    learning_rate: float
+    momentum: float
+    regularizer: Literal["l1", "l2"] | None
+    penalty: float
+
+    @classmethod
+    def of(cls, network: Network, optimization: Optimization) -> Variant:
+        """That of a run which is as ``network`` and ``optimization`` say."""
+        return cls(optimization.learning_rate, optimization.momentum, network.regularizer, network.penalty)
+
+
+@dataclass(frozen=True)
 class StackData:
     """The rows that each run of a stack learns from and is tested on.
 
@@ -123,12 +138,15 @@ class Engine(Protocol):
         start: Weights | State,
         *,
         device: Device = "cpu",
+        variants: Sequence[Variant] | None = None,
         watch: Watch | None = None,
     ) -> Trained:
         """Train ``len(seeds)`` runs and return their histories and final weights.
 
         ``start`` are the weights that training starts from, or a state that the same engine left earlier, of the same
-        network, optimization, data and seeds.
+        network, optimization, data and seeds. ``variants`` has one a run, which counts in place of what ``network`` and
+        ``optimization`` say; without it all runs are as those say. A run's result does not depend on which others it is
+        trained with: bit for bit in the fused engine, in the torch engine but for the rounding of matrix products.
         """
         ...
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from butter_etl import streams
-from butter_etl.engines import State, Trained, kernel_cache, kernels, lanes, vector_math
+from butter_etl.engines import State, Trained, Variant, kernel_cache, kernels, lanes, vector_math
 from butter_etl.engines.kernels import Plan, Run, Scratch
 from butter_etl.errors import UsageError
 from butter_etl.schema import HISTORIES, METRICS
@@ -55,6 +55,7 @@ def train(
     start: Weights | State,
     *,
     device: Device = "cpu",
+    variants: Sequence[Variant] | None = None,
     watch: Watch | None = None,
 ) -> Trained:
     """Train ``len(seeds)`` runs from ``start``, one after the other; see `butter_etl.engines.Engine`.
@@ -71,7 +72,8 @@ def train(
     stack = _Stack(start, plan, layers, len(seeds), optimization.epochs)
     for number, seed in enumerate(seeds):
         run = stack.begin(number, _make_run(tables, number, seed, stack.weights[number], stack.moments(number)))
-        train_run(plan, run, scratch, layers, stack.history(number), int(stack.epochs[number]), stack.watched(watch))
+        own = _complete(plan, variants[number] if variants else Variant.of(network, optimization))
+        train_run(own, run, scratch, layers, stack.history(number), int(stack.epochs[number]), stack.watched(watch))
     return Trained(histories=stack.histories(), weights=stack.layered(stack.weights))
 
 
@@ -201,7 +203,8 @@ def _all_binary(targets: NDArray[np.float32]) -> bool:
 def make_plan(
     network: Network, optimization: Optimization, data: StackData, tables: _Tables
 ) -> tuple[Plan, NDArray[np.int64], int]:
-    """The plan, the layer table (depth, `kernels.LAYER_COLUMNS`), and the number of elements of ``work``."""
+    """The plan but for what runs may differ in (`_complete`), the layer table (depth, `kernels.LAYER_COLUMNS`), and the
+    number of elements of ``work``."""
     panels = -(-min(optimization.batch_size, max(data.train_rows.shape[1], data.test_rows.shape[1])) // lanes.LANES)
     work = _Regions(panels)
     widths = network.widths
@@ -222,7 +225,7 @@ def make_plan(
         outputs=widths[-1],
         loss=_LOSSES[network.loss],
         residual=network.residual,
-        regularizer=_REGULARIZERS[network.regularizer],
+        regularizer=_REGULARIZERS[None],
         optimizer=_OPTIMIZERS[optimization.optimizer],
         batch_size=optimization.batch_size,
         train_count=data.train_rows.shape[1],
@@ -238,11 +241,21 @@ def make_plan(
         upstream=work.add(widest),
         error_step=_panel_step(widest),
         transposed=work.add(lanes.LANES),
-        learning_rate=float(optimization.learning_rate),
-        momentum=float(optimization.momentum),
-        penalty=float(network.penalty),
+        learning_rate=0.0,
+        momentum=0.0,
+        penalty=0.0,
     )
     return plan, layers, work.size
+
+
+def _complete(plan: Plan, variant: Variant) -> Plan:
+    """A stack's plan, with the settings that are a run's own."""
+    return plan._replace(
+        regularizer=_REGULARIZERS[variant.regularizer],
+        learning_rate=float(variant.learning_rate),
+        momentum=float(variant.momentum),
+        penalty=float(variant.penalty),
+    )
 
 
 class _Regions:

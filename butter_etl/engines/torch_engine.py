@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from butter_etl.engines import State, Trained
+from butter_etl.engines import State, Trained, Variant
 from butter_etl.metrics import activate, epoch_values, metric_sums
 from butter_etl.schema import HISTORIES, METRICS
 from butter_etl.streams import epoch_order
@@ -40,6 +40,7 @@ def train(
     start: Weights | State,
     *,
     device: Device = "cpu",
+    variants: Sequence[Variant] | None = None,
     watch: Watch | None = None,
 ) -> Trained:
     """Train ``len(seeds)`` runs from ``start``; see `butter_etl.engines.Engine`.
@@ -47,6 +48,8 @@ def train(
     Training metrics are means over the epoch's batches, each measured before that batch's update; test metrics
     are one pass with the weights at the end of the epoch.
     """
+    if variants and set(variants) != {Variant.of(network, optimization)}:
+        raise NotImplementedError
     epochs = optimization.epochs
     histories = {name: np.full((len(seeds), epochs), np.nan, dtype=np.float32) for name in HISTORIES}
     with torch.inference_mode():
