@@ -63,7 +63,7 @@ def start_cluster(
     site = SiteFile(kind="local") if file is None else load_site(file)
     threads = plan_threads(site, threads_per_worker)
     start = _start_local if site.kind == "local" else _start_jobs
-    with _dask_settings(), start(site, workers or site.workers, threads) as client:
+    with _dask_settings(site), start(site, workers or site.workers, threads) as client:
         try:
             yield client
         finally:
@@ -72,7 +72,7 @@ def start_cluster(
 
 
 @contextlib.contextmanager
-def _dask_settings() -> Iterator[None]:
+def _dask_settings(site: SiteFile) -> Iterator[None]:
     """Dask's settings for a campaign; must hold before the scheduler is made and until it is gone."""
     import dask
     import distributed  # noqa: F401 (its defaults must be there before they are overridden)
@@ -84,7 +84,7 @@ def _dask_settings() -> Iterator[None]:
         # The p2p shuffle fails on list columns.
         "dataframe.shuffle.method": "tasks",
         # Loopback is shared with the other users of a login node: show them no tasks, logs or proxies.
-        "distributed.scheduler.http.routes": health_only,
+        **({} if site.dashboard else {"distributed.scheduler.http.routes": health_only}),
         "distributed.worker.http.routes": health_only,
     }
     # Below an error Dask tells of workers that are busy, slow to end or gone: nothing that a user can act on.
@@ -123,10 +123,10 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
                 threads_per_worker=threads.tasks,
                 processes=True,
                 host="127.0.0.1",
-                protocol="tls://",
-                security=distributed.Security.temporary(),
+                protocol=_protocol(site),
+                security=distributed.Security.temporary() if site.encryption else None,
                 # Port 0: with no address at all Dask tries 8787 first, and warns where that is taken.
-                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                scheduler_kwargs=_dashboard(site),
                 env=threads.environment(),
                 local_directory=site.scratch,
                 silence_logs=logging.ERROR,
@@ -135,6 +135,7 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
         except (RuntimeError, OSError, TimeoutError) as error:
             raise ClusterError(f"the local cluster did not start: {one_line(str(error))}") from error
         with cluster, distributed.Client(cluster) as client:
+            _tell_of_dashboard(site, client)
             yield client
 
 
@@ -194,7 +195,7 @@ def _start_jobs(site: SiteFile, workers: int | None, threads: Threads) -> Iterat
     import dask
 
     distributed = _distributed()
-    with certificates(Path(site.shared_tmp)) as security:
+    with certificates(Path(site.shared_tmp)) if site.encryption else contextlib.nullcontext() as security:
         refusals: list[str] = []
         with dask.config.set({"jobqueue": _jobqueue_defaults()}):
             cluster = _open_queue(site, security, threads, refusals)
@@ -203,27 +204,42 @@ def _start_jobs(site: SiteFile, workers: int | None, threads: Threads) -> Iterat
                 supervisor.wait_for_worker()
                 try:
                     with supervisor:
+                        _tell_of_dashboard(site, client)
                         yield client
                 finally:
                     if supervisor.failure is not None:
                         raise ClusterError(supervisor.failure)
 
 
-def _open_queue(site: SiteFile, security: Security, threads: Threads, refusals: list[str]) -> Any:
+def _open_queue(site: SiteFile, security: Security | None, threads: Threads, refusals: list[str]) -> Any:
     """A scheduler with no jobs yet; what the queue says to those it refuses later is added to ``refusals``."""
     cluster_class = _cluster_class(KINDS[site.kind])
     try:
         return cluster_class(
             job_cls=_reporting(cluster_class.job_cls, refusals),
-            protocol="tls://",
+            protocol=_protocol(site),
             security=security,
             interface=site.interface,
-            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            scheduler_options=_dashboard(site),
             silence_logs="error",
             **_job_options(site, threads),
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"the scheduler did not start: {one_line(str(error))}") from error
+
+
+def _protocol(site: SiteFile) -> str:
+    return "tls://" if site.encryption else "tcp://"
+
+
+def _dashboard(site: SiteFile) -> dict[str, Any]:
+    """What the scheduler is told of HTTP: on loopback in any case, and no dashboard unless it was asked for."""
+    return {"dashboard": site.dashboard, "dashboard_address": "127.0.0.1:0"}
+
+
+def _tell_of_dashboard(site: SiteFile, client: Client) -> None:
+    if site.dashboard:
+        logger.warning("the dashboard is at %s, for every user of this machine", client.dashboard_link)
 
 
 def _cluster_class(kind: Kind) -> Any:

@@ -59,6 +59,10 @@ class SiteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long to wait for the first worker, the wait in the queue included."""
     submissions: Count = 60
     """How many jobs may be submitted a minute."""
+    encryption: bool = True
+    """Whether connections are encrypted and want a certificate. Without it, whoever reaches a port runs code as you."""
+    dashboard: bool = False
+    """Whether the scheduler serves Dask's dashboard, on 127.0.0.1 only; needs bokeh."""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -86,7 +90,7 @@ _REQUIRED = frozenset({"cores", "memory", "walltime", "interface"})
 _WORDS = {"queue": "queue", "walltime": "walltime", "job_extra": "job_extra_directives"}
 
 KINDS: Mapping[str, Kind] = {
-    "local": Kind(keys=frozenset({"workers", "cores", "memory", "scratch"})),
+    "local": Kind(keys=frozenset({"workers", "cores", "memory", "scratch", "encryption", "dashboard"})),
     "slurm": Kind(
         keys=_JOB_KEYS,
         required=_REQUIRED,
@@ -148,6 +152,8 @@ _WANTED: Mapping[str, str] = {
     "memory": 'a size with its unit, such as "4GB"',
     "disk": 'a size with its unit, such as "4GB"',
     "submissions": _COUNT,
+    "encryption": "true or false",
+    "dashboard": "true or false",
     "walltime": '"HH:MM:SS" in quotes',
     "job_extra": _LINES,
     "prologue": _LINES,

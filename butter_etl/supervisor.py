@@ -126,7 +126,10 @@ class Supervisor(threading.Thread):
             return frozenset()
         workers = [str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].copy().values()]
         connected = {(name, job_id) for name, job_id in books if any(_is_of(worker, name) for worker in workers)}
-        self._connected |= {job_id for _, job_id in connected}
+        new = {job_id for _, job_id in connected} - self._connected
+        self._connected |= new
+        if new:
+            self._early_ends = 0
         absent = {job for job in books if job[1] not in listed and job not in connected}
         ended = frozenset(job for job in absent if job[1] in self._absent)
         self._absent = frozenset(job_id for _, job_id in absent)
@@ -134,8 +137,6 @@ class Supervisor(threading.Thread):
 
     def _is_broken(self, gone: Iterable[Job]) -> bool:
         ended = [job_id for _, job_id in gone if job_id is not None]
-        if any(job_id in self._connected for job_id in ended):
-            self._early_ends = 0
         early = [job_id for job_id in ended if job_id not in self._connected]
         self._early_ends += len(early)
         if not early or self._early_ends < max(EARLY_ENDS, 2 * self.jobs):

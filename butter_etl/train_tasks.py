@@ -175,8 +175,10 @@ def plan_campaign(
     )
 
 
-def open_campaign(campaign: Campaign, folder: Path) -> tuple[Store, Settings]:
+def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 300.0) -> tuple[Store, Settings]:
     """Have the data sets at hand, then the store, with the campaign's sweeps registered.
+
+    Unfinished training is saved every ``checkpoint_seconds``.
 
     The driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
@@ -190,6 +192,7 @@ def open_campaign(campaign: Campaign, folder: Path) -> tuple[Store, Settings]:
         data_dir=str(folder.absolute()),
         engine=campaign.engine,
         device=campaign.device,
+        checkpoint_seconds=checkpoint_seconds,
     )
     return store, settings
 

@@ -50,7 +50,10 @@ def write_site(folder: Path, text: str) -> Path:
         ("workers: 3", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got None"),
         ("kind: [local]", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got ['local']"),
         ("kind: local\nwokers: 3", ": wokers: no such key for kind local; did you mean workers?"),
-        ("kind: local\n7: 3", ": 7: no such key for kind local; known are cores, kind, memory, scratch, workers"),
+        (
+            "kind: local\n7: 3",
+            ": 7: no such key for kind local; known are cores, dashboard, encryption, kind",
+        ),
         ("kind: local\nqueue: long", ": queue: no such key for kind local; known are"),
         ("kind: local\nworkers: three", ": workers: wants a whole number from 1 up; got 'three'"),
         ("kind: local\nworkers: 0", ": workers: wants a whole number from 1 up; got 0"),
@@ -189,6 +192,13 @@ def test_only_this_clusters_certificate_opens_it(client) -> None:
     with pytest.raises(OSError, match=r"Timed out|certificate does not match"):
         Client(address, security=Security.temporary(), timeout=0.5, set_as_default=False)
     assert client.submit(sum, [1, 3]).result() == 4
+
+
+def test_encryption_can_be_given_up_by_name(tmp_path: Path) -> None:
+    site = write_site(tmp_path, "kind: local\nworkers: 1\nencryption: false\n")
+    with start_cluster(site) as client:
+        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+        assert client.submit(sum, [1, 2]).result() == 3
 
 
 def test_a_local_cluster_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

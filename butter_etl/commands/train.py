@@ -63,6 +63,13 @@ def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
 @workers_option
 @click.option("--engine", type=click.Choice(["auto", "fused", "torch"]), default="auto", help="Which engine trains.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    metavar="M",
+    help="Save unfinished training every M minutes (5).",
+)
 @data_option
 @state_option
 @quiet_option
@@ -74,6 +81,7 @@ def train(
     workers: int | None,
     engine: str,
     device: str,
+    checkpoint_minutes: float,
     data_dir: str | None,
     state: str | None,
     quiet: bool,
@@ -97,7 +105,7 @@ def train(
     if not plan.missing:
         report = TrainReport()
     else:
-        opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
+        opened, settings = open_campaign(campaign, datasets.data_dir(data_dir), 60 * checkpoint_minutes)
         if not (quiet or as_json):
             click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
         with training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
