@@ -13,12 +13,14 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from butter_etl.attempts import attempts_at, end_attempt, log_tail
 from butter_etl.claims import Claims, bucket_of
+from butter_etl.engines import Device
 from butter_etl.errors import AttemptsError, ButterError, CampaignError, FullDiskError, one_line
 from butter_etl.heartbeats import DRAINING
 from butter_etl.store import Failure, Store, partition_path
@@ -64,9 +66,16 @@ class Share:
     """What of a campaign this driver works on, bucket by bucket."""
 
     def __init__(
-        self, wanted: Iterable[Wanted], claims: Claims, store: Store, target_seconds: float, begun: Begun | None = None
+        self,
+        wanted: Iterable[Wanted],
+        claims: Claims,
+        store: Store,
+        target_seconds: float,
+        device: Device = "cpu",
+        begun: Begun | None = None,
     ) -> None:
-        self._claims, self._store, self._target, self._begun = claims, store, target_seconds, begun or {}
+        self._claims, self._store = claims, store
+        self._cut = partial(cut_tasks, target_seconds=target_seconds, device=device, begun=begun)
         buckets: dict[int, list[Wanted]] = {}
         for entry in wanted:
             buckets.setdefault(bucket_of(_id(entry)), []).append(entry)
@@ -86,7 +95,7 @@ class Share:
 
     def tasks(self) -> Iterator[Task]:
         """One pass over the buckets not had yet: the tasks of those that can be claimed."""
-        return cut_tasks(self._claimable(), self._target, self._begun)
+        return self._cut(self._claimable())
 
     def _claimable(self) -> Iterator[Wanted]:
         for bucket in list(self._waiting):

@@ -6,7 +6,10 @@ has landed is not trained again, what has a checkpoint goes on from there, and a
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,15 +17,19 @@ import msgspec
 from butter_etl import costs
 from butter_etl.attempts import begin_attempt, end_attempt
 from butter_etl.checkpoints import Checkpoints
-from butter_etl.datasets import cached_dataset, dataset_info
+from butter_etl.datasets import Dataset, cached_dataset, dataset_info
 from butter_etl.engines import Device
+from butter_etl.errors import DeviceMemoryError
+from butter_etl.schema import HISTORIES
 from butter_etl.spec import ExperimentSpec
 from butter_etl.store import Store, partition_path
-from butter_etl.training import Item, Stack, Unfinished, train_stack
+from butter_etl.training import Item, Stack, cut_stack, fitting_stacks, stack_key, train_stack
 from butter_etl.vigil import Stopped, Vigil, at_work, leave_worker
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 #: A task takes between these many estimated seconds, so that scheduling is nothing beside training and a lost
 #: worker loses little. The lower bound only matters when there is less work than the cluster could share out.
@@ -95,12 +102,19 @@ class TaskReport(msgspec.Struct, frozen=True):
 Begun = Mapping[int, Sequence[tuple[int, ...]]]
 
 
-def cut_tasks(wanted: Iterable[Wanted], target_seconds: float, begun: Begun | None = None) -> Iterator[Task]:
-    """Tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks."""
+def cut_tasks(
+    wanted: Iterable[Wanted], target_seconds: float, device: Device = "cpu", begun: Begun | None = None
+) -> Iterator[Task]:
+    """Tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
+
+    For a GPU, experiments that can be trained in one stack come one after the other.
+    """
+    if device == "cuda":
+        wanted = sorted(wanted, key=lambda entry: stack_key(entry.spec))
     items: list[Item] = []
     load = 0.0
     for entry in wanted:
-        for item in _stacks(entry, target_seconds, begun or {}):
+        for item in _stacks(entry, target_seconds, device, begun or {}):
             cost = len(item.repetitions) * entry.core_seconds
             if items and load + cost > target_seconds:
                 yield Task(tuple(items))
@@ -111,7 +125,7 @@ def cut_tasks(wanted: Iterable[Wanted], target_seconds: float, begun: Begun | No
         yield Task(tuple(items))
 
 
-def _stacks(entry: Wanted, target_seconds: float, begun: Begun) -> Iterator[Item]:
+def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) -> Iterator[Item]:
     if entry.experiment_id is None:
         raise AssertionError(entry)
     left = entry.repetitions
@@ -119,7 +133,7 @@ def _stacks(entry: Wanted, target_seconds: float, begun: Begun) -> Iterator[Item
         if set(together) <= set(left):
             left = tuple(rep for rep in left if rep not in together)
             yield Item(entry.spec, entry.experiment_id, entry.batch, together)
-    most = costs.stack_limit(entry.num_free_parameters, dataset_info(entry.spec.dataset))
+    most = costs.stack_limit(entry.num_free_parameters, dataset_info(entry.spec.dataset), device)
     most = max(1, min(most, int(target_seconds / entry.core_seconds)))
     for start in range(0, len(left), most):
         yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
@@ -151,64 +165,93 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
     """
     store = Store.open(settings.store, settings.state)
     vigil = Vigil(store.state, settings.claim, settings.checkpoint_seconds)
-    report = TaskReport()
-    for position, item in enumerate(task.items):
-        if not _has_time_for(vigil, item, settings.engine):
+    report, later = TaskReport(), deque(_side_by_side(task.items, settings.device))
+    while later:
+        if not _has_time_for(vigil, later[0], settings.engine):
             leave_worker()
-            return report + TaskReport(yielded=task.items[position:])
+            return report + TaskReport(yielded=tuple(item for items in later for item in items))
         with at_work():
-            report += _train_item(store, item, settings, vigil)
+            report += _train_items(store, later.popleft(), settings, vigil)
     return report
 
 
-def _has_time_for(vigil: Vigil, item: Item, engine: str) -> bool:
-    info, parameters, rates = dataset_info(item.spec.dataset), item.spec.size, costs.DEFAULT_RATES[engine]
-    epoch_seconds = costs.core_seconds(item.spec, parameters, info, rates) / item.spec.epochs
-    state_bytes = len(item.repetitions) * (3 * 4 * parameters + 20 * 4 * item.spec.epochs)
+def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
+    """Items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
+    if device == "cuda":
+        yield from (list(group) for _, group in groupby(items, key=lambda item: stack_key(item.spec)))
+    else:
+        yield from ([item] for item in items)
+
+
+def _has_time_for(vigil: Vigil, items: Sequence[Item], engine: str) -> bool:
+    spec, runs = items[0].spec, sum(len(item.repetitions) for item in items)
+    rates = costs.DEFAULT_RATES[engine]
+    epoch_seconds = costs.core_seconds(spec, spec.size, dataset_info(spec.dataset), rates) / spec.epochs
+    state_bytes = 4 * runs * (3 * spec.size + len(HISTORIES) * spec.epochs)
     return vigil.has_time_for(epoch_seconds, state_bytes)
 
 
-def _train_item(store: Store, item: Item, settings: Settings, vigil: Vigil) -> TaskReport:
-    partition = partition_path(item.spec.parameters())
-    there = store.repetitions_of(item.experiment_id, partition)
-    missing = tuple(rep for rep in item.repetitions if rep not in there)
-    report = TaskReport(present=len(item.repetitions) - len(missing))
-    if not missing:
+def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil: Vigil) -> TaskReport:
+    """Train what is missing of items that are trained together, in parts where they are too large; land each part."""
+    left = [_missing(store, item) for item in items]
+    stack = Stack(tuple(item for item in left if item.repetitions), settings.engine, settings.device)
+    report = TaskReport(present=sum(len(item.repetitions) for item in items) - len(stack.runs()))
+    if not stack.items:
         return report
+    dataset = cached_dataset(items[0].spec.dataset, settings.data_dir)
     checkpoints = Checkpoints(store.state)
-    whole = _stack_of(item, missing, settings)
-    resume = checkpoints.read(whole)
-    epochs = int(resume.state.epochs.sum()) if resume else 0
-    attempt = begin_attempt(store.state, item.experiment_id, missing, epochs)
-    # Whoever was killed may have been killed for its memory: each further attempt trains half as many runs together.
-    for stack in [whole] if resume else _parts(item, missing, attempt, settings):
+    resume = checkpoints.read(stack)
+    attempt = _begin(store, stack, int(resume.state.epochs.sum()) if resume else 0)
+    parts = deque([stack] if resume else _parts(stack, dataset, attempt))
+    while parts:
+        part = parts.popleft()
+        watch = vigil.over(part.items[0].experiment_id, checkpoints.write)
         try:
-            (runs,) = _train(stack, settings, checkpoints, vigil, resume or checkpoints.read(stack))
+            tables = train_stack(part, dataset, resume=resume or checkpoints.read(part), watch=watch)
+        except DeviceMemoryError as error:
+            parts.extendleft(reversed(_halves(part, error)))
+            continue
         except Stopped:
-            end_attempt(store.state, item.experiment_id, missing)
-            left = missing[missing.index(stack.items[0].repetitions[0]) :]
-            return report + TaskReport(yielded=(msgspec.structs.replace(item, repetitions=left),))
-        landing = store.land(partition, item.experiment_id, runs)
-        report += TaskReport(landing.landed, landing.present, sum(runs["core_seconds"].to_pylist()))
-        checkpoints.discard(stack)
-    end_attempt(store.state, item.experiment_id, missing)
+            _end(store, stack)
+            return report + TaskReport(yielded=tuple(item for one in (part, *parts) for item in one.items))
+        resume = None
+        report += _land(store, part, tables)
+        checkpoints.discard(part)
+    _end(store, stack)
     return report
 
 
-def _stack_of(item: Item, repetitions: tuple[int, ...], settings: Settings) -> Stack:
-    return Stack((msgspec.structs.replace(item, repetitions=repetitions),), settings.engine, settings.device)
+def _missing(store: Store, item: Item) -> Item:
+    there = store.repetitions_of(item.experiment_id, partition_path(item.spec.parameters()))
+    return msgspec.structs.replace(item, repetitions=tuple(rep for rep in item.repetitions if rep not in there))
 
 
-def _parts(item: Item, missing: tuple[int, ...], attempt: int, settings: Settings) -> Iterator[Stack]:
-    most = -(-len(missing) // 2 ** (attempt - 1))
-    for start in range(0, len(missing), most):
-        yield _stack_of(item, missing[start : start + most], settings)
+def _begin(store: Store, stack: Stack, epochs: int) -> int:
+    return max(begin_attempt(store.state, item.experiment_id, item.repetitions, epochs) for item in stack.items)
 
 
-def _train(
-    stack: Stack, settings: Settings, checkpoints: Checkpoints, vigil: Vigil, resume: Unfinished | None
-) -> list[pa.Table]:
-    item = stack.items[0]
-    dataset = cached_dataset(item.spec.dataset, settings.data_dir)
-    watch = vigil.over(item.experiment_id, checkpoints.write)
-    return train_stack(stack, dataset, resume=resume, watch=watch)
+def _end(store: Store, stack: Stack) -> None:
+    for item in stack.items:
+        end_attempt(store.state, item.experiment_id, item.repetitions)
+
+
+def _parts(stack: Stack, dataset: Dataset, attempt: int) -> Iterator[Stack]:
+    """What is trained at once: what fits, and after a death, which may have been for memory, half as much each time."""
+    for part in fitting_stacks(stack, dataset):
+        yield from cut_stack(part, -(-len(part.runs()) // 2 ** (attempt - 1)))
+
+
+def _halves(stack: Stack, error: DeviceMemoryError) -> list[Stack]:
+    runs = len(stack.runs())
+    if runs == 1:
+        raise error
+    logger.warning("%s; trying halves", error)
+    return list(cut_stack(stack, -(-runs // 2)))
+
+
+def _land(store: Store, stack: Stack, tables: Sequence[pa.Table]) -> TaskReport:
+    report = TaskReport()
+    for item, table in zip(stack.items, tables, strict=True):
+        landing = store.land(partition_path(item.spec.parameters()), item.experiment_id, table)
+        report += TaskReport(landing.landed, landing.present, sum(table["core_seconds"].to_pylist()))
+    return report

@@ -126,7 +126,7 @@ def run_training(
             heartbeat.update(**runs)
             on_progress(progress)
 
-        share = Share(wanted, claims, store, target, begun)
+        share = Share(wanted, claims, store, target, settings.device, begun)
         own = msgspec.structs.replace(settings, claim=claims.token)
         return Driver(store, own, client, share, plan.missing, report).run(window=max(8, 3 * workers))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
+from butter_etl.costs import gpu_stack_limit
 from butter_etl.datasets import Dataset, noisy_targets, split_rows
 from butter_etl.engines import Device, Network, Optimization, StackData, State, Trained, Variant, load_engine
 from butter_etl.engines.initialization import stack_starts
@@ -181,6 +184,34 @@ def train_stack(
     return [
         _run_rows(item, {**constant, "network_structure": structure}, trained, slice(end - len(item.repetitions), end))
         for item, structure, end in zip(stack.items, structures, ends, strict=True)
+    ]
+
+
+def fitting_stacks(stack: Stack, dataset: Dataset) -> list[Stack]:
+    """The stack as it is on a CPU; on a GPU cut into as few even ones as fit into the memory that is free there."""
+    if stack.device != "cuda":
+        return [stack]
+    from butter_etl.engines.torch_engine import free_gpu_bytes
+
+    spec, info = stack.items[0].spec, dataset.info
+    topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
+    return cut_stack(stack, gpu_stack_limit(spec, topology, info, free_gpu_bytes()))
+
+
+def cut_stack(stack: Stack, most: int) -> list[Stack]:
+    """Even stacks of at most ``most`` of its runs, in their order."""
+    runs = [(item, repetition) for item in stack.items for repetition in item.repetitions]
+    parts = -(-len(runs) // most)
+    ends = [len(runs) * part // parts for part in range(parts + 1)]
+    return [
+        msgspec.structs.replace(
+            stack,
+            items=tuple(
+                msgspec.structs.replace(item, repetitions=tuple(repetition for _, repetition in mine))
+                for item, mine in groupby(runs[first:end], key=itemgetter(0))
+            ),
+        )
+        for first, end in pairwise(ends)
     ]
 
 

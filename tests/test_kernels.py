@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from butter_etl.engines import Network, Optimization, StackData, kernels
 from butter_etl.engines.fused_engine import train
 from butter_etl.engines.initialization import stack_starts
-from butter_etl.engines.torch_engine import adam_rate
+from butter_etl.engines.parameters import adam_rate
 from butter_etl.schema import HISTORIES
 from butter_etl.streams import Stream, epoch_order
 

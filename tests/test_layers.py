@@ -12,10 +12,18 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 #: Each module may import the package's modules of the layers before its own, and of its own group those before it.
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
-    ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
+    [
+        "engines",
+        "metrics",
+        "engines.initialization",
+        "engines.launches",
+        "engines.parameters",
+        "engines.passes",
+        "engines.torch_engine",
+    ],
     ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
     ["topology", "datasets", "sweeps", "sweep_files"],
-    ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
+    ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     [
         "location",
         "deadlines",

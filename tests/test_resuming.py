@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.engines import ENGINES, Network, Optimization, StackData, fused_engine, load_engine
+from butter_etl.engines import ENGINES, Network, Optimization, StackData, Variant, fused_engine, load_engine
 from butter_etl.engines.initialization import stack_starts
 from butter_etl.schema import HISTORIES
 
@@ -50,9 +50,13 @@ def stack_data(network):
     return StackData(x, y, order[:, :75], order[:, 75:], y[order[:, :75]])
 
 
-def train(engine, network, optimization, start=None, watch=None):
+VARIANTS = (Variant(0.01, 0.0, None, 0.0), Variant(0.001, 0.9, "l1", 0.01), Variant(0.03, 0.5, "l2", 0.02))
+
+
+def train(engine, network, optimization, start=None, watch=None, variants=None):
     start = stack_starts(SEEDS, network) if start is None else start
-    return load_engine(engine)(network, optimization, stack_data(network), SEEDS, start, watch=watch)
+    data = stack_data(network)
+    return load_engine(engine)(network, optimization, data, SEEDS, start, variants=variants, watch=watch)
 
 
 def stop_at(epochs):
@@ -80,19 +84,20 @@ def assert_same_bits(ours, theirs):
 @given(
     network=st.sampled_from(NETWORKS),
     optimization=st.sampled_from(OPTIMIZATIONS),
+    variants=st.sampled_from([None, VARIANTS]),
     stops=st.sets(st.integers(1, EPOCHS * len(SEEDS) - 1), max_size=4).map(sorted),
 )
-def test_stopped_anywhere_training_goes_on_to_the_same_bits(engine, network, optimization, stops):
-    expected = train(engine, network, optimization)
+def test_stopped_anywhere_training_goes_on_to_the_same_bits(engine, network, optimization, variants, stops):
+    expected = train(engine, network, optimization, variants=variants)
     state = None
     for stop in stops:
         watch, taken = stop_at(stop)
         try:
-            train(engine, network, optimization, state, watch)
+            train(engine, network, optimization, state, watch, variants)
         except StoppedError:
             (state,) = taken
             assert state.epochs.sum() >= stop
-    assert_same_bits(train(engine, network, optimization, state), expected)
+    assert_same_bits(train(engine, network, optimization, state, variants=variants), expected)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -846,7 +846,7 @@ def backward(plan: Plan, run: Run, scratch: Scratch, layers: Integers, panels: i
 def adam_rate(learning_rate: float, step: int) -> float:
     """Adam's bias-corrected rate lr sqrt(1 - 0.999^t) / (1 - 0.9^t) at step t = 1, 2, …; rounded as Keras rounds it.
 
-    See `butter_etl.engines.torch_engine.adam_rate`: 1 - 0.999^t is taken in float32.
+    See `butter_etl.engines.parameters.adam_rates`: 1 - 0.999^t is taken in float32.
     """
     one = np.float32(1)
     first = one - np.float32(np.float64(np.float32(0.9)) ** step)
@@ -865,7 +865,7 @@ def _penalized(plan: Plan, g: Vector, w: Vector, decay: float) -> Vector:
 
 @compiled
 def update(plan: Plan, run: Run, first: int, end: int, decay: float, step: int) -> None:
-    """One step of Keras' optimizers on the parameters from ``first`` to ``end``; see `butter_etl.engines.torch_engine`.
+    """One step of Keras' optimizers on the parameters from ``first`` to ``end``; see `butter_etl.engines.parameters`.
 
     ``decay`` is the factor of `_penalized`, ``step`` counts from 1.
     """
