@@ -16,6 +16,7 @@ from butter_etl.commands.calibrate import calibrate
 from butter_etl.commands.cluster import cluster
 from butter_etl.commands.demo import demo
 from butter_etl.commands.export import export
+from butter_etl.commands.import_ import import_runs
 from butter_etl.commands.options import INTERRUPTED
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
@@ -69,5 +70,16 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, cluster, calibrate):
+for _command in (
+    demo,
+    sweeps,
+    plan,
+    train,
+    status,
+    summarize,
+    export,
+    import_runs,
+    cluster,
+    calibrate,
+):
     cli.add_command(_command)

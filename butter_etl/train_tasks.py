@@ -26,7 +26,7 @@ from butter_etl.heartbeats import Heartbeat
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
-from butter_etl.store import Store
+from butter_etl.store import Store, require_state
 from butter_etl.sweeps import experiment_topology
 from butter_etl.tasks import Settings, Wanted, begun_stacks, target_task_seconds
 
@@ -182,6 +182,7 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
 
     The driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
+    require_state(campaign.path, campaign.state)
     for name in campaign.plan.datasets:
         ensure_dataset(name, folder)
     store = campaign.store or Store.create(campaign.path, campaign.state)

@@ -21,10 +21,20 @@ LAYERS = [
         "engines.passes",
         "engines.torch_engine",
     ],
-    ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
+    [
+        "engines.lanes",
+        "engines.vector_math",
+        "engines.plans",
+        "engines.products",
+        "engines.measures",
+        "engines.kernels",
+        "engines.kernel_cache",
+        "engines.fused_engine",
+    ],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     [
+        "object_store",
         "location",
         "deadlines",
         "locks",
@@ -38,8 +48,9 @@ LAYERS = [
         "registry",
         "frames",
     ],
+    ["profiles", "sources", "arrivals", "merging", "import_tasks"],
     ["vigil", "tasks", "driver"],
-    ["train_tasks", "summarize", "partition"],
+    ["train_tasks", "summarize", "imports", "partition"],
     ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "report"],
     [
         "commands",
@@ -48,6 +59,8 @@ LAYERS = [
         "commands.train",
         "commands.summarize",
         "commands.export",
+        "commands.import_",
+        "commands.cluster",
         "commands.calibrate",
         "commands.demo",
         "cli",
@@ -56,7 +69,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[7]
+STAGES = next(layer for layer in LAYERS if "train_tasks" in layer)
 
 
 def module_name(path):

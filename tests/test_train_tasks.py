@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl import costs, train_tasks
+from butter_etl import costs
+from butter_etl import tasks as task_module
 from butter_etl.datasets import DATASETS
 from butter_etl.engines import torch_engine
 from butter_etl.errors import DatasetError, DeviceMemoryError, SelectError
@@ -218,8 +219,8 @@ def test_neighbours_of_one_topology_train_side_by_side_on_a_gpu(tmp_path, tiny):
     _, items = items_of(tmp_path, tiny)
     sibling = msgspec.structs.replace(items[0], spec=msgspec.structs.replace(items[0].spec, learning_rate=0.1))
     task = [items[0], sibling, *items[1:3]]
-    assert list(train_tasks._side_by_side(task, "cuda")) == [task[:2], [task[2]], [task[3]]]
-    assert list(train_tasks._side_by_side(task, "cpu")) == [[item] for item in task]
+    assert list(task_module._side_by_side(task, "cuda")) == [task[:2], [task[2]], [task[3]]]
+    assert list(task_module._side_by_side(task, "cpu")) == [[item] for item in task]
 
 
 def test_training_from_python_on_a_cluster(tmp_path, tiny, client):
