@@ -172,10 +172,10 @@ def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, 
     monkeypatch.setattr(Supervisor, "first_pause", 0.5)
     spec.write_text(
         "name: long\nrepetitions: 1\ncubes:\n"
-        "  - {dataset: [digits], size: [16384], depth: [3], batch_size: [32], learning_rate: [0.001], epochs: [6000]}\n"
+        "  - {dataset: [digits], size: [16384], depth: [3], batch_size: [32], learning_rate: [0.001], epochs: [9000]}\n"
     )
     # The queue's own limit is a minute at least: these jobs believe in a shorter one.
-    site = change_site(slurm, tmp_path, workers=1, prologue=("export BUTTER_ETL_JOB_WALLTIME=40",))
+    site = change_site(slurm, tmp_path, workers=1, prologue=("export BUTTER_ETL_JOB_WALLTIME=28",))
     jobs = set()
     with start_cluster(site) as client:
         watching = threading.Event()
