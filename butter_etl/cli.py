@@ -13,6 +13,7 @@ import click
 
 from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
+from butter_etl.commands.cluster import cluster
 from butter_etl.commands.demo import demo
 from butter_etl.commands.export import export
 from butter_etl.commands.import_ import import_runs
@@ -69,5 +70,16 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, import_runs, calibrate):
+for _command in (
+    demo,
+    sweeps,
+    plan,
+    train,
+    status,
+    summarize,
+    export,
+    import_runs,
+    cluster,
+    calibrate,
+):
     cli.add_command(_command)

@@ -36,8 +36,11 @@ LAYERS = [
     [
         "object_store",
         "location",
+        "deadlines",
         "locks",
-        "drivers",
+        "claims",
+        "attempts",
+        "heartbeats",
         "checkpoints",
         "archives",
         "store",
@@ -48,8 +51,9 @@ LAYERS = [
     ],
     ["profiles", "sources", "arrivals", "merging", "import_tasks"],
     ["columns", "reading", "attribution", "manifest", "data_card", "croissant", "publication", "export_plan"],
+    ["vigil", "tasks", "driver"],
     ["train_tasks", "summarize", "imports", "partition"],
-    ["sites", "clusters", "terminal", "report"],
+    ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "report"],
     [
         "commands",
         "commands.options",
@@ -58,6 +62,7 @@ LAYERS = [
         "commands.summarize",
         "commands.export",
         "commands.import_",
+        "commands.cluster",
         "commands.calibrate",
         "commands.demo",
         "cli",
@@ -66,7 +71,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = next(layer for layer in LAYERS if "partition" in layer)
+STAGES = next(layer for layer in LAYERS if "train_tasks" in layer)
 
 
 def module_name(path):
