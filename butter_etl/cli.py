@@ -13,8 +13,10 @@ import click
 
 from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
+from butter_etl.commands.cluster import cluster
 from butter_etl.commands.demo import demo
 from butter_etl.commands.export import export
+from butter_etl.commands.import_ import import_runs
 from butter_etl.commands.options import INTERRUPTED
 from butter_etl.commands.plot import plot
 from butter_etl.commands.report import report
@@ -71,5 +73,18 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, plot, report, calibrate):
+for _command in (
+    demo,
+    sweeps,
+    plan,
+    train,
+    status,
+    summarize,
+    export,
+    import_runs,
+    plot,
+    report,
+    cluster,
+    calibrate,
+):
     cli.add_command(_command)

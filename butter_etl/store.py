@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -18,7 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.fs
 
-from butter_etl.errors import LandingError, StoreError
+from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError
 from butter_etl.location import Location, Pending, parquet_bytes, write_common_metadata, write_durably
 from butter_etl.locks import FileLock
 from butter_etl.schema import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
@@ -27,6 +28,7 @@ from butter_etl.spec import Value, float_text
 FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
 RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
+QUARANTINE = "quarantine"
 SUMMARY_FILE = "summary.parquet"
 
 _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
@@ -123,6 +125,7 @@ class Failure(msgspec.Struct, frozen=True):
     details: str
     host: str
     time: int
+    job_id: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -154,6 +157,11 @@ class Store:
         return str(self.location)
 
     @property
+    def has_state(self) -> bool:
+        """Whether there is a state folder to speak of."""
+        return self._state is not None
+
+    @property
     def state(self) -> Path:
         """The state folder; raises StoreError for a store on an object store that was given none."""
         if self._state is None:
@@ -164,10 +172,11 @@ class Store:
     def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
         """The store at ``path``; raises StoreError if there is none, or one of another format."""
         location = Location(path)
-        kind = location.kind()
-        if kind == pa.fs.FileType.File:
-            raise StoreError(f"{location}: is a file, not a store")
         if location.kind("store.json") != pa.fs.FileType.File:
+            location.require_bucket()
+            kind = location.kind()
+            if kind == pa.fs.FileType.File:
+                raise StoreError(f"{location}: is a file, not a store")
             what = "is no store (it has no store.json)" if kind == pa.fs.FileType.Directory else "does not exist"
             raise StoreError(f"{location}: {what}; `butter-etl train` makes one in a new or empty folder")
         _check_store_file(location)
@@ -177,10 +186,11 @@ class Store:
     def find(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store | None:
         """The store at ``path``, or None where one could be made; raises StoreError where other things are."""
         location = Location(path)
-        if location.kind() == pa.fs.FileType.File:
-            raise StoreError(f"{location}: is a file, not a store")
         if location.kind("store.json") != pa.fs.FileType.NotFound:
             return cls.open(path, state)
+        location.require_bucket()
+        if location.kind() == pa.fs.FileType.File:
+            raise StoreError(f"{location}: is a file, not a store")
         if next(location.walk(), None) is not None:
             raise StoreError(
                 f"{location}: is no store (it has no store.json) and not empty; name a new or empty folder"
@@ -189,8 +199,12 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
-        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things."""
+        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things.
+
+        It is going to be written: on an object store, that needs a state folder.
+        """
         if cls.find(path, state) is None:
+            require_state(path, state)
             content = StoreFile(format=FORMAT_VERSION, study="butter")
             Location(path).write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
         store = cls.open(path, state)
@@ -245,7 +259,8 @@ class Store:
                 if files is not None:
                     return Landing(files, len(missing), len(rows) - len(missing))
         except OSError as error:
-            raise LandingError(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
+            kind = FullDiskError if error.errno in FULL_DISK else LandingError
+            raise kind(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
 
     def _publish(
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
@@ -255,15 +270,52 @@ class Store:
         for start, stop in consecutive(repetitions):
             name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
             files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.take(rows[start:stop]))
-        with (
-            Pending(self.location, files) as pending,
-            FileLock(self.state / "locks" / f"{experiment_id}.lock") as lock,
-        ):
-            if self.repetitions_of(experiment_id, partition) & set(repetitions) or not lock.is_held():
-                return None
-            if not pending.publish():
-                return None
+        if not self._publish_files(partition, experiment_id, files, set(repetitions)):
+            return None
         return [name.removeprefix(f"{RUNS}/") for name in files]
+
+    def _publish_files(
+        self, partition: str, experiment_id: int, files: Mapping[str, bytes], repetitions: set[int]
+    ) -> bool:
+        """Whether the files got their names; False, and nothing written, if any of the repetitions is there."""
+        with Pending(self.location, files) as pending, self.lock(experiment_id) as lock, lock.kept_fresh():
+            if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
+                return False
+            return pending.publish()
+
+    def lock(self, experiment_id: int) -> FileLock:
+        """The lock under which files of an experiment come and go."""
+        return FileLock(self.state / "locks" / f"{experiment_id}.lock")
+
+    def land_file(self, file: RunFile, data: bytes) -> bool:
+        """Land a run file of another store as it is; False, and nothing written, if any of its repetitions is there.
+
+        Raises LandingError if writing fails.
+        """
+        try:
+            content = {f"{RUNS}/{file.path}": data}
+            return self._publish_files(file.partition, file.experiment_id, content, set(file.repetitions))
+        except OSError as error:
+            raise LandingError(f"{file.path}: landing in {self} failed: {error}") from error
+
+    def supersede(self, file: RunFile, rows: pa.Table, reason: str) -> str:
+        """Put other rows of the same repetitions in a run file's place; the old file is kept in quarantine.
+
+        Gives the name of the old file's new place. The partition's summaries are taken away, since they speak of the
+        old rows and names do not tell. A reader sees the old file or the new one, whole; if this is killed, the same
+        call does it again. Raises LandingError if writing fails.
+        """
+        name = f"{RUNS}/{file.path}"
+        kept = f"{QUARANTINE}/{quarantine_stamp()}/{reason}/{name}"
+        try:
+            with self.lock(file.experiment_id):
+                self.location.remove(f"{SUMMARY}/{file.partition}/{SUMMARY_FILE}")
+                if not self.location.write_new(kept, self.location.read_bytes(name)):
+                    raise LandingError(f"{self}/{kept}: is there already; try again")
+                self.location.replace(name, parquet_bytes(rows))
+        except OSError as error:
+            raise LandingError(f"{file.path}: replacing it in {self} failed: {error}") from error
+        return kept
 
     def record_failure(self, failure: Failure) -> None:
         """Keep why repetitions failed, in place of an older record of the same ones."""
@@ -281,6 +333,11 @@ class Store:
         ]
         current = [record for record in records if record.is_missing(present)]
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
+
+
+def quarantine_stamp() -> str:
+    """The UTC time as the name of a folder of quarantine: one for each command that moves files."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
@@ -307,7 +364,15 @@ def _check_store_file(location: Location) -> None:
         )
 
 
+def require_state(path: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> None:
+    """Raise StoreError if the store at ``path`` cannot be written for want of a state folder; nothing is looked up."""
+    location = Location(path)
+    _ = Store(location, _state_folder(location, state)).state
+
+
 def _state_folder(location: Location, state: str | os.PathLike[str] | None) -> Path | None:
     if state is not None:
+        if "://" in os.fspath(state):
+            raise StoreError(f"--state {state}: locks need a folder on a POSIX file system, not a URL")
         return Path(state).absolute()
     return Path(location.path(STATE)) if location.is_local else None
