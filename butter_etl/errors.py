@@ -15,11 +15,23 @@ and exits with the error's ``exit_code``::
     ├── SourceError             1  what is to be imported cannot be read as runs
     ├── DuplicateError          1  two different runs have one run_id
     ├── LandingError            1  rows could not be written durably
+    │   └── FullDiskError       1  there is no space left for them
+    ├── AttemptsError           1  runs were begun too often without getting further
+    ├── CampaignError           1  a campaign was stopped, since nothing it did succeeded
+    ├── StorageError            1  an object store refuses something or cannot be reached
+    ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
+    ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
 
 from __future__ import annotations
+
+import errno
+from typing import Final
+
+#: What the operating system says where there is no space left, or none left for this user.
+FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class ButterError(Exception):
@@ -76,6 +88,30 @@ class DuplicateError(ButterError):
 
 class LandingError(ButterError):
     """Rows could not be written durably."""
+
+
+class FullDiskError(LandingError):
+    """There is no space left to write to."""
+
+
+class AttemptsError(ButterError):
+    """The same runs were begun too often without getting further."""
+
+
+class CampaignError(ButterError):
+    """A campaign was stopped, since what it met would meet every further task too."""
+
+
+class StorageError(ButterError):
+    """An object store refuses something or cannot be reached; nothing is wrong with what it holds."""
+
+
+class CheckpointError(ButterError):
+    """A checkpoint could not be written, or is torn, of other versions, or of another stack; the message names it."""
+
+
+class DeviceMemoryError(ButterError):
+    """A stack does not fit into the memory of a GPU: train fewer runs side by side."""
 
 
 class StaleSummaryError(ButterError):

@@ -49,7 +49,7 @@ def raw_fingerprints(location: Location, name: str) -> bytes | None:
     hundred and fifty columns took most of the time. Raises TornFileError if the file has no footer.
     """
     try:
-        with location.filesystem.open_input_file(location.path(name)) as file:
+        with location.open_input(name) as file, location.errors(name):
             footer = _footer(file)
     except FileNotFoundError:
         return None

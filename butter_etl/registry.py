@@ -183,7 +183,8 @@ class Registry:
         for path in choice.specs:
             content = Path(path).read_bytes()
             name = load_sweep(path).name
-            store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
+            with FileLock(store.state / "locks" / "sweeps.lock"):
+                store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
         self._store = store
         self.select(choice)  # whoever registered the same name first has the last word
 

@@ -19,7 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.fs
 
-from butter_etl.errors import LandingError, StoreError
+from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError
 from butter_etl.location import Location, Pending, parquet_bytes, write_common_metadata, write_durably
 from butter_etl.locks import FileLock
 from butter_etl.schema import (
@@ -133,6 +133,7 @@ class Failure(msgspec.Struct, frozen=True):
     details: str
     host: str
     time: int
+    job_id: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -164,6 +165,11 @@ class Store:
         return str(self.location)
 
     @property
+    def has_state(self) -> bool:
+        """Whether there is a state folder to speak of."""
+        return self._state is not None
+
+    @property
     def state(self) -> Path:
         """The state folder; raises StoreError for a store on an object store that was given none."""
         if self._state is None:
@@ -174,10 +180,11 @@ class Store:
     def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
         """The store at ``path``; raises StoreError if there is none, or one of another format."""
         location = Location(path)
-        kind = location.kind()
-        if kind == pa.fs.FileType.File:
-            raise StoreError(f"{location}: is a file, not a store")
         if location.kind("store.json") != pa.fs.FileType.File:
+            location.require_bucket()
+            kind = location.kind()
+            if kind == pa.fs.FileType.File:
+                raise StoreError(f"{location}: is a file, not a store")
             what = "is no store (it has no store.json)" if kind == pa.fs.FileType.Directory else "does not exist"
             raise StoreError(f"{location}: {what}; `butter-etl train` makes one in a new or empty folder")
         _check_store_file(location)
@@ -187,10 +194,11 @@ class Store:
     def find(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store | None:
         """The store at ``path``, or None where one could be made; raises StoreError where other things are."""
         location = Location(path)
-        if location.kind() == pa.fs.FileType.File:
-            raise StoreError(f"{location}: is a file, not a store")
         if location.kind("store.json") != pa.fs.FileType.NotFound:
             return cls.open(path, state)
+        location.require_bucket()
+        if location.kind() == pa.fs.FileType.File:
+            raise StoreError(f"{location}: is a file, not a store")
         if next(location.walk(), None) is not None:
             raise StoreError(
                 f"{location}: is no store (it has no store.json) and not empty; name a new or empty folder"
@@ -199,8 +207,12 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
-        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things."""
+        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things.
+
+        It is going to be written: on an object store, that needs a state folder.
+        """
         if cls.find(path, state) is None:
+            require_state(path, state)
             content = StoreFile(format=FORMAT_VERSION, study="butter")
             Location(path).write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
         store = cls.open(path, state)
@@ -255,7 +267,8 @@ class Store:
                 if files is not None:
                     return Landing(files, len(missing), len(rows) - len(missing))
         except OSError as error:
-            raise LandingError(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
+            kind = FullDiskError if error.errno in FULL_DISK else LandingError
+            raise kind(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
 
     def _publish(
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
@@ -273,7 +286,7 @@ class Store:
         self, partition: str, experiment_id: int, files: Mapping[str, bytes], repetitions: set[int]
     ) -> bool:
         """Whether the files got their names; False, and nothing written, if any of the repetitions is there."""
-        with Pending(self.location, files) as pending, self.lock(experiment_id) as lock:
+        with Pending(self.location, files) as pending, self.lock(experiment_id) as lock, lock.kept_fresh():
             if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
                 return False
             return pending.publish()
@@ -359,7 +372,15 @@ def _check_store_file(location: Location) -> None:
         )
 
 
+def require_state(path: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> None:
+    """Raise StoreError if the store at ``path`` cannot be written for want of a state folder; nothing is looked up."""
+    location = Location(path)
+    _ = Store(location, _state_folder(location, state)).state
+
+
 def _state_folder(location: Location, state: str | os.PathLike[str] | None) -> Path | None:
     if state is not None:
+        if "://" in os.fspath(state):
+            raise StoreError(f"--state {state}: locks need a folder on a POSIX file system, not a URL")
         return Path(state).absolute()
     return Path(location.path(STATE)) if location.is_local else None

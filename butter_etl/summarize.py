@@ -348,7 +348,7 @@ def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterato
     """Batches as Dask tasks, two for every thread of the cluster at a time: nothing piles up at the scheduler."""
     import distributed
 
-    path, state = store.location.absolute, str(store.state)
+    path, state = store.location.absolute, str(store.state) if store.has_state else None
 
     def submit(batch: list[PartitionPlan]) -> Any:
         return client.submit(_summarize_batch, batch, path=path, state=state, pure=False)
@@ -378,7 +378,7 @@ def _batches(plans: list[PartitionPlan]) -> Iterator[list[PartitionPlan]]:
         yield batch
 
 
-def _summarize_batch(plans: list[PartitionPlan], path: str, state: str) -> SummaryReport:
+def _summarize_batch(plans: list[PartitionPlan], path: str, state: str | None) -> SummaryReport:
     store = Store.open(path, state)
     return sum((summarize_partition(store, plan) for plan in plans), SummaryReport())
 

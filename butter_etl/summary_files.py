@@ -14,7 +14,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from butter_etl.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
-from butter_etl.location import Location, Replacement, parquet_writer
+from butter_etl.location import Location, parquet_writer
 from butter_etl.schema import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
 from butter_etl.store import EXECUTIVE, SUMMARY, SUMMARY_FILE
 
@@ -49,28 +49,34 @@ def write_summaries(
     happens, the fingerprints of the two differ, and the next pass writes them anew.
     """
     metadata = fingerprints_metadata(fingerprints)
-    with (
-        Replacement(location, summary_name(partition)) as complete,
-        Replacement(location, executive_name(partition)) as executive,
+    with (  # what is opened last is left first, and takes its place then
+        _output(location, executive_name(partition), EXECUTIVE_FILE_SCHEMA) as executive,
+        _output(location, summary_name(partition), SUMMARY_FILE_SCHEMA) as complete,
     ):
-        with (
-            parquet_writer(complete.sink, SUMMARY_FILE_SCHEMA) as complete_writer,
-            parquet_writer(executive.sink, EXECUTIVE_FILE_SCHEMA) as executive_writer,
-        ):
-            for table in row_groups:
-                complete_writer.write_table(table)
-                executive_writer.write_table(table.select(EXECUTIVE_FILE_SCHEMA.names))
-            complete_writer.add_key_value_metadata(metadata)
-            executive_writer.add_key_value_metadata(metadata)
-        complete.publish()
-        executive.publish()
+        for table in row_groups:
+            complete.write_table(table)
+            executive.write_table(table.select(EXECUTIVE_FILE_SCHEMA.names))
+        complete.add_key_value_metadata(metadata)
+        executive.add_key_value_metadata(metadata)
+
+
+@contextmanager
+def _output(location: Location, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A writer of a file that is there, whole, when the block is left without an exception."""
+    with location.open_output(name) as file:
+        memory = (
+            None if location.is_local else pa.BufferOutputStream()
+        )  # pyarrow asks more of a file than an upload has
+        with parquet_writer(file if memory is None else memory, schema) as writer:
+            yield writer
+        if memory is not None:
+            file.write(memory.getvalue())
 
 
 def delete_summaries(location: Location, partition: str) -> None:
     """Remove both summary files of a partition, those that are there."""
     for name in (executive_name(partition), summary_name(partition)):
-        if location.kind(name) == pa.fs.FileType.File:
-            location.filesystem.delete_file(location.path(name))
+        location.remove(name)
 
 
 def is_executive_current(location: Location, partition: str) -> bool:

@@ -12,14 +12,49 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 #: Each module may import the package's modules of the layers before its own, and of its own group those before it.
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
-    ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
-    ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
+    [
+        "engines",
+        "metrics",
+        "engines.initialization",
+        "engines.launches",
+        "engines.parameters",
+        "engines.passes",
+        "engines.torch_engine",
+    ],
+    [
+        "engines.lanes",
+        "engines.vector_math",
+        "engines.plans",
+        "engines.products",
+        "engines.measures",
+        "engines.kernels",
+        "engines.kernel_cache",
+        "engines.fused_engine",
+    ],
     ["topology", "datasets", "sweeps", "sweep_files"],
     ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
-    ["location", "locks", "drivers", "archives", "store", "fingerprints", "summary_files", "registry", "frames"],
+    [
+        "object_store",
+        "location",
+        "deadlines",
+        "locks",
+        "claims",
+        "attempts",
+        "heartbeats",
+        "checkpoints",
+        "archives",
+        "store",
+        "fingerprints",
+        "summary_files",
+        "rewriting",
+        "registry",
+        "frames",
+    ],
     ["profiles", "sources", "arrivals", "merging", "import_tasks"],
+    ["columns", "reading", "attribution", "manifest", "data_card", "croissant", "publication", "export_plan"],
+    ["vigil", "tasks", "driver"],
     ["train_tasks", "summarize", "imports", "partition"],
-    ["sites", "clusters", "terminal", "report"],
+    ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "plot", "report", "page"],
     [
         "commands",
         "commands.options",
@@ -28,6 +63,9 @@ LAYERS = [
         "commands.summarize",
         "commands.export",
         "commands.import_",
+        "commands.plot",
+        "commands.report",
+        "commands.cluster",
         "commands.calibrate",
         "commands.demo",
         "cli",
@@ -36,7 +74,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[7]
+STAGES = next(layer for layer in LAYERS if "train_tasks" in layer)
 
 
 def module_name(path):

@@ -20,7 +20,7 @@ import butter_etl.summarize
 from benchmarks.synthetic import make_store
 from butter_etl.errors import TornFileError
 from butter_etl.fingerprints import fingerprint
-from butter_etl.location import Replacement, parquet_bytes
+from butter_etl.location import parquet_bytes
 from butter_etl.registry import Registry
 from butter_etl.schema import (
     EXECUTIVE_SCHEMA,
@@ -447,20 +447,20 @@ def test_killed_between_the_two_files_the_next_pass_writes_both(wide, monkeypatc
     class Killed(BaseException):
         pass
 
-    publish = Replacement.publish
+    replace = Path.replace
 
-    def killed_at_the_second(self):
-        if "executive" in self._name:
+    def killed_at_the_second(self, target):
+        if "executive" in str(target):
             raise Killed
-        publish(self)
+        return replace(self, target)
 
     summarize(wide)
     spec = make_experiment(dataset="529_pollen", size=2 ** WIDE[2], depth=2)
     land(wide, spec, published_id(spec), range(5))
-    monkeypatch.setattr(Replacement, "publish", killed_at_the_second)
+    monkeypatch.setattr(Path, "replace", killed_at_the_second)
     with pytest.raises(Killed):
         summarize(wide)
-    monkeypatch.setattr(Replacement, "publish", publish)
+    monkeypatch.setattr(Path, "replace", replace)
     assert executive_rows(wide)[published_id(spec)]["num_runs"] == 1
     assert [one.stale for one in plan_summaries(wide).partitions] == [[]]
     assert summarize(wide) == SummaryReport(computed=0, kept=20, dropped=0, partitions=1)
