@@ -14,11 +14,14 @@ import click
 from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
 from butter_etl.commands.demo import demo
+from butter_etl.commands.drop import drop
+from butter_etl.commands.errors import errors
 from butter_etl.commands.export import export
 from butter_etl.commands.options import INTERRUPTED
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
 from butter_etl.commands.train import plan, status, train
+from butter_etl.commands.verify import verify
 from butter_etl.errors import ButterError
 
 #: What the extra `train` brings; summarising and exporting do without.
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ButterError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"butter-etl: {error}", err=True)
+        click.echo(f"butter-etl: {error} [{error.kind}]", err=True)
         sys.exit(error.exit_code)
 
 
@@ -68,5 +71,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, calibrate):
+for _command in (demo, sweeps, plan, train, status, summarize, export, verify, drop, calibrate, errors):
     cli.add_command(_command)

@@ -96,7 +96,10 @@ class Location:
 
     def _torn(self, name: str, error: Exception) -> TornFileError:
         reason = one_line(error)
-        return TornFileError(f"{self.url}/{name} cannot be read ({reason}); move it away, and what it held is missing")
+        return TornFileError(
+            f"{self.url}/{name} cannot be read ({reason}); "
+            "`butter-etl verify --repair` moves it away, and what it held is missing"
+        )
 
     def write_new(self, name: str, data: bytes) -> bool:
         """Write a file that must not be there yet; False, and nothing changed, if it is."""
@@ -114,6 +117,25 @@ class Location:
         """Write a file in one piece on an object store, where a put is seen whole or not at all."""
         with self.filesystem.open_output_stream(self.path(name)) as stream:
             stream.write(data)
+
+    def move(self, name: str, target: str) -> bool:
+        """Give a file another name, which must be new; False if the file is not there any more."""
+        if not self.is_local:
+            if self.kind(name) != pa.fs.FileType.File:
+                return False
+            self.filesystem.move(self.path(name), self.path(target))
+            return True
+        source, final = Path(self.path(name)), Path(self.path(target))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            raise FileExistsError(f"{final} is there already")
+        try:
+            source.rename(final)
+        except FileNotFoundError:
+            return False
+        for folder in (final.parent, source.parent):
+            _sync_folder(folder)
+        return True
 
     def write_aside(self, name: str, data: bytes) -> Path:
         """Write ``data`` durably under a temporary name in the folder that ``name`` will be in."""
@@ -224,6 +246,7 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
         "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
         "store_schema": False,
         "write_page_index": True,
+        "write_page_checksum": True,  # without them, a flipped bit of a loss is just another loss
     }
 
 
