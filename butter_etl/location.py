@@ -52,13 +52,14 @@ class Location:
         """Whether ``name`` is a file, a directory, or not there."""
         return self.filesystem.get_file_info(self.path(name)).type
 
-    def walk(self, folder: str = "") -> Iterator[tuple[str, int]]:
+    def walk(self, folder: str = "", *, temporary: bool = False) -> Iterator[tuple[str, int]]:
         """Every file below ``folder`` in the order of the names, as (path relative to it, size).
 
-        Nothing if the folder is not there. Temporary files of unfinished writes are left out.
+        Nothing if the folder is not there. Temporary files of unfinished writes are left out
+        unless ``temporary``.
         """
         if self.is_local:
-            yield from _scan(self.path(folder), "")
+            yield from _scan(self.path(folder), "", temporary=temporary)
             return
         base = self.path(folder)
         selector = pa.fs.FileSelector(base, recursive=True, allow_not_found=True)
@@ -215,7 +216,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+def _scan(folder: str, prefix: str, *, temporary: bool) -> Iterator[tuple[str, int]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
@@ -223,8 +224,8 @@ def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
     for entry in entries:
         name = f"{prefix}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            yield from _scan(entry.path, f"{name}/")
-        elif not entry.name.endswith(".tmp"):
+            yield from _scan(entry.path, f"{name}/", temporary=temporary)
+        elif temporary or not entry.name.endswith(".tmp"):
             with suppress(FileNotFoundError):  # taken away while listing
                 yield name, entry.stat().st_size
 

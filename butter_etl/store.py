@@ -289,7 +289,7 @@ class Store:
     def quarantined(self) -> dict[str, int]:
         """How many files lie in quarantine, by the reason they were moved for."""
         counts: dict[str, int] = {}
-        for name, _ in self.location.walk(QUARANTINE):
+        for name, _ in self.location.walk(QUARANTINE, temporary=True):
             reason = name.split("/")[1] if name.count("/") > 1 else ""
             counts[reason] = counts.get(reason, 0) + 1
         return dict(sorted(counts.items()))
@@ -315,7 +315,7 @@ class Store:
 
 
 def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions: list[int]) -> dict[str, bytes]:
-    """The files, by their names in the store, that hold rows of an experiment; ``repetitions`` are sorted, as the rows."""
+    """The files that hold rows of an experiment, by their names in the store; rows are sorted by ``repetitions``."""
     files = {}
     for start, stop in consecutive(repetitions):
         name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])

@@ -56,7 +56,7 @@ def plan_verification(path: str | os.PathLike[str], state: str | os.PathLike[str
 
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether there is a store at ``path``."""
-    return Location(path).kind("store.json") == pa.fs.FileType.File
+    return bool(Location(path).kind("store.json") == pa.fs.FileType.File)
 
 
 # --- one unit of work --------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def _batches(units: list[Unit]) -> Iterator[list[Unit]]:
         yield batch
 
 
-def _check_batch(units: list[Unit], url: str, values: bool) -> CheckReport:  # noqa: FBT001
+def _check_batch(units: list[Unit], url: str, values: bool) -> CheckReport:
     location = Location(url)
     return sum((check_unit(location, unit, values=values) for unit in units), CheckReport())
 
