@@ -20,19 +20,6 @@ cubes:
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def invoke(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return invoke
-
-
-@pytest.fixture
 def spec(tmp_path):
     path = tmp_path / "quick.yaml"
     path.write_text(SPEC)

@@ -549,5 +549,3 @@ def test_paths_that_are_neither_store_nor_export(tmp_path):
         plan_verification(tmp_path)
     with pytest.raises(StoreError, match="is neither a store"):
         plan_verification(tmp_path / "none")
-
-

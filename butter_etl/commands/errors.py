@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from pathlib import Path
 
 import click
@@ -29,7 +30,14 @@ def errors(kind: str | None) -> None:
         close = difflib.get_close_matches(kind, entries, n=1)
         hint = f"; did you mean {close[0]}?" if close else "; `butter-etl errors` lists them"
         raise click.UsageError(f"unknown kind {kind!r}{hint}")
-    click.echo(entries[kind])
+    click.echo(_for_terminal(entries[kind]))
+
+
+def _for_terminal(entry: str) -> str:
+    """An entry as plain paragraphs of 80 columns."""
+    heading, *parts = entry.split("\n- ")
+    paragraphs = [textwrap.fill(" ".join(part.replace("**", "").split()), 80, break_on_hyphens=False) for part in parts]
+    return "\n\n".join([heading.strip(), *paragraphs])
 
 
 def read_catalogue() -> dict[str, str]:
