@@ -83,7 +83,12 @@ def make_problem(name: str, folder: Path, *, runs: int, epochs: int, size: int, 
     network = network_of(spec, info.inputs, find_topology(spec.shape, size, depth, info.inputs, info.outputs).widths)
     seeds = tuple(RunSpec(spec, repetition).seed for repetition in range(runs))
     return Problem(
-        name, network, optimization_of(spec), stack_data(spec, dataset, seeds), seeds, stack_starts(seeds, network)
+        name,
+        network,
+        optimization_of(spec),
+        stack_data([spec] * runs, dataset, seeds),
+        seeds,
+        stack_starts(seeds, network),
     )
 
 

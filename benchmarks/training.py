@@ -155,7 +155,7 @@ def make_problem(dataset: Dataset, size: int, topology: Topology, settings: Sett
         name=info.name,
         network=network,
         optimization=Optimization("adam", LEARNING_RATE, BATCH_SIZE, epochs=1),
-        data=stack_data(spec, dataset, seeds),
+        data=stack_data([spec] * len(seeds), dataset, seeds),
         seeds=seeds,
         start=stack_starts(seeds, network),
         clock=settings.clock,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from butter_etl.clusters import start_cluster
     from butter_etl.frames import read_export, read_runs, read_summary
-    from butter_etl.partition import partition_runs
+    from butter_etl.imports import partition_runs
     from butter_etl.summarize import summarize_runs
     from butter_etl.train_tasks import train
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "partition_runs": "butter_etl.partition",
+    "partition_runs": "butter_etl.imports",
     "read_export": "butter_etl.frames",
     "read_runs": "butter_etl.frames",
     "read_summary": "butter_etl.frames",

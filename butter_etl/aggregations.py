@@ -1,8 +1,8 @@
 """One experiment's summary: statistics over its runs at each epoch, and over the best epoch of each run.
 
 What is computed is declared (`SUMMARY_LISTS`, `EXTREMUM_COLUMNS`: a column, the history it reads, a `Statistic`); how
-is the business of one kernel, `epoch_statistics`, which sorts once and fills an `EpochStatistics`. Another kernel that
-fills the same value can take its place without touching a declaration.
+is the business of one kernel, `butter_etl.order_statistics`, which sorts the runs once at each epoch. One more quantile
+is one more `Statistic`. `SummaryBlock` takes experiments one by one and makes a table of them.
 
 No statistic here can be merged from parts: quartiles need all runs of an experiment together, so an experiment is
 always summarised whole.
@@ -16,72 +16,55 @@ Missing and non-finite values
 
 Precision
     Everything is accumulated in float64 and stored in float32. An average of float32 numbers cannot overflow float32;
-    a standard deviation can, and is then stored as infinity. Sums run over sorted values, so that a summary does not
-    depend on the order of the runs.
+    a standard deviation can, and is then stored as infinity. Sums run over sorted values and -0 counts as 0, so that no
+    bit of a summary depends on the order of the runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from butter_etl.errors import SpecError
 
 #: Part of every summary's fingerprint: raise it when a stored value can change, and all summaries are computed anew.
-STATISTICS_VERSION: Final = 1
+STATISTICS_VERSION: Final = 2
 
 #: Counts of runs are stored as uint8.
 MAX_RUNS: Final = 255
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
-Float64s: TypeAlias = npt.NDArray[np.float64]
-Counts: TypeAlias = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class EpochStatistics:
-    """What a kernel fills: arrays of shape (epochs,), counts int64, everything else float64.
-
-    An element is meaningless where its count (`num` for quantiles, else `num_finite`) is below what its `Statistic`
-    needs.
-    """
-
-    num: Counts
-    num_finite: Counts
-    avg: Float64s
-    stddev: Float64s
-    min: Float64s
-    max: Float64s
-    q1: Float64s
-    median: Float64s
-    q3: Float64s
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A field of `EpochStatistics` as a column stores it: null where fewer than `least` values were counted."""
+    """What is computed at an epoch, and how a column stores it: null where fewer than ``least`` values were counted.
+
+    ``rule`` names a result of the kernel, a count or a moment; a number is the fraction of a quantile.
+    """
 
     name: str
+    rule: Literal["num", "num_finite", "avg", "stddev", "min", "max"] | float
     type: pa.DataType
     counted_by: Literal["num", "num_finite"]
     least: int
 
 
-NUM: Final = Statistic("num", pa.uint8(), "num", 0)
-NUM_FINITE: Final = Statistic("num_finite", pa.uint8(), "num_finite", 0)
-AVG: Final = Statistic("avg", pa.float32(), "num_finite", 1)
-STDDEV: Final = Statistic("stddev", pa.float32(), "num_finite", 2)
-MIN: Final = Statistic("min", pa.float32(), "num_finite", 1)
-MAX: Final = Statistic("max", pa.float32(), "num_finite", 1)
-Q1: Final = Statistic("q1", pa.float32(), "num", 1)
-MEDIAN: Final = Statistic("median", pa.float32(), "num", 1)
-Q3: Final = Statistic("q3", pa.float32(), "num", 1)
+NUM: Final = Statistic("num", "num", pa.uint8(), "num", 0)
+NUM_FINITE: Final = Statistic("num_finite", "num_finite", pa.uint8(), "num_finite", 0)
+AVG: Final = Statistic("avg", "avg", pa.float32(), "num_finite", 1)
+STDDEV: Final = Statistic("stddev", "stddev", pa.float32(), "num_finite", 2)
+MIN: Final = Statistic("min", "min", pa.float32(), "num_finite", 1)
+MAX: Final = Statistic("max", "max", pa.float32(), "num_finite", 1)
+Q1: Final = Statistic("q1", 0.25, pa.float32(), "num", 1)
+MEDIAN: Final = Statistic("median", 0.5, pa.float32(), "num", 1)
+Q3: Final = Statistic("q3", 0.75, pa.float32(), "num", 1)
 
 
 @dataclass(frozen=True)
@@ -159,182 +142,223 @@ EXTREMUM_COLUMNS: Final[Mapping[str, ExtremumColumn]] = {
 }
 
 
-# ---------------------------------------------------------------------------------------------- from and to Arrow
+# What the kernel fills, in this order: counts of runs; moments, then quantiles of every fraction that is declared.
+_COUNTS: Final = ("num", "num_finite")
+_MOMENTS: Final = ("avg", "stddev", "min", "max")
+_DECLARED: Final = {
+    *(statistic for _, statistic in SUMMARY_LISTS.values()),
+    *(column.statistic for column in EXTREMUM_COLUMNS.values()),
+}
+_FRACTIONS: Final = tuple(sorted({one.rule for one in _DECLARED if isinstance(one.rule, float)}))
+_FLOATS: Final = (*_MOMENTS, *_FRACTIONS)
+_FRACTION_ARRAY: Final = np.array(_FRACTIONS)
+
+# Up to here whole numbers, epochs among them, are float32 numbers.
+_WHOLE: Final = 2**24
 
 
-def series_matrix(column: pa.Array | pa.ChunkedArray) -> tuple[Floats, Counts]:
-    """The lists of a column as a matrix of shape (runs, longest list), and their lengths as int64 of shape (runs,).
+# ----------------------------------------------------------------------------------------------------- from Arrow
 
-    Absent and null elements are NaN; null lists have length 0. The matrix is float32 for float32 lists, else float64.
-    It may be a read-only view of the column: callers do not write to it.
+
+class RunLists(NamedTuple):
+    """One history of some runs: run r has the ``lengths[r]`` elements of the flat ``values`` from ``starts[r]`` on.
+
+    ``values`` is float32 or float64, the other two are int64 of shape (runs,). Nobody writes to them: they may be views
+    of an Arrow column. Null elements are NaN, null lists have length 0.
     """
+
+    values: Floats
+    starts: Integers
+    lengths: Integers
+
+
+def run_lists(column: pa.Array | pa.ChunkedArray) -> RunLists:
+    """The lists of a column: a view of it if it is in one piece, of float32 or float64, and has no null element."""
     if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if pa.types.is_null(column.type):
-        column = column.cast(pa.list_(pa.float32()))
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    elements = column.flatten()  # of this slice only, and without what null lists may hide
-    if elements.type != pa.float32():
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        column = column.cast(pa.list_(getattr(column.type, "value_type", pa.float32())))
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    first, last = int(offsets[0]), int(offsets[-1])
+    elements = column.values.slice(first, last - first)
+    if elements.type not in (pa.float32(), pa.float64()):
         elements = elements.cast(pa.float64())
-    flat = elements.to_numpy(zero_copy_only=False)
-    epochs = int(lengths.max(initial=0))
-    if len(flat) == len(lengths) * epochs:
-        return flat.reshape(len(lengths), epochs), lengths
-    values = np.full((len(lengths), epochs), np.nan, flat.dtype)
-    values[np.arange(epochs) < lengths[:, None]] = flat
-    return values, lengths
+    lengths = np.diff(offsets)
+    if column.null_count:
+        lengths[column.is_null().to_numpy(zero_copy_only=False)] = 0
+    return RunLists(elements.to_numpy(zero_copy_only=False), offsets[:-1] - first, lengths)
 
 
-def _stored(statistic: Statistic, statistics: EpochStatistics, epochs: slice = slice(None)) -> pa.Array:
-    """One statistic of these epochs, in the type of its column; NaN stays NaN, too few values are null."""
-    too_few = getattr(statistics, statistic.counted_by)[epochs] < statistic.least
-    values = np.where(too_few, 0, getattr(statistics, statistic.name)[epochs])
-    with np.errstate(over="ignore"):  # a deviation beyond float32 is stored as infinity
-        narrow = values.astype(statistic.type.to_pandas_dtype())
-    return pa.array(narrow, type=statistic.type, mask=too_few, from_pandas=False)
-
-
-def _list_column(values: pa.Array) -> pa.Array:
-    """A column of one row, the list of all values."""
-    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values, type=_list_type(values.type))
-
-
-def _list_type(element: pa.DataType) -> pa.DataType:
-    return pa.list_(pa.field("element", element))
-
-
-# ----------------------------------------------------------------------------------------------------- the kernel
-
-
-def epoch_statistics(values: Floats, lengths: Counts) -> EpochStatistics:
-    """All statistics of one series at each epoch, from one sort.
-
-    `values` has shape (runs, epochs) with at least one run; `lengths`, of shape (runs,), says how many leading entries
-    of each run count (NaN stands beyond them). Rows stay the axis of the runs: sorting along them costs as much as in
-    the transposed layout, and all that follows runs along the epochs.
-    """
+def matrix_lists(values: Floats) -> RunLists:
+    """The rows of a float32 or float64 matrix of shape (runs, epochs) as lists."""
     runs, epochs = values.shape
-    num = runs - np.searchsorted(np.sort(lengths), np.arange(epochs), side="right")
-    finite = _is_finite(values)
-    num_finite = np.count_nonzero(finite, axis=0)
-    complete = bool(finite.all())
-    ordered = np.sort(values if complete else np.where(finite, values, np.nan), axis=0)  # NaN last
-
-    counted = True if complete else np.arange(runs)[:, None] < num_finite
-    avg = np.sum(ordered, axis=0, dtype=np.float64, where=counted) / np.maximum(num_finite, 1)
-    squares = ordered - avg  # two passes: no cancellation, and exactly 0 for equal values
-    squares *= squares
-    variance = np.sum(squares, axis=0, where=counted) / np.maximum(num_finite - 1, 1)
-    last = ordered[np.maximum(num_finite - 1, 0), np.arange(epochs)]
-    return EpochStatistics(
-        num=num,
-        num_finite=num_finite,
-        avg=avg,
-        stddev=np.sqrt(variance),
-        min=ordered[0].astype(np.float64),
-        max=last.astype(np.float64),
-        q1=_quantile(ordered, num, 0.25),
-        median=_quantile(ordered, num, 0.5),
-        q3=_quantile(ordered, num, 0.75),
-    )
-
-
-def _is_finite(values: Floats) -> npt.NDArray[np.bool_]:
-    """Where values are numbers that float32 can hold (False for NaN)."""
-    return np.abs(values) <= np.finfo(np.float32).max
-
-
-def _quantile(ordered: Floats, num: Counts, fraction: float) -> Float64s:
-    """NumPy's `linear` quantile of the first `num` rows of each column of sorted values, float64 of shape (epochs,).
-
-    Position fraction * (num - 1) counted from 0 (Hyndman & Fan, type 7). Non-finite entries are NaN by now: a weight on
-    one gives NaN by itself, and without a weight the next order statistic is not looked at.
-    """
-    position = fraction * np.maximum(num - 1, 0)
-    below = position.astype(np.int64)
-    weight = position - below
-    columns = np.arange(ordered.shape[1])
-    low = ordered[below, columns].astype(np.float64)
-    high = ordered[below + (weight > 0), columns].astype(np.float64)
-    result: Float64s = low + (high - low) * weight
-    return result
-
-
-def best_entries(values: Floats, best: Literal["min", "max"]) -> tuple[Float64s, Counts]:
-    """Epoch (from 1, the earliest of equals) and value of each run's best finite entry: float64 of shape (runs, 2).
-
-    The second result, of shape (runs,), is how many of the two columns count, as `epoch_statistics` takes it: 2, or 0
-    for a run without a finite entry, whose row is NaN.
-    """
-    runs, epochs = values.shape
-    if epochs == 0:
-        return np.full((runs, 2), np.nan), np.zeros(runs, np.int64)
-    finite = _is_finite(values)
-    if best == "min":
-        at = np.where(finite, values, np.inf).argmin(axis=1)
-    else:
-        at = np.where(finite, values, -np.inf).argmax(axis=1)
-    entries = np.stack([at + 1.0, values[np.arange(runs), at]], axis=1, dtype=np.float64)
-    counts = finite.any(axis=1)
-    entries[~counts] = np.nan
-    return entries, np.where(counts, 2, 0)
+    return RunLists(values.reshape(-1), np.arange(runs) * epochs, np.full(runs, epochs))
 
 
 # ---------------------------------------------------------------------------------------------------- the summary
 
 
 def summarize_experiment(histories: pa.Table) -> pa.Table:
-    """The summary of one experiment from its runs: a table of one row.
+    """The summary of one experiment from its runs, a table of one row: see `SummaryBlock`."""
+    block = SummaryBlock()
+    block.add(histories)
+    return block.table()
 
-    `histories` has a row a run and the histories as list columns (others are ignored). The result's columns are
-    `num_runs`, then `SUMMARY_LISTS`, then `EXTREMUM_COLUMNS`. Lists have as many elements as the longest `val_loss`;
-    other histories are cut or filled up to that. A column whose history is missing is null; without `val_loss` there
-    are no epochs to speak of, and all of them are. Raises `SpecError` unless there are 1 to 255 runs.
+
+class SummaryBlock:
+    """Summaries of experiments, made one by one in shared arrays and then turned into Arrow columns all at once.
+
+    The columns of the table are ``num_runs``, then `SUMMARY_LISTS`, then `EXTREMUM_COLUMNS`, a row an experiment. Lists
+    have as many elements as the experiment's longest `EPOCHS_OF`; other histories are cut or filled up to that. A
+    column whose history is missing is null; without `EPOCHS_OF` there are no epochs to speak of, and all of them are.
+
+    ``epochs``, of all experiments together, says how much room to begin with; there will be more if need be.
     """
-    runs = histories.num_rows
-    if not 0 < runs <= MAX_RUNS:
-        raise SpecError(f"{runs} runs of one experiment: its summary can count 1 to {MAX_RUNS} (uint8)")
-    matrices = _matrices(histories)
-    statistics = {name: epoch_statistics(*matrix) for name, matrix in matrices.items()}
-    columns = {"num_runs": pa.array([runs], pa.uint8())}
-    for name, (history, statistic) in SUMMARY_LISTS.items():
-        if history in statistics:
-            columns[name] = _list_column(_stored(statistic, statistics[history]))
-        else:
-            columns[name] = pa.nulls(1, _list_type(statistic.type))
-    return pa.table(columns | _extremum_columns(matrices))
+
+    def __init__(self, epochs: int = 0) -> None:
+        self._capacity = 0
+        self._counts = np.empty((len(SERIES), len(_COUNTS), 0), np.uint8)
+        self._floats = np.empty((len(SERIES), len(_FLOATS), 0), np.float32)
+        self._reserve(epochs)
+        self._runs: list[int] = []
+        self._ends: list[int] = [0]
+        self._present: list[list[bool]] = []
+        self._extremum_counts: list[npt.NDArray[np.uint8]] = []
+        self._extremum_floats: list[npt.NDArray[np.float64]] = []
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def epochs(self) -> int:
+        """Of all experiments together."""
+        return self._ends[-1]
+
+    def add(self, histories: pa.Table) -> None:
+        """Add the experiment that has these runs: a row a run, histories as list columns, others are ignored.
+
+        Raises `SpecError` unless there are 1 to 255 runs.
+        """
+        present = [one.history for one in SERIES if one.history in histories.column_names]
+        self.add_lists(histories.num_rows, {name: run_lists(histories[name]) for name in present})
+
+    def add_lists(self, runs: int, histories: Mapping[str, RunLists]) -> None:
+        """Add the experiment that has these histories, by name, each with the lists of so many runs.
+
+        The fastest way in: nothing is copied, and the interpreter is not held while it computes. Raises `SpecError`
+        unless there are 1 to 255 runs.
+        """
+        from butter_etl.order_statistics import epoch_statistics
+
+        if not 0 < runs <= MAX_RUNS:
+            raise SpecError(f"{runs} runs of one experiment: its summary can count 1 to {MAX_RUNS} (uint8)")
+        if EPOCHS_OF not in histories:
+            histories = {}
+        epochs = int(histories[EPOCHS_OF].lengths.max()) if histories else 0
+        at = self.epochs
+        self._reserve(at + epochs)
+        for number, one in enumerate(SERIES):
+            if one.history in histories:
+                counts, floats = self._counts[number], self._floats[number]
+                epoch_statistics(*histories[one.history], epochs, _FRACTION_ARRAY, counts, floats, at)
+        self._add_extrema(runs, histories, epochs)
+        self._runs.append(runs)
+        self._ends.append(at + epochs)
+        self._present.append([one.history in histories for one in SERIES])
+
+    def _add_extrema(self, runs: int, histories: Mapping[str, RunLists], epochs: int) -> None:
+        from butter_etl.order_statistics import best_entries, epoch_statistics
+
+        narrow = epochs <= _WHOLE and all(lists.values.dtype == np.float32 for lists in histories.values())
+        kind = np.float32 if narrow else np.float64
+        entries = np.full((runs, 2 * len(EXTREMA)), np.nan, kind)
+        for number, extremum in enumerate(EXTREMA):
+            if extremum.history in histories:
+                best_entries(*histories[extremum.history], epochs, extremum.best, entries, 2 * number)
+        columns = entries.shape[1]
+        counts = np.empty((len(_COUNTS), columns), np.uint8)
+        floats = np.empty((len(_FLOATS), columns), kind)
+        epoch_statistics(*matrix_lists(entries), columns, _FRACTION_ARRAY, counts, floats, finite_only=True)
+        self._extremum_counts.append(counts)
+        self._extremum_floats.append(floats)
+
+    def _reserve(self, epochs: int) -> None:
+        """Have room for so many epochs."""
+        if epochs <= self._capacity:
+            return
+        self._capacity = max(epochs, 2 * self._capacity)
+        for name in ("_counts", "_floats"):
+            old = getattr(self, name)
+            new = np.empty((*old.shape[:2], self._capacity), old.dtype)
+            new[:, :, : old.shape[2]] = old
+            setattr(self, name, new)
+
+    def table(self) -> pa.Table:
+        """The summaries so far, a row an experiment in the order in which they came."""
+        columns = {"num_runs": pa.array(self._runs, pa.uint8())}
+        columns |= self._list_columns()
+        columns |= self._extremum_columns()
+        return pa.table(columns)
+
+    def _list_columns(self) -> dict[str, pa.Array]:
+        histories = {}
+        layouts: dict[tuple[bool, ...], _Layout] = {}
+        for number, one in enumerate(SERIES):
+            results = _Results(self._counts[number, :, : self.epochs], self._floats[number, :, : self.epochs])
+            present = tuple(experiment[number] for experiment in self._present)
+            layouts[present] = layouts.get(present) or _Layout(self._ends, present)
+            histories[one.history] = results, layouts[present]
+        columns = {}
+        for name, (history, statistic) in SUMMARY_LISTS.items():
+            results, layout = histories[history]
+            columns[name] = layout.lists(results.stored(statistic))
+        return columns
+
+    def _extremum_columns(self) -> dict[str, pa.Array]:
+        counts = np.array(self._extremum_counts, np.uint8).reshape(-1, len(_COUNTS), 2 * len(EXTREMA))
+        floats = np.array(self._extremum_floats, np.float64).reshape(-1, len(_FLOATS), 2 * len(EXTREMA))
+        results = {}
+        for number, extremum in enumerate(EXTREMA):
+            for of, which in (("epoch", 2 * number), ("value", 2 * number + 1)):
+                results[extremum, of] = _Results(counts[:, :, which].T, floats[:, :, which].T)
+        return {
+            name: results[column.extremum, column.of].stored(column.statistic)
+            for name, column in EXTREMUM_COLUMNS.items()
+        }
 
 
-def _matrices(histories: pa.Table) -> dict[str, tuple[Floats, Counts]]:
-    """The histories that summaries read and the table has, all with as many epochs as the longest `val_loss`."""
-    if EPOCHS_OF not in histories.column_names:
-        return {}
-    present = [one.history for one in SERIES if one.history in histories.column_names]
-    matrices = {name: series_matrix(histories.column(name)) for name in present}
-    epochs = matrices[EPOCHS_OF][0].shape[1]
-    return {name: (_with_epochs(values, epochs), lengths) for name, (values, lengths) in matrices.items()}
+class _Results:
+    """What the kernel filled for one history: `_COUNTS` and `_FLOATS`, each over the same positions."""
+
+    def __init__(self, counts: npt.NDArray[np.uint8], floats: Floats) -> None:
+        self._rows = dict(zip((*_COUNTS, *_FLOATS), (*counts, *floats), strict=True))
+        self._fewest = {name: int(row.min(initial=MAX_RUNS)) for name, row in zip(_COUNTS, counts, strict=True)}
+
+    def stored(self, statistic: Statistic) -> pa.Array:
+        """One statistic in the type of its column; NaN stays NaN, too few values are null."""
+        values, kind = self._rows[statistic.rule], statistic.type.to_pandas_dtype()
+        if values.dtype != kind:
+            with np.errstate(over="ignore"):  # a number beyond float32 is stored as infinity
+                values = values.astype(kind)
+        if self._fewest[statistic.counted_by] >= statistic.least:
+            return pa.array(values, from_pandas=False)
+        return pa.array(values, mask=self._rows[statistic.counted_by] < statistic.least, from_pandas=False)
 
 
-def _with_epochs(values: Floats, epochs: int) -> Floats:
-    """The matrix with so many columns: those too many are cut off, those missing are NaN."""
-    missing = epochs - values.shape[1]
-    if missing <= 0:
-        return values[:, :epochs]
-    return np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)
+class _Layout:
+    """Which positions belong to which experiment's list, and which lists are null."""
 
+    def __init__(self, ends: list[int], present: tuple[bool, ...]) -> None:
+        self._mask = self._keep = None
+        if not all(present):
+            lengths, there = np.diff(ends), np.array(present)
+            self._mask, self._keep = pa.array(~there), pa.array(np.repeat(there, lengths))
+            ends = [0, *np.cumsum(lengths * there)]
+        self._offsets = pa.array(ends, pa.int32())
 
-def _extremum_columns(matrices: Mapping[str, tuple[Floats, Counts]]) -> dict[str, pa.Array]:
-    """The extremum block: arrays of one element. Column 0 of `best_entries` is the epoch, column 1 the value."""
-    per_run = {
-        extremum: epoch_statistics(*best_entries(matrices[extremum.history][0], extremum.best))
-        for extremum in EXTREMA
-        if extremum.history in matrices
-    }
-    columns = {}
-    for name, column in EXTREMUM_COLUMNS.items():
-        if column.extremum in per_run:
-            which = slice(0, 1) if column.of == "epoch" else slice(1, 2)
-            columns[name] = _stored(column.statistic, per_run[column.extremum], which)
-        else:
-            columns[name] = pa.nulls(1, column.statistic.type)
-    return columns
+    def lists(self, values: pa.Array) -> pa.Array:
+        """The column of lists that has these values at its positions."""
+        if self._keep is not None:
+            values = values.filter(self._keep)
+        kind = pa.list_(pa.field("element", values.type))
+        return pa.ListArray.from_arrays(self._offsets, values, type=kind, mask=self._mask)

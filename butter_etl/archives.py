@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
-from collections.abc import Iterable
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from butter_etl.errors import LandingError
-from butter_etl.location import Location, write_durably
+from butter_etl.location import CHUNK_BYTES, Location
+
+#: Headers are read back in pieces of this many bytes: a few small members, or little of a large one.
+_HEADER_BYTES = 64 * 2**10
 
 
 def write_archive(location: Location, folder: str, names: Iterable[str]) -> str:
     """Make ``<folder>.tar`` beside a folder: its files ``names`` (relative to it), members rooted at ``<folder>/``.
 
-    Members are sorted; times, owners and modes are fixed. The archive is streamed aside, read back and compared by
-    name and size before it gets its name. Returns that name. Raises LandingError if what was written differs.
+    Members are sorted; times, owners and modes are fixed. The archive is streamed and appears whole; then its members
+    are read back and compared by name and size. Returns its name. Raises LandingError if what was written differs,
+    and takes it away.
     """
     archive = f"{folder}.tar"
-    members = sorted(names)
-    target = Path(location.path(archive))
-    temporary = write_durably(target.parent, lambda file: _stream(file, location, folder, members))
-    try:
-        _check(temporary, location, folder, members)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    sizes = dict(location.walk(folder))
+    members = {name: sizes[name] for name in sorted(names)}
+    with location.open_output(archive) as file:
+        _stream(file, location, folder, members)
+    expected = {f"{folder}/{name}": size for name, size in members.items()}
+    if _read_back(location, archive) != expected:
+        location.remove(archive)
+        raise LandingError(f"{location}/{archive}: what was written differs from its {len(expected)} files")
     return archive
 
 
-def _stream(file: BinaryIO, location: Location, folder: str, names: list[str]) -> None:
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        for name in names:
-            path = Path(location.path(f"{folder}/{name}"))
+def _stream(file: Any, location: Location, folder: str, members: Mapping[str, int]) -> None:
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK_BYTES) as tar:
+        for name, size in members.items():
             member = tarfile.TarInfo(f"{folder}/{name}")
-            member.size = path.stat().st_size
+            member.size = size
             member.mode = 0o644
-            with path.open("rb") as content:
+            with location.open_stream(f"{folder}/{name}") as content, location.errors(f"{folder}/{name}"):
                 tar.addfile(member, content)
 
 
-def _check(path: Path, location: Location, folder: str, names: list[str]) -> None:
-    expected = {f"{folder}/{name}": Path(location.path(f"{folder}/{name}")).stat().st_size for name in names}
-    with tarfile.open(path) as tar:
-        found = {member.name: member.size for member in tar}
-    if found != expected:
-        raise LandingError(f"{location}/{folder}.tar: what was written differs from its {len(expected)} files")
+def _read_back(location: Location, archive: str) -> dict[str, int]:
+    with (
+        location.errors(archive),
+        location.open_input(archive) as content,
+        io.BufferedReader(content, _HEADER_BYTES) as file,
+        tarfile.open(fileobj=file, mode="r:") as tar,
+    ):
+        return {member.name: member.size for member in tar}

@@ -18,18 +18,22 @@ import pyarrow.parquet as pq
 from butter_etl.errors import SpecError, one_line
 from butter_etl.schema import EXPERIMENTS_SCHEMA, PARTITION_KEYS
 from butter_etl.spec import (
+    PARAMETERS,
     TASK,
     TASK_VERSION,
     ExperimentSpec,
     RunSpec,
-    Value,
     float_text,
-    parse_canonical,
+    is_own,
     parse_command,
+    parse_experiment,
 )
 from butter_etl.store import RunFile, partition_path
 from butter_etl.sweep_files import parse_sweep
-from butter_etl.sweeps import FIRST_CLAIMED_ID, experiment_topology, published_experiment, published_id, sweep_flags
+from butter_etl.sweeps import count_published, experiment_topology, published_experiment, published_id, sweep_flags
+
+#: Columns that every row must have.
+_STRICT = frozenset({*PARAMETERS, "run_id", "task"})
 
 
 class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an error)
@@ -149,17 +153,17 @@ def _check_name(file: RunFile, rows: list[dict[str, Any]]) -> None:
 
 def _check_run(row: Mapping[str, Any], partition: str, known: Mapping[int, Known] | None) -> None:
     """One row against its command, its experiment and its place."""
-    of_ours = row["task"] == TASK
     expected = None if known is None else known_experiment(row["experiment_id"], known)
-    if of_ours:
+    if is_own(row["task"], row["task_version"]):
         spec = _check_command(row)
         if expected is not None and spec.canonical_json() != expected.canonical_json:
             raise Flaw("wrong-row", f"is of another experiment ({spec.describe()}) than its id {row['experiment_id']}")
         place = partition_path(spec.parameters())
     elif expected is not None:
+        _compare(row, _stated(expected.canonical_json))
         place = expected.partition
     else:
-        return
+        return  # an export does not say what it calls a foreign experiment
     if place != partition:
         raise Flaw("misplaced-file", f"belongs in {place}")
 
@@ -211,9 +215,20 @@ def _expected(spec: ExperimentSpec) -> dict[str, object]:
     return {name: value for name, value in values.items() if name not in PARTITION_KEYS}
 
 
+@lru_cache(maxsize=256)
+def _stated(canonical_json: str) -> dict[str, object]:
+    """What rows of an experiment of any task say in the columns that follow from it."""
+    spec = parse_experiment(canonical_json)
+    if isinstance(spec, ExperimentSpec):
+        return _expected(spec)
+    parameters = {name: value for name, value in spec.parameters().items() if name not in PARTITION_KEYS}
+    return {**parameters, "task": spec.task}
+
+
 def _compare(row: Mapping[str, Any], expected: Mapping[str, object], kind: str = "wrong-row") -> None:
     for name, value in expected.items():
-        if name in row and canonical_value(row[name]) != value:
+        is_unsaid = row.get(name) is None and name not in _STRICT  # an import cannot always tell
+        if not is_unsaid and canonical_value(row[name]) != value:
             raise Flaw(kind, f"{name} is {row[name]!r}, not {value!r}")
 
 
@@ -243,13 +258,12 @@ def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mappin
         if experiment_id in seen:
             raise Flaw("wrong-summary", f"experiment {experiment_id} has several rows")
         seen.add(experiment_id)
-        if known is None and experiment_id >= FIRST_CLAIMED_ID:
+        if known is None and experiment_id >= count_published():
             continue
         expected = (known or {}).get(experiment_id) or _published(experiment_id)
         if expected is None or expected.partition != partition:
             raise Flaw("misplaced-file", f"experiment {experiment_id} is not of this partition")
-        if row["task"] == TASK:
-            _compare(row, _expected(parse_canonical(expected.canonical_json)), "wrong-summary")
+        _compare(row, _stated(expected.canonical_json), "wrong-summary")
 
 
 def same_statistics(stored: pa.Table, computed: pa.Table) -> None:
@@ -278,7 +292,7 @@ def check_experiments_file(data: bytes, name: str, known: dict[int, Known], ids:
         experiment_id, text = row["experiment_id"], row["canonical_json"] or ""
         if place == 0 and name != f"{experiment_id}.parquet":
             raise Flaw("wrong-experiment", f"begins with experiment {experiment_id}")
-        if experiment_id in known or experiment_id < FIRST_CLAIMED_ID:
+        if experiment_id in known or experiment_id < count_published():
             raise Flaw("wrong-experiment", f"experiment id {experiment_id} is taken")
         if text in ids:
             raise Flaw("wrong-experiment", f"experiment {experiment_id} is experiment {ids[text]} again")
@@ -289,17 +303,14 @@ def check_experiments_file(data: bytes, name: str, known: dict[int, Known], ids:
 def _claimed(row: Mapping[str, Any], text: str) -> Known:
     parameters = {name: canonical_value(value) for name, value in row.items()}
     known = Known(text, partition_path(parameters))
-    if row["task"] != TASK:
-        return known
     place = f"experiment {row['experiment_id']}"
     try:
-        spec = parse_canonical(text)
+        spec = parse_experiment(text)
     except SpecError as error:
         raise Flaw("wrong-experiment", f"{place}: {error}") from error
-    if published_id(spec) is not None:
+    if isinstance(spec, ExperimentSpec) and published_id(spec) is not None:
         raise Flaw("wrong-experiment", f"{place} has the fixed id {published_id(spec)}")
-    expected: dict[str, Value | object] = {**spec.parameters(), **_expected(spec)}
-    _compare(row, expected, "wrong-experiment")
+    _compare(row, {**_stated(text), **spec.parameters()}, "wrong-experiment")
     return known
 
 

@@ -17,6 +17,7 @@ from butter_etl.commands.demo import demo
 from butter_etl.commands.drop import drop
 from butter_etl.commands.errors import errors
 from butter_etl.commands.export import export
+from butter_etl.commands.import_ import import_runs
 from butter_etl.commands.options import INTERRUPTED
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
@@ -71,5 +72,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, verify, drop, calibrate, errors):
+for _command in (demo, sweeps, plan, train, status, summarize, export, import_runs, verify, drop, calibrate, errors):
     cli.add_command(_command)

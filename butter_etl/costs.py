@@ -5,7 +5,8 @@ An epoch of one run costs, in seconds of one core::
     rows * parameters flops / rate + batches * (step + depth * layer) + rows * outputs * metric
 
 The four rates of each engine have defaults of the order of a current server core; `butter-etl calibrate` measures them
-and keeps them in the user's cache, by processor family.
+and keeps them in the user's cache, by processor family. On a GPU a stack takes about as long as one run until the
+device is full; there the rates are of a run's share in a large stack, and a guess.
 """
 
 from __future__ import annotations
@@ -17,12 +18,23 @@ from pathlib import Path
 import msgspec
 
 from butter_etl.datasets import DatasetInfo
+from butter_etl.engines import Device
 from butter_etl.provenance import cpu_family
 from butter_etl.spec import ExperimentSpec
+from butter_etl.topology import Topology
 
 #: A stack keeps about this many float32 copies of each run's weights (weights, gradient, two moments, …).
 _WEIGHT_COPIES = 6
 _STACK_BYTES = 1.5e9
+
+#: What a plan takes a GPU to have. A worker looks at its own, and cuts stacks that are too large for it.
+_PLANNED_GPU_BYTES = 64e9
+#: Of a GPU's free memory a stack may take so much: the estimate is rough, and libraries need some too.
+_GPU_SHARE = 0.7
+#: The run frame's ``stack`` is a uint16.
+_LARGEST_STACK = 2**16 - 1
+#: What the torch engine takes on a GPU whatever the stack: metrics are computed of up to 2^22 outputs at once.
+_GPU_FIXED_BYTES = 4.0 * 2**22 * 14
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -43,6 +55,8 @@ DEFAULT_RATES = {
     # a stack of about ten runs
     "torch": Rates(flops=1.5e10, step_seconds=5e-5, layer_seconds=2e-5, metric_seconds=1.2e-8),
 }
+#: Of the order of a data centre's GPU with some hundred runs in a stack: a guess, not a measurement.
+GPU_RATES = Rates(flops=5e12, step_seconds=1e-6, layer_seconds=5e-7, metric_seconds=2e-10)
 
 
 def features(spec: ExperimentSpec, parameters: int, info: DatasetInfo) -> tuple[float, float, float, float]:
@@ -69,13 +83,36 @@ def stack_bytes(parameters: int, info: DatasetInfo) -> float:
     return 4.0 * (_WEIGHT_COPIES * parameters + info.train_rows * (info.outputs + 2))
 
 
-def stack_limit(parameters: int, info: DatasetInfo) -> int:
-    """How many runs of an experiment may be trained side by side in a worker's memory; at least one."""
-    return max(1, int(_STACK_BYTES / stack_bytes(parameters, info)))
+def stack_limit(parameters: int, info: DatasetInfo, device: Device = "cpu") -> int:
+    """How many runs may be planned to be trained side by side in a worker's, or a GPU's, memory; at least one."""
+    most = _PLANNED_GPU_BYTES if device == "cuda" else _STACK_BYTES
+    return max(1, int(most / stack_bytes(parameters, info)))
 
 
-def load_rates(engine: str) -> Rates:
+def gpu_run_bytes(spec: ExperimentSpec, topology: Topology, info: DatasetInfo) -> float:
+    """What the torch engine holds on a GPU for each run of a stack, at most, in bytes.
+
+    Weights, their gradient, two moments and two temporaries; a batch with its activations on the way forth and back;
+    the training targets, and for an epoch in order the numbers of rows; a batch's outputs with what metrics take.
+    """
+    batch = min(spec.batch_size, info.train_rows)
+    activations = info.inputs + 4 * sum(topology.widths) + 14 * info.outputs
+    row_numbers = 2 * (5 * info.train_rows + 3 * info.test_rows)  # int64, so two floats each
+    floats = _WEIGHT_COPIES * topology.num_free_parameters + batch * activations + info.train_rows * info.outputs
+    return 4.0 * (floats + row_numbers)
+
+
+def gpu_stack_limit(spec: ExperimentSpec, topology: Topology, info: DatasetInfo, free_bytes: float) -> int:
+    """How many runs are trained side by side on a GPU that has so much memory free; at least one."""
+    shared = 4.0 * info.rows * (info.inputs + info.outputs) + _GPU_FIXED_BYTES
+    fitting = int((_GPU_SHARE * free_bytes - shared) / gpu_run_bytes(spec, topology, info))
+    return min(max(1, fitting), _LARGEST_STACK)
+
+
+def load_rates(engine: str, device: Device = "cpu") -> Rates:
     """The rates of an engine on this kind of core: measured, where `butter-etl calibrate` has run; else the default."""
+    if device == "cuda":
+        return GPU_RATES
     path = rates_path(engine)
     if not path.exists():
         return DEFAULT_RATES[engine]

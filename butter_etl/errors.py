@@ -13,7 +13,12 @@ its ``exit_code``::
     ├── InfeasibleError         1  no topology within 20 % of the size wanted
     ├── DatasetError            1  a data set is missing, damaged, or not what it should be
     ├── TornFileError           1  a Parquet file of a store cannot be read
+    ├── SourceError             1  what is to be imported cannot be read as runs
+    ├── DuplicateError          1  two different runs have one run_id
     ├── LandingError            1  rows could not be written durably
+    ├── StorageError            1  an object store refuses something or cannot be reached
+    ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
+    ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
     ├── StaleSummaryError       1  summaries do not speak of all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
@@ -77,10 +82,40 @@ class TornFileError(ButterError):
     kind = "torn-file"
 
 
+class SourceError(ButterError):
+    """What is to be imported cannot be read as runs; the message names the file and the column."""
+
+    kind = "source"
+
+
+class DuplicateError(ButterError):
+    """Two different runs have one run_id; the message names them."""
+
+    kind = "duplicate"
+
+
 class LandingError(ButterError):
     """Rows could not be written durably."""
 
     kind = "landing"
+
+
+class StorageError(ButterError):
+    """An object store refuses something or cannot be reached; nothing is wrong with what it holds."""
+
+    kind = "storage"
+
+
+class CheckpointError(ButterError):
+    """A checkpoint could not be written, or is torn, of other versions, or of another stack; the message names it."""
+
+    kind = "checkpoint"
+
+
+class DeviceMemoryError(ButterError):
+    """A stack does not fit into the memory of a GPU: train fewer runs side by side."""
+
+    kind = "device-memory"
 
 
 class StaleSummaryError(ButterError):

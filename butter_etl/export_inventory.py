@@ -70,7 +70,7 @@ def _holds_runs(location: Location, root: str, findings: list[Finding]) -> bool:
     """Whether a directory holds runs, by its name or its schema, which must be one of the two."""
     path = f"{root}{COMMON_METADATA}"
     try:
-        with location.filesystem.open_input_file(location.path(path)) as file:
+        with location.open_input(path) as file:
             names = pq.read_schema(file).names
     except (pa.ArrowException, OSError):
         names = []
@@ -157,7 +157,7 @@ def check_other(location: Location, listed: Listed, entry: Entry | None) -> Chec
 
 def _hashed(location: Location, path: str) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
-    with location.filesystem.open_input_stream(location.path(path)) as stream:
+    with location.open_stream(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)
@@ -171,7 +171,7 @@ def _check_archive(location: Location, path: str, folder: str) -> None:
     found = set()
     try:
         with (
-            location.filesystem.open_input_stream(location.path(path)) as stream,
+            location.open_stream(path) as stream,
             tarfile.open(fileobj=stream, mode="r|") as tar,
         ):
             for member in tar:
@@ -189,7 +189,7 @@ def _check_member(location: Location, tar: tarfile.TarFile, member: tarfile.TarI
     content = tar.extractfile(member)
     if content is None:
         raise AssertionError(member)
-    with location.filesystem.open_input_stream(location.path(path)) as stream:
+    with location.open_stream(path) as stream:
         while True:
             ours, theirs = stream.read(_CHUNK), content.read(_CHUNK)
             if ours != theirs:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from butter_etl.errors import SelectError, StoreError
 from butter_etl.location import COMMON_METADATA, Location
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
-from butter_etl.selection import Condition, parse_condition
+from butter_etl.selection import WHERE_KEYS, Condition, parse_condition
 from butter_etl.spec import canonical_float
 from butter_etl.store import RUNS, SUMMARY, RunFile, Store, parse_partition
 from butter_etl.sweeps import suggestion
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
 
+#: Rows of frames have an id besides what `--where` can name.
+_KEYS = ("experiment_id", *WHERE_KEYS)
+
 #: A partition of a Dask dataframe reads about this many bytes of files, experiments whole.
 GROUP_BYTES = 128 * 2**20
 
@@ -28,8 +33,9 @@ GROUP_BYTES = 128 * 2**20
 def read_runs(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
     """The run frame of a store as a ``dask.dataframe.DataFrame``, a row a run; lists are ``list<float>[pyarrow]``.
 
-    ``where`` are conditions as ``--where`` takes them, e.g. ``"dataset=nursery"``. Raises SelectError for a malformed
-    one, StoreError where there is no store.
+    ``where`` are conditions as ``--where`` takes them, e.g. ``"dataset=nursery"``, or on ``experiment_id``. Partitions
+    and row groups that cannot meet them are not read. Raises SelectError for a malformed one, StoreError where there
+    is no store.
     """
     return _read(Store.open(store).location, RUNS, RUN_SCHEMA, where, columns)
 
@@ -43,6 +49,7 @@ def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), colum
     """One exported directory (such as ``dest/primary_sweep_summary``) as a ``dask.dataframe.DataFrame``."""
     location = Location(folder)
     if location.kind(COMMON_METADATA) != pa.fs.FileType.File:
+        location.require_bucket()
         raise StoreError(f"{location}: is no exported directory (it has no {COMMON_METADATA})")
     with location.parquet_file(COMMON_METADATA) as file:
         names = set(file.schema_arrow.names)
@@ -55,7 +62,7 @@ def _read(
 ) -> dd.DataFrame:
     import dask.dataframe as dd
 
-    conditions = tuple(map(parse_condition, where))
+    conditions = tuple(parse_condition(text, _KEYS) for text in where)
     wanted = schema if columns is None else _columns(schema, list(columns))
     files = [
         (name, size)
@@ -125,13 +132,40 @@ def _read_file(
     keys = parse_partition(name.removeprefix(f"{root}/").rpartition("/")[0])
     full = RUN_SCHEMA if "run_id" in schema.names else SUMMARY_SCHEMA
     needed = dict.fromkeys([*schema.names, *(condition.key for condition in conditions)])
-    table = location.read_table(name, [column for column in needed if column not in keys])
+    own = [column for column in needed if column not in keys]
+    table = location.read_table(name, own, keep_group=partial(_group_may_hold, conditions=conditions))
     for key in needed:
         if key in keys:
             table = table.append_column(key, pa.array([keys[key]] * table.num_rows, type=full.field(key).type))
-    keep = pa.array([all(condition.holds(row) for condition in conditions) for row in _parameters(table, conditions)])
+    rows = _parameters(table, conditions)
+    keep = pa.array([all(condition.holds(row) for condition in conditions) for row in rows], pa.bool_())
     selected = table.filter(keep) if conditions else table
     return _conform(selected, schema)
+
+
+def _group_may_hold(group: pq.RowGroupMetaData, conditions: tuple[Condition, ...]) -> bool:
+    """Whether rows of a row group may meet the conditions, by what the footer says of its whole numbers."""
+    if not conditions:
+        return True
+    columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
+    return all(
+        condition.may_hold_between(facts.min, facts.max)
+        for condition in conditions
+        if pa.types.is_integer(_type_of(condition.key))
+        and (facts := _statistics(columns.get(condition.key))) is not None
+    )
+
+
+def _type_of(key: str) -> pa.DataType:
+    return SUMMARY_SCHEMA.field(key).type
+
+
+def _statistics(column: pq.ColumnChunkMetaData | None) -> pq.Statistics | None:
+    """The range of a column's values, if the footer has it and no value is null."""
+    if column is None or not column.is_stats_set:
+        return None
+    facts = column.statistics
+    return facts if facts.has_min_max and facts.null_count == 0 else None
 
 
 def _parameters(table: pa.Table, conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -14,31 +16,48 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from butter_etl.errors import StoreError, TornFileError, one_line
+from butter_etl.errors import ButterError, StorageError, StoreError, TornFileError, one_line
+from butter_etl.object_store import S3Prefix, Upload, service_error
 
 #: The full schema of a frame, partition columns included, in the frame's root.
 COMMON_METADATA = "_common_metadata"
+#: Files are copied and streamed in pieces of about this many bytes.
+CHUNK_BYTES = 8 * 2**20
+#: S3 copies larger objects only in parts.
+LARGEST_SERVER_COPY = 5 * 2**30
+_CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
 
 
 class Location:
-    """A folder on any pyarrow file system: a local path or a URL such as ``s3://bucket/prefix``.
+    """A folder: a local path, or a URL such as ``s3://bucket/prefix`` (see `S3Prefix` for its options).
 
     On a local file system a write is seen whole or not at all (a temporary file of a unique name in the same folder,
-    fsync, link or rename); on an object store a file is built in memory and put once.
+    fsync, link or rename). So it is on an object store (one upload, completed at the end or never). But there, nothing
+    can be created exclusively: what must not be written twice is written under a lock.
+    Errors of an object store are StorageError, in one line; a missing file is FileNotFoundError everywhere.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.url = os.fspath(path)
-        #: The same place for a process with another working directory.
-        self.absolute = self.url if "://" in self.url else str(Path(self.url).absolute())
-        if "://" in self.url:
+        given = os.fspath(path)
+        self._s3: S3Prefix | None = None
+        #: How people know the place; never with credentials.
+        self.url = _CREDENTIALS.sub("//", given)
+        #: The same place for a process with another working directory and other defaults.
+        self.absolute = given
+        if given.startswith("s3://"):
+            self._s3 = S3Prefix(given)
+            self.filesystem, self.root = self._s3.filesystem, self._s3.root
+            self.url, self.absolute = str(self._s3), self._s3.url
+        elif "://" in given:
             try:
-                self.filesystem, root = pa.fs.FileSystem.from_uri(self.url)
+                self.filesystem, root = pa.fs.FileSystem.from_uri(given)
             except (pa.ArrowInvalid, OSError) as error:
-                raise StoreError(f"{self.url}: not a usable location ({one_line(error)})") from error
+                reason = _CREDENTIALS.sub("//", one_line(error))
+                raise StoreError(f"{self.url}: not a usable location ({reason})") from error
             self.root = root.rstrip("/")
         else:
-            self.filesystem, self.root = pa.fs.LocalFileSystem(), self.absolute
+            self.filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(given).absolute())
+            self.absolute = self.root
         self.is_local = isinstance(self.filesystem, pa.fs.LocalFileSystem)
 
     def __str__(self) -> str:
@@ -48,95 +67,210 @@ class Location:
         """The file system's own path of ``name``."""
         return f"{self.root}/{name}" if name else self.root
 
+    @contextmanager
+    def errors(self, name: str = "") -> Iterator[None]:
+        """Tell what goes wrong with ``name`` on an object store in one line, as StorageError."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if self.is_local:
+                raise
+            raise self._refused(name, error) from error
+
+    def _refused(self, name: str, error: OSError) -> StorageError:
+        reason = one_line(error) if self._s3 is None else self._s3.explain(error)
+        return StorageError(f"{self.url}/{name}: {reason}" if name else f"{self.url}: {reason}")
+
+    def require_bucket(self) -> None:
+        """Raise StoreError if an object store has no such bucket; it would look like an empty folder otherwise."""
+        if self._s3 is not None:
+            with self.errors():
+                self._s3.require_bucket()
+
+    def contains(self, other: Location) -> bool:
+        """Whether another location is this one or below it."""
+        inside = f"{other.root}/".startswith(f"{self.root}/")
+        return inside and self._is_beside(other)
+
+    def _is_beside(self, other: Location) -> bool:
+        """Whether the other is on the same file system."""
+        if self._s3 is not None and other._s3 is not None:
+            return self._s3.service == other._s3.service
+        return bool(self.filesystem.equals(other.filesystem))
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
     def kind(self, name: str = "") -> pa.fs.FileType:
         """Whether ``name`` is a file, a directory, or not there."""
-        return self.filesystem.get_file_info(self.path(name)).type
+        with self.errors(name):
+            return self.filesystem.get_file_info(self.path(name)).type
 
     def walk(self, folder: str = "", *, temporary: bool = False) -> Iterator[tuple[str, int]]:
         """Every file below ``folder`` in the order of the names, as (path relative to it, size).
 
-        Nothing if the folder is not there. Temporary files of unfinished writes are left out
-        unless ``temporary``.
+        Nothing if the folder is not there. Temporary files of unfinished writes are left out unless ``temporary``. On
+        an object store this is one recursive listing, a request for each thousand objects.
         """
         if self.is_local:
             yield from _scan(self.path(folder), "", temporary=temporary)
             return
         base = self.path(folder)
-        selector = pa.fs.FileSelector(base, recursive=True, allow_not_found=True)
-        for info in sorted(self.filesystem.get_file_info(selector), key=lambda info: info.path):
-            if info.type == pa.fs.FileType.File:
-                yield info.path.removeprefix(f"{base}/"), info.size
+        with self.errors(folder):
+            infos = self.filesystem.get_file_info(pa.fs.FileSelector(base, recursive=True, allow_not_found=True))
+        files = [(info.path[len(base) + 1 :], info.size) for info in infos if info.type == pa.fs.FileType.File]
+        del infos
+        yield from sorted(files, key=lambda file: file[0].split("/"))  # as on a disk, folder by folder
 
     def names(self, folder: str) -> list[str]:
         """The names of the files directly in ``folder``; empty if it is not there."""
         selector = pa.fs.FileSelector(self.path(folder), allow_not_found=True)
-        infos = self.filesystem.get_file_info(selector)
+        with self.errors(folder):
+            infos = self.filesystem.get_file_info(selector)
         return sorted(info.base_name for info in infos if info.type == pa.fs.FileType.File)
+
+    # --- reading -------------------------------------------------------------------------------------------------
 
     def read_bytes(self, name: str) -> bytes:
         """The content of a file."""
-        with self.filesystem.open_input_file(self.path(name)) as file:
+        with self.errors(name), self.open_input(name) as file:
             data: bytes = file.read()
         return data
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet file (of the columns given, those that it has); raises TornFileError if it cannot be read."""
+    def open_input(self, name: str) -> Any:
+        """A file opened for reading at any place; on an object store each read is a request."""
+        with self.errors(name):
+            return self.filesystem.open_input_file(self.path(name))
+
+    def open_stream(self, name: str) -> Any:
+        """A file opened for reading from its start to its end, some megabytes at a time."""
+        with self.errors(name):
+            return self.filesystem.open_input_stream(self.path(name), compression=None, buffer_size=CHUNK_BYTES)
+
+    def read_table(
+        self,
+        name: str,
+        columns: list[str] | None = None,
+        *,
+        keep_group: Callable[[pq.RowGroupMetaData], bool] | None = None,
+    ) -> pa.Table:
+        """A Parquet file (of the columns given, those that it has); raises TornFileError if it cannot be read.
+
+        Row groups that ``keep_group`` does not want are not read.
+        """
         with self.parquet_file(name) as file:
             try:
                 present = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
-                return file.read(columns=present)
+                if keep_group is None:
+                    return file.read(columns=present)
+                groups = [k for k in range(file.num_row_groups) if keep_group(file.metadata.row_group(k))]
+                return file.read_row_groups(groups, columns=present)
             except (pa.ArrowException, OSError) as error:
-                raise self._torn(name, error) from error
+                raise self.torn(name, error) from error
 
     def parquet_file(self, name: str) -> pq.ParquetFile:
         """A Parquet file opened; raises TornFileError if its footer cannot be read."""
         try:
-            return pq.ParquetFile(self.path(name), filesystem=self.filesystem)
+            # Over a network, column chunks that lie together are worth one request; on a disk, reading each costs less.
+            return pq.ParquetFile(self.path(name), filesystem=self.filesystem, pre_buffer=not self.is_local)
         except (pa.ArrowException, OSError) as error:
-            raise self._torn(name, error) from error
+            raise self.torn(name, error) from error
 
-    def _torn(self, name: str, error: Exception) -> TornFileError:
+    def torn(self, name: str, error: Exception) -> ButterError:
+        """What to raise for a file that cannot be read: TornFileError, or StorageError where the store is to blame."""
+        if isinstance(error, OSError) and service_error(error):
+            return self._refused(name, error)
         reason = one_line(error)
         return TornFileError(
             f"{self.url}/{name} cannot be read ({reason}); "
             "`butter-etl verify --repair` moves it away, and what it held is missing"
         )
 
+    # --- writing -------------------------------------------------------------------------------------------------
+
     def write_new(self, name: str, data: bytes) -> bool:
-        """Write a file that must not be there yet; False, and nothing changed, if it is."""
+        """Write a file that must not be there yet; False, and nothing changed, if it is.
+
+        Exclusive on a local disk. On an object store it is not: whoever must not lose a race holds a lock.
+        """
         with Pending(self, {name: data}) as pending:
             return pending.publish()
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file, replacing the one that is there: readers see the old or the new one, whole."""
-        if self.is_local:
-            self.write_aside(name, data).replace(self.path(name))
-        else:
-            self.put(name, data)
+        with self.open_output(name) as file:
+            file.write(data)
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write a file in one piece on an object store, where a put is seen whole or not at all."""
-        with self.filesystem.open_output_stream(self.path(name)) as stream:
-            stream.write(data)
+    @contextmanager
+    def open_output(self, name: str) -> Iterator[BinaryIO | Upload]:
+        """A file to be written piece by piece: it is there, whole, when the block is left without an exception.
+
+        It replaces the one that is there. On a local disk it is durable then.
+        """
+        if not self.is_local:
+            with Upload(lambda: self.filesystem.open_output_stream(self.path(name)), partial(self.errors, name)) as new:
+                yield new
+            return
+        final = Path(self.path(name))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(final.parent)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def copy(self, name: str, source: Location, source_name: str) -> None:
+        """Copy a file of any location to ``name``, as it is and whole or not at all; memory is bounded.
+
+        Within one object store, the server copies. Raises FileNotFoundError if the file is not there.
+        """
+        if self._s3 is not None and self._is_beside(source):
+            with source.errors(source_name):
+                info = self.filesystem.get_file_info(source.path(source_name))
+                if info.type == pa.fs.FileType.File and info.size <= LARGEST_SERVER_COPY:
+                    self.filesystem.copy_file(info.path, self.path(name))
+                    return
+        with source.open_stream(source_name) as content, self.open_output(name) as new:
+            while True:
+                with source.errors(source_name):
+                    data = content.read(CHUNK_BYTES)
+                if not data:
+                    return
+                new.write(data)
 
     def move(self, name: str, target: str) -> bool:
-        """Give a file another name, which must be new; False if the file is not there any more."""
-        if not self.is_local:
-            if self.kind(name) != pa.fs.FileType.File:
-                return False
-            self.filesystem.move(self.path(name), self.path(target))
-            return True
-        source, final = Path(self.path(name)), Path(self.path(target))
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():
-            raise FileExistsError(f"{final} is there already")
+        """Give a file another name, which must be new; False if the file is not there any more.
+
+        Raises FileExistsError. An object store has no renames: the file is copied, then deleted.
+        """
+        if self.kind(target) != pa.fs.FileType.NotFound:
+            raise FileExistsError(f"{self.url}/{target} is there already")
         try:
+            if not self.is_local:
+                self.copy(target, self, name)
+                self.remove(name)
+                return True
+            source, final = Path(self.path(name)), Path(self.path(target))
+            final.parent.mkdir(parents=True, exist_ok=True)
             source.rename(final)
         except FileNotFoundError:
             return False
         for folder in (final.parent, source.parent):
-            _sync_folder(folder)
+            sync_folder(folder)
         return True
+
+    def remove(self, name: str) -> None:
+        """Take a file away; nothing happens if it is not there."""
+        with suppress(FileNotFoundError), self.errors(name):
+            if self._s3 is not None:
+                self._s3.delete(self.path(name))
+            else:
+                self.filesystem.delete_file(self.path(name))
 
     def write_aside(self, name: str, data: bytes) -> Path:
         """Write ``data`` durably under a temporary name in the folder that ``name`` will be in."""
@@ -172,7 +306,7 @@ class Pending:
             for name, data in self._files.items():
                 if self._location.kind(name) != pa.fs.FileType.NotFound:
                     return False
-                self._location.put(name, data)
+                self._location.replace(name, data)
             return True
         for name, aside in self._aside.items():
             try:
@@ -180,7 +314,7 @@ class Pending:
             except FileExistsError:
                 return False
         for folder in {aside.parent for aside in self._aside.values()}:
-            _sync_folder(folder)
+            sync_folder(folder)
         return True
 
     def __exit__(
@@ -195,7 +329,7 @@ class Pending:
 
 def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
     """A new file of a unique temporary name in ``folder``, fsynced; removed again if writing fails."""
-    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    temporary = _temporary_name(folder)
     try:
         with temporary.open("xb") as file:
             write(file)
@@ -207,7 +341,11 @@ def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
     return temporary
 
 
-def _sync_folder(folder: Path) -> None:
+def _temporary_name(folder: Path) -> Path:
+    return folder / f".{uuid.uuid4().hex}.tmp"
+
+
+def sync_folder(folder: Path) -> None:
     """Make new names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

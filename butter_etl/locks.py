@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import random
 import socket
+import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +88,24 @@ class FileLock:
         """Whether the lock is still ours (a process that slept too long may have lost it)."""
         holder = _read(self.path)
         return holder is not None and holder.token == self._holder.token
+
+    @contextmanager
+    def kept_fresh(self) -> Iterator[None]:
+        """Renew the lock while the block runs: for work under it that may take long, such as sending a file."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(STALE_SECONDS / 4):
+                with suppress(FileNotFoundError):
+                    os.utime(self.path)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def _try_acquire(self) -> bool:
         aside = self.path.with_name(f".{self._holder.token}.tmp")

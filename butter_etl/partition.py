@@ -1,7 +1,7 @@
-"""The published directory layout: frames repartitioned into it, subsets of a store exported in it.
+"""The published directory layout: subsets of a store exported in it.
 
 `plan_export` decides which files of a store belong to an export, `export_file` makes one of them, `run_export` makes
-all and takes away what does not belong. `partition_runs` brings any Dask dataframe of runs into the layout of a store.
+all and takes away what does not belong. The way in is `butter_etl.imports`.
 """
 
 from __future__ import annotations
@@ -11,27 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.archives import write_archive
-from butter_etl.errors import SpecError, StaleSummaryError, StoreError
+from butter_etl.errors import StaleSummaryError, StoreError
 from butter_etl.fingerprints import fingerprint, read_fingerprints
-from butter_etl.frames import is_colocated, to_arrow
 from butter_etl.location import COMMON_METADATA, Location, parquet_bytes, write_common_metadata
 from butter_etl.registry import Registry
 from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Selection
-from butter_etl.spec import MAX_REPETITIONS, parse_command
-from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, partition_path
+from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store
 from butter_etl.sweeps import PUBLISHED
-
-if TYPE_CHECKING:
-    import dask.dataframe as dd
-    import pandas as pd
 
 #: `--compact` gathers a partition's run files into files of about this many bytes.
 COMPACT_BYTES = 128 * 2**20
@@ -182,7 +175,7 @@ def export_file(store: Store, dest: Location, directory: str, file: ExportFile) 
 
 def _link_or_copy(source: Location, name: str, dest: Location, target: str) -> None:
     if not (source.is_local and dest.is_local):
-        dest.replace(target, source.read_bytes(name))
+        dest.copy(target, source, name)
         return
     origin, final = Path(source.path(name)), Path(dest.path(target))
     if final.exists() and final.samefile(origin):
@@ -192,7 +185,7 @@ def _link_or_copy(source: Location, name: str, dest: Location, target: str) -> N
     try:
         os.link(origin, final)
     except OSError:  # another file system, or one without hard links
-        dest.replace(target, origin.read_bytes())
+        dest.copy(target, source, name)
 
 
 # --- the whole export --------------------------------------------------------------------------------------------
@@ -233,9 +226,9 @@ def run_export(
 
 
 def _check_destination(plan: list[ExportDirectory], store: Store, dest: Location) -> None:
-    inside = dest.root == store.location.root or dest.root.startswith(f"{store.location.root}/")
-    if inside and dest.filesystem.equals(store.location.filesystem):
+    if store.location.contains(dest):
         raise StoreError(f"{dest}: lies in the store; export to a folder outside it")
+    dest.require_bucket()
     if dest.kind() == pa.fs.FileType.File:
         raise StoreError(f"{dest}: is a file; name a folder")
     for directory in plan:
@@ -249,88 +242,4 @@ def _remove_others(dest: Location, directory: ExportDirectory) -> None:
     belongs = {COMMON_METADATA, *(file.name for file in directory.files)}
     for name, _ in list(dest.walk(directory.name)):
         if name not in belongs:
-            dest.filesystem.delete_file(dest.path(f"{directory.name}/{name}"))
-
-
-# --- any Dask dataframe ------------------------------------------------------------------------------------------
-
-
-class PartitionReport(msgspec.Struct, frozen=True):
-    """What repartitioning a frame did, in runs."""
-
-    landed: int
-    present: int
-
-
-def partition_runs(frame: dd.DataFrame, dest: str | os.PathLike[str]) -> PartitionReport:
-    """Repartition a run frame on the eight keys into the store at ``dest``, each repetition once.
-
-    The rows are shuffled by experiment unless they are together already, and landed where they are: idempotent and
-    resumable. Rows without a repetition number get their rank by run_id among their experiment's rows. Experiments
-    outside the published sweeps are registered in ``dest`` and keep their id only if it is free there.
-    Raises SpecError for rows of another task, for experiments of more than 255 runs, and for those of which only some
-    have numbers; LandingError for two rows of one repetition.
-    """
-    import dask
-    import pandas as pd
-
-    store = Store.create(dest)
-    ids = _claim_experiments(frame, store)
-    if not is_colocated(frame):
-        with dask.config.set({"dataframe.shuffle.method": "tasks"}):  # the p2p shuffle cannot carry list columns
-            frame = frame.shuffle("experiment_id")
-    meta = pd.DataFrame({"landed": pd.Series(dtype="int64"), "present": pd.Series(dtype="int64")})
-    state = str(store.state)
-    counts = (
-        frame.map_partitions(_land_frame, store=store.location.absolute, state=state, ids=ids, meta=meta)
-        .sum()
-        .compute()
-    )
-    return PartitionReport(int(counts["landed"]), int(counts["present"]))
-
-
-def _claim_experiments(frame: dd.DataFrame, store: Store) -> dict[int, int]:
-    """The id in ``store`` of each experiment id of a frame; experiments without one get one."""
-    examples = frame[["experiment_id", "command", "batch"]].drop_duplicates(subset="experiment_id").compute()
-    rows = [(int(old), parse_command(command), batch) for old, command, batch in examples.itertuples(index=False)]
-    registry = Registry(store)
-    registry.claim(store, {spec: str(batch) for _, spec, batch in rows})
-    return {old: _known_id(registry.experiment_id(spec)) for old, spec, _ in rows}
-
-
-def _known_id(experiment_id: int | None) -> int:
-    if experiment_id is None:
-        raise AssertionError
-    return experiment_id
-
-
-def _land_frame(frame: pd.DataFrame, store: str, state: str, ids: dict[int, int]) -> pd.DataFrame:
-    import pandas as pd
-
-    dest = Store.open(store, state)
-    runs = to_arrow(frame, RUN_SCHEMA)
-    landed = present = 0
-    for old in runs["experiment_id"].unique().sort().to_pylist():
-        rows = runs.filter(pc.equal(runs["experiment_id"], old)).sort_by("run_id")
-        landing = _land_experiment(dest, ids[old], rows)
-        landed, present = landed + landing[0], present + landing[1]
-    return pd.DataFrame({"landed": [landed], "present": [present]})
-
-
-def _land_experiment(dest: Store, experiment_id: int, rows: pa.Table) -> tuple[int, int]:
-    if rows.num_rows > MAX_REPETITIONS:
-        raise SpecError(f"experiment {experiment_id}: {rows.num_rows} runs, more than {MAX_REPETITIONS}")
-    columns = {field.name: _column(rows, field) for field in RUN_FILE_SCHEMA}
-    columns["experiment_id"] = pa.array([experiment_id] * rows.num_rows, pa.uint32())
-    unnumbered = columns["repetition"].null_count
-    if 0 < unnumbered < rows.num_rows:
-        raise SpecError(f"experiment {experiment_id}: {unnumbered} of {rows.num_rows} runs have no repetition number")
-    if unnumbered:
-        columns["repetition"] = pa.array(range(rows.num_rows), pa.uint16())
-    partition = partition_path(parse_command(rows["command"][0].as_py()).parameters())
-    landing = dest.land(partition, experiment_id, pa.table(columns, schema=RUN_FILE_SCHEMA))
-    return landing.landed, landing.present
-
-
-def _column(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
-    return rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+            dest.remove(f"{directory.name}/{name}")

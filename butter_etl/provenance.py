@@ -22,7 +22,7 @@ def host_facts() -> dict[str, str | None]:
         "platform": platform.platform(),
         "git_hash": _git_hash(),
         "hostname": socket.gethostname(),
-        "torch_version": _version("torch"),
+        "torch_version": package_version("torch"),
         "cpu_family": cpu_family(),
         "job_id": next((os.environ[name] for name in _JOB_VARIABLES if os.environ.get(name)), None),
     }
@@ -41,7 +41,8 @@ def cpu_family() -> str:
     return "-".join(named) or platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of an installed package; None if it is not there."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -6,20 +6,23 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 
 from butter_etl.datasets import dataset_info
 from butter_etl.errors import InfeasibleError, SelectError, StoreError
 from butter_etl.location import parquet_bytes
+from butter_etl.locks import FileLock
 from butter_etl.schema import EXPERIMENTS_SCHEMA
 from butter_etl.selection import Choice, Selection, parse_condition
-from butter_etl.spec import TASK, ExperimentSpec, parse_canonical
+from butter_etl.spec import TASK, Experiment, ExperimentSpec, ForeignSpec, parse_experiment
 from butter_etl.store import EXPERIMENTS, SWEEPS, Store
 from butter_etl.sweep_files import load_sweep, parse_sweep
 from butter_etl.sweeps import (
     FIRST_CLAIMED_ID,
     PUBLISHED,
     Sweep,
+    count_published,
     experiment_topology,
     published_experiment,
     published_id,
@@ -28,6 +31,21 @@ from butter_etl.sweeps import (
 from butter_etl.topology import network_structure
 
 _CLAIM = re.compile(r"(\d+)\.parquet")
+#: Ids from here up are never kept: there must be room for new ones above all that are taken.
+_HIGHEST_KEPT_ID = 2**31
+
+
+class Newcomer(msgspec.Struct, frozen=True):
+    """What is kept of an experiment that gets an id: the sweep that asks for it, and the id it had elsewhere.
+
+    The topology is computed for experiments of our own task; for others it is what their rows say.
+    """
+
+    batch: str
+    experiment_id: int | None = None
+    num_free_parameters: int | None = None
+    widths: tuple[int, ...] | None = None
+    network_structure: str | None = None
 
 
 class Registry:
@@ -35,19 +53,19 @@ class Registry:
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
-        self._ids: dict[ExperimentSpec, int] = {}
-        self._experiments: dict[int, ExperimentSpec] = {}
+        self._ids: dict[Experiment, int] = {}
+        self._experiments: dict[int, Experiment] = {}
         self._batches: dict[int, str] = {}
         self._next_id = FIRST_CLAIMED_ID
         self._files_read: set[str] = set()
         self._refresh()
 
-    def experiment_id(self, spec: ExperimentSpec) -> int | None:
+    def experiment_id(self, spec: Experiment) -> int | None:
         """The id of an experiment: the fixed one, or the claimed one; None if it has none yet."""
-        fixed = published_id(spec)
+        fixed = published_id(spec) if isinstance(spec, ExperimentSpec) else None
         return self._ids.get(spec) if fixed is None else fixed
 
-    def experiment(self, experiment_id: int) -> ExperimentSpec:
+    def experiment(self, experiment_id: int) -> Experiment:
         """The experiment of an id; raises StoreError for an id that neither the sweeps nor the store know."""
         spec = self._experiments.get(experiment_id)
         if spec is not None:
@@ -70,18 +88,50 @@ class Registry:
     def claim(self, store: Store, wanted: Mapping[ExperimentSpec, str]) -> None:
         """Give an id in ``store`` to each experiment that has none; the values name the sweep that asks for it.
 
-        A range of ids is taken by creating one file exclusively; whoever loses the race reads the winner's file and
-        tries again with what is left. Raises StoreError if the store cannot be written.
+        Raises StoreError if the store cannot be written.
+        """
+        self.adopt(store, {spec: Newcomer(batch) for spec, batch in wanted.items()})
+
+    def adopt(self, store: Store, wanted: Mapping[Experiment, Newcomer]) -> None:
+        """Give an id in ``store`` to each experiment that has none: the one it had elsewhere if that is free here.
+
+        Ids are given under a lock, and taken by creating one file exclusively; whoever loses a race all the same (by
+        another state folder) reads the winner's file and tries again with what is left. Raises StoreError if the store
+        cannot be written.
         """
         self._store = store
         self._refresh()
-        while missing := {spec: batch for spec, batch in wanted.items() if self.experiment_id(spec) is None}:
-            table = _experiments_table(missing, self._next_id)
-            try:
-                store.location.write_new(f"{EXPERIMENTS}/{self._next_id}.parquet", parquet_bytes(table))
-            except OSError as error:
-                raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+        if not self._without_id(wanted):
+            return
+        with FileLock(store.state / "locks" / "experiments.lock"):
             self._refresh()
+            while missing := self._without_id(wanted):
+                table = _experiments_table(missing, self._free_ids(missing))
+                first = table["experiment_id"][0].as_py()
+                try:
+                    store.location.write_new(f"{EXPERIMENTS}/{first}.parquet", parquet_bytes(table))
+                except OSError as error:
+                    raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+                self._refresh()
+
+    def _without_id(self, wanted: Mapping[Experiment, Newcomer]) -> dict[Experiment, Newcomer]:
+        return {spec: newcomer for spec, newcomer in wanted.items() if self.experiment_id(spec) is None}
+
+    def _free_ids(self, wanted: Mapping[Experiment, Newcomer]) -> dict[int, Experiment]:
+        """An id for each experiment: its own where nobody has it, else one above all others."""
+        ids: dict[int, Experiment] = {}
+        others = []
+        for spec, newcomer in wanted.items():
+            own = newcomer.experiment_id
+            if own is not None and self._is_free(own) and own not in ids:
+                ids[own] = spec
+            else:
+                others.append(spec)
+        ids.update(enumerate(others, start=max([self._next_id, *(own + 1 for own in ids)])))
+        return ids
+
+    def _is_free(self, experiment_id: int) -> bool:
+        return count_published() <= experiment_id < _HIGHEST_KEPT_ID and experiment_id not in self._experiments
 
     def _refresh(self) -> None:
         if self._store is None:
@@ -92,10 +142,10 @@ class Registry:
                 continue
             rows = location.read_table(f"{EXPERIMENTS}/{name}", ["experiment_id", "canonical_json", "batch"])
             for row in rows.to_pylist():
-                spec = parse_canonical(row["canonical_json"])
+                spec = parse_experiment(row["canonical_json"])
                 self._ids[spec] = row["experiment_id"]
                 self._experiments[row["experiment_id"]] = spec
-                self._batches[row["experiment_id"]] = row["batch"]
+                self._batches[row["experiment_id"]] = row["batch"] or ""
                 self._next_id = max(self._next_id, row["experiment_id"] + 1)
             self._files_read.add(name)
 
@@ -133,27 +183,43 @@ class Registry:
         for path in choice.specs:
             content = Path(path).read_bytes()
             name = load_sweep(path).name
-            store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
+            with FileLock(store.state / "locks" / "sweeps.lock"):
+                store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
         self._store = store
         self.select(choice)  # whoever registered the same name first has the last word
 
 
-def _experiments_table(wanted: Mapping[ExperimentSpec, str], first_id: int) -> pa.Table:
-    rows = [_experiment_row(spec, batch, first_id + place) for place, (spec, batch) in enumerate(wanted.items())]
+def _experiments_table(wanted: Mapping[Experiment, Newcomer], ids: Mapping[int, Experiment]) -> pa.Table:
+    rows = [_experiment_row(ids[one], wanted[ids[one]], one) for one in sorted(ids)]
     return pa.Table.from_pylist(rows, schema=EXPERIMENTS_SCHEMA)
 
 
-def _experiment_row(spec: ExperimentSpec, batch: str, experiment_id: int) -> dict[str, object]:
+def _experiment_row(spec: Experiment, newcomer: Newcomer, experiment_id: int) -> dict[str, object]:
+    return {
+        "experiment_id": experiment_id,
+        "canonical_json": spec.canonical_json(),
+        "batch": newcomer.batch,
+        **spec.parameters(),
+        **(_foreign_columns(spec, newcomer) if isinstance(spec, ForeignSpec) else _own_columns(spec)),
+    }
+
+
+def _own_columns(spec: ExperimentSpec) -> dict[str, object]:
     topology = experiment_topology(spec)
     if topology is None:
         raise InfeasibleError(f"{spec.describe()}: infeasible experiments have no claimed ids")
     return {
-        "experiment_id": experiment_id,
-        "canonical_json": spec.canonical_json(),
-        "batch": batch,
         "task": TASK,
-        **spec.parameters(),
         "num_free_parameters": topology.num_free_parameters,
         "widths": list(topology.widths),
         "network_structure": network_structure(spec, dataset_info(spec.dataset).inputs, topology.widths),
+    }
+
+
+def _foreign_columns(spec: ForeignSpec, newcomer: Newcomer) -> dict[str, object]:
+    return {
+        "task": spec.task,
+        "num_free_parameters": newcomer.num_free_parameters,
+        "widths": newcomer.widths,
+        "network_structure": newcomer.network_structure,
     }

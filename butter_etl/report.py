@@ -97,7 +97,7 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
         "runs": sum(mask.bit_count() for mask in present.values()),
         "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
         "sweeps": registry.sweep_names(),
-        "running": running_drivers(store.state),
+        "running": running_drivers(store.state) if store.has_state else [],
         "failures": store.failures(present),
         "quarantined": store.quarantined(),
     }

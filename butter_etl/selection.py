@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ import pyarrow as pa
 from butter_etl.datasets import DATASETS
 from butter_etl.errors import SelectError
 from butter_etl.schema import EXPERIMENT_COLUMNS, FLAG_COLUMNS, SUMMARY_SCHEMA
-from butter_etl.spec import OPTIMIZERS, SHAPES, ExperimentSpec, Value, float_text
+from butter_etl.spec import OPTIMIZERS, SHAPES, Experiment, ExperimentSpec, Value, float_text
 from butter_etl.sweeps import Sweep, check_repetitions, suggestion
 
 #: What `--where` can name: the columns that are one value an experiment, but for flags, constants and structures.
@@ -43,6 +43,14 @@ class Condition(msgspec.Struct, frozen=True):
     op: str
     values: tuple[Value, ...]
 
+    def may_hold_between(self, low: Value, high: Value) -> bool:
+        """Whether a value from ``low`` to ``high`` may meet the condition."""
+        if self.op == "=":
+            return any(value is None or low <= value <= high for value in self.values)  # type: ignore[operator]
+        if self.op == "!=":
+            return low != high or low not in self.values
+        return _ORDERINGS[self.op](low if self.op[0] == "<" else high, self.values[0])
+
     def holds(self, parameters: Mapping[str, Value]) -> bool:
         """Whether an experiment of these parameters meets the condition; null is equal to null and has no order."""
         value = parameters[self.key]
@@ -53,14 +61,14 @@ class Condition(msgspec.Struct, frozen=True):
         return value is not None and _ORDERINGS[self.op](value, self.values[0])
 
 
-def parse_condition(text: str) -> Condition:
-    """The condition that ``text`` spells; raises SelectError in one line."""
+def parse_condition(text: str, keys: Collection[str] = WHERE_KEYS) -> Condition:
+    """The condition on one of ``keys`` that ``text`` spells; raises SelectError in one line."""
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise SelectError(f"--where {text!r}: write KEY OP VALUE[,VALUE...] with OP one of = != < <= > >=")
     key, op, right = match.groups()
-    if key not in WHERE_KEYS:
-        raise SelectError(f"--where {text!r}: unknown key {key!r}; known: {', '.join(sorted(WHERE_KEYS))}")
+    if key not in keys:
+        raise SelectError(f"--where {text!r}: unknown key {key!r}; known: {', '.join(sorted(keys))}")
     values = tuple(_parse_value(key, part.strip(), text) for part in right.split(","))
     for value in values if key in _NAMES else ():
         if value is not None and value not in _NAMES[key]:
@@ -106,11 +114,11 @@ class Selection(msgspec.Struct, frozen=True):
         if not 0 <= self.first_repetition <= MAX_REPETITION_NUMBER:
             raise SelectError(f"--first-repetition: {self.first_repetition} is not between 0 and 65535")
 
-    def matches(self, spec: ExperimentSpec) -> bool:
+    def matches(self, spec: Experiment) -> bool:
         """Whether the conditions hold for an experiment and a sweep (if any is named) has it."""
         return self.meets_conditions(spec) and (not self.sweeps or any(spec in sweep for sweep in self.sweeps))
 
-    def meets_conditions(self, spec: ExperimentSpec) -> bool:
+    def meets_conditions(self, spec: Experiment) -> bool:
         """Whether all conditions hold for an experiment."""
         if not self.conditions:
             return True

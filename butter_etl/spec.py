@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -42,6 +43,9 @@ OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 MAX_SIZE = 2**40
 
 _RUN_NAMESPACE = uuid.UUID("8b7f5d1e-64a3-5c0f-9a55-2f4f3e0c7d11")
+
+#: The parameters that are numbers with a fraction.
+_FLOATS = ("kernel_regularizer.l1", "kernel_regularizer.l2", "label_noise", "learning_rate", "test_split", "momentum")
 
 #: What a run's command holds beside the canonical JSON of its experiment.
 _COMMAND_KEYS = ("batch", "repetition", "seed")
@@ -146,7 +150,78 @@ class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True)
         return f"{self.dataset} {self.shape} size {self.size} depth {self.depth}"
 
 
-def to_json(values: dict[str, Value]) -> str:
+class ForeignSpec(msgspec.Struct, frozen=True, cache_hash=True):
+    """An experiment of another task, or of another major version of ours: what its rows say of it.
+
+    ``values`` are those of `PARAMETERS`, in that order, floats canonical. ``task_version`` is part of the identity for
+    versions of our own task only: other tasks count revisions by it, within an experiment.
+    """
+
+    task: str
+    task_version: int | None
+    values: tuple[Value, ...]
+
+    def parameters(self) -> dict[str, Value]:
+        """The parameter columns of both frames, but for `batch` and `task`, by column name."""
+        return dict(zip(PARAMETERS, self.values, strict=True))
+
+    def canonical_json(self) -> str:
+        """The identity of the experiment, as text."""
+        return to_json({**self.parameters(), "task": self.task, "task_version": self.task_version})
+
+    def describe(self) -> str:
+        """A short name for people: what differs most, first."""
+        values = self.parameters()
+        return f"{values['dataset']} {values['shape']} size {values['size']} depth {values['depth']} of {self.task}"
+
+
+Experiment = ExperimentSpec | ForeignSpec
+
+#: The parameter columns of both frames, but for `batch` and `task`, in the order of `ExperimentSpec.parameters`.
+PARAMETERS = (
+    "activation",
+    "dataset",
+    "early_stopping",
+    "input_activation",
+    "kernel_regularizer",
+    "kernel_regularizer.type",
+    "optimizer",
+    "output_activation",
+    "shape",
+    "test_split_method",
+    "batch_size",
+    "epochs",
+    "depth",
+    "kernel_regularizer.l1",
+    "kernel_regularizer.l2",
+    "label_noise",
+    "learning_rate",
+    "test_split",
+    "size",
+    "momentum",
+)
+
+
+def is_own(task: object, task_version: object) -> bool:
+    """Whether rows of this task are what this version of the package trains."""
+    return task == TASK and task_version == TASK_VERSION
+
+
+def foreign_experiment(task: str, task_version: int | None, parameters: Mapping[str, Value]) -> ForeignSpec:
+    """The experiment of a row that is not `is_own`; raises SpecError for numbers that are not finite."""
+    version = task_version if task == TASK else None
+    return ForeignSpec(task, version, tuple(_canonical_value(name, parameters[name]) for name in PARAMETERS))
+
+
+def _canonical_value(name: str, value: Value) -> Value:
+    if name not in _FLOATS or value is None:
+        return value
+    if isinstance(value, str):
+        raise SpecError(f"{name}: {value!r} is not a number")
+    return canonical_float(value, name)
+
+
+def to_json(values: Mapping[str, Value]) -> str:
     """Compact JSON with sorted keys, floats as `float_text` spells them, nulls kept."""
     return "{" + ",".join(f"{json.dumps(key)}:{_json_value(values[key])}" for key in sorted(values)) + "}"
 
@@ -171,6 +246,21 @@ def parse_canonical(text: str) -> ExperimentSpec:
     return spec
 
 
+def parse_experiment(text: str) -> Experiment:
+    """The experiment of any canonical JSON that a store may hold; raises SpecError for other text."""
+    try:
+        values: dict[str, Value] = json.loads(text)
+        task, version = values["task"], values["task_version"]
+        if is_own(task, version):
+            return parse_canonical(text)
+        spec = foreign_experiment(str(task), None if version is None else int(version), values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpecError(f"not the canonical JSON of an experiment ({error}): {text[:200]}") from error
+    if spec.canonical_json() != text:
+        raise SpecError(f"the canonical JSON has parameters that this version does not know: {text[:200]}")
+    return spec
+
+
 def parse_command(text: str) -> ExperimentSpec:
     """The experiment of a run's `command` made by this package; raises SpecError for any other."""
     try:
@@ -188,13 +278,12 @@ class RunSpec(msgspec.Struct, frozen=True):
     repetition: int
 
     def _digest(self) -> bytes:
-        name = f"{self.experiment.canonical_json()}#{self.repetition}"
-        return hashlib.sha1(_RUN_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()
+        return _run_digest(self.experiment.canonical_json(), self.repetition)
 
     @property
     def run_id(self) -> str:
         """UUIDv5 (RFC 4122) of the canonical JSON and the repetition number."""
-        return str(uuid.UUID(bytes=self._digest()[:16], version=5))
+        return _uuid5(self._digest())
 
     @property
     def seed(self) -> int:
@@ -205,3 +294,18 @@ class RunSpec(msgspec.Struct, frozen=True):
         """The whole task as JSON: the canonical JSON with `batch`, `repetition` and `seed` beside its keys."""
         extra: dict[str, Value] = {"batch": batch, "repetition": self.repetition, "seed": self.seed}
         return to_json({**self.experiment.canonical(), **extra})
+
+
+def run_ids(experiment: ExperimentSpec, repetitions: Iterable[int]) -> list[str]:
+    """The `run_id` of each repetition of an experiment."""
+    text = experiment.canonical_json()
+    return [_uuid5(_run_digest(text, repetition)) for repetition in repetitions]
+
+
+def _run_digest(canonical_json: str, repetition: int) -> bytes:
+    name = f"{canonical_json}#{repetition}"
+    return hashlib.sha1(_RUN_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()
+
+
+def _uuid5(digest: bytes) -> str:
+    return str(uuid.UUID(bytes=digest[:16], version=5))

@@ -177,10 +177,11 @@ class Store:
     def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
         """The store at ``path``; raises StoreError if there is none, or one of another format."""
         location = Location(path)
-        kind = location.kind()
-        if kind == pa.fs.FileType.File:
-            raise StoreError(f"{location}: is a file, not a store")
         if location.kind("store.json") != pa.fs.FileType.File:
+            location.require_bucket()
+            kind = location.kind()
+            if kind == pa.fs.FileType.File:
+                raise StoreError(f"{location}: is a file, not a store")
             what = "is no store (it has no store.json)" if kind == pa.fs.FileType.Directory else "does not exist"
             raise StoreError(f"{location}: {what}; `butter-etl train` makes one in a new or empty folder")
         _check_store_file(location)
@@ -190,10 +191,11 @@ class Store:
     def find(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store | None:
         """The store at ``path``, or None where one could be made; raises StoreError where other things are."""
         location = Location(path)
-        if location.kind() == pa.fs.FileType.File:
-            raise StoreError(f"{location}: is a file, not a store")
         if location.kind("store.json") != pa.fs.FileType.NotFound:
             return cls.open(path, state)
+        location.require_bucket()
+        if location.kind() == pa.fs.FileType.File:
+            raise StoreError(f"{location}: is a file, not a store")
         if next(location.walk(), None) is not None:
             raise StoreError(
                 f"{location}: is no store (it has no store.json) and not empty; name a new or empty folder"
@@ -202,8 +204,12 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
-        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things."""
+        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things.
+
+        It is going to be written: on an object store, that needs a state folder.
+        """
         if cls.find(path, state) is None:
+            require_state(path, state)
             content = StoreFile(format=FORMAT_VERSION, study="butter")
             Location(path).write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
         store = cls.open(path, state)
@@ -265,15 +271,18 @@ class Store:
     ) -> list[str] | None:
         """The names of the new files; None, and nothing written, if another landing was faster."""
         files = encode_runs(partition, experiment_id, runs.take(rows), repetitions)
-        with (
-            Pending(self.location, files) as pending,
-            self.lock(experiment_id) as lock,
-        ):
-            if self.repetitions_of(experiment_id, partition) & set(repetitions) or not lock.is_held():
-                return None
-            if not pending.publish():
-                return None
+        if not self._publish_files(partition, experiment_id, files, set(repetitions)):
+            return None
         return [name.removeprefix(f"{RUNS}/") for name in files]
+
+    def _publish_files(
+        self, partition: str, experiment_id: int, files: Mapping[str, bytes], repetitions: set[int]
+    ) -> bool:
+        """Whether the files got their names; False, and nothing written, if any of the repetitions is there."""
+        with Pending(self.location, files) as pending, self.lock(experiment_id) as lock, lock.kept_fresh():
+            if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
+                return False
+            return pending.publish()
 
     def quarantine(self, name: str, reason: str, stamp: str) -> bool:
         """Move a file to ``quarantine/<stamp>/<reason>/<name>``, where no reader looks; never deletes.
@@ -297,6 +306,36 @@ class Store:
     def lock(self, experiment_id: int) -> FileLock:
         """The lock under which files of an experiment come and go."""
         return FileLock(self.state / "locks" / f"{experiment_id}.lock")
+
+    def land_file(self, file: RunFile, data: bytes) -> bool:
+        """Land a run file of another store as it is; False, and nothing written, if any of its repetitions is there.
+
+        Raises LandingError if writing fails.
+        """
+        try:
+            content = {f"{RUNS}/{file.path}": data}
+            return self._publish_files(file.partition, file.experiment_id, content, set(file.repetitions))
+        except OSError as error:
+            raise LandingError(f"{file.path}: landing in {self} failed: {error}") from error
+
+    def supersede(self, file: RunFile, rows: pa.Table, reason: str) -> str:
+        """Put other rows of the same repetitions in a run file's place; the old file is kept in quarantine.
+
+        Gives the name of the old file's new place. The partition's summaries are taken away, since they speak of the
+        old rows and names do not tell. A reader sees the old file or the new one, whole; if this is killed, the same
+        call does it again. Raises LandingError if writing fails.
+        """
+        name = f"{RUNS}/{file.path}"
+        kept = f"{QUARANTINE}/{quarantine_stamp()}/{reason}/{name}"
+        try:
+            with self.lock(file.experiment_id):
+                self.location.remove(f"{SUMMARY}/{file.partition}/{SUMMARY_FILE}")
+                if not self.location.write_new(kept, self.location.read_bytes(name)):
+                    raise LandingError(f"{self}/{kept}: is there already; try again")
+                self.location.replace(name, parquet_bytes(rows))
+        except OSError as error:
+            raise LandingError(f"{file.path}: replacing it in {self} failed: {error}") from error
+        return kept
 
     def record_failure(self, failure: Failure) -> None:
         """Keep why repetitions failed, in place of an older record of the same ones."""
@@ -367,7 +406,15 @@ def _check_store_file(location: Location) -> None:
         )
 
 
+def require_state(path: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> None:
+    """Raise StoreError if the store at ``path`` cannot be written for want of a state folder; nothing is looked up."""
+    location = Location(path)
+    _ = Store(location, _state_folder(location, state)).state
+
+
 def _state_folder(location: Location, state: str | os.PathLike[str] | None) -> Path | None:
     if state is not None:
+        if "://" in os.fspath(state):
+            raise StoreError(f"--state {state}: locks need a folder on a POSIX file system, not a URL")
         return Path(state).absolute()
     return Path(location.path(STATE)) if location.is_local else None

@@ -158,7 +158,7 @@ def summarize_partition(store: Store, plan: PartitionPlan) -> SummaryReport:
     name = f"{SUMMARY}/{plan.partition}/{SUMMARY_FILE}"
     report = SummaryReport(len(plan.stale), len(plan.fresh), plan.orphans, 1)
     if not plan.fingerprints:
-        store.location.filesystem.delete_file(store.location.path(name))
+        store.location.remove(name)
         return report
     rows = [_experiment_summary(store, files) for files in plan.stale.values()]
     if plan.fresh:
@@ -206,7 +206,7 @@ def run_summaries(
         return total
     from distributed import as_completed
 
-    path, state = store.location.absolute, str(store.state)
+    path, state = store.location.absolute, str(store.state) if store.has_state else None
     futures = client.map(_summarize_batch, list(_batches(plan.partitions)), path=path, state=state, pure=False)
     for future in as_completed(futures):
         total += future.result()
@@ -229,7 +229,7 @@ def _batches(plans: list[PartitionPlan]) -> Iterator[list[PartitionPlan]]:
         yield batch
 
 
-def _summarize_batch(plans: list[PartitionPlan], path: str, state: str) -> SummaryReport:
+def _summarize_batch(plans: list[PartitionPlan], path: str, state: str | None) -> SummaryReport:
     store = Store.open(path, state)
     return sum((summarize_partition(store, plan) for plan in plans), SummaryReport())
 

@@ -24,7 +24,9 @@ from butter_etl.spec import (
     MAX_SIZE,
     OPTIMIZERS,
     SHAPES,
+    Experiment,
     ExperimentSpec,
+    ForeignSpec,
     OptimizerName,
     Regularizer,
     canonical_float,
@@ -91,7 +93,7 @@ class Cube(msgspec.Struct, frozen=True):
         for cell in product(*self.axes()):
             yield _from_cell(cell)
 
-    def __contains__(self, spec: ExperimentSpec) -> bool:
+    def __contains__(self, spec: Experiment) -> bool:
         return all(value in values for value, values in zip(_to_cell(spec), self.axes(), strict=True))
 
 
@@ -113,7 +115,7 @@ class Sweep(msgspec.Struct, frozen=True):
         for cube in self.cubes:
             yield from cube.experiments()
 
-    def __contains__(self, spec: ExperimentSpec) -> bool:
+    def __contains__(self, spec: Experiment) -> bool:
         return any(spec in cube for cube in self.cubes)
 
 
@@ -181,7 +183,7 @@ def unknown_sweep(name: str, registered: Iterable[str] = ()) -> str:
     return f"unknown sweep {name!r}{suggestion(name, [*PUBLISHED, *registered])}; published: {', '.join(PUBLISHED)}"
 
 
-def sweep_flags(spec: ExperimentSpec) -> dict[str, bool]:
+def sweep_flags(spec: Experiment) -> dict[str, bool]:
     """Which published sweeps hold an experiment, derived from its parameters: flag column -> bool."""
     return {FLAGS[name]: spec in sweep for name, sweep in PUBLISHED.items()}
 
@@ -278,7 +280,9 @@ def _from_cell(cell: tuple[Any, ...]) -> ExperimentSpec:
     )
 
 
-def _to_cell(spec: ExperimentSpec) -> tuple[Any, ...]:
+def _to_cell(spec: Experiment) -> tuple[Any, ...]:
+    if isinstance(spec, ForeignSpec):
+        return _foreign_cell(spec.parameters())
     return (
         spec.dataset,
         spec.shape,
@@ -291,6 +295,14 @@ def _to_cell(spec: ExperimentSpec) -> tuple[Any, ...]:
         spec.epochs,
         (spec.optimizer, spec.momentum),
     )
+
+
+def _foreign_cell(values: dict[str, Any]) -> tuple[Any, ...]:
+    kind = values["kernel_regularizer.type"]
+    regularizer = None if kind is None else Regularizer(kind, values.get(f"kernel_regularizer.{kind}") or 0.0)
+    plain = {name: values[name] for name in AXES if name in values}
+    optimizer = (values["optimizer"], values["momentum"])
+    return tuple({**plain, "kernel_regularizer": regularizer, "optimizer": optimizer}[axis] for axis in AXES)
 
 
 def experiment_topology(spec: ExperimentSpec) -> Topology | None:

@@ -7,28 +7,30 @@ never curves; what is there is decided by the store alone, so any of this may be
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from butter_etl import costs, datasets
-from butter_etl.datasets import cached_dataset, dataset_info, ensure_dataset
+from butter_etl.datasets import Dataset, cached_dataset, dataset_info, ensure_dataset
 from butter_etl.drivers import Heartbeat
 from butter_etl.engines import Device, choose_engine
-from butter_etl.errors import ButterError, SelectError, one_line
+from butter_etl.errors import ButterError, DeviceMemoryError, SelectError, one_line
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
-from butter_etl.store import Failure, Store, partition_path
+from butter_etl.store import Failure, Store, partition_path, require_state
 from butter_etl.sweeps import experiment_topology
-from butter_etl.training import train_stack
+from butter_etl.training import Item, Stack, cut_stack, fitting_stacks, stack_key, train_stack
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -39,6 +41,8 @@ SHORTEST_TASK, LONGEST_TASK = 0.5, 600.0
 _TASKS_PER_WORKER = 4
 #: How often a single experiment's task is tried before its error is recorded.
 ATTEMPTS = 3
+
+logger = logging.getLogger(__name__)
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -112,15 +116,6 @@ def _asking_sweep(spec: ExperimentSpec, selection: Selection) -> str:
 # --- one unit of work --------------------------------------------------------------------------------------------
 
 
-class Item(msgspec.Struct, frozen=True):
-    """A part of a task: repetitions of one experiment, trained as one stack."""
-
-    spec: ExperimentSpec
-    experiment_id: int
-    batch: str
-    repetitions: tuple[int, ...]
-
-
 class Task(msgspec.Struct, frozen=True):
     """What one future does. ``attempt`` counts from 1."""
 
@@ -156,12 +151,17 @@ class TaskReport(msgspec.Struct, frozen=True):
         )
 
 
-def cut_tasks(wanted: Iterable[Wanted], target_seconds: float) -> Iterator[Task]:
-    """Tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks."""
+def cut_tasks(wanted: Iterable[Wanted], target_seconds: float, device: Device = "cpu") -> Iterator[Task]:
+    """Tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
+
+    For a GPU, experiments that can be trained in one stack come one after the other.
+    """
+    if device == "cuda":
+        wanted = sorted(wanted, key=lambda entry: stack_key(entry.spec))
     items: list[Item] = []
     load = 0.0
     for entry in wanted:
-        for item in _stacks(entry, target_seconds):
+        for item in _stacks(entry, target_seconds, device):
             cost = len(item.repetitions) * entry.core_seconds
             if items and load + cost > target_seconds:
                 yield Task(tuple(items))
@@ -172,10 +172,10 @@ def cut_tasks(wanted: Iterable[Wanted], target_seconds: float) -> Iterator[Task]
         yield Task(tuple(items))
 
 
-def _stacks(entry: Wanted, target_seconds: float) -> Iterator[Item]:
+def _stacks(entry: Wanted, target_seconds: float, device: Device) -> Iterator[Item]:
     if entry.experiment_id is None:
         raise AssertionError(entry)
-    most = costs.stack_limit(entry.num_free_parameters, dataset_info(entry.spec.dataset))
+    most = costs.stack_limit(entry.num_free_parameters, dataset_info(entry.spec.dataset), device)
     most = max(1, min(most, int(target_seconds / entry.core_seconds)))
     for start in range(0, len(entry.repetitions), most):
         yield Item(entry.spec, entry.experiment_id, entry.batch, entry.repetitions[start : start + most])
@@ -194,25 +194,47 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
     """
     store = Store.open(settings.store, settings.state)
     report = TaskReport()
-    for item in task.items:
-        partition = partition_path(item.spec.parameters())
-        there = store.repetitions_of(item.experiment_id, partition)
-        missing = [rep for rep in item.repetitions if rep not in there]
-        report += TaskReport(present=len(item.repetitions) - len(missing))
-        if not missing:
+    for items in _side_by_side(task.items, settings.device):
+        left = [_missing(store, item) for item in items]
+        runs = sum(len(item.repetitions) for item in left)
+        report += TaskReport(present=sum(len(item.repetitions) for item in items) - runs)
+        if runs:
+            stack = Stack(tuple(item for item in left if item.repetitions), settings.engine, settings.device)
+            report += _train_and_land_stack(stack, store, cached_dataset(items[0].spec.dataset, settings.data_dir))
+    return report
+
+
+def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
+    """Items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
+    if device == "cuda":
+        yield from (list(group) for _, group in groupby(items, key=lambda item: stack_key(item.spec)))
+    else:
+        yield from ([item] for item in items)
+
+
+def _missing(store: Store, item: Item) -> Item:
+    there = store.repetitions_of(item.experiment_id, partition_path(item.spec.parameters()))
+    return msgspec.structs.replace(item, repetitions=tuple(rep for rep in item.repetitions if rep not in there))
+
+
+def _train_and_land_stack(stack: Stack, store: Store, dataset: Dataset) -> TaskReport:
+    """Train a stack, in parts if it is too large for the device's memory; each part lands as soon as it is done."""
+    report = TaskReport()
+    parts = deque(fitting_stacks(stack, dataset))
+    while parts:
+        part = parts.popleft()
+        try:
+            tables = train_stack(part, dataset)
+        except DeviceMemoryError as error:
+            runs = len(part.runs())
+            if runs == 1:
+                raise
+            logger.warning("%s; trying halves", error)
+            parts.extendleft(reversed(cut_stack(part, -(-runs // 2))))
             continue
-        runs = train_stack(
-            item.spec,
-            missing,
-            cached_dataset(item.spec.dataset, settings.data_dir),
-            experiment_id=item.experiment_id,
-            batch=item.batch,
-            engine=settings.engine,
-            device=settings.device,
-        )
-        landing = store.land(partition, item.experiment_id, runs)
-        seconds = sum(runs["core_seconds"].to_pylist())
-        report += TaskReport(landing.landed, landing.present, seconds)
+        for item, table in zip(part.items, tables, strict=True):
+            landing = store.land(partition_path(item.spec.parameters()), item.experiment_id, table)
+            report += TaskReport(landing.landed, landing.present, sum(table["core_seconds"].to_pylist()))
     return report
 
 
@@ -268,7 +290,7 @@ def run_training(
     plan = campaign.plan
     wanted = claim_ids(plan, campaign.registry, store)
     workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
-    tasks = cut_tasks(wanted, target_task_seconds(plan.core_seconds, workers))
+    tasks = cut_tasks(wanted, target_task_seconds(plan.core_seconds, workers), settings.device)
     with Heartbeat(store.state, plan.missing) as heartbeat:
 
         def report(progress: Progress) -> None:
@@ -421,7 +443,7 @@ def plan_campaign(
     selection = registry.select(choice)
     present = store.repetitions() if store else {}
     engine = choose_engine(engine, device)
-    plan = plan_runs(selection, registry, present, costs.load_rates(engine))
+    plan = plan_runs(selection, registry, present, costs.load_rates(engine, device))
     return Campaign(
         str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device
     )
@@ -432,6 +454,7 @@ def open_campaign(campaign: Campaign, folder: Path) -> tuple[Store, Settings]:
 
     The driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
+    require_state(campaign.path, campaign.state)
     for name in campaign.plan.datasets:
         ensure_dataset(name, folder)
     store = campaign.store or Store.create(campaign.path, campaign.state)

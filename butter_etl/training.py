@@ -1,23 +1,81 @@
-"""Train a stack of repetitions of one experiment and make rows of the run frame of it. No files, no Dask."""
+"""Train a stack of runs and make rows of the run frame of them. No files, no Dask."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import itemgetter
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
+from butter_etl.costs import gpu_stack_limit
 from butter_etl.datasets import Dataset, noisy_targets, split_rows
-from butter_etl.engines import Device, Network, Optimization, StackData, Trained, load_engine
+from butter_etl.engines import Device, Network, Optimization, StackData, State, Trained, Variant, load_engine
 from butter_etl.engines.initialization import stack_starts
-from butter_etl.provenance import host_facts
+from butter_etl.errors import CheckpointError
+from butter_etl.provenance import cpu_family, host_facts
 from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
 from butter_etl.spec import TASK, TASK_VERSION, ExperimentSpec, RunSpec
 from butter_etl.sweeps import sweep_flags
 from butter_etl.topology import find_topology, is_residual, network_structure
 
 COMPLETED = "completed"
+#: Of a run that was stopped and went on on another kind of processor: its bits are not those of either.
+COMPLETED_ELSEWHERE = "completed on another CPU family"
+
+
+class Item(msgspec.Struct, frozen=True):
+    """Repetitions of one experiment, trained in one stack. ``batch`` names the sweep that asked."""
+
+    spec: ExperimentSpec
+    experiment_id: int
+    batch: str
+    repetitions: tuple[int, ...]
+
+    def runs(self) -> list[RunSpec]:
+        """The item's runs, in the order of ``repetitions``."""
+        return [RunSpec(self.spec, repetition) for repetition in self.repetitions]
+
+
+class Stack(msgspec.Struct, frozen=True):
+    """What is trained side by side, by which engine, on what kind of device."""
+
+    items: tuple[Item, ...]
+    engine: str
+    device: Device = "cpu"
+
+    def runs(self) -> list[RunSpec]:
+        """The stack's runs, item by item."""
+        return [run for item in self.items for run in item.runs()]
+
+    def describe(self) -> str:
+        """A short name for people."""
+        others = f" and {len(self.items) - 1} more experiments" if len(self.items) > 1 else ""
+        return f"{self.items[0].spec.describe()}{others}"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A stack that was stopped between two epochs, with all that `train_stack` needs to go on.
+
+    ``core_seconds`` were spent on the whole stack so far, from unix time ``started`` on; ``cpu_families`` are the kinds
+    of processor that had a part in it.
+    """
+
+    stack: Stack
+    state: State
+    core_seconds: float
+    started: int
+    cpu_families: tuple[str, ...]
+
+
+#: ``watch(epochs, take)``: what `butter_etl.engines.Watch` is to an engine, for a stack of experiments. ``epochs`` are
+#: those trained so far, added up over the stack's runs; ``take()`` copies out what is needed to go on.
+StackWatch = Callable[[int, Callable[[], Unfinished]], None]
 
 
 def network_of(spec: ExperimentSpec, inputs: int, widths: tuple[int, ...]) -> Network:
@@ -44,12 +102,12 @@ def optimization_of(spec: ExperimentSpec) -> Optimization:
     )
 
 
-def stack_data(spec: ExperimentSpec, dataset: Dataset, seeds: Sequence[int]) -> StackData:
-    """Each run's own split and noisy training targets, from the named streams of its seed."""
+def stack_data(specs: Sequence[ExperimentSpec], dataset: Dataset, seeds: Sequence[int]) -> StackData:
+    """Each run's own split and noisy training targets, from the named streams of its seed; a spec and a seed a run."""
     splits = [split_rows(seed, dataset.x.shape[0]) for seed in seeds]
     targets = [
         noisy_targets(seed, dataset.y[train], spec.label_noise, spec.loss)
-        for seed, (train, _) in zip(seeds, splits, strict=True)
+        for spec, seed, (train, _) in zip(specs, seeds, splits, strict=True)
     ]
     return StackData(
         x=dataset.x,
@@ -71,62 +129,139 @@ def prepare_engine(engine: str) -> None:
 
 
 def train_stack(
-    spec: ExperimentSpec,
-    repetitions: Sequence[int],
+    stack: Stack,
     dataset: Dataset,
     *,
-    experiment_id: int,
-    batch: str,
-    engine: str,
-    device: Device = "cpu",
-) -> pa.Table:
-    """Train ``repetitions`` of an experiment side by side: one row each, in `RUN_FILE_SCHEMA`.
+    resume: Unfinished | None = None,
+    watch: StackWatch | None = None,
+) -> list[pa.Table]:
+    """Train the runs of ``stack`` side by side; a table an item, a row a run, in `RUN_FILE_SCHEMA`.
 
-    Raises InfeasibleError for an experiment that has no topology.
+    The experiments may differ in learning rate, momentum, penalty and label noise alone (`stack_key`). ``resume`` is
+    what training goes on from, to the same bits, where it was stopped before; ``watch`` is called between epochs, may
+    copy out what is needed to go on, and stops the training by raising.
+
+    Raises InfeasibleError for an experiment that has no topology, CheckpointError where ``resume`` is of another
+    stack, DeviceMemoryError where the stack is too large for a GPU.
     """
-    runs = [RunSpec(spec, repetition) for repetition in repetitions]
+    if resume and resume.stack != stack:
+        raise CheckpointError(f"{stack.describe()}: what was stopped is another stack; train it from the start")
+    if len({stack_key(item.spec) for item in stack.items}) > 1:
+        raise ValueError(f"{stack.describe()}: they cannot be trained side by side")
+    runs = stack.runs()
     seeds = [run.seed for run in runs]
-    info = dataset.info
+    info, spec = dataset.info, stack.items[0].spec
     topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
-    network = network_of(spec, info.inputs, topology.widths)
-    train = load_engine(engine)
-    started, cpu_started = time.time(), time.thread_time()
-    data = stack_data(spec, dataset, seeds)
-    trained = train(network, optimization_of(spec), data, seeds, stack_starts(seeds, network), device=device)
-    core_seconds = (time.thread_time() - cpu_started) / len(runs)
+    network, optimization = network_of(spec, info.inputs, topology.widths), optimization_of(spec)
+    variants = [_variant(run.experiment, network) for run in runs]
+    train, clock = load_engine(stack.engine), _Clock(resume)
+
+    def watch_engine(epochs: int, take_state: Callable[[], State]) -> None:
+        if watch is not None:
+            watch(epochs, lambda: clock.unfinished(stack, take_state()))
+
+    data = stack_data([run.experiment for run in runs], dataset, seeds)
+    start = resume.state if resume else stack_starts(seeds, network)
+    trained = train(
+        network, optimization, data, seeds, start, device=stack.device, variants=variants, watch=watch_engine
+    )
     constant: dict[str, object] = {
-        "experiment_id": experiment_id,
-        **sweep_flags(spec),
-        "batch": batch,
         "task": TASK,
-        **spec.parameters(),
         **host_facts(),
         "num_free_parameters": topology.num_free_parameters,
         "widths": list(topology.widths),
-        "network_structure": network_structure(spec, info.inputs, topology.widths),
         "task_version": TASK_VERSION,
-        "start_time": int(started),
+        "start_time": clock.started,
         "update_time": int(time.time()),
-        "engine": engine,
-        "device": device,
+        "engine": stack.engine,
+        "device": stack.device,
         "stack": len(runs),
-        "core_seconds": core_seconds,
-        "end_reason": COMPLETED,
+        "core_seconds": clock.core_seconds() / len(runs),
+        "end_reason": COMPLETED if len(clock.cpu_families) == 1 else COMPLETED_ELSEWHERE,
     }
-    return _run_rows(constant, runs, batch, trained)
+    structures = [network_structure(item.spec, info.inputs, topology.widths) for item in stack.items]
+    ends = np.cumsum([len(item.repetitions) for item in stack.items]).tolist()
+    return [
+        _run_rows(item, {**constant, "network_structure": structure}, trained, slice(end - len(item.repetitions), end))
+        for item, structure, end in zip(stack.items, structures, ends, strict=True)
+    ]
 
 
-def _run_rows(constant: dict[str, object], runs: list[RunSpec], batch: str, trained: Trained) -> pa.Table:
+def fitting_stacks(stack: Stack, dataset: Dataset) -> list[Stack]:
+    """The stack as it is on a CPU; on a GPU cut into as few even ones as fit into the memory that is free there."""
+    if stack.device != "cuda":
+        return [stack]
+    from butter_etl.engines.torch_engine import free_gpu_bytes
+
+    spec, info = stack.items[0].spec, dataset.info
+    topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
+    return cut_stack(stack, gpu_stack_limit(spec, topology, info, free_gpu_bytes()))
+
+
+def cut_stack(stack: Stack, most: int) -> list[Stack]:
+    """Even stacks of at most ``most`` of its runs, in their order."""
+    runs = [(item, repetition) for item in stack.items for repetition in item.repetitions]
+    parts = -(-len(runs) // most)
+    ends = [len(runs) * part // parts for part in range(parts + 1)]
+    return [
+        msgspec.structs.replace(
+            stack,
+            items=tuple(
+                msgspec.structs.replace(item, repetitions=tuple(repetition for _, repetition in mine))
+                for item, mine in groupby(runs[first:end], key=itemgetter(0))
+            ),
+        )
+        for first, end in pairwise(ends)
+    ]
+
+
+def stack_key(spec: ExperimentSpec) -> tuple[str | int, ...]:
+    """Experiments of equal key can be trained in one stack."""
+    return spec.dataset, spec.shape, spec.size, spec.depth, spec.optimizer, spec.batch_size, spec.epochs
+
+
+def _variant(spec: ExperimentSpec, network: Network) -> Variant:
+    return Variant.of(network_of(spec, network.inputs, network.widths), optimization_of(spec))
+
+
+class _Clock:
+    """What training a stack has taken, with what it had taken before it was stopped."""
+
+    def __init__(self, earlier: Unfinished | None) -> None:
+        self.started = earlier.started if earlier else int(time.time())
+        self.cpu_families = tuple(dict.fromkeys([*(earlier.cpu_families if earlier else ()), cpu_family()]))
+        self._earlier = earlier.core_seconds if earlier else 0.0
+        self._begun = time.thread_time()
+
+    def core_seconds(self) -> float:
+        """Those of the whole stack so far."""
+        return self._earlier + time.thread_time() - self._begun
+
+    def unfinished(self, stack: Stack, state: State) -> Unfinished:
+        """The stack as it stands, in a state of the engine's."""
+        return Unfinished(stack, state, self.core_seconds(), self.started, self.cpu_families)
+
+
+def _run_rows(item: Item, constant: dict[str, object], trained: Trained, rows: slice) -> pa.Table:
+    """The rows of one item, whose runs are ``rows`` of the stack."""
+    runs = item.runs()
+    constant = {
+        **constant,
+        **item.spec.parameters(),
+        **sweep_flags(item.spec),
+        "experiment_id": item.experiment_id,
+        "batch": item.batch,
+    }
     varying: dict[str, list[object]] = {
         "run_id": [run.run_id for run in runs],
         "seed": [run.seed for run in runs],
         "repetition": [run.repetition for run in runs],
-        "command": [run.command(batch) for run in runs],
+        "command": [run.command(item.batch) for run in runs],
     }
     columns = {}
     for field in RUN_FILE_SCHEMA:
         if field.name in HISTORIES:
-            columns[field.name] = _list_column(trained.histories[field.name])
+            columns[field.name] = _list_column(trained.histories[field.name][rows])
         elif field.name in varying:
             columns[field.name] = pa.array(varying[field.name], type=field.type)
         else:

@@ -327,7 +327,7 @@ def _move(store: Store, units: Mapping[str, Unit], finding: Finding, stamp: str)
     paths = {finding.path, *finding.partners}
     unit = units[file.partition]
     unit = msgspec.structs.replace(unit, runs=tuple(one for one in unit.runs if one.path in paths), summaries=())
-    with store.lock(file.experiment_id) as lock:
+    with store.lock(file.experiment_id) as lock, lock.kept_fresh():
         again = check_runs(store.location, unit).findings
         persists = any((one.kind, one.path) == (finding.kind, finding.path) for one in again)
         return persists and lock.is_held() and store.quarantine(finding.path, finding.kind, stamp)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from butter_etl import aggregations as agg
-from butter_etl import schema
+from butter_etl import order_statistics, schema
 from butter_etl.errors import SpecError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -142,10 +142,11 @@ def test_order_of_the_columns():
     assert len(block) == 48
 
 
-def test_every_statistic_is_a_field_of_the_kernel():
-    fields = set(agg.EpochStatistics.__dataclass_fields__)
+def test_every_statistic_is_a_result_of_the_kernel():
+    assert agg._MOMENTS == order_statistics.MOMENTS
+    assert agg._FRACTIONS == (0.25, 0.5, 0.75)
     for _, statistic in agg.SUMMARY_LISTS.values():
-        assert {statistic.name, statistic.counted_by} <= fields
+        assert statistic.rule in {*agg._COUNTS, *agg._FLOATS}
 
 
 # ------------------------------------------------------------------------------------------------------ by hand
@@ -196,12 +197,14 @@ def test_extremum_is_the_earliest_best_counted_from_one(column, history, run, ep
 
 def test_epochs_beyond_float32_stay_whole():
     """2^24 + 1 is no float32 number; the block's epoch_min and epoch_max are integers."""
-    entries = np.array([[2.0**24 + 1, 0.5]])
-    stored = agg._stored(
-        agg.EXTREMUM_COLUMNS["test_loss_min_epoch_min"].statistic, agg.epoch_statistics(entries, np.array([2]))
-    )
-    assert stored.type == pa.uint32()
-    assert stored[0].as_py() == 2**24 + 1
+    losses = np.ones(2**24 + 2, np.float32)
+    losses[-2] = 0.5
+    block = agg.SummaryBlock()
+    block._add_extrema(1, {"val_loss": agg.matrix_lists(losses[None])}, len(losses))  # lists of so many take long
+    columns = block._extremum_columns()
+    assert columns["test_loss_min_epoch_min"].type == pa.uint32()
+    assert columns["test_loss_min_epoch_min"].to_pylist() == [2**24 + 1]
+    assert columns["test_loss_min_value_avg"].to_pylist() == [0.5]
 
 
 # --------------------------------------------------------------------------------------------------- properties
@@ -284,25 +287,29 @@ def test_constant_histories_have_no_deviation(number, runs, epochs):
 # ------------------------------------------------------------------------------------------------- Arrow layouts
 
 
+def as_lists(lists):
+    return [lists.values[start : start + length] for start, length in zip(lists.starts, lists.lengths, strict=True)]
+
+
+def assert_runs(lists, runs):
+    assert lists.starts.dtype == lists.lengths.dtype == np.int64
+    for run, values in zip(runs, as_lists(lists), strict=True):
+        np.testing.assert_array_equal(values, np.array([NAN if x is None else x for x in run or []], np.float32))
+
+
 @settings(max_examples=100, deadline=None)
 @given(rows=histories(), cut=st.integers(0, 9), length=st.integers(0, 9))
-def test_matrix_of_slices_and_chunks(rows, cut, length):
+def test_lists_of_slices_and_chunks(rows, cut, length):
     whole = pa.array(rows, pa.list_(pa.float32()))
-    part = whole.slice(cut, length)
     for column, runs in (
-        (part, rows[cut : cut + length]),
+        (whole.slice(cut, length), rows[cut : cut + length]),
+        (pa.chunked_array([whole.slice(cut, length)]), rows[cut : cut + length]),
         (pa.chunked_array([whole.slice(cut), whole.slice(0, cut)]), rows[cut:] + rows[:cut]),
         (pa.chunked_array([], pa.list_(pa.float32())), []),
     ):
-        values, lengths = agg.series_matrix(column)
-        assert values.dtype == np.float32
-        assert lengths.dtype == np.int64
-        assert lengths.tolist() == [len(run or []) for run in runs]
-        assert values.shape == (len(runs), longest(runs))
-        for run, row in zip(runs, values, strict=True):
-            padded = [NAN if x is None else x for x in run or []]
-            padded += [NAN] * (len(row) - len(padded))
-            np.testing.assert_array_equal(row, np.array(padded, np.float32))
+        lists = agg.run_lists(column)
+        assert lists.values.dtype == np.float32
+        assert_runs(lists, runs)
 
 
 @pytest.mark.parametrize(
@@ -314,26 +321,32 @@ def test_matrix_of_slices_and_chunks(rows, cut, length):
         (pa.list_(pa.int32()), np.float64),
     ],
 )
-def test_matrix_of_other_list_types(type_, dtype):
-    values, lengths = agg.series_matrix(pa.array([[1, 2], [3, None], None, [4]], type_))
-    assert values.dtype == dtype
-    assert lengths.tolist() == [2, 2, 0, 1]
-    np.testing.assert_array_equal(values, [[1, 2], [3, NAN], [NAN, NAN], [4, NAN]])
+def test_lists_of_other_types(type_, dtype):
+    rows = [[1, 2], [3, None], None, [4]]
+    lists = agg.run_lists(pa.array(rows, type_))
+    assert lists.values.dtype == dtype
+    assert_runs(lists, rows)
+
+
+def test_lists_of_fixed_size():
+    assert_runs(agg.run_lists(pa.array([[1, 2], [3, None]], pa.list_(pa.float64(), 2))), [[1, 2], [3, None]])
 
 
 def test_elements_hidden_under_a_null_list_are_not_read():
     """A null list may have a non-empty range of elements."""
     offsets, elements = pa.array([0, 2, 4], pa.int32()), pa.array([1, 2, 3, 4], pa.float32())
     column = pa.ListArray.from_arrays(offsets, elements, mask=pa.array([True, False]))
-    values, lengths = agg.series_matrix(column)
-    assert lengths.tolist() == [0, 2]
-    np.testing.assert_array_equal(values, [[NAN, NAN], [3, 4]])
+    assert_runs(agg.run_lists(column), [None, [3, 4]])
 
 
-def test_equal_lengths_are_not_copied():
-    column = pa.array([[1, 2, 3], [4, 5, 6]], pa.list_(pa.float32()))
-    values, _ = agg.series_matrix(column)
-    assert values.ctypes.data == column.values.buffers()[1].address
+def test_lists_in_one_piece_are_not_copied():
+    column = pa.array([[1, 2, 3], None, [], [4]], pa.list_(pa.float32()))
+    lists = agg.run_lists(pa.chunked_array([column]))
+    assert lists.values.ctypes.data == column.values.buffers()[1].address
+
+
+def test_rows_of_a_matrix_as_lists():
+    assert_runs(agg.matrix_lists(np.array([[1, 2], [3, 4]], np.float32)), [[1, 2], [3, 4]])
 
 
 def test_no_lists_but_a_column_of_nulls():
@@ -382,3 +395,54 @@ def test_255_runs_are_counted():
 def test_other_numbers_of_runs_are_refused(runs):
     with pytest.raises(SpecError, match=rf"^{runs} runs .* 1 to 255 "):
         agg.summarize_experiment(table(val_loss=[[1.0]] * runs))
+
+
+# ----------------------------------------------------------------------------------------------------- in blocks
+
+
+def series_names():
+    return st.sets(st.sampled_from(["val_loss", "loss", "val_accuracy", "accuracy", "val_kullback_leibler_divergence"]))
+
+
+@st.composite
+def experiments(draw):
+    """Runs of one experiment: some histories, each list as Hypothesis likes."""
+    runs = draw(st.integers(1, 5))
+    run = st.none() | st.lists(st.none() | st.floats(width=32), max_size=4)
+    names = draw(series_names() | st.just({"val_loss", "val_accuracy"}))
+    columns = {name: draw(st.lists(run, min_size=runs, max_size=runs)) for name in sorted(names)}
+    return table(**columns) if columns else pa.table({"other": [0] * runs})
+
+
+@settings(max_examples=150)
+@given(tables=st.lists(experiments(), max_size=6), room=st.integers(0, 9))
+def test_a_block_is_its_experiments_one_below_the_other(tables, room):
+    block = agg.SummaryBlock(room)
+    for one in tables:
+        block.add(one)
+    together = block.table()
+    together.validate(full=True)
+    alone = [agg.summarize_experiment(one) for one in tables]
+    assert len(block) == together.num_rows == len(tables)
+    assert block.epochs == sum(len(one["num"][0].as_py() or []) for one in alone)
+    assert together.schema == agg.SummaryBlock().table().schema
+    for number, one in enumerate(alone):
+        assert one.schema == together.schema
+        assert repr(one.to_pylist()) == repr(together.slice(number, 1).to_pylist())  # NaN is NaN
+
+
+def test_an_empty_block_has_the_columns():
+    empty = agg.SummaryBlock().table()
+    assert empty.num_rows == 0
+    assert empty.schema == agg.summarize_experiment(table(val_loss=[[1.0]])).schema
+
+
+def test_a_table_stays_as_it_is_when_the_block_goes_on():
+    block = agg.SummaryBlock(4)
+    block.add(table(val_loss=[[1.0, 2.0]]))
+    before = block.table()
+    copy = before.to_pylist()
+    block.add(table(val_loss=[[3.0, 4.0]]))
+    block.add(table(val_loss=[[5.0] * 9]))
+    assert before.to_pylist() == copy
+    assert block.table()["test_loss_avg"].to_pylist() == [[1.0, 2.0], [3.0, 4.0], [5.0] * 9]

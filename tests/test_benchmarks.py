@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from benchmarks import campaign, fidelity, peers, training
+from benchmarks import campaign, fidelity, peers, repartition, training
 from butter_etl.datasets import DATASETS
 from butter_etl.engines import ENGINES
 
@@ -248,3 +248,25 @@ def test_a_failing_command_is_reported(capsys):
 def test_minutes_become_epochs_and_repetitions(kernel_seconds, filled):
     pilot = campaign.Campaign("torch", 2, 20, 10, 100, 10.0, 30.0, kernel_seconds)
     assert campaign.fill(1.0, pilot) == filled
+
+
+# --- repartitioning ----------------------------------------------------------------------------------------------
+
+
+def test_repartitioning_is_measured_against_both_peers(tmp_path, capsys):
+    arguments = ["--experiments", "5", "--runs", "2", "--epochs", "3", "--rounds", "1"]
+    repartition.main([*arguments, "--json", str(tmp_path / "report.json")])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["runs"], report["raw_bytes"]) == (10, 10 * 20 * 3 * 4)
+    files = {one["contestant"]: one["files"] for one in report["results"]}
+    assert list(files) == list(repartition.CONTESTANTS)
+    assert files["butter_etl"] == files["duckdb, a file an experiment"] == files["polars, a file an experiment"] == 5
+    assert files["duckdb"] == files["polars"] == 4
+    assert all(one["wall_seconds"] > 0 and one["ratio"] > 0 for one in report["results"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in files)
+
+
+def test_a_contestant_that_fails_is_named(tmp_path):
+    with pytest.raises(repartition.RepartitionError, match=r"(?s)duckdb: .*No files found"):
+        repartition.measure_apart("duckdb", tmp_path / "nothing", tmp_path / "dest")

@@ -36,7 +36,7 @@ def store(tmp_path):
 def test_help_and_version(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("demo", "sweeps", "plan", "train", "status", "summarize", "export"):
+    for command in ("demo", "sweeps", "plan", "train", "status", "summarize", "export", "import"):
         assert f"\n  {command} " in out
         code, page, _ = run(command, "--help")
         assert code == 0
@@ -236,3 +236,23 @@ def test_a_missing_extra_is_one_line(run, tmp_path, monkeypatch):
     code, _, err = run("train", tmp_path / "runs", *select, "--data-dir", tmp_path)
     assert (code, err) == (1, "butter-etl: requests is not installed; pip install 'butter-etl[train]'\n")
     assert not (tmp_path / "runs").exists()
+
+
+def test_import(run, store, tmp_path):
+    code, out, err = run("import", tmp_path / "store", tmp_path / "other")
+    assert (code, out, err) == (0, "1 experiments: 3 runs landed, 0 were there\n", "")
+    (tmp_path / "store/all_runs/notes.txt").write_text("x")
+    code, out, err = run("import", tmp_path / "store", tmp_path / "other")
+    assert (code, out) == (0, "1 experiments: 0 runs landed, 3 were there\n")
+    assert err == "warning: files that are not Parquet are left out: all_runs/notes.txt\n"
+    report = json.loads(run("import", tmp_path / "store", tmp_path / "other", "--json", "--prefer", "store")[1])
+    assert (report["landed"], report["present"], len(report["warnings"])) == (0, 3, 1)
+    (tmp_path / "store/all_runs/x.parquet").write_bytes(b"x")
+    code, _, err = run("import", tmp_path / "store", tmp_path / "third")
+    assert code == 1
+    assert err.startswith("butter-etl: ")
+    assert "x.parquet cannot be read" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "third").exists()
+    code, _, err = run("import", tmp_path / "store", tmp_path / "third", "--profile", "v3")
+    assert (code, err) == (2, "butter-etl: --profile 'v3': unknown; known: seed, oedi-2022-08 [select]\n")

@@ -49,7 +49,7 @@ def output(process):
 def test_the_second_process_finds_what_the_first_compiled(tmp_path):
     first, second = output(start(tmp_path)), output(start(tmp_path))
     assert len(first) == 2
-    assert first[0].startswith("butter_etl compiling the kernels")
+    assert first[0].startswith("butter_etl compiling kernels")
     assert first[1] == "42 0"
     assert second == ["42 1"]
     (tmp_path / "small.py").write_text("import numba\n@numba.njit\ndef double(x):\n    return 2 * x + 0\n")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from butter_etl.engines import Network, Optimization, StackData, kernels
 from butter_etl.engines.fused_engine import train
 from butter_etl.engines.initialization import stack_starts
-from butter_etl.engines.torch_engine import adam_rate
+from butter_etl.engines.parameters import adam_rate
 from butter_etl.schema import HISTORIES
 from butter_etl.streams import Stream, epoch_order
 
@@ -36,12 +36,13 @@ def test_the_order_has_its_own_stream():
     assert kernels.ORDER_STREAM == Stream.ORDER
 
 
-@pytest.mark.parametrize("columns", [8, 9, 11, 16, 26])
+@pytest.mark.parametrize("columns", [4, 5, 7, 8, 11, 16, 26])
 def test_a_panel_is_the_transpose_of_its_rows(columns):
     table = np.arange(20 * columns, dtype=np.float32)
     rows = np.random.default_rng(1).integers(0, 20, 16)
     work = np.full(16 * columns + 32, -1, dtype=np.float32)
-    kernels.gather_panel(table, columns, rows * columns, work, 16)
+    starts = np.concatenate([[-1, -1, -1], rows * columns])
+    kernels.gather_panel(table, columns, starts, 3, work, 16)
     np.testing.assert_array_equal(work[16:-16].reshape(columns, 16), table.reshape(20, columns)[rows].T)
     assert (work[:16] == -1).all()
     assert (work[-16:] == -1).all()

@@ -61,7 +61,7 @@ def test_selections(where):
 def test_functions_of_one_vector():
     def use(a, out):
         store(out, 0, lanes.root(lanes.magnitude(load(a, 0))))
-        store(out, 16, lanes.nearest(load(a, 4)))
+        store(out, 16, lanes.magnitude(load(a, 4)))
         store(out, 32, lanes.splat(2.5))
         store(out, 48, lanes.keep_first(load(a, 8), 5))
 
@@ -69,8 +69,27 @@ def test_functions_of_one_vector():
         assert_same(use, values, np.zeros(64, np.float32))
 
 
-def test_halves_round_to_even():
-    assert_same(lambda a, out: store(out, 0, lanes.nearest(load(a, 0))), np.arange(-8, 8, dtype=np.float32) / 2, A)
+def test_shifted_integers_scale_by_powers_of_two():
+    def use(a, out):
+        shifted = load(a, 0) + lanes.INTEGER_SHIFT
+        store(out, 0, shifted - lanes.INTEGER_SHIFT)
+        store(out, 16, lanes.times_power_of_two(load(a, 16), shifted))
+
+    values = np.concatenate([np.arange(-8, 8) / 2, np.linspace(-2, -1, 16), A[:32]]).astype(np.float32)
+    assert_same(use, values, np.zeros(64, np.float32))
+    compiled, _ = both(use, values, np.zeros(64, np.float32))
+    np.testing.assert_array_equal(compiled[:16], np.rint(values[:16]))  # halves to even
+    np.testing.assert_array_equal(compiled[16:32], values[16:32] * 2 ** np.rint(values[:16]))
+
+
+def test_all_lanes_are_compared():
+    def use(a, out):
+        out[0] = lanes.all_less(load(a, 0), load(a, 16))
+
+    for place, value, expected in ((0, -9, 1), (15, 1, 0), (7, np.nan, 0), (20, np.nan, 0), (9, -np.inf, 1)):
+        values = np.repeat(np.float32([0, 1]), 16)
+        values[place] = value
+        assert [out[0] for out in both(use, values, np.zeros(1, np.float32))] == [expected] * 2
 
 
 def test_parts_of_a_float():
@@ -156,13 +175,15 @@ def test_tiles_of_sums_of_products(columns):
 
 def test_gathered_columns_are_the_transpose():
     def use(table, starts, out):
-        lanes.gather_columns(table, starts, 2, out, 16)
+        lanes.gather_columns(table, starts, 3, 2, out, 16)
 
-    table = np.arange(16 * 11, dtype=np.float32)
-    starts = 11 * RNG.permutation(16)
-    assert_same(use, table, starts, np.zeros(160, np.float32))
-    compiled, _ = both(use, table, starts, np.zeros(160, np.float32))
-    np.testing.assert_array_equal(compiled[16:144].reshape(8, 16), table.reshape(16, 11)[starts // 11, 2:10].T)
+    table = np.arange(20 * 11, dtype=np.float32)
+    starts = 11 * RNG.permutation(20)
+    assert_same(use, table, starts, np.zeros(96, np.float32))
+    compiled, _ = both(use, table, starts, np.zeros(96, np.float32))
+    expected = table.reshape(20, 11)[starts[3:19] // 11, 2:6].T
+    np.testing.assert_array_equal(compiled[16:80].reshape(4, 16), expected)
+    assert (compiled[80:] == 0).all()
 
 
 @pytest.mark.parametrize("array", [A.astype(float), A[::2], A.reshape(8, 8)], ids=["float64", "strided", "2-d"])

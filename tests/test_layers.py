@@ -12,14 +12,33 @@ PACKAGE = Path(__file__).parents[1] / "butter_etl"
 #: Each module may import the package's modules of the layers before its own, and of its own group those before it.
 LAYERS = [
     ["errors", "streams", "spec", "schema"],
-    ["engines", "metrics", "engines.initialization", "engines.torch_engine"],
-    ["engines.lanes", "engines.vector_math", "engines.kernels", "engines.kernel_cache", "engines.fused_engine"],
-    ["topology", "datasets", "sweeps", "sweep_files"],
-    ["aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     [
+        "engines",
+        "metrics",
+        "engines.initialization",
+        "engines.launches",
+        "engines.parameters",
+        "engines.passes",
+        "engines.torch_engine",
+    ],
+    [
+        "engines.lanes",
+        "engines.vector_math",
+        "engines.plans",
+        "engines.products",
+        "engines.measures",
+        "engines.kernels",
+        "engines.kernel_cache",
+        "engines.fused_engine",
+    ],
+    ["topology", "datasets", "sweeps", "sweep_files"],
+    ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
+    [
+        "object_store",
         "location",
         "locks",
         "drivers",
+        "checkpoints",
         "archives",
         "store",
         "fingerprints",
@@ -30,7 +49,8 @@ LAYERS = [
         "inventory",
         "export_inventory",
     ],
-    ["train_tasks", "summarize", "partition", "verification", "withdrawal"],
+    ["profiles", "sources", "arrivals", "merging", "import_tasks"],
+    ["train_tasks", "summarize", "imports", "partition", "verification", "withdrawal"],
     ["sites", "clusters", "terminal", "report"],
     [
         "commands",
@@ -39,6 +59,7 @@ LAYERS = [
         "commands.train",
         "commands.summarize",
         "commands.export",
+        "commands.import_",
         "commands.verify",
         "commands.drop",
         "commands.errors",
@@ -50,7 +71,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[6]
+STAGES = LAYERS[7]
 
 
 def module_name(path):

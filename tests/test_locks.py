@@ -85,3 +85,14 @@ def test_a_holder_that_lost_its_lock_does_not_take_the_new_one_away(tmp_path):
         foreign_lock(path)
         assert not lock.is_held()
     assert path.exists()
+
+
+def test_a_lock_is_renewed_while_long_work_is_done_under_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "STALE_SECONDS", 0.04)
+    with FileLock(tmp_path / "a.lock") as lock:
+        os.utime(lock.path, (0, 0))
+        with lock.kept_fresh():
+            while lock.path.stat().st_mtime == 0:
+                time.sleep(0.01)
+        assert lock.is_held()
+    assert list(tmp_path.iterdir()) == []

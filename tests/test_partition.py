@@ -1,4 +1,4 @@
-"""Exports in the published layout, archives, and repartitioning of any frame of runs."""
+"""Exports in the published layout, and archives."""
 
 import hashlib
 import tarfile
@@ -12,9 +12,9 @@ import pytest
 
 import butter_etl as be
 from butter_etl.archives import write_archive
-from butter_etl.errors import SpecError, StaleSummaryError, StoreError
+from butter_etl.errors import StaleSummaryError, StoreError
 from butter_etl.location import Location
-from butter_etl.partition import ExportOptions, partition_runs, plan_export, run_export
+from butter_etl.partition import ExportOptions, plan_export, run_export
 from butter_etl.registry import Registry
 from butter_etl.schema import PARTITION_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Choice
@@ -22,7 +22,7 @@ from butter_etl.spec import Regularizer
 from butter_etl.store import Store
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.sweeps import PUBLISHED, make_experiment, published_id
-from tests.strategies import DIGITS, land, make_runs
+from tests.strategies import DIGITS, land
 
 #: Published experiments that overlap in sweeps in different ways, two of them in one partition.
 MNIST = {"dataset": "mnist", "depth": 3}
@@ -217,57 +217,3 @@ def test_an_archive_of_nothing_is_an_archive(tmp_path):
     write_archive(Location(tmp_path), "empty", [])
     with tarfile.open(tmp_path / "empty.tar") as tar:
         assert tar.getnames() == []
-
-
-def test_any_frame_is_repartitioned_into_a_store(store, tmp_path, client):
-    source = be.read_runs(store.location.root)
-    scattered = source.repartition(npartitions=1).shuffle("run_id", npartitions=3)
-    report = partition_runs(scattered, tmp_path / "dest")
-    assert (report.landed, report.present) == (26, 0)
-    dest = Store.open(tmp_path / "dest")
-    assert dest.repetitions() == store.repetitions()
-    assert rows(be.read_runs(tmp_path / "dest").compute()) == rows(source.compute())
-    assert Registry(dest).experiment(2**24) == DIGITS
-    again = partition_runs(source, tmp_path / "dest")
-    assert (again.landed, again.present) == (0, 26)
-
-
-def test_rows_without_repetitions_are_numbered_by_run_id(store, tmp_path):
-    import dask.dataframe as dd
-
-    spec = EXPERIMENTS[0]
-    table = make_runs(spec, published_id(spec), [5, 9, 700])
-    keys = {name: pa.array([value] * 3, RUN_SCHEMA.field(name).type) for name, value in spec.parameters().items()}
-    table = table.drop_columns(["repetition", "stack"])
-    for name in PARTITION_SCHEMA.names:
-        table = table.append_column(name, keys[name])
-    frame = dd.from_pandas(frame_of(table), npartitions=1)
-    partition_runs(frame, tmp_path / "dest")
-    landed = be.read_runs(tmp_path / "dest").compute(scheduler="synchronous").sort_values("repetition")
-    assert list(landed["repetition"]) == [0, 1, 2]
-    assert list(landed["run_id"]) == sorted(table["run_id"].to_pylist())
-
-
-def test_rows_of_which_only_some_have_numbers_are_refused(store, tmp_path):
-    import dask.dataframe as dd
-
-    frame = be.read_runs(store.location.root, where=["size=8192"]).compute(scheduler="synchronous")
-    frame.loc[0, "repetition"] = None
-    with pytest.raises(SpecError, match="1 of 3 runs have no repetition number"):
-        partition_runs(dd.from_pandas(frame, npartitions=1), tmp_path / "dest")
-    assert Store.open(tmp_path / "dest").repetitions() == {}
-
-
-def frame_of(table):
-    from butter_etl.frames import to_frame
-
-    return to_frame(table)
-
-
-def test_foreign_runs_are_refused_clearly(store, tmp_path):
-    import dask.dataframe as dd
-
-    frame = be.read_runs(store.location.root).compute(scheduler="synchronous")
-    frame["command"] = frame["command"].str.replace("butter_etl.train", "AspectTestTask")
-    with pytest.raises(SpecError, match="does not know"):
-        partition_runs(dd.from_pandas(frame, npartitions=1), tmp_path / "dest")

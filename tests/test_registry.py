@@ -6,11 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from butter_etl.errors import SelectError, StoreError
-from butter_etl.registry import Registry
+from butter_etl.registry import Newcomer, Registry
 from butter_etl.schema import EXPERIMENTS_SCHEMA
 from butter_etl.selection import Choice
+from butter_etl.spec import foreign_experiment
 from butter_etl.store import Store
-from butter_etl.sweeps import FIRST_CLAIMED_ID, make_experiment, published_experiment
+from butter_etl.sweeps import FIRST_CLAIMED_ID, PUBLISHED, make_experiment, published_experiment, sweep_flags
 from tests.strategies import POLLEN
 
 MINE = [make_experiment(dataset="digits", size=size, depth=2) for size in (20_000, 30_000, 40_000)]
@@ -103,3 +104,26 @@ def test_sweeps_are_registered_once(store, tmp_path):
         SelectError, match=r"unknown sweep 'mime' \(did you mean 'mine'\?\).*registered in the store: mine"
     ):
         Registry(store).sweep("mime")
+
+
+def test_experiments_of_another_task_are_kept_under_their_own_ids(store):
+    parameters = {**POLLEN.parameters(), "label_noise": 0.05}
+    ours = foreign_experiment("X", 3, POLLEN.parameters())
+    specs = [ours, foreign_experiment("X", 4, parameters), foreign_experiment("Y", None, parameters), MINE[0]]
+    assert len({POLLEN.canonical_json(), *(spec.canonical_json() for spec in specs)}) == 5
+    assert foreign_experiment("X", 4, POLLEN.parameters()) == ours  # revisions of another task share an experiment
+    wanted = dict(zip(specs, [0, 600_000, 600_000, 2**24 + 9], strict=True))
+    registry = Registry(store)
+    registry.adopt(store, {spec: Newcomer("b", own, 33, (4, 1)) for spec, own in wanted.items()})
+    again = Registry(store)
+    assert [again.experiment_id(spec) for spec in specs] == [2**24 + 10, 600_000, 2**24 + 11, 2**24 + 9]
+    assert [again.experiment(again.experiment_id(spec)) for spec in specs] == specs
+    assert again.experiment(0) == POLLEN
+    again.adopt(store, {MINE[1]: Newcomer("b", 2**31)})  # kept ids leave room above
+    assert again.experiment_id(MINE[1]) == 2**24 + 12
+    assert specs[0] in PUBLISHED["primary"]
+    assert specs[1] not in PUBLISHED["primary"]
+    assert sweep_flags(ours) == sweep_flags(POLLEN)
+    table = pq.read_table(store.state.parent / "experiments/600000.parquet")
+    row = table.slice(0, 1).to_pylist()[0]
+    assert (row["task"], row["num_free_parameters"], row["widths"]) == ("X", 33, [4, 1])

@@ -1,10 +1,12 @@
 """Conditions and repetitions as users write them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from butter_etl.errors import SelectError
 from butter_etl.registry import Registry
-from butter_etl.selection import Choice, Selection, parse_condition
+from butter_etl.selection import Choice, Condition, Selection, parse_condition
 from butter_etl.spec import Regularizer
 from butter_etl.sweeps import PUBLISHED, make_experiment
 
@@ -96,3 +98,16 @@ def test_no_sweep_means_whatever_a_store_has():
     selection = Selection((), (parse_condition("dataset=digits"),))
     assert selection.matches(make_experiment(dataset="digits", size=77, depth=2))
     assert list(selection.experiments()) == []
+
+
+@given(
+    st.sampled_from(["=", "!=", "<", "<=", ">", ">="]),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    st.lists(st.integers(0, 9), min_size=1, max_size=5),
+)
+def test_what_may_hold_between_holds_for_no_less(op, wanted, values):
+    condition = Condition("size", op, tuple(wanted if op in {"=", "!="} else wanted[:1]))
+    any_holds = any(condition.holds({"size": value}) for value in values)
+    assert condition.may_hold_between(min(values), max(values)) >= any_holds
+    if len(set(values)) == 1:
+        assert condition.may_hold_between(values[0], values[0]) == any_holds

@@ -1,17 +1,20 @@
 """Planning, cutting, the unit of work, and the driver on a real Dask cluster."""
 
 import duckdb
+import msgspec
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl import costs
+from butter_etl import costs, train_tasks
 from butter_etl.datasets import DATASETS
-from butter_etl.errors import DatasetError, SelectError
+from butter_etl.engines import torch_engine
+from butter_etl.errors import DatasetError, DeviceMemoryError, SelectError
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice
 from butter_etl.store import Store
-from butter_etl.sweeps import FIRST_CLAIMED_ID, make_experiment
+from butter_etl.sweeps import FIRST_CLAIMED_ID, experiment_topology, make_experiment
 from butter_etl.train_tasks import (
     LONGEST_TASK,
     SHORTEST_TASK,
@@ -126,6 +129,36 @@ def test_costs_grow_with_the_work():
     assert costs.stack_limit(2**27, info) == 1
 
 
+@given(st.lists(st.tuples(st.floats(0.01, 50), st.integers(1, 40)), max_size=20), st.floats(5, 600))
+def test_tasks_for_a_gpu_have_neighbours_that_fit_together(costs_and_runs, target):
+    wanted = [
+        msgspec.structs.replace(one, spec=msgspec.structs.replace(one.spec, size=k % 2, learning_rate=0.1 * k))
+        for k, one in enumerate(wanted_of(costs_and_runs))
+    ]
+    tasks = list(cut_tasks(wanted, target, "cuda"))
+    runs = [(item.experiment_id, rep) for task in tasks for item in task.items for rep in item.repetitions]
+    assert sorted(runs) == [(one.experiment_id, rep) for one in wanted for rep in one.repetitions]
+    assert [run[0] % 2 for run in runs] == sorted(run[0] % 2 for run in runs)
+
+
+def test_costs_on_a_gpu():
+    info = DATASETS["wine_quality_white"]
+    assert costs.load_rates("torch", "cuda") == costs.GPU_RATES
+    assert costs.stack_limit(2**20, info, "cuda") > costs.stack_limit(2**20, info)
+    taken = []
+    for size in (2**8, 2**12, 2**16, 2**20):
+        spec = make_experiment(dataset=info.name, size=size, depth=4)
+        topology = experiment_topology(spec)
+        taken.append(costs.gpu_run_bytes(spec, topology, info))
+        assert taken[-1] > 4 * (4 * topology.num_free_parameters + info.train_rows * info.outputs)
+        limits = [costs.gpu_stack_limit(spec, topology, info, free) for free in (0, 1e9, 8e9, 80e9)]
+        assert limits[0] == 1
+        assert limits == sorted(limits)
+        assert limits[3] * taken[-1] < 80e9
+        assert costs.gpu_stack_limit(spec, topology, info, 1e15) == 2**16 - 1
+    assert taken == sorted(taken)
+
+
 def settings_of(store, tmp_path):
     return Settings(store=store.location.root, state=None, data_dir=str(tmp_path))
 
@@ -147,6 +180,50 @@ def test_the_unit_of_work_trains_and_lands_what_is_missing(tmp_path, tiny):
     assert landed(tmp_path / "store") == [(FIRST_CLAIMED_ID + k, rep) for k in range(3) for rep in range(2)]
     (batch,) = {row["batch"] for file in store.run_files() for row in store.read_runs(file, ["batch"]).to_pylist()}
     assert batch == "tiny"
+
+
+@pytest.fixture
+def small_device(monkeypatch):
+    """A CPU that runs out of memory, as a GPU does, where more than two runs are trained side by side."""
+    run_backward = torch_engine.run_backward
+
+    def with_little_memory(layers, *arguments, **keywords):
+        if layers.kernels[0].shape[0] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        run_backward(layers, *arguments, **keywords)
+
+    monkeypatch.setattr(torch_engine, "run_backward", with_little_memory)
+
+
+def test_a_stack_that_is_too_large_is_trained_in_halves(tmp_path, tiny, small_device, caplog):
+    store, items = items_of(tmp_path, tiny)
+    item = msgspec.structs.replace(items[0], repetitions=tuple(range(7)))
+    report = train_and_land(Task((item, items[1])), settings_of(store, tmp_path))
+    assert (report.landed, report.present) == (9, 0)
+    expected = [(items[0].experiment_id, rep) for rep in range(7)] + [(items[1].experiment_id, rep) for rep in (0, 1)]
+    assert landed(tmp_path / "store") == expected
+    stacks = f"select distinct stack from read_parquet('{tmp_path}/store/all_runs/**/*.parquet')"
+    assert {stack for (stack,) in duckdb.sql(stacks).fetchall()} <= {1, 2}
+    assert "a stack of 7, layers" in caplog.text
+    assert "trying halves" in caplog.text
+
+
+def test_a_run_that_does_not_fit_alone_is_an_error(tmp_path, tiny, monkeypatch):
+    def out_of_memory(*arguments, **keywords):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    store, items = items_of(tmp_path, tiny)
+    monkeypatch.setattr(torch_engine, "run_backward", out_of_memory)
+    with pytest.raises(DeviceMemoryError, match="a stack of 1, layers"):
+        train_and_land(Task(tuple(items)), settings_of(store, tmp_path))
+
+
+def test_neighbours_of_one_topology_train_side_by_side_on_a_gpu(tmp_path, tiny):
+    _, items = items_of(tmp_path, tiny)
+    sibling = msgspec.structs.replace(items[0], spec=msgspec.structs.replace(items[0].spec, learning_rate=0.1))
+    task = [items[0], sibling, *items[1:3]]
+    assert list(train_tasks._side_by_side(task, "cuda")) == [task[:2], [task[2]], [task[3]]]
+    assert list(train_tasks._side_by_side(task, "cpu")) == [[item] for item in task]
 
 
 def test_training_from_python_on_a_cluster(tmp_path, tiny, client):

@@ -5,14 +5,29 @@ import platform
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from butter_etl import costs
 from butter_etl.datasets import load_dataset, split_rows
 from butter_etl.errors import InfeasibleError
 from butter_etl.provenance import cpu_family, host_facts
 from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
 from butter_etl.spec import Regularizer, RunSpec, parse_command
 from butter_etl.sweeps import make_experiment
-from butter_etl.training import network_of, optimization_of, stack_data, train_stack
+from butter_etl.topology import find_topology
+from butter_etl.training import (
+    Item,
+    Stack,
+    cut_stack,
+    fitting_stacks,
+    network_of,
+    optimization_of,
+    stack_data,
+    stack_key,
+    train_stack,
+)
 
 SPEC = make_experiment(dataset="breast_cancer", size=256, depth=3, learning_rate=0.01, batch_size=64, epochs=4)
 
@@ -23,7 +38,8 @@ def dataset():
 
 
 def train(spec, repetitions, dataset):
-    return train_stack(spec, repetitions, dataset, experiment_id=7, batch="b", engine="torch")
+    (rows,) = train_stack(Stack((Item(spec, 7, "b", tuple(repetitions)),), "torch"), dataset)
+    return rows
 
 
 def test_rows_hold_everything(dataset):
@@ -64,7 +80,7 @@ def test_the_same_run_twice_is_the_same_to_the_bit(dataset):
 def test_each_run_has_its_own_split_and_noise(dataset):
     spec = make_experiment(dataset="breast_cancer", size=256, depth=3, label_noise=0.1)
     seeds = [RunSpec(spec, repetition).seed for repetition in range(2)]
-    data = stack_data(spec, dataset, seeds)
+    data = stack_data([spec, spec], dataset, seeds)
     train_rows, test_rows = split_rows(seeds[1], dataset.x.shape[0])
     np.testing.assert_array_equal(data.train_rows[1], train_rows)
     np.testing.assert_array_equal(data.test_rows[1], test_rows)
@@ -108,3 +124,84 @@ def test_host_facts(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert host_facts()["job_id"] == "4711"
     host_facts.cache_clear()
+
+
+# -- stacks of several experiments
+
+
+def sibling(**changes):
+    """An experiment that differs from SPEC in what stacks may differ in."""
+    settings = {"dataset": "breast_cancer", "size": 256, "depth": 3, "batch_size": 64, "epochs": 4}
+    return make_experiment(**settings, **{"learning_rate": 0.01, **changes})
+
+
+SIBLINGS = (
+    Item(SPEC, 7, "b", (0, 3)),
+    Item(sibling(learning_rate=0.001), 8, "b", (0,)),
+    Item(sibling(kernel_regularizer=Regularizer("l1", 0.01), label_noise=0.2), 9, "other", (1, 2)),
+    Item(sibling(kernel_regularizer=Regularizer("l2", 0.1)), 10, "b", (5,)),
+)
+
+
+@pytest.mark.parametrize("engine", ["torch", "fused"])
+def test_experiments_of_equal_topology_train_as_one_stack(dataset, engine):
+    assert len({stack_key(item.spec) for item in SIBLINGS}) == 1
+    tables = train_stack(Stack(SIBLINGS, engine), dataset)
+    for item, table in zip(SIBLINGS, tables, strict=True):
+        assert table.schema.equals(RUN_FILE_SCHEMA)
+        assert set(table["stack"].to_pylist()) == {6}
+        (alone,) = train_stack(Stack((item,), engine), dataset)
+        own = {"stack", "core_seconds", "start_time", "update_time", *HISTORIES}
+        constant = [name for name in table.schema.names if name not in own]
+        assert table.select(constant).equals(alone.select(constant))
+        for name in HISTORIES:
+            tolerance = {"rtol": 2e-5, "atol": 1e-6} if engine == "torch" else {"rtol": 0}
+            np.testing.assert_allclose(table[name].to_pylist(), alone[name].to_pylist(), **tolerance)
+
+
+def test_experiments_of_other_topologies_are_no_stack(dataset):
+    other = make_experiment(dataset="breast_cancer", size=512, depth=3)
+    with pytest.raises(
+        ValueError, match=r"breast_cancer .* and 1 more experiments: they cannot be trained side by side"
+    ):
+        train_stack(Stack((SIBLINGS[0], Item(other, 9, "b", (0,))), "torch"), dataset)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 40))
+def test_a_stack_is_cut_into_even_parts(sizes, most):
+    items = tuple(Item(SIBLINGS[k % 4].spec, k, "b", tuple(range(k, k + size))) for k, size in enumerate(sizes))
+    stack = Stack(items, "torch", "cuda")
+    parts = cut_stack(stack, most)
+    assert [run for part in parts for run in part.runs()] == stack.runs()
+    counts = [len(part.runs()) for part in parts]
+    assert max(counts) <= most
+    assert max(counts) - min(counts) <= 1
+    assert len(parts) == -(-sum(sizes) // most)
+    assert {(part.engine, part.device) for part in parts} == {("torch", "cuda")}
+
+
+def test_stacks_are_as_large_as_the_free_memory_of_the_gpu_allows(dataset, monkeypatch):
+    from butter_etl.engines import torch_engine
+
+    stack = Stack((Item(SPEC, 7, "b", tuple(range(200))),), "torch", "cuda")
+    assert fitting_stacks(Stack(stack.items, "torch"), dataset) == [Stack(stack.items, "torch")]
+    info = dataset.info
+    topology = find_topology(SPEC.shape, SPEC.size, SPEC.depth, info.inputs, info.outputs)
+    room = 70.5 * costs.gpu_run_bytes(SPEC, topology, info) / costs._GPU_SHARE
+    nothing = next(free for free in range(0, 2**40, 2**20) if costs.gpu_stack_limit(SPEC, topology, info, free) > 1)
+    for free, sizes in ((2**40, [200]), (nothing + room, [66, 67, 67]), (0, [1] * 200)):
+        monkeypatch.setattr(torch_engine, "free_gpu_bytes", lambda free=free: free)
+        assert sorted(len(part.runs()) for part in fitting_stacks(stack, dataset)) == sizes
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("size", [256, 2**16])
+def test_a_stack_on_a_gpu_takes_no_more_memory_than_estimated(dataset, size):
+    spec = make_experiment(dataset="breast_cancer", size=size, depth=4, epochs=4)
+    info, topology = dataset.info, find_topology(spec.shape, size, 4, dataset.info.inputs, dataset.info.outputs)
+    stack = Stack((Item(spec, 7, "b", tuple(range(100))),), "torch", "cuda")
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    train_stack(stack, dataset)
+    taken = torch.cuda.max_memory_allocated() - before
+    assert costs.gpu_stack_limit(spec, topology, info, taken / costs._GPU_SHARE) <= 100

@@ -27,17 +27,26 @@ def applied(function):
     return call
 
 
-EXP, LOG, LOG1P = (applied(function) for function in (vector_math.exp, vector_math.log, vector_math.log1p))
+EXP, LOG, LOG1P, RATIO = map(
+    applied, (vector_math.exp_of_negative, vector_math.log, vector_math.log1p, vector_math.log1p_ratio)
+)
 COUNT = 2**20
+EXP_SMALLEST = EXP([-87.33] * 16)[0]
+
+
+def test_exp_is_never_subnormal():
+    assert np.finfo(np.float32).tiny < EXP_SMALLEST < 1.2e-38
 
 
 def ulps(values, exact):
     return np.abs(values - exact) / np.spacing(np.abs(exact).astype(np.float32))
 
 
-def test_exp_is_within_two_ulps():
-    x = np.linspace(-87.3, 88, COUNT).astype(np.float32)
-    assert ulps(EXP(x), np.exp(x.astype(float))).max() < 1.5
+def test_exp_is_within_one_and_a_half_ulps_where_it_matters():
+    x = np.linspace(-87.3, 0, COUNT).astype(np.float32)
+    errors = ulps(EXP(x), np.exp(x.astype(float)))
+    assert errors[x > -20].max() < 1.5
+    assert errors.max() < 5
 
 
 @pytest.mark.parametrize("x", [np.exp(np.linspace(-87, 88, COUNT)), np.linspace(0.4, 3, COUNT)], ids=["all", "near 1"])
@@ -52,14 +61,22 @@ def test_log1p_is_within_two_ulps(x):
     assert ulps(LOG1P(x), np.log1p(x.astype(float))).max() < 2
 
 
+def test_log1p_of_a_fraction_is_within_two_and_a_half_ulps():
+    x = np.concatenate([np.linspace(0, 1, COUNT // 2)[1:], np.exp(np.linspace(-80, 0, COUNT // 2)), [1]])
+    x = x.astype(np.float32)
+    exact = np.log1p(x.astype(float)) / x
+    assert ulps(RATIO(x), exact).max() < 2.5
+
+
 @pytest.mark.parametrize(
     ("function", "values", "expected"),
     [
-        (EXP, [np.nan, np.inf, -np.inf, 0, -0.0, -88, -1e30, 89], [np.nan, np.inf, 0, 1, 1, 0, 0, np.inf]),
+        (EXP, [np.nan, -np.inf, 0, -0.0, -88, -1e30], [np.nan, EXP_SMALLEST, 1, 1, EXP_SMALLEST, EXP_SMALLEST]),
+        (RATIO, [np.nan, 0], [np.nan, np.nextafter(np.float32(1), np.float32(0))]),
         (LOG, [np.nan, np.inf, 1], [np.nan, np.inf, 0]),
         (LOG1P, [np.nan, np.inf, 0], [np.nan, np.inf, 0]),
     ],
-    ids=["exp", "log", "log1p"],
+    ids=["exp", "ratio", "log", "log1p"],
 )
 def test_special_values(function, values, expected):
     np.testing.assert_array_equal(function(np.resize(values, 16))[: len(values)], np.float32(expected))

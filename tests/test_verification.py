@@ -14,6 +14,7 @@ import pytest
 from butter_etl.errors import StoreError
 from butter_etl.findings import KINDS
 from butter_etl.fingerprints import read_fingerprints, write_summary
+from butter_etl.imports import run_import
 from butter_etl.inventory import LEFTOVER_SECONDS
 from butter_etl.location import Location, parquet_bytes
 from butter_etl.registry import Registry
@@ -23,6 +24,7 @@ from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.sweeps import published_experiment
 from butter_etl.verification import plan_verification, repair, run_verification
 from tests.strategies import DIGITS, POLLEN, land, make_runs
+from tests.test_imports import all_rows, foreign, write
 
 SWEEP = "name: mine\nrepetitions: 2\ncubes:\n  - {dataset: [digits], size: [4096], depth: [3], epochs: [7]}\n"
 PARTITION = partition_path(POLLEN.parameters())
@@ -519,6 +521,36 @@ def test_what_lies_in_quarantine_is_not_looked_at(root):
     report = check(root)
     assert (report.faults, report.rows) == ([], 10)
     assert Store.open(root).repetitions().keys() == {1, 14, CLAIMED}
+
+
+# --- runs of others ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(root, tmp_path):
+    """Runs of our own and of another task, in a store that they were imported into."""
+    rows = all_rows(root)
+    write(rows, tmp_path / "source", "own.parquet")
+    write(foreign(rows), tmp_path / "source", "others.parquet")
+    run_import(tmp_path / "source", tmp_path / "mixed")
+    return tmp_path / "mixed"
+
+
+def test_runs_of_another_task_are_checked_too(mixed):
+    report = check(mixed)
+    assert (report.faults, report.rows) == ([], 28)
+    path = run_file(mixed, "500000-0-3.parquet")
+    rewrite(path, lambda row: row.update(size=99))
+    assert faults(mixed) == [("wrong-row", path.name)]
+    path.rename(mixed / "all_runs" / OTHER_PARTITION / path.name)
+    rewrite(mixed / "all_runs" / OTHER_PARTITION / path.name, lambda row: row.update(size=32))
+    assert faults(mixed) == [("misplaced-file", path.name)]
+
+
+def test_two_runs_of_one_id(mixed):
+    first = pq.read_table(run_file(mixed, "500000-0-3.parquet"), partitioning=None)["run_id"].to_pylist()
+    rewrite(run_file(mixed, "500014-0-3.parquet"), lambda row: row.update(run_id=first[row["repetition"]]))
+    assert faults(mixed) == [("duplicate-run-id", "500014-0-3.parquet")]
 
 
 # --- elsewhere ---------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def _print_demo(store: Store, dest: str, exported: Any) -> None:
     from butter_etl.terminal import print_table
 
     click.echo(f"\nTrained into {store}, with the lowest median test loss over repetitions:")
-    print_table(("data set", "experiments", "runs", "loss", "network"), best_losses(str(store)))
+    print_table(("data set", "experiments", "runs", "loss", "network"), best_losses(store.location.absolute))
     click.echo(f"Exported to {dest}:")
     print_table(("directory", "files", "experiments"), exported.directories)
     for archive in exported.archives:

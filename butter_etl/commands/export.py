@@ -46,6 +46,7 @@ def export(
     butter-etl export runs published --sweep primary --tar
     butter-etl export runs published --all --tar
     """
+    from butter_etl.location import Location
     from butter_etl.partition import ExportOptions
     from butter_etl.store import Store
 
@@ -64,7 +65,7 @@ def export(
 
     print_table(("directory", "files", "experiments"), report.directories)
     for archive in report.archives:
-        click.echo(f"archive: {dest}/{archive}")
+        click.echo(f"archive: {Location(dest)}/{archive}")
 
 
 def export_with_progress(

@@ -1,12 +1,17 @@
 """What every engine takes and gives.
 
-An engine trains a *stack*: several runs of one experiment side by side. It is a function
+An engine trains a *stack*: several runs of networks of one topology side by side. It is a function
 ``train(network, optimization, data, seeds, start) -> Trained``; the table `ENGINES` names the functions. Engines know
 nothing of experiments, files or Dask, so any two can be held against each other and against Keras.
+
+Training can be stopped between any two epochs and go on later, in another process or on another machine of the same
+CPU family, to the same bits: a *watch* is called between epochs and may take a `State`, and a `State` is what an engine
+starts from in place of start weights. Order, split and noise are functions of the seeds, so no generator has a state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -55,6 +60,21 @@ class Optimization:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """What the runs of one stack may differ in, besides their data."""
+
+    learning_rate: float
+    momentum: float
+    regularizer: Literal["l1", "l2"] | None
+    penalty: float
+
+    @classmethod
+    def of(cls, network: Network, optimization: Optimization) -> Variant:
+        """That of a run which is as ``network`` and ``optimization`` say."""
+        return cls(optimization.learning_rate, optimization.momentum, network.regularizer, network.penalty)
+
+
+@dataclass(frozen=True)
 class StackData:
     """The rows that each run of a stack learns from and is tested on.
 
@@ -82,6 +102,30 @@ class Trained:
     weights: Weights
 
 
+@dataclass(frozen=True)
+class State:
+    """A stack between two epochs: all that the engine that made it needs to go on, to the same bits.
+
+    ``epochs`` int64 (runs,) are the epochs that each run has been trained for: one number for all in the torch engine,
+    while the fused engine has finished runs, one in progress, and runs not begun. ``moments`` are what the optimizer
+    remembers, each shaped like ``weights``; of a finished run they are of no use, and zero. ``histories`` are those of
+    `Trained`, NaN from each run's ``epochs`` on.
+    """
+
+    epochs: NDArray[np.int64]
+    weights: Weights
+    moments: tuple[Weights, ...]
+    histories: dict[str, NDArray[np.float32]]
+
+
+#: ``watch(epochs, take_state)`` is called between epochs with the number of epochs trained so far, added up over the
+#: stack's runs, and a function that copies the stack's `State` out. The fused engine, whose epochs may take
+#: microseconds, calls it about once a second. Training ends where it is by the watch raising: the exception passes
+#: through the engine, and nothing but the states that were taken is left. Neither watching nor stopping and going on
+#: changes a bit of the result.
+Watch = Callable[[int, Callable[[], State]], None]
+
+
 class Engine(Protocol):
     """The one function that an engine module exports as ``train``."""
 
@@ -91,11 +135,19 @@ class Engine(Protocol):
         optimization: Optimization,
         data: StackData,
         seeds: Sequence[int],
-        start: Weights,
+        start: Weights | State,
         *,
         device: Device = "cpu",
+        variants: Sequence[Variant] | None = None,
+        watch: Watch | None = None,
     ) -> Trained:
-        """Train ``len(seeds)`` runs from the weights ``start`` and return their histories and final weights."""
+        """Train ``len(seeds)`` runs and return their histories and final weights.
+
+        ``start`` are the weights that training starts from, or a state that the same engine left earlier, of the same
+        network, optimization, data and seeds. ``variants`` has one a run, which counts in place of what ``network`` and
+        ``optimization`` say; without it all runs are as those say. A run's result does not depend on which others it is
+        trained with: bit for bit in the fused engine, in the torch engine but for the rounding of matrix products.
+        """
         ...
 
 

@@ -1,8 +1,8 @@
 """The fast engine on a CPU: one run after the other, each whole epoch in compiled code (`butter_etl.engines.kernels`).
 
-A run's bits do not depend on the stack that it is in, on other threads, or on how many epochs one call trains; on
-another kind of CPU they may differ in the last digits. The interpreter is not held while a run trains, so threads can
-train different stacks side by side and share the data.
+A run's bits do not depend on the stack that it is in, on other threads, on how many epochs one call trains, or on
+whether it was stopped and went on; on another kind of CPU they may differ in the last digits. The interpreter is not
+held while a run trains, so threads can train different stacks side by side and share the data.
 """
 
 from __future__ import annotations
@@ -15,33 +15,49 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from butter_etl import streams
-from butter_etl.engines import Trained, kernel_cache, kernels, lanes, vector_math
-from butter_etl.engines.kernels import Plan, Run, Scratch
+from butter_etl.engines import (
+    State,
+    Trained,
+    Variant,
+    kernel_cache,
+    kernels,
+    lanes,
+    measures,
+    plans,
+    products,
+    vector_math,
+)
+from butter_etl.engines.plans import Plan, Run, Scratch
 from butter_etl.errors import UsageError
-from butter_etl.schema import METRICS
+from butter_etl.schema import HISTORIES, METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Device, Network, Optimization, StackData, Weights
+    from butter_etl.engines import Device, Network, Optimization, StackData, Watch, Weights
 
 _LOSSES = {
-    "categorical_crossentropy": kernels.SOFTMAX_CROSSENTROPY,
-    "binary_crossentropy": kernels.SIGMOID_CROSSENTROPY,
-    "mean_squared_error": kernels.SQUARED_ERROR,
+    "categorical_crossentropy": plans.SOFTMAX_CROSSENTROPY,
+    "binary_crossentropy": plans.SIGMOID_CROSSENTROPY,
+    "mean_squared_error": plans.SQUARED_ERROR,
 }
-_OPTIMIZERS = {"adam": kernels.ADAM, "SGD": kernels.SGD, "RMSprop": kernels.RMSPROP}
-_REGULARIZERS = {None: kernels.NO_PENALTY, "l1": kernels.L1, "l2": kernels.L2}
+_OPTIMIZERS = {"adam": plans.ADAM, "SGD": plans.SGD, "RMSprop": plans.RMSPROP}
+_REGULARIZERS = {None: plans.NO_PENALTY, "l1": plans.L1, "l2": plans.L2}
 
-_SOURCES = [Path(module.__file__) for module in (kernels, lanes, vector_math, streams) if module.__file__]
+#: What the kernels are made of: their cache is keyed by these files.
+SOURCES = [
+    Path(module.__file__)
+    for module in (kernels, measures, products, plans, lanes, vector_math, streams)
+    if module.__file__
+]
 
 #: A call of compiled code lasts about so long (or one epoch): interrupts are noticed in between.
 SECONDS_PER_CALL = 1.0
 
-#: The fewest columns of a gathered table: rows are transposed in blocks of eight columns.
-_FEWEST_COLUMNS = 8
+#: What each row of a run's histories holds, as `kernels.run_epochs` fills them.
+_ROWS = (*METRICS, *(f"val_{name}" for name in METRICS))
 
 
 def train(
@@ -49,9 +65,11 @@ def train(
     optimization: Optimization,
     data: StackData,
     seeds: Sequence[int],
-    start: Weights,
+    start: Weights | State,
     *,
     device: Device = "cpu",
+    variants: Sequence[Variant] | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train ``len(seeds)`` runs from ``start``, one after the other; see `butter_etl.engines.Engine`.
 
@@ -61,24 +79,110 @@ def train(
         raise UsageError(f"the fused engine runs on a CPU only, not on {device}; take the torch engine there")
     if network.residual and len(set(network.widths[:-1])) > 1:
         raise UsageError(f"a residual network needs hidden layers of one width, not {network.widths[:-1]}")
-    tables = _Tables(data)
+    tables = _Tables(data, network.loss)
     plan, layers, work_size = make_plan(network, optimization, data, tables)
     scratch = _make_scratch(plan, work_size)
-    flat = _flatten(start, plan, layers)
-    histories = np.empty((2 * len(METRICS), len(seeds), optimization.epochs), dtype=np.float32)
-    for run, seed in enumerate(seeds):
-        state = _make_run(tables, run, seed, flat[run])
-        history = np.empty((2 * len(METRICS), optimization.epochs), dtype=np.float32)
-        train_run(plan, state, scratch, layers, history)
-        histories[:, run] = history
-    return Trained(histories=_named(histories), weights=_layered(flat, start, layers))
+    stack = _Stack(start, plan, layers, len(seeds), optimization.epochs)
+    for number, seed in enumerate(seeds):
+        run = stack.begin(number, _make_run(tables, number, seed, stack.weights[number], stack.moments(number)))
+        own = _complete(plan, variants[number] if variants else Variant.of(network, optimization))
+        if number == 0:
+            # All runs of a stack have arguments of the same types; finding out takes longer than short runs.
+            kernel_cache.ready(kernels.run_epochs, (own, run, scratch, layers, stack.history(0), 0, 1), SOURCES)
+        train_run(own, run, scratch, layers, stack.history(number), int(stack.epochs[number]), stack.watched(watch))
+    return Trained(histories=stack.histories(), weights=stack.layered(stack.weights))
 
 
-def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64], history: NDArray[np.float32]) -> None:
-    """Train one run in place and fill ``history`` (20, epochs), in calls of about `SECONDS_PER_CALL`."""
+def prepare(
+    network: Network, optimization: Optimization, data: StackData, seeds: Sequence[int], start: Weights
+) -> tuple[Plan, Run, Scratch, NDArray[np.int64]]:
+    """What `butter_etl.engines.kernels` take to train the first run of a stack, for measuring them one by one."""
+    tables = _Tables(data, network.loss)
+    plan, layers, work_size = make_plan(network, optimization, data, tables)
+    weights = _flatten(start, plan, layers)[0]
+    run = _make_run(tables, 0, seeds[0], weights, (_aligned(weights.size), _aligned(weights.size)))
+    return _complete(plan, Variant.of(network, optimization)), run, _make_scratch(plan, work_size), layers
+
+
+class _Stack:
+    """The runs of a stack, of which one is being trained; those before it are finished."""
+
+    _run: Run
+    _number: int
+
+    def __init__(self, start: Weights | State, plan: Plan, layers: NDArray[np.int64], runs: int, epochs: int) -> None:
+        self._layers = layers
+        self._begun = start if isinstance(start, State) else None
+        self._shapes = start.weights if isinstance(start, State) else start
+        self.weights = _flatten(self._shapes, plan, layers)
+        self._earlier = [_flatten(moment, plan, layers) for moment in self._begun.moments] if self._begun else []
+        self._values = np.full((runs, len(HISTORIES), epochs), np.nan, dtype=np.float32)
+        self.epochs = np.zeros(runs, dtype=np.int64)
+        if self._begun:
+            self.epochs[:] = self._begun.epochs
+            for row, name in enumerate(_ROWS):
+                self._values[:, row] = self._begun.histories[name]
+
+    def begin(self, number: int, run: Run) -> Run:
+        """From now on, run ``number`` is the one that is being trained."""
+        self._number, self._run = number, run
+        return run
+
+    def moments(self, run: int) -> tuple[NDArray[np.float32], ...]:
+        """The two moments that a run begins with or goes on from."""
+        if self._earlier:
+            return tuple(moment[run] for moment in self._earlier)
+        return _aligned(self.weights[run].size), _aligned(self.weights[run].size)
+
+    def history(self, run: int) -> NDArray[np.float32]:
+        """A run's histories (20, epochs), to be filled."""
+        values: NDArray[np.float32] = self._values[run]
+        return values
+
+    def histories(self) -> dict[str, NDArray[np.float32]]:
+        """Those of all runs by name, (runs, epochs)."""
+        return {name: self._values[:, row].copy() for row, name in enumerate(_ROWS)}
+
+    def layered(self, flat: list[NDArray[np.float32]]) -> Weights:
+        """Arrays of all runs, flat as kernels have them, as (kernel, bias) pairs."""
+        return _layered(flat, self._shapes, self._layers)
+
+    def state(self) -> State:
+        """A copy of all that is needed to go on."""
+        nothing = np.zeros_like(self._run.weights)
+        moments = tuple(
+            self.layered([moment if run == self._number else nothing for run in range(len(self.weights))])
+            for moment in (self._run.first_moment, self._run.second_moment)
+        )
+        return State(self.epochs.copy(), self.layered(self.weights), moments, self.histories())
+
+    def watched(self, watch: Watch | None) -> Callable[[int], None]:
+        """What is to be called with each number of epochs that the run reaches: it calls ``watch``."""
+
+        def reached(epoch: int) -> None:
+            self.epochs[self._number] = epoch
+            done = int(self.epochs.sum())
+            if watch is not None and done < self._values.shape[2] * len(self.epochs):
+                watch(done, self.state)
+
+        return reached
+
+
+def train_run(
+    plan: Plan,
+    run: Run,
+    scratch: Scratch,
+    layers: NDArray[np.int64],
+    history: NDArray[np.float32],
+    first: int = 0,
+    reached: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Train one run in place from epoch ``first`` on and fill ``history`` (20, epochs).
+
+    In calls of about `SECONDS_PER_CALL`, after each of which ``reached`` gets the number of epochs done.
+    """
     epochs = history.shape[1]
-    kernel_cache.ready(kernels.run_epochs, (plan, run, scratch, layers, history, 0, epochs), _SOURCES)
-    epoch, count = 0, 1
+    epoch, count = first, 1
     while epoch < epochs:
         last = min(epoch + count, epochs)
         started = time.perf_counter()
@@ -87,25 +191,33 @@ def train_run(plan: Plan, run: Run, scratch: Scratch, layers: NDArray[np.int64],
         # At most tenfold: the first epochs, in a cold cache, tell little.
         count = max(1, min(10 * count, int(count * SECONDS_PER_CALL / seconds)))
         epoch = last
+        reached(epoch)
 
 
 class _Tables:
-    """The data as kernels take it: float32 tables of at least eight columns, flat and read-only."""
+    """The data as kernels take it: float32 tables of at least four columns, flat and read-only."""
 
-    def __init__(self, data: StackData) -> None:
-        self.features, self.feature_columns = _table(data.x)
-        self.test_targets, self.target_columns = _table(data.y)
-        self.train_targets = [_table(targets)[0] for targets in data.train_targets]
+    def __init__(self, data: StackData, loss: str) -> None:
         self.train_rows, self.test_rows = data.train_rows, data.test_rows
-        self.train_binary = [_all_binary(targets) for targets in data.train_targets]
-        self.test_binary = [_all_binary(data.y[rows]) for rows in data.test_rows]
+        self.features, self.feature_columns = _table(data.x)
+        self.train_kinds = [_kind(targets, loss) for targets in data.train_targets]
+        everywhere = _kind(data.y, loss)
+        self.test_kinds = [
+            everywhere if everywhere == plans.ONE_HOT else _kind(data.y[rows], loss) for rows in data.test_rows
+        ]
+        self.test_targets, self.target_columns = _table(data.y)
+        self.test_classes = _classes(data.y)
+        self.train_targets = [
+            _classes(targets) if kind == plans.ONE_HOT else _table(targets)[0]
+            for targets, kind in zip(data.train_targets, self.train_kinds, strict=True)
+        ]
 
 
 def _table(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     rows, columns = values.shape
     table = np.ascontiguousarray(values, dtype=np.float32)
-    if columns < _FEWEST_COLUMNS:
-        table = np.zeros((rows, _FEWEST_COLUMNS), dtype=np.float32)
+    if columns < lanes.COLUMNS:
+        table = np.zeros((rows, lanes.COLUMNS), dtype=np.float32)
         table[:, :columns] = values
     return _read_only(table), table.shape[1]
 
@@ -117,18 +229,29 @@ def _read_only(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return view
 
 
-def _all_binary(targets: NDArray[np.float32]) -> bool:
-    return bool(((targets == 0) | (targets == 1)).all())
+def _kind(targets: NDArray[np.float32], loss: str) -> int:
+    if np.count_nonzero(targets == 0) + np.count_nonzero(targets == 1) < targets.size:
+        return plans.SPREAD
+    # A product with ones: NumPy's sums over short rows are slow.
+    one_hot = loss == "categorical_crossentropy" and (targets @ np.ones(targets.shape[1], np.float32) == 1).all()
+    return plans.ONE_HOT if one_hot else plans.BINARY
+
+
+def _classes(targets: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The class of each one-hot row (what other rows get is of no meaning)."""
+    numbers = np.arange(targets.shape[1], dtype=np.float32)
+    return _read_only((targets @ numbers).astype(np.float32, copy=False))
 
 
 def make_plan(
     network: Network, optimization: Optimization, data: StackData, tables: _Tables
 ) -> tuple[Plan, NDArray[np.int64], int]:
-    """The plan, the layer table (depth, `kernels.LAYER_COLUMNS`), and the number of elements of ``work``."""
+    """The plan but for what runs may differ in (`_complete`), the layer table (depth, `plans.LAYER_COLUMNS`), and the
+    number of elements of ``work``."""
     panels = -(-min(optimization.batch_size, max(data.train_rows.shape[1], data.test_rows.shape[1])) // lanes.LANES)
     work = _Regions(panels)
     widths = network.widths
-    layers = np.zeros((len(widths), kernels.LAYER_COLUMNS), dtype=np.int64)
+    layers = np.zeros((len(widths), plans.LAYER_COLUMNS), dtype=np.int64)
     kernel_sizes = [fan_in * width for fan_in, width in pairwise([network.inputs, *widths])]
     biases = _whole_vectors(sum(kernel_sizes))
     layer_input = work.add(tables.feature_columns)
@@ -145,7 +268,7 @@ def make_plan(
         outputs=widths[-1],
         loss=_LOSSES[network.loss],
         residual=network.residual,
-        regularizer=_REGULARIZERS[network.regularizer],
+        regularizer=_REGULARIZERS[None],
         optimizer=_OPTIMIZERS[optimization.optimizer],
         batch_size=optimization.batch_size,
         train_count=data.train_rows.shape[1],
@@ -161,11 +284,22 @@ def make_plan(
         upstream=work.add(widest),
         error_step=_panel_step(widest),
         transposed=work.add(lanes.LANES),
-        learning_rate=float(optimization.learning_rate),
-        momentum=float(optimization.momentum),
-        penalty=float(network.penalty),
+        partial=work.add(plans.METRIC_COUNT),
+        learning_rate=0.0,
+        momentum=0.0,
+        penalty=0.0,
     )
     return plan, layers, work.size
+
+
+def _complete(plan: Plan, variant: Variant) -> Plan:
+    """A stack's plan, with the settings that are a run's own."""
+    return plan._replace(
+        regularizer=_REGULARIZERS[variant.regularizer],
+        learning_rate=float(variant.learning_rate),
+        momentum=float(variant.momentum),
+        penalty=float(variant.penalty),
+    )
 
 
 class _Regions:
@@ -198,50 +332,48 @@ def _aligned(count: int) -> NDArray[np.float32]:
 
 
 def _make_scratch(plan: Plan, work_size: int) -> Scratch:
+    rows = _whole_vectors(min(plan.batch_size, max(plan.train_count, plan.test_count)))
     return Scratch(
         work=_aligned(work_size),
         sums=np.zeros((len(METRICS) + 2) * lanes.LANES, dtype=np.float64),
-        order=np.arange(plan.train_count, dtype=np.int64),
+        order=np.arange(plan.train_count, dtype=np.uint32),
         words=np.empty(-(-plan.train_count // 4) * 4, dtype=np.uint32),
-        starts=np.zeros(2 * lanes.LANES, dtype=np.int64),
+        feature_starts=np.zeros(rows, dtype=np.int64),
+        target_starts=np.zeros(rows, dtype=np.int64),
     )
 
 
 def _flatten(start: Weights, plan: Plan, layers: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-    """Each run's start weights in the layout of `kernels.Run`."""
-    size = plan.biases + _whole_vectors(int(layers[:, kernels.WIDTH].sum()))
+    """Each run's start weights in the layout of `plans.Run`."""
+    size = plan.biases + _whole_vectors(int(layers[:, plans.WIDTH].sum()))
     runs = []
     for run in range(len(start[0][0])):
         weights = _aligned(size)
         for layer, (kernel, bias) in zip(layers, start, strict=True):
-            weights[layer[kernels.KERNEL] :][: kernel[run].size] = kernel[run].reshape(-1)
-            weights[layer[kernels.BIAS] :][: bias[run].size] = bias[run]
+            weights[layer[plans.KERNEL] :][: kernel[run].size] = kernel[run].reshape(-1)
+            weights[layer[plans.BIAS] :][: bias[run].size] = bias[run]
         runs.append(weights)
     return runs
 
 
-def _make_run(tables: _Tables, run: int, seed: int, weights: NDArray[np.float32]) -> Run:
+def _make_run(
+    tables: _Tables, run: int, seed: int, weights: NDArray[np.float32], moments: tuple[NDArray[np.float32], ...]
+) -> Run:
     return Run(
         features=tables.features,
         train_targets=tables.train_targets[run],
-        test_targets=tables.test_targets,
-        train_rows=np.array(tables.train_rows[run], dtype=np.int64),
-        test_rows=np.array(tables.test_rows[run], dtype=np.int64),
+        test_targets=tables.test_classes if tables.test_kinds[run] == plans.ONE_HOT else tables.test_targets,
+        train_rows=np.array(tables.train_rows[run], dtype=np.uint32),
+        test_rows=np.array(tables.test_rows[run], dtype=np.uint32),
         weights=weights,
         gradient=_aligned(weights.size),
-        first_moment=_aligned(weights.size),
-        second_moment=_aligned(weights.size),
+        first_moment=moments[0],
+        second_moment=moments[1],
         key_low=seed & 0xFFFFFFFF,
         key_high=(seed >> 32) & 0xFFFFFFFF,
-        train_binary=tables.train_binary[run],
-        test_binary=tables.test_binary[run],
+        train_kind=tables.train_kinds[run],
+        test_kind=tables.test_kinds[run],
     )
-
-
-def _named(histories: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    training = {name: histories[row] for row, name in enumerate(METRICS)}
-    test = {f"val_{name}": histories[len(METRICS) + row] for row, name in enumerate(METRICS)}
-    return training | test
 
 
 def _layered(flat: list[NDArray[np.float32]], start: Weights, layers: NDArray[np.int64]) -> Weights:
@@ -249,7 +381,7 @@ def _layered(flat: list[NDArray[np.float32]], start: Weights, layers: NDArray[np
     stacked = np.stack(flat)
     result = []
     for layer, (kernel, bias) in zip(layers, start, strict=True):
-        first, width, place = layer[kernels.KERNEL], layer[kernels.WIDTH], layer[kernels.BIAS]
+        first, width, place = layer[plans.KERNEL], layer[plans.WIDTH], layer[plans.BIAS]
         parts = stacked[:, first : first + kernel[0].size], stacked[:, place : place + width]
         result.append((parts[0].reshape(kernel.shape).copy(), parts[1].reshape(bias.shape).copy()))
     return result

@@ -86,16 +86,16 @@ def ready(function: Any, arguments: tuple[Any, ...], sources: Sequence[Path]) ->
 def _compile(function: Any, signature: tuple[Any, ...], folder: Path | None) -> None:
     started = time.perf_counter()
     if folder is None:
-        _log.info("compiling the kernels of the fused engine; there is no folder to keep them in")
+        _log.info("compiling kernels; there is no folder to keep them in")
     elif not any(folder.rglob("*.nbc")):
-        _log.info("compiling the kernels of the fused engine, once for this machine and version; kept in %s", folder)
+        _log.info("compiling kernels, once for this machine and version; kept in %s", folder)
     if folder is not None:
         try:
             _enable(function, folder)
             function.compile(signature)
         # A full disk, a file torn by a crash: the cache is a convenience.
         except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
-            _log.info("compiling the kernels of the fused engine, as %s cannot be used (%s)", folder, error)
+            _log.info("compiling kernels, as %s cannot be used (%s)", folder, error)
             function._cache = numba.core.caching.NullCache()
     function.compile(signature)  # does nothing where that is done
     _log.debug("kernels ready after %.1f s", time.perf_counter() - started)

@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.core import types as numba_types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -137,11 +137,24 @@ def _members(builder: Any, group: Any, count: int) -> list[Any]:
     return [builder.extract_value(group, j) for j in range(count)]
 
 
-def _as_vector(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """A vector as it is; a number, rounded to float32, in every lane."""
+def _as_vector(context: Any, builder: Any, kind: Any, value: Any, lanes: int = LANES) -> Any:
+    """A vector as it is; a number, rounded to float32, in every lane of so many."""
     if isinstance(kind, _VectorType):
         return value
-    return _broadcast(builder, context.cast(builder, value, kind, types.float32))
+    return _broadcast(builder, context.cast(builder, value, kind, types.float32), lanes)
+
+
+def _common_type(kinds: Sequence[Any]) -> Any:
+    """The type of the vectors among the operands, the others being numbers; None where there is not exactly one."""
+    vectors = {kind for kind in kinds if isinstance(kind, _VectorType)}
+    rest = [kind for kind in kinds if not isinstance(kind, _VectorType)]
+    return vectors.pop() if len(vectors) == 1 and all(isinstance(kind, types.Number) for kind in rest) else None
+
+
+def _as_vectors(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
+    """The operands as vectors of the type of those among them that are vectors."""
+    lanes = _common_type(sig.args).lanes
+    return [_as_vector(context, builder, kind, value, lanes) for kind, value in zip(sig.args, args, strict=True)]
 
 
 def _fits(array: Any, result: Any) -> Any:
@@ -157,18 +170,11 @@ def _literal(kind: Any) -> int | None:
 # -- arithmetic: operators between vectors, and between a vector and a number
 
 
-def _binary_type(a: Any, b: Any) -> Any:
-    """A vector where at least one operand is one and the other a vector or a number."""
-    others = [kind for kind in (a, b) if kind is not _VECTOR]
-    return _VECTOR if len(others) < 2 and all(isinstance(kind, types.Number) for kind in others) else None
-
-
 def _register_operator(symbol: Callable[..., Any], instruction: str) -> None:
-    numba_extending.type_callable(symbol)(lambda context: _binary_type)
+    numba_extending.type_callable(symbol)(lambda context: lambda a, b: _common_type([a, b]))
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, b = (_as_vector(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True))
-        return getattr(builder, instruction)(a, b)
+        return getattr(builder, instruction)(*_as_vectors(context, builder, sig, args))
 
     for kinds in ((_VectorType, _VectorType), (_VectorType, types.Number), (types.Number, _VectorType)):
         numba_extending.lower_builtin(symbol, *kinds)(emit)
@@ -195,11 +201,9 @@ def multiply_add(a: Vector, b: Vector | float, c: Vector | float) -> Vector:
     return a * np.float32(b) + np.float32(c)
 
 
-@_lowered(multiply_add, lambda a, b, c: _VECTOR)
+@_lowered(multiply_add, lambda a, b, c: _common_type([a, b, c]))
 def _emit_multiply_add(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return _multiply_add(
-        builder, *(_as_vector(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True))
-    )
+    return _multiply_add(builder, *_as_vectors(context, builder, sig, args))
 
 
 def where_less(a: Vector | float, b: Vector | float, yes: Vector | float, no: Vector | float) -> Vector:
@@ -218,15 +222,26 @@ def where_equal(a: Vector | float, b: Vector | float, yes: Vector | float, no: V
 
 
 def _register_selection(function: Callable[..., Any], symbol: str) -> None:
-    @_lowered(function, lambda a, b, yes, no: _VECTOR)
+    @_lowered(function, lambda a, b, yes, no: _common_type([a, b, yes, no]))
     def _emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, b, yes, no = (_as_vector(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True))
+        a, b, yes, no = _as_vectors(context, builder, sig, args)
         return builder.select(builder.fcmp_ordered(symbol, a, b), yes, no)
 
 
 _register_selection(where_less, "<")
 _register_selection(where_at_most, "<=")
 _register_selection(where_equal, "==")
+
+
+def all_less(a: Vector, b: Vector) -> bool:
+    """Whether a < b in every lane; not where one of them is not a number."""
+    return bool(np.less(a, b).all())
+
+
+@_lowered(all_less, lambda a, b: types.boolean if _common_type([a, b]) else None)
+def _emit_all_less(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    bits = builder.bitcast(builder.fcmp_ordered("<", *args), ir.IntType(sig.args[0].lanes))
+    return builder.icmp_unsigned("==", bits, ir.Constant(bits.type, -1))
 
 
 def root(v: Vector) -> Vector:
@@ -239,44 +254,55 @@ def magnitude(v: Vector) -> Vector:
     return np.abs(v)
 
 
-def nearest(v: Vector) -> Vector:
-    """The nearest integer, halves to even."""
-    return np.rint(v)
-
-
 def _register_call(function: Callable[..., Any], name: str) -> None:
-    @_lowered(function, lambda v: v if v is _VECTOR else None)
+    @_lowered(function, lambda v: _common_type([v]))
     def _emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _call(builder, name, args[0])
 
 
 _register_call(root, "sqrt")
 _register_call(magnitude, "fabs")
-_register_call(nearest, "rint")
 
 
 # -- the parts of a float, for logarithms and exponentials
 
-#: Added to an integer below 2^22 in absolute value, leaves it in the low bits of the sum.
-_MAGIC = 1.5 * 2.0**23
-_MAGIC_BITS = 0x4B400000
+#: Added to a number below 2^22 in absolute value, rounds it to an integer and leaves that in the low bits of the sum.
+INTEGER_SHIFT = 1.5 * 2.0**23
+_SHIFT_BITS = 0x4B400000
 #: The bits of sqrt(1/2), where `mantissa` begins.
 _ROOT_HALF = 0x3F3504F3
+
+
+def _bits(builder: Any, v: Any) -> Any:
+    return builder.bitcast(v, ir.VectorType(_I32, v.type.count))
 
 
 def power_of_two(n: Vector) -> Vector:
     """2^n of integers n from -126 to 127; 128 gives infinity; anything else something, never a trap."""
     with np.errstate(invalid="ignore"):
-        bits = (n + np.float32(_MAGIC)).view(np.int32)
-        return ((bits + np.int32(127 - _MAGIC_BITS)) << 23).view(np.float32)
+        bits = (n + np.float32(INTEGER_SHIFT)).view(np.int32)
+        return ((bits + np.int32(127 - _SHIFT_BITS)) << 23).view(np.float32)
 
 
 @_lowered(power_of_two, lambda n: n)
 def _emit_power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    whole = ir.VectorType(_I32, LANES)
-    bits = builder.bitcast(builder.fadd(args[0], _constant(LANES, _MAGIC)), whole)
-    biased = builder.add(bits, _integers([127 - _MAGIC_BITS] * LANES))
-    return builder.bitcast(builder.shl(biased, _integers([23] * LANES)), _ir_vector(LANES))
+    lanes = sig.return_type.lanes
+    bits = _bits(builder, builder.fadd(args[0], _constant(lanes, INTEGER_SHIFT)))
+    biased = builder.add(bits, _integers([127 - _SHIFT_BITS] * lanes))
+    return builder.bitcast(builder.shl(biased, _integers([23] * lanes)), _ir_vector(lanes))
+
+
+def times_power_of_two(v: Vector, shifted: Vector) -> Vector:
+    """``v`` 2^n of an integer n, given as ``shifted`` = n + `INTEGER_SHIFT`; v and the result are normal floats."""
+    return (v.view(np.int32) + (shifted.view(np.int32) << 23)).view(np.float32)
+
+
+@_lowered(times_power_of_two, lambda v, shifted: v)
+def _emit_times_power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    # The low nine bits of the shift's own bits are 0: only n is left.
+    lanes = sig.return_type.lanes
+    bits, shifted = (_bits(builder, arg) for arg in args)
+    return builder.bitcast(builder.add(bits, builder.shl(shifted, _integers([23] * lanes))), _ir_vector(lanes))
 
 
 def exponent(v: Vector) -> Vector:
@@ -286,9 +312,9 @@ def exponent(v: Vector) -> Vector:
 
 @_lowered(exponent, lambda v: v)
 def _emit_exponent(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    bits = builder.bitcast(args[0], ir.VectorType(_I32, LANES))
-    above = builder.sub(bits, _integers([_ROOT_HALF] * LANES))
-    return builder.sitofp(builder.ashr(above, _integers([23] * LANES)), _ir_vector(LANES))
+    lanes = sig.return_type.lanes
+    above = builder.sub(_bits(builder, args[0]), _integers([_ROOT_HALF] * lanes))
+    return builder.sitofp(builder.ashr(above, _integers([23] * lanes)), _ir_vector(lanes))
 
 
 def mantissa(v: Vector) -> Vector:
@@ -299,10 +325,11 @@ def mantissa(v: Vector) -> Vector:
 
 @_lowered(mantissa, lambda v: v)
 def _emit_mantissa(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    bits = builder.bitcast(args[0], ir.VectorType(_I32, LANES))
-    above = builder.sub(bits, _integers([_ROOT_HALF] * LANES))
-    shift = builder.and_(above, _integers([-(2**23)] * LANES))
-    return builder.bitcast(builder.sub(bits, shift), _ir_vector(LANES))
+    lanes = sig.return_type.lanes
+    bits = _bits(builder, args[0])
+    above = builder.sub(bits, _integers([_ROOT_HALF] * lanes))
+    shift = builder.and_(above, _integers([-(2**23)] * lanes))
+    return builder.bitcast(builder.sub(bits, shift), _ir_vector(lanes))
 
 
 # -- memory
@@ -331,17 +358,18 @@ def _emit_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 def keep_first(v: Vector, count: int) -> Vector:
     """``v`` with 0 in all lanes from ``count`` on, whatever they held."""
-    return np.where(np.arange(LANES) < count, v, np.float32(0))
+    return np.where(np.arange(len(v)) < count, v, np.float32(0))
 
 
 @_lowered(keep_first, lambda v, count: v)
 def _emit_keep_first(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     count = builder.trunc(_position(context, builder, sig, args, 1), _I32)
-    whole = ir.VectorType(_I32, LANES)
-    counts = builder.insert_element(ir.Constant(whole, ir.Undefined), count, ir.Constant(_I32, 0))
-    counts = builder.shuffle_vector(counts, ir.Constant(whole, ir.Undefined), _integers([0] * LANES))
-    kept = builder.icmp_signed("<", _integers(list(range(LANES))), counts)
-    return builder.select(kept, args[0], _constant(LANES, 0))
+    lanes = sig.return_type.lanes
+    undefined = ir.Constant(ir.VectorType(_I32, lanes), ir.Undefined)
+    counts = builder.insert_element(undefined, count, ir.Constant(_I32, 0))
+    counts = builder.shuffle_vector(counts, undefined, _integers([0] * lanes))
+    kept = builder.icmp_signed("<", _integers(list(range(lanes))), counts)
+    return builder.select(kept, args[0], _constant(lanes, 0))
 
 
 def add_to_sums(sums: NDArray[np.float64], at: int, v: Vector) -> None:
@@ -600,45 +628,42 @@ def _emit_sum_lanes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 # -- gathering
 
+#: Columns of a block that is gathered.
+COLUMNS = 4
 
-def gather_columns(table: Array, starts: NDArray[np.int64], column: int, array: Array, at: int) -> None:
-    """Transpose a block: eight columns of sixteen rows of a table become eight vectors of ``array`` from ``at`` on.
 
-    Row j begins at ``table[starts[j]]``.
+def gather_columns(table: Array, starts: NDArray[np.int64], first: int, column: int, array: Array, at: int) -> None:
+    """Transpose a block: four columns of sixteen rows of a table become four vectors of ``array`` from ``at`` on.
+
+    Row j begins at ``table[starts[first + j]]``.
     """
-    for k in range(HALF):
-        array[at + LANES * k : at + LANES * (k + 1)] = table[starts[:LANES] + (column + k)]
+    for k in range(COLUMNS):
+        array[at + LANES * k : at + LANES * (k + 1)] = table[starts[first : first + LANES] + (column + k)]
 
 
-@_lowered(gather_columns, lambda table, starts, column, array, at: _fits(table, _fits(array, types.none)))
+@_lowered(gather_columns, lambda table, starts, first, column, array, at: _fits(table, _fits(array, types.none)))
 def _emit_gather_columns(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    column = _position(context, builder, sig, args, 2)
-    for first in (0, HALF):
-        lines = []
-        for j in range(first, first + HALF):
-            number = ir.Constant(column.type, j)
-            start = builder.load(_pointer(context, builder, sig, args, 1, number))
-            lines.append(_load(context, builder, sig, args, 0, builder.add(start, column), HALF))
+    column = _position(context, builder, sig, args, 3)
+
+    def line(j: int) -> Any:
+        place = _position(context, builder, sig, args, 2, plus=j)
+        start = builder.load(_pointer(context, builder, sig, args, 1, place))
+        return _load(context, builder, sig, args, 0, builder.add(start, column), COLUMNS)
+
+    for half in (0, HALF):
+        # Rows j and j + 4 side by side: no shuffle has to cross the middle of a register, as loads do that.
+        lines = [_shuffle(builder, line(j), line(j + 4), list(range(HALF))) for j in range(half, half + 4)]
         for k, v in enumerate(_transposed(builder, lines)):
-            _store(context, builder, sig, args, 3, _position(context, builder, sig, args, 4, LANES * k + first), v)
+            _store(context, builder, sig, args, 4, _position(context, builder, sig, args, 5, LANES * k + half), v)
     return context.get_dummy_value()
 
 
 def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Eight half vectors, rows made columns, in three rounds of shuffles."""
-    patterns = [
-        ([0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]),
-        ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
-        ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
-    ]
-    pairs = [_shuffle(builder, lines[j], lines[j + 1], p) for j in range(0, 8, 2) for p in patterns[0]]
-    fours = [
-        _shuffle(builder, pairs[q + half], pairs[q + 2 + half], p)
-        for q in (0, 4)
-        for half in (0, 1)
-        for p in patterns[1]
-    ]
-    return [_shuffle(builder, fours[j], fours[j + 4], p) for p in patterns[2] for j in range(4)]
+    """Four half vectors, each half of which holds a row: rows made columns, in two rounds of shuffles."""
+    low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
+    pairs = [[_shuffle(builder, lines[j], lines[j + 1], p) for j in (0, 2)] for p in (low, high)]
+    left, right = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
+    return [_shuffle(builder, pair[0], pair[1], p) for pair in pairs for p in (left, right)]
 
 
 # -- subnormal numbers

@@ -2,34 +2,40 @@
 
 Every tensor carries the run as its first axis, so runs never mix. Activations are (runs, width, rows): with rows last,
 matrix products and reductions over narrow layers run along the batch, four times faster than the other way round.
-Gradients are written out: a dense network's are a few lines, and need no graph. No global setting of torch is changed.
+Gradients are written out: a dense network's are a few lines, and need no graph.
+
+On CUDA the same code runs. The data stay on the device; what is done with a batch is recorded once for each batch size
+and then launched as a whole (`butter_etl.engines.launches`); the host draws the next epoch's order while the device
+trains, and gets the twenty values of an epoch in one copy. Products are float32 throughout, never TF32.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from butter_etl.engines import Trained
-from butter_etl.metrics import activate, epoch_values, metric_sums
+from butter_etl.engines import State, Trained, Variant
+from butter_etl.engines.launches import Launcher
+from butter_etl.engines.parameters import MOMENTS, Optimizer, Penalties, StackedLayers, epoch_rates, make_optimizer
+from butter_etl.engines.passes import Pass
+from butter_etl.errors import DeviceMemoryError, UsageError, one_line
+from butter_etl.metrics import activate
 from butter_etl.schema import HISTORIES, METRICS
 from butter_etl.streams import epoch_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Device, Network, Optimization, StackData, Weights
+    from butter_etl.engines import Device, Network, Optimization, StackData, Watch, Weights
     from butter_etl.spec import Loss
-
-#: Metrics are computed for several batches at once, up to so many outputs: fewer calls, and still in cache on a CPU.
-_OUTPUTS_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
 
 
 def train(
@@ -37,134 +43,178 @@ def train(
     optimization: Optimization,
     data: StackData,
     seeds: Sequence[int],
-    start: Weights,
+    start: Weights | State,
     *,
     device: Device = "cpu",
+    variants: Sequence[Variant] | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train ``len(seeds)`` runs from ``start``; see `butter_etl.engines.Engine`.
 
     Training metrics are means over the epoch's batches, each measured before that batch's update; test metrics
-    are one pass with the weights at the end of the epoch.
+    are one pass with the weights at the end of the epoch. Raises UsageError where there is no such device, and
+    DeviceMemoryError where the stack does not fit into its memory; then nothing of it is left there.
     """
-    epochs = optimization.epochs
-    histories = {name: np.empty((len(seeds), epochs), dtype=np.float32) for name in HISTORIES}
-    with torch.inference_mode():
-        rows = DeviceRows(data, device)
-        layers = StackedLayers.of(start, device)
-        gradient = StackedLayers.like(layers)
-        optimizer = make_optimizer(optimization, layers.flat)
-        for epoch in range(epochs):
-            training = EpochMetrics(network.loss, len(seeds), device)
-            order = _order(optimization, seeds, epoch, rows.train_count)
-            for x, y in rows.training_batches(order, optimization.batch_size):
-                forward = run_forward(layers, x, residual=network.residual)
-                training.add(forward.logits, y, penalty(network, layers))
-                error = output_error(network.loss, forward.logits, y)
-                run_backward(layers, forward, error, gradient, residual=network.residual)
-                add_penalty_gradient(network, layers, gradient)
-                optimizer.step(layers.flat, gradient.flat)
-            test = _evaluate(network, layers, rows, optimization.batch_size, device)
-            _record(histories, epoch, training.values(), test.values())
-        weights = layers.to_numpy()
-    return Trained(histories=histories, weights=weights)
+    _require(device)
+    variants = variants or [Variant.of(network, optimization)] * len(seeds)
+    try:
+        with torch.inference_mode(), _full_precision():
+            return _Stack(network, optimization, data, seeds, start, variants, device).train(watch)
+    except torch.OutOfMemoryError as error:
+        reason = one_line(error)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    # Not raised from within: the error that it would hold on to holds on to all that lies on the device.
+    raise DeviceMemoryError(
+        f"a stack of {len(seeds)}, layers {network.widths}, does not fit into the device's memory ({reason})"
+    )
 
 
-def _order(optimization: Optimization, seeds: Sequence[int], epoch: int, count: int) -> NDArray[np.int64]:
-    if optimization.shuffle:
-        return np.stack([epoch_order(seed, epoch, count) for seed in seeds])
-    return np.tile(np.arange(count, dtype=np.int64), (len(seeds), 1))
+def free_gpu_bytes() -> int:
+    """The memory of the GPU that a stack can have: what nobody holds, and what this process holds unused.
+
+    Raises UsageError where there is no GPU.
+    """
+    _require("cuda")
+    free, _ = torch.cuda.mem_get_info()
+    return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
-def _evaluate(
-    network: Network, layers: StackedLayers, rows: DeviceRows, batch_size: int, device: Device
-) -> EpochMetrics:
-    test = EpochMetrics(network.loss, rows.runs, device)
-    weight_penalty = penalty(network, layers)
-    for x, y in rows.test_batches(batch_size):
-        test.add(run_forward(layers, x, residual=network.residual).logits, y, weight_penalty)
-    return test
+def _require(device: Device) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            f"torch {torch.__version__} finds no CUDA device here; take --device cpu, or see docs/how-to.md"
+        )
 
 
-def _record(histories: Mapping[str, NDArray[np.float32]], epoch: int, training: Tensor, test: Tensor) -> None:
-    # One copy from the device an epoch: a GPU is never made to wait within one.
-    values = torch.stack([test, training]).cpu().numpy()
-    for row, metric in enumerate(METRICS):
-        histories[f"val_{metric}"][:, epoch] = values[0, row]
-        histories[metric][:, epoch] = values[1, row]
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Matrix products in float32 proper, whatever the process has set: TF32 has 10 bits of mantissa."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
-class DeviceRows:
-    """The stack's data on a device, cut into batches: x (runs, inputs, rows) and y (runs, outputs, rows)."""
+class _Stack:
+    """A stack in training."""
 
-    def __init__(self, data: StackData, device: Device) -> None:
-        self.runs, self.train_count = data.train_rows.shape
-        self._x = torch.tensor(data.x, device=device)
-        self._y = torch.tensor(data.y, device=device)
+    def __init__(
+        self,
+        network: Network,
+        optimization: Optimization,
+        data: StackData,
+        seeds: Sequence[int],
+        start: Weights | State,
+        variants: Sequence[Variant],
+        device: Device,
+    ) -> None:
+        self._optimization, self._seeds, self._variants = optimization, seeds, variants
+        self._device = device
+        runs, self._train_count = data.train_rows.shape
+        self._layers = StackedLayers.of(start.weights if isinstance(start, State) else start, device)
+        self._moments = [StackedLayers.like(self._layers) for _ in range(MOMENTS[optimization.optimizer])]
+        self._histories = {name: np.full((runs, optimization.epochs), np.nan, np.float32) for name in HISTORIES}
+        self._epochs = 0
+        if isinstance(start, State):
+            self._go_on_from(start)
+        optimizer = make_optimizer(optimization.optimizer, variants, self._moments, device)
+        penalties = Penalties(variants, device)
+        x, y = torch.tensor(data.x, device=device), torch.tensor(data.y, device=device)
+        targets = torch.tensor(data.train_targets, device=device).flatten(0, 1)
+        batch_size, launcher = optimization.batch_size, Launcher(device)
+        rates = epoch_rates(optimization.optimizer, variants, 0, 1).shape[1]
+        gradient = StackedLayers.like(self._layers)
+        step = partial(_train_on, network, self._layers, gradient, penalties, optimizer)
+        self._training = Pass(x, targets, runs, self._train_count, batch_size, network.loss, step, launcher, rates)
+        check = partial(_look_at, network, self._layers, penalties)
+        test_rows = torch.tensor(data.test_rows, device=device)
+        self._test = Pass(x, y, runs, test_rows.shape[1], batch_size, network.loss, check, launcher)
+        self._test.arrange(test_rows, test_rows)
         self._train_rows = torch.tensor(data.train_rows, device=device)
-        self._test_rows = torch.tensor(data.test_rows, device=device)
-        self._train_targets = torch.tensor(data.train_targets, device=device).flatten(0, 1)
-        self._first_target = torch.arange(self.runs, device=device)[:, None] * self.train_count
+        self._first_target = torch.arange(runs, device=device)[:, None] * self._train_count
 
-    def training_batches(self, order: NDArray[np.int64], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's batches, run r in the order ``order[r]``; the last, partial batch is kept."""
-        positions = torch.from_numpy(order).to(self._x.device)
-        rows = self._train_rows.gather(1, positions)
-        targets = positions + self._first_target
-        for x_rows, y_rows in zip(torch.split(rows, size, 1), torch.split(targets, size, 1), strict=True):
-            yield _take(self._x, x_rows), _take(self._train_targets, y_rows).contiguous()
+    def train(self, watch: Watch | None) -> Trained:
+        """All epochs that are left."""
+        epochs, runs = self._optimization.epochs, len(self._seeds)
+        order = self._order(self._epochs)
+        while self._epochs < epochs:
+            self._arrange(order)
+            self._training.run()
+            self._test.run()
+            if self._epochs + 1 < epochs:  # now, while the device is at work
+                order = self._order(self._epochs + 1)
+            self._record(torch.stack([self._test.values(), self._training.values()]).cpu().numpy())
+            if watch is not None and self._epochs < epochs:
+                watch(self._epochs * runs, self._state)
+        return Trained(histories=self._histories, weights=self._layers.to_numpy())
 
-    def test_batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test rows in batches of ``size``; the last, partial batch is kept."""
-        for rows in torch.split(self._test_rows, size, 1):
-            yield _take(self._x, rows), _take(self._y, rows).contiguous()
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._optimization.shuffle:
+            return np.stack([epoch_order(seed, epoch, self._train_count) for seed in self._seeds])
+        return np.tile(np.arange(self._train_count, dtype=np.int64), (len(self._seeds), 1))
+
+    def _arrange(self, order: NDArray[np.int64]) -> None:
+        """Have an epoch's rows, targets and rates on the device."""
+        positions = torch.from_numpy(order).to(self._device)
+        steps = -(-self._train_count // self._optimization.batch_size)
+        rates = epoch_rates(self._optimization.optimizer, self._variants, self._epochs * steps, steps)
+        rows, targets = self._train_rows.gather(1, positions), positions + self._first_target
+        self._training.arrange(rows, targets, torch.from_numpy(rates).to(self._device))
+
+    def _record(self, values: NDArray[np.float32]) -> None:
+        """An epoch's values, (test and training, metrics, runs)."""
+        for row, metric in enumerate(METRICS):
+            self._histories[f"val_{metric}"][:, self._epochs] = values[0, row]
+            self._histories[metric][:, self._epochs] = values[1, row]
+        self._epochs += 1
+
+    def _state(self) -> State:
+        return State(
+            epochs=np.full(len(self._seeds), self._epochs, dtype=np.int64),
+            weights=self._layers.to_numpy(),
+            moments=tuple(moment.to_numpy() for moment in self._moments),
+            histories={name: values.copy() for name, values in self._histories.items()},
+        )
+
+    def _go_on_from(self, state: State) -> None:
+        self._epochs = int(state.epochs[0])
+        for moment, earlier in zip(self._moments, state.moments, strict=True):
+            moment.flat.copy_(StackedLayers.of(earlier, self._device).flat)
+        for name, values in state.histories.items():
+            self._histories[name][:] = values
 
 
-def _take(table: Tensor, rows: Tensor) -> Tensor:
-    """The rows (runs, rows) of ``table`` as a view (runs, columns, rows); matrix products take it without a copy."""
-    return table.index_select(0, rows.flatten()).view(*rows.shape, table.shape[1]).mT
+def _train_on(
+    network: Network,
+    layers: StackedLayers,
+    gradient: StackedLayers,
+    penalties: Penalties,
+    optimizer: Optimizer,
+    x: Tensor,
+    y: Tensor,
+    rate: Tensor,
+) -> tuple[Tensor, Tensor | None]:
+    """A step of training; see `butter_etl.engines.passes.Step`."""
+    forward, penalty = run_forward(layers, x, residual=network.residual), penalties.of(layers)
+    run_backward(layers, forward, output_error(network.loss, forward.logits, y), gradient, residual=network.residual)
+    penalties.add_gradient(layers, gradient)
+    optimizer.step(layers, gradient, rate)
+    return forward.logits, penalty
 
 
-@dataclass(frozen=True)
-class StackedLayers:
-    """The parameters (or gradients) of a stack: views into one flat tensor, all kernels before all biases.
-
-    One flat tensor makes an optimizer step a handful of calls, whatever the depth. ``kernels`` are
-    (runs, fan_in, width) and ``biases`` (runs, width, 1), each contiguous; ``flat_kernels`` is the kernels' part.
-    """
-
-    flat: Tensor
-    flat_kernels: Tensor
-    kernels: list[Tensor]
-    biases: list[Tensor]
-
-    @classmethod
-    def of(cls, weights: Weights, device: Device) -> StackedLayers:
-        """The layers holding a copy of ``weights`` on ``device``."""
-        kernels = [torch.tensor(kernel, device=device) for kernel, _ in weights]
-        biases = [torch.tensor(bias, device=device).unsqueeze(2) for _, bias in weights]
-        flat = torch.cat([part.flatten() for part in kernels + biases])
-        return cls._view(flat, [part.shape for part in kernels], [part.shape for part in biases])
-
-    @classmethod
-    def like(cls, layers: StackedLayers) -> StackedLayers:
-        """Zeros of the same layout, for the gradient."""
-        shapes = [kernel.shape for kernel in layers.kernels], [bias.shape for bias in layers.biases]
-        return cls._view(torch.zeros_like(layers.flat), *shapes)
-
-    @classmethod
-    def _view(cls, flat: Tensor, kernel_shapes: list[torch.Size], bias_shapes: list[torch.Size]) -> StackedLayers:
-        shapes = kernel_shapes + bias_shapes
-        ends = np.cumsum([0, *(shape.numel() for shape in shapes)]).tolist()
-        parts = [flat[first:end].view(shape) for (first, end), shape in zip(pairwise(ends), shapes, strict=True)]
-        depth = len(kernel_shapes)
-        return cls(flat, flat[: ends[depth]], parts[:depth], parts[depth:])
-
-    def to_numpy(self) -> Weights:
-        """A copy as (kernel, bias) pairs, (runs, fan_in, width) and (runs, width)."""
-        return [
-            (kernel.cpu().numpy().copy(), bias.squeeze(2).cpu().numpy().copy())
-            for kernel, bias in zip(self.kernels, self.biases, strict=True)
-        ]
+def _look_at(
+    network: Network,
+    layers: StackedLayers,
+    penalties: Penalties,
+    x: Tensor,
+    y: Tensor,  # noqa: ARG001  steps of training need it
+    rate: Tensor,  # noqa: ARG001
+) -> tuple[Tensor, Tensor | None]:
+    """A step that changes nothing, for test rows."""
+    return run_forward(layers, x, residual=network.residual).logits, penalties.of(layers)
 
 
 @dataclass(frozen=True)
@@ -226,141 +276,3 @@ def run_backward(
         skipped = upstream if residual else None
         # The gradient of ReLU: `upstream` where its output is not 0. Twenty times faster than `torch.where`.
         error = torch.ops.aten.threshold_backward(upstream, forward.relus[depth - 1], 0)
-
-
-def penalty(network: Network, layers: StackedLayers) -> Tensor | None:
-    """L1: penalty sum|W|, L2: penalty sum W^2, over the kernels of all layers; float64 (runs,), None without one."""
-    if network.regularizer is None:
-        return None
-    terms = torch.Tensor.abs if network.regularizer == "l1" else torch.Tensor.square
-    sums = [terms(kernel).sum(dim=(1, 2), dtype=torch.float64) for kernel in layers.kernels]
-    return torch.stack(sums).sum(dim=0) * network.penalty
-
-
-def add_penalty_gradient(network: Network, layers: StackedLayers, gradient: StackedLayers) -> None:
-    """Add the penalty's gradient to the kernels' part: penalty sign(W) for L1, 2 penalty W for L2."""
-    if network.regularizer == "l1":
-        gradient.flat_kernels.add_(layers.flat_kernels.sign(), alpha=network.penalty)
-    elif network.regularizer == "l2":
-        gradient.flat_kernels.add_(layers.flat_kernels, alpha=2 * network.penalty)
-
-
-class EpochMetrics:
-    """Sums of the ten metrics over the batches of one pass, kept on the device in float64."""
-
-    def __init__(self, loss: Loss, runs: int, device: Device) -> None:
-        self._loss = loss
-        self._sums = torch.zeros((len(METRICS), runs), dtype=torch.float64, device=device)
-        self._penalty = torch.zeros(runs, dtype=torch.float64, device=device)
-        self._rows = 0
-        self._limit = _OUTPUTS_AT_ONCE[device]
-        self._waiting: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, logits: Tensor, targets: Tensor, weight_penalty: Tensor | None) -> None:
-        """Count one batch in: logits and targets (runs, outputs, rows), penalty (runs,)."""
-        if self._waiting and self._waiting[0][0].shape != logits.shape:
-            self._reduce()
-        self._waiting.append((logits, targets))
-        self._rows += targets.shape[2]
-        if weight_penalty is not None:
-            self._penalty.add_(weight_penalty, alpha=targets.shape[2])
-        if len(self._waiting) * logits.numel() >= self._limit:
-            self._reduce()
-
-    def _reduce(self) -> None:
-        """Compute the metrics of the waiting batches, which all have one shape, as one larger stack."""
-        logits, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-        sums = metric_sums(self._loss, logits, targets)
-        # One after the other, so that the result does not depend on how many batches were waiting.
-        for batch_sums in torch.split(sums, self._sums.shape[1], dim=1):
-            self._sums += batch_sums
-        self._waiting.clear()
-
-    def values(self) -> Tensor:
-        """The pass's recorded values, float32 (metrics, runs)."""
-        if self._waiting:
-            self._reduce()
-        return epoch_values(self._sums, self._penalty, self._rows)
-
-
-class Optimizer(Protocol):
-    """Keras' optimizers, elementwise on flat tensors, in place."""
-
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Move ``weights`` one step; ``gradient`` may be overwritten."""
-        ...
-
-
-class Adam:
-    """Keras' Adam: epsilon is added before the bias correction of the second moment (PyTorch adds it after).
-
-    w -= `adam_rate` m / (sqrt(v) + 1e-7), with m and v the running means of g and g^2 (decays 0.9 and 0.999).
-    """
-
-    def __init__(self, weights: Tensor, learning_rate: float) -> None:
-        self._learning_rate = learning_rate
-        self._steps = 0
-        self._mean = torch.zeros_like(weights)
-        self._mean_square = torch.zeros_like(weights)
-
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Move ``weights`` one step; ``gradient`` is overwritten."""
-        self._steps += 1
-        self._mean.lerp_(gradient, 1 - 0.9)
-        self._mean_square.lerp_(gradient.square_(), 1 - 0.999)
-        divisor = torch.sqrt(self._mean_square, out=gradient).add_(1e-7)
-        weights.addcdiv_(self._mean, divisor, value=-adam_rate(self._learning_rate, self._steps))
-
-
-def adam_rate(learning_rate: float, step: int) -> float:
-    """Adam's bias-corrected rate lr sqrt(1 - 0.999^t) / (1 - 0.9^t) at step t = 1, 2, ….
-
-    In float32, as Keras does it: 1 - 0.999^t loses digits while t is small, and with exact arithmetic the
-    histories would part from Keras' by 5e-5 instead of 4e-7.
-    """
-    one, power = np.float32(1), np.float32(step)
-    first, second = one - np.float32(0.9) ** power, one - np.float32(0.999) ** power
-    return float(np.float32(learning_rate) * np.sqrt(second) / first)
-
-
-class SGD:
-    """Gradient descent with momentum: b = momentum b + g, w -= lr b; no Nesterov."""
-
-    def __init__(self, weights: Tensor, learning_rate: float, momentum: float) -> None:
-        self._learning_rate = learning_rate
-        self._momentum = momentum
-        self._buffer = torch.zeros_like(weights)
-
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Move ``weights`` one step."""
-        self._buffer.mul_(self._momentum).add_(gradient)
-        weights.add_(self._buffer, alpha=-self._learning_rate)
-
-
-class RMSprop:
-    """RMSprop of Keras 3: s = 0.9 s + 0.1 g^2, b = momentum b + g / sqrt(s + 1e-7), w -= lr b.
-
-    Keras 2 differed without momentum: it divided by sqrt(s) + 1e-7.
-    """
-
-    def __init__(self, weights: Tensor, learning_rate: float, momentum: float) -> None:
-        self._learning_rate = learning_rate
-        self._momentum = momentum
-        self._mean_square = torch.zeros_like(weights)
-        self._buffer = torch.zeros_like(weights)
-
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Move ``weights`` one step."""
-        self._mean_square.lerp_(gradient.square(), 1 - 0.9)
-        divisor = (self._mean_square + 1e-7).sqrt_()
-        self._buffer.mul_(self._momentum).addcdiv_(gradient, divisor)
-        weights.add_(self._buffer, alpha=-self._learning_rate)
-
-
-def make_optimizer(optimization: Optimization, weights: Tensor) -> Optimizer:
-    """The optimizer with fresh state for flat ``weights``."""
-    if optimization.optimizer == "adam":
-        return Adam(weights, optimization.learning_rate)
-    if optimization.optimizer == "SGD":
-        return SGD(weights, optimization.learning_rate, optimization.momentum)
-    return RMSprop(weights, optimization.learning_rate, optimization.momentum)

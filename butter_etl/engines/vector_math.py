@@ -1,7 +1,9 @@
 """Exponential and logarithms of vectors (`butter_etl.engines.lanes`), branch-free polynomials.
 
-The polynomials are those of Cephes' ``expf`` and ``logf`` (S. Moshier). Errors are in units in the last place (ulp),
-each tested on a dense grid against NumPy's float64 functions.
+Logarithms of any number take the polynomial of Cephes' ``logf`` (S. Moshier); the others are minimax polynomials, found
+by Remez' algorithm, on the range that softmax and sigmoid need. All are evaluated by Estrin's scheme: what limits
+kernels here is chains of dependent operations, and its chains are half as long as Horner's. Errors are in units in the
+last place (ulp), each tested on a dense grid against NumPy's float64 functions.
 """
 
 from __future__ import annotations
@@ -11,7 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from numba import njit
 
-from butter_etl.engines.lanes import exponent, mantissa, multiply_add, nearest, power_of_two, where_less
+from butter_etl.engines.lanes import (
+    INTEGER_SHIFT,
+    exponent,
+    mantissa,
+    multiply_add,
+    power_of_two,
+    times_power_of_two,
+    where_less,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,27 +45,23 @@ def compiled_in_place(function: _Function) -> _Function:
 
 #: ln 2 in two parts, the first of so few digits that its product with an exponent is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_LOG2_E = 1 / math.log(2)
+_LN2, _LOG2_E = math.log(2), 1 / math.log(2)
 
-#: Below, e^x is no normal float32; it counts as 0.
+#: Below, e^x is no normal float32.
 _EXP_LOWEST = -87.33
 
 
 @compiled_in_place
-def exp(x: Vector) -> Vector:
-    """e^x of x up to 88 within 2 ulp; 0 below -87.33 (so never subnormal), infinity from 89 on, NaN of NaN."""
-    clipped = where_less(x, -88.0, -88.0, x)
-    clipped = where_less(89.0, clipped, 89.0, clipped)
-    n = nearest(clipped * _LOG2_E)
-    r = multiply_add(n, -_LN2_HIGH, clipped)
-    r = multiply_add(n, -_LN2_LOW, r)
-    series = multiply_add(r, 1.9875691500e-4, 1.3981999507e-3)
-    series = multiply_add(series, r, 8.3334519073e-3)
-    series = multiply_add(series, r, 4.1665795894e-2)
-    series = multiply_add(series, r, 1.6666665459e-1)
-    series = multiply_add(series, r, 5.0000001201e-1)
-    series = multiply_add(series, r * r, r) + 1.0
-    return where_less(x, _EXP_LOWEST, 0.0, series * power_of_two(n))
+def exp_of_negative(x: Vector) -> Vector:
+    """e^x of x <= 0 within 1.5 ulp, below -20 within 5; never below 1.2e-38 (so not subnormal), NaN of NaN."""
+    clipped = where_less(x, _EXP_LOWEST, _EXP_LOWEST, x)
+    shifted = multiply_add(clipped, _LOG2_E, INTEGER_SHIFT)
+    r = multiply_add(shifted - INTEGER_SHIFT, -_LN2, clipped)
+    square = r * r
+    low = multiply_add(r, 1.6666519524e-1, 4.9999993373e-1)
+    high = multiply_add(r, 8.3688510588e-3, 4.1668401079e-2)
+    high = multiply_add(square, 1.3814320787e-3, high)
+    return times_power_of_two(multiply_add(multiply_add(high, square, low), square, r + 1.0), shifted)
 
 
 @compiled_in_place
@@ -74,16 +80,26 @@ def log1p(x: Vector) -> Vector:
 
 
 @compiled_in_place
+def log1p_ratio(x: Vector) -> Vector:
+    """ln(1 + x) / x of x in [0, 1] within 2.5 ulp; NaN stays."""
+    square = x * x
+    fourth = square * square
+    low = multiply_add(x, -4.9999493140e-1, 9.9999996988e-1)
+    low = multiply_add(multiply_add(x, -2.4842982216e-1, 3.3319096808e-1), square, low)
+    high = multiply_add(x, -1.3663245815e-1, 1.9106006770e-1)
+    high = multiply_add(multiply_add(x, -2.9505238934e-2, 7.8225952128e-2), square, high)
+    return multiply_add(multiply_add(fourth, 5.2326943037e-3, high), fourth, low)
+
+
+@compiled_in_place
 def _log_of(f: Vector, e: Vector) -> Vector:
     """ln((1 + f) 2^e) of 1 + f in [sqrt(1/2), sqrt(2)]."""
-    series = multiply_add(f, 7.0376836292e-2, -1.1514610310e-1)
-    series = multiply_add(series, f, 1.1676998740e-1)
-    series = multiply_add(series, f, -1.2420140846e-1)
-    series = multiply_add(series, f, 1.4249322787e-1)
-    series = multiply_add(series, f, -1.6668057665e-1)
-    series = multiply_add(series, f, 2.0000714765e-1)
-    series = multiply_add(series, f, -2.4999993993e-1)
-    series = multiply_add(series, f, 3.3333331174e-1)
     square = f * f
+    fourth = square * square
+    low = multiply_add(f, -2.4999993993e-1, 3.3333331174e-1)
+    low = multiply_add(multiply_add(f, -1.6668057665e-1, 2.0000714765e-1), square, low)
+    high = multiply_add(f, -1.2420140846e-1, 1.4249322787e-1)
+    high = multiply_add(multiply_add(f, -1.1514610310e-1, 1.1676998740e-1), square, high)
+    series = multiply_add(multiply_add(fourth, 7.0376836292e-2, high), fourth, low)
     series = multiply_add(series, f * square, e * _LN2_LOW)
     return multiply_add(e, _LN2_HIGH, f + multiply_add(square, -0.5, series))

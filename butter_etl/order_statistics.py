@@ -1,0 +1,370 @@
+"""Statistics over the runs of an experiment at each epoch, compiled: every statistic of one history from one sort.
+
+Epochs are taken in *tiles* of `LANES`. A tile is a small matrix (runs, LANES) that stays in the first-level cache; its
+columns, one an epoch, are sorted all at once by a sorting network, whose comparisons do not depend on the data and so
+become minima and maxima of whole vectors. What is left are sums down the sorted columns, and rows that are looked up.
+
+What is sorted are *keys*: integers of the float's width, in the order of the floats. A key is the magnitude's bits,
+with a minus for negative numbers, so that -0 and 0 have one. Everything that is not finite (NaN, infinities, what
+float32 cannot hold, and what is behind the end of a run's list) has the largest key. So equal values are equal bits,
+and as every sum runs over sorted values, no result depends on the order of the runs. (The smaller of two integers is
+one instruction. That of two floats is one only if the compiler may assume that there is no NaN.) Sums are float64, each
+result is rounded once to the type of the output, and no flag lets the compiler reorder anything.
+
+Lists come as Arrow lays them out: run r has the ``lengths[r]`` elements of ``values``, float32 or float64, from
+``starts[r]`` on. Nothing is checked: positions must be in range, and there are 1 to 255 runs. Threads may share
+everything but what is written. With ``NUMBA_DISABLE_JIT=1`` the same functions run in the interpreter.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from butter_etl.engines import kernel_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+Float64s: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
+Keys: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+#: Epochs in a tile: enough to make the walk along a network cheap, few enough that a tile of 255 runs stays in cache.
+LANES: Final = 64
+
+#: Rows of the output before those of the quantiles.
+MOMENTS: Final = ("avg", "stddev", "min", "max")
+_AVG, _STDDEV, _MIN, _MAX, _QUANTILES = range(5)
+
+
+@cache
+def sorting_network(count: int) -> Bytes:
+    """The comparators of Batcher's merge exchange for ``count`` values (1 to 255): uint8 of shape (comparators, 2).
+
+    Each orders a pair of positions, the first before the second. (D. Knuth, The Art of Computer Programming, volume 3,
+    section 5.2.2, algorithm M.) 30 values take 178 comparators, 255 take 3,831; the best known networks are a few
+    percent smaller.
+    """
+    half = 1 << max(count - 1, 0).bit_length() >> 1
+    pairs = []
+    p = half
+    while p > 0:
+        q, r, distance = half, 0, p
+        while True:
+            pairs += [(i, i + distance) for i in range(count - distance) if i & p == r]
+            if q == p:
+                break
+            distance, q, r = q - p, q >> 1, p
+        p >>= 1
+    network = np.array(pairs, np.uint8).reshape(-1, 2)
+    network.flags.writeable = False
+    return network
+
+
+def _compiled(function: _Function) -> _Function:
+    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy")(function)
+    return result
+
+
+def _compiled_in_place(function: _Function) -> _Function:
+    """`_compiled`, but made part of its callers: for a row of a tile, a call takes longer than the work."""
+    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
+    return result
+
+
+@_compiled_in_place
+def _missing(keys: Keys) -> int:
+    """The key of everything that is not finite: the largest integer, which as the bits of a float is NaN."""
+    return np.iinfo(keys.dtype).max
+
+
+@_compiled_in_place
+def _encode(bits: Keys, keys: Keys) -> None:
+    """The keys of floats that are given as bits."""
+    missing = _missing(bits)
+    largest = 0x7F7FFFFF if missing < 2**32 else 0x47EFFFFFE0000000  # float32's largest number
+    for lane in range(len(keys)):
+        magnitude = bits[lane] & missing
+        key = magnitude if bits[lane] >= 0 else -magnitude
+        keys[lane] = key if magnitude <= largest else missing
+
+
+@_compiled_in_place
+def _decode(keys: Keys) -> None:
+    """Make keys the bits of their floats, in place."""
+    missing = _missing(keys)
+    for lane in range(len(keys)):
+        keys[lane] = keys[lane] if keys[lane] >= 0 else -keys[lane] | ~missing
+
+
+@_compiled
+def sort_columns(tile: Keys, network: Bytes) -> None:
+    """Sort each column of ``tile`` (runs, LANES) in place."""
+    for comparator in range(len(network)):
+        upper, lower = tile[network[comparator, 0]], tile[network[comparator, 1]]
+        for lane in range(LANES):
+            a, b = upper[lane], lower[lane]
+            upper[lane] = min(a, b)
+            lower[lane] = max(a, b)
+
+
+@_compiled
+def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, first: int, width: int) -> None:
+    """The keys of ``width`` epochs from ``first`` on; the lanes that are left are 0."""
+    missing = _missing(tile)
+    for run in range(len(starts)):
+        begin, count = starts[run] + first, max(min(lengths[run] - first, width), 0)
+        if count == LANES:
+            _encode(bits[begin : begin + LANES], tile[run, :LANES])  # a length that the compiler knows
+            continue
+        for lane in range(LANES):
+            tile[run, lane] = missing if lane < width else 0
+        _encode(bits[begin : begin + count], tile[run, :count])
+
+
+@_compiled
+def _count(tile: Keys, lengths: Integers, first: int, num: Integers, num_finite: Integers, finite_only: bool) -> bool:
+    """How many runs reach each lane's epoch, and how many keys of the sorted columns are finite; whether all are."""
+    runs, missing = len(tile), _missing(tile)
+    last = tile[runs - 1]
+    found = last[0]
+    for lane in range(LANES):
+        num[lane] = num_finite[lane] = runs
+        found = max(found, last[lane])
+    if found < missing:
+        return True
+    for lane in range(LANES):
+        while num_finite[lane] > 0 and tile[num_finite[lane] - 1, lane] == missing:
+            num_finite[lane] -= 1
+    if finite_only:
+        for lane in range(LANES):
+            num[lane] = num_finite[lane]
+        return False
+    for run in range(runs):
+        for lane in range(max(lengths[run] - first, 0), LANES):
+            num[lane] -= 1
+    return False
+
+
+@_compiled
+def _moments(ordered: Floats, num_finite: Integers, averages: Float64s, deviations: Float64s) -> None:
+    """Average and sample standard deviation of each column's finite values; 0 where there is none, or one."""
+    full, most = num_finite[0], num_finite[0]
+    for lane in range(LANES):
+        averages[lane] = deviations[lane] = 0
+        full, most = min(full, num_finite[lane]), max(most, num_finite[lane])
+    pairs = full - full % 2  # so many rows two at a time: the sums are loaded and stored less often
+    for run in range(0, pairs, 2):
+        a, b = ordered[run], ordered[run + 1]
+        for lane in range(LANES):
+            averages[lane] = averages[lane] + a[lane] + b[lane]
+    for run in range(pairs, most):
+        for lane in range(LANES):
+            averages[lane] += ordered[run, lane] if run < num_finite[lane] else 0.0
+    for lane in range(LANES):
+        averages[lane] /= max(num_finite[lane], 1)
+    for run in range(0, pairs, 2):
+        a, b = ordered[run], ordered[run + 1]
+        for lane in range(LANES):
+            first, second = a[lane] - averages[lane], b[lane] - averages[lane]
+            deviations[lane] = deviations[lane] + first * first + second * second
+    for run in range(pairs, most):
+        for lane in range(LANES):
+            last = ordered[run, lane] - averages[lane] if run < num_finite[lane] else 0.0
+            deviations[lane] += last * last
+    for lane in range(LANES):
+        deviations[lane] = math.sqrt(deviations[lane] / max(num_finite[lane] - 1, 1))
+
+
+@_compiled
+def _extremes(ordered: Floats, num_finite: Integers, complete: bool, least: Float64s, largest: Float64s) -> None:
+    """The first and the last finite value of each column; 0 where there is none."""
+    first, last = ordered[0], ordered[len(ordered) - 1]
+    for lane in range(LANES):
+        least[lane], largest[lane] = first[lane], last[lane]
+    if complete:
+        return
+    for lane in range(LANES):
+        if num_finite[lane] == 0:
+            least[lane] = largest[lane] = 0
+        else:
+            largest[lane] = ordered[num_finite[lane] - 1, lane]
+
+
+@_compiled
+def _quantiles(ordered: Floats, num: Integers, complete: bool, fraction: float, quantiles: Float64s) -> None:
+    """NumPy's `linear` quantile of the first ``num[lane]`` rows of each column; NaN where a NaN has a weight.
+
+    Position fraction * (num - 1) counted from 0 (Hyndman & Fan, type 7); 0 where there is no value.
+    """
+    if complete:
+        position = fraction * (len(ordered) - 1)
+        below = np.uint8(position)
+        weight = position - below
+        low, high = ordered[below], ordered[below + (weight > 0)]
+        for lane in range(LANES):
+            quantiles[lane] = low[lane] + (np.float64(high[lane]) - low[lane]) * weight
+        return
+    for lane in range(LANES):
+        position = fraction * max(num[lane] - 1, 0)
+        below = np.uint8(position)
+        weight = position - below
+        smaller = np.float64(ordered[below, lane])
+        quantile = smaller + (ordered[below + (weight > 0), lane] - smaller) * weight
+        quantiles[lane] = quantile if num[lane] > 0 else 0.0
+
+
+@_compiled_in_place
+def _store(results: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """Fill ``out``, of another type and maybe shorter, from the first results."""
+    for lane in range(len(out)):
+        out[lane] = results[lane]
+
+
+@_compiled
+def _epoch_statistics(
+    bits: Keys,
+    starts: Integers,
+    lengths: Integers,
+    epochs: int,
+    fractions: Float64s,
+    finite_only: bool,
+    counts: Bytes,
+    out: Floats,
+    at: int,
+    network: Bytes,
+    ordered: Floats,
+) -> None:
+    """`epoch_statistics`, given the floats' bits, the network for so many runs, and scratch (runs, LANES) of floats."""
+    tile = ordered.view(bits.dtype)
+    num, num_finite = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    results = np.empty((len(out), LANES))
+    for first in range(0, epochs, LANES):
+        width, begin = min(LANES, epochs - first), at + first
+        _fill_tile(tile, bits, starts, lengths, first, width)
+        sort_columns(tile, network)
+        complete = _count(tile, lengths, first, num, num_finite, finite_only)
+        least = tile[0, 0]
+        for lane in range(LANES):
+            least = min(least, tile[0, lane])
+        if least < 0:  # else keys are the bits of their floats
+            for run in range(len(tile)):
+                _decode(tile[run])
+        _moments(ordered, num_finite, results[_AVG], results[_STDDEV])
+        _extremes(ordered, num_finite, complete, results[_MIN], results[_MAX])
+        for number in range(len(fractions)):
+            _quantiles(ordered, num, complete, fractions[number], results[_QUANTILES + number])
+        _store(num, counts[0, begin : begin + width])
+        _store(num_finite, counts[1, begin : begin + width])
+        for row in range(len(out)):
+            _store(results[row], out[row, begin : begin + width])
+
+
+@_compiled
+def _best_entries(
+    values: Floats,
+    bits: Keys,
+    starts: Integers,
+    lengths: Integers,
+    epochs: int,
+    sign: int,
+    entries: Floats,
+    at: int,
+) -> None:
+    """`best_entries`, given also the floats' bits; the best is the least with ``sign`` 1, the largest with -1."""
+    missing = _missing(bits)
+    keys = np.empty(LANES, bits.dtype)
+    for run in range(len(starts)):
+        best, epoch = missing, 0
+        count = min(lengths[run], epochs)
+        for first in range(0, count, LANES):
+            width, begin = min(LANES, count - first), starts[run] + first
+            _encode(bits[begin : begin + width], keys[:width])
+            if sign < 0:
+                for lane in range(width):
+                    keys[lane] = -keys[lane] if keys[lane] < missing else missing
+            least = keys[0]
+            for lane in range(width):
+                least = min(least, keys[lane])
+            if least < best:
+                best, epoch = least, first + 1
+                while keys[epoch - 1 - first] != least:
+                    epoch += 1
+        entries[run, at] = epoch if epoch > 0 else math.nan
+        entries[run, at + 1] = values[starts[run] + epoch - 1] + 0.0 if epoch > 0 else math.nan
+
+
+_BITS: Final = {np.dtype(np.float32): np.int32, np.dtype(np.float64): np.int64}
+_SOURCES: Final = [Path(__file__)]
+
+
+@cache
+def _prepare(values: np.dtype[Any], out: np.dtype[Any]) -> None:
+    """Have the kernels ready for inputs and outputs of these types."""
+    floats, bits = _as_kernels_take(np.zeros(0, values))
+    lists = np.zeros(1, np.int64), np.zeros(1, np.int64), 0
+    results = np.zeros(1), False, np.zeros((2, 1), np.uint8), np.zeros((1, 1), out), 0
+    scratch = np.zeros((1, LANES), values)
+    kernel_cache.ready(_epoch_statistics, (bits, *lists, *results, sorting_network(1), scratch), _SOURCES)
+    kernel_cache.ready(_best_entries, (floats, bits, *lists, 1, np.zeros((1, 2), values), 0), _SOURCES)
+
+
+def _as_kernels_take(values: Floats) -> tuple[Floats, Keys]:
+    """The values, always read-only so that compiled code sees one type whatever it is given, and their bits."""
+    values = values.view()
+    values.flags.writeable = False
+    return values, values.view(_BITS[values.dtype])
+
+
+def epoch_statistics(
+    values: Floats,
+    starts: Integers,
+    lengths: Integers,
+    epochs: int,
+    fractions: Float64s,
+    counts: Bytes,
+    out: Floats,
+    at: int = 0,
+    *,
+    finite_only: bool = False,
+) -> None:
+    """All statistics of the first ``epochs`` epochs of one history, written from position ``at`` on.
+
+    Row 0 of ``counts`` (2, positions) gets how many runs reach an epoch, row 1 how many have a finite value there. Row
+    r of ``out`` (float32 or float64, `MOMENTS` and ``fractions``, positions) gets statistic r: `MOMENTS`, then the
+    quantiles of these ``fractions``, for which everything that is not finite ranks behind the finite values, or is left
+    out with ``finite_only``. What has too few values is 0.
+    """
+    _prepare(values.dtype, out.dtype)
+    network, scratch = sorting_network(len(starts)), np.empty((len(starts), LANES), values.dtype)
+    _, bits = _as_kernels_take(values)
+    _epoch_statistics(bits, starts, lengths, epochs, fractions, finite_only, counts, out, at, network, scratch)
+
+
+def best_entries(
+    values: Floats,
+    starts: Integers,
+    lengths: Integers,
+    epochs: int,
+    best: Literal["min", "max"],
+    entries: Floats,
+    at: int = 0,
+) -> None:
+    """Epoch (from 1, the earliest of equals) and value of each run's best finite entry among its first ``epochs``.
+
+    They are written to columns ``at`` and ``at + 1`` of ``entries`` (runs, columns), NaN for a run without such an
+    entry.
+    """
+    _prepare(values.dtype, np.dtype(np.float32))
+    _best_entries(*_as_kernels_take(values), starts, lengths, epochs, 1 if best == "min" else -1, entries, at)

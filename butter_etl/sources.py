@@ -1,0 +1,391 @@
+"""Runs from elsewhere: which files a source has, what they hold, and their rows in our schema.
+
+A source is a Parquet file or a folder of them in any layout (keys in the files, in the paths, or both), a store, or an
+export. `list_source` lists it, `scan_file` reads the small columns of one file: which experiments its rows belong to.
+Rows are read by group, which is a row group of a Parquet file or a record batch of a spool file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+from numpy.typing import NDArray
+
+from butter_etl.errors import LandingError, SourceError, SpecError, TornFileError, one_line
+from butter_etl.location import COMMON_METADATA, Location
+from butter_etl.profiles import NEVER_NULL, PROFILES, Profile, check_columns, conform
+from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA
+from butter_etl.spec import (
+    PARAMETERS,
+    TASK,
+    Experiment,
+    ExperimentSpec,
+    foreign_experiment,
+    is_own,
+    parse_command,
+    run_ids,
+)
+from butter_etl.store import NULL, RUNS, RunFile, partition_path
+
+_TOPOLOGY = ("num_free_parameters", "widths", "network_structure")
+#: What is read of a file to know whose its rows are.
+_SMALL_SCHEMA = pa.schema(
+    [
+        RUN_SCHEMA.field(name)
+        for name in ("experiment_id", "run_id", "batch", "task", *PARAMETERS, "task_version", *_TOPOLOGY)
+    ]
+    + [RUN_SCHEMA.field("command"), RUN_SCHEMA.field("repetition")]
+)
+#: At most as many bytes are read at once where a row group is larger.
+SLICE_BYTES = 64 * 2**20
+_NO_TEXT = "\x00"
+
+
+# --- listing -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """The Parquet files of a source, as (name below ``url``, size in bytes), and what was left out."""
+
+    url: str
+    files: list[tuple[str, int]]
+    left_out: list[str]
+    is_store: bool = False
+
+
+def list_source(path: str | os.PathLike[str]) -> Source:
+    """The run files of a store, an export, a folder of Parquet files, or a single one; nothing is opened but schemas.
+
+    Raises SourceError if nothing of the kind is there.
+    """
+    location = Location(path)
+    kind = location.kind()
+    if kind == pa.fs.FileType.File:
+        folder, _, name = location.absolute.rpartition("/")
+        return Source(folder, [(name, location.filesystem.get_file_info(location.path()).size)], [])
+    is_store = location.kind("store.json") == pa.fs.FileType.File
+    everything = list(location.walk(RUNS if is_store else ""))
+    if is_store:
+        everything = [(f"{RUNS}/{name}", size) for name, size in everything]
+    summaries = tuple(_summary_folders(location, [name for name, _ in everything]))
+    files, left_out = [], []
+    for name, size in everything:
+        if name.startswith(summaries) or name.rpartition("/")[2].startswith(("_", ".")):
+            continue
+        if name.endswith(".parquet"):
+            files.append((name, size))
+        else:
+            left_out.append(name)
+    if not files:
+        what = "does not exist" if kind == pa.fs.FileType.NotFound else "holds no Parquet files of runs"
+        raise SourceError(f"{location}: {what}; name a store, an export, or a folder of Parquet files")
+    return Source(location.absolute, files, left_out, is_store)
+
+
+def _summary_folders(location: Location, names: list[str]) -> Iterator[str]:
+    """The folders that say by their `_common_metadata` that they hold no runs, each with a slash at its end."""
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if file == COMMON_METADATA:
+            with location.parquet_file(name) as metadata:
+                if "run_id" not in metadata.schema_arrow.names:
+                    yield f"{folder}/" if folder else ""
+
+
+def path_keys(name: str) -> dict[str, str | None]:
+    """The hive keys in a file's path, as texts."""
+    keys: dict[str, str | None] = {}
+    for segment in name.split("/")[:-1]:
+        key, equals, text = segment.partition("=")
+        if equals:
+            keys[unquote(key)] = None if text == NULL else unquote(text)
+    return keys
+
+
+# --- groups of rows ----------------------------------------------------------------------------------------------
+
+
+class Group(NamedTuple):
+    """Rows that are read at once: a row group of a source's file, or a record batch of a spool file."""
+
+    file: str
+    number: int
+    is_spooled: bool = False
+
+
+class Reader:
+    """Reads groups of a source (or of the spool folder) as rows of `RUN_SCHEMA`.
+
+    Decoding stays on the calling thread: a task is one of as many as there are cores.
+    """
+
+    def __init__(self, url: str, spool: str, profile: str) -> None:
+        self._location = Location(url) if url else None
+        self._spool = Path(spool)
+        self._profile = PROFILES[profile]
+        self._opened: dict[str, pa.RecordBatchFileReader] = {}
+
+    def read(self, group: Group) -> pa.Table:
+        """All rows of a group; raises TornFileError or SourceError."""
+        if group.is_spooled:
+            return self._read_spooled(group)
+        return pa.concat_tables(self.slices(group, rows=None))
+
+    def slices(self, group: Group, rows: int | None) -> Iterator[pa.Table]:
+        """The rows of a row group, ``rows`` at a time."""
+        if self._location is None:
+            raise AssertionError
+        keys = path_keys(group.file)
+        place = f"{self._location}/{group.file}"
+        with self._location.parquet_file(group.file) as file:
+            columns = _present(file.schema_arrow, RUN_SCHEMA, self._profile)
+            try:
+                if rows is None:
+                    whole = file.read_row_group(group.number, columns, use_threads=False)
+                    yield conform(whole, keys, self._profile, RUN_SCHEMA, place)
+                    return
+                for batch in file.iter_batches(rows, [group.number], columns, use_threads=False):
+                    yield conform(pa.table(batch), keys, self._profile, RUN_SCHEMA, place)
+            except (pa.ArrowException, OSError) as error:
+                raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
+
+    def _read_spooled(self, group: Group) -> pa.Table:
+        if group.file not in self._opened:
+            self._opened[group.file] = pa.ipc.open_file(pa.memory_map(str(self._spool / group.file)))
+        return pa.Table.from_batches([self._opened[group.file].get_batch(group.number)])
+
+
+def _present(schema: pa.Schema, wanted: pa.Schema, profile: Profile) -> list[str]:
+    return [name for name in map(profile.theirs, wanted.names) if name in schema.names]
+
+
+def row_keys(table: pa.Table) -> pa.DictionaryArray:
+    """A text for each row: equal texts, same experiment."""
+    tasks = table["task"]
+    versions = pc.if_else(pc.equal(tasks, TASK), table["task_version"], pa.scalar(None, pa.uint16()))
+    columns = [table[name].cast(pa.string()) for name in PARAMETERS]
+    texts = pc.binary_join_element_wise(
+        tasks,
+        versions.cast(pa.string()),
+        *columns,
+        "\x1f",
+        null_handling="replace",
+        null_replacement=_NO_TEXT,
+    )
+    return texts.combine_chunks().dictionary_encode()
+
+
+# --- scanning ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Example:
+    """An experiment of a source, as one of its rows tells it. ``experiment_id`` is the lowest that its rows have."""
+
+    experiment: Experiment
+    experiment_id: int | None
+    batch: str
+    num_free_parameters: int | None
+    widths: tuple[int, ...] | None
+    network_structure: str | None
+
+
+@dataclass(frozen=True)
+class GroupScan:
+    """What a group holds: its bytes in memory, about; per row the place of its experiment and a hash of `run_id`."""
+
+    group: Group
+    bytes: int
+    keys: NDArray[np.int32]
+    run_ids: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class FileScan:
+    """What a file holds. ``whole`` is set if a store could have the file as it is, under that name."""
+
+    groups: list[GroupScan]
+    examples: list[Example]
+    unknown: list[str]
+    whole: RunFile | None = None
+
+
+def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
+    """Check a Parquet file against a profile and find out whose its rows are; histories are not read.
+
+    Raises TornFileError for a file that is no Parquet, SourceError for one that holds no runs of the profile's schema,
+    SpecError for runs of our own task that are not what they say.
+    """
+    location = Location(url)
+    place = f"{location}/{name}"
+    keys = path_keys(name)
+    with location.parquet_file(name) as file:
+        schema = file.schema_arrow
+        unknown = check_columns(schema, keys, profile, place)
+        try:
+            table = file.read(columns=_present(schema, _SMALL_SCHEMA, profile))
+        except (pa.ArrowException, OSError) as error:
+            raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
+        metadata = file.metadata
+        sizes = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        bytes_of = [group.total_byte_size for group in sizes]
+        rows_of = [group.num_rows for group in sizes]
+    rows = conform(table, keys, profile, _SMALL_SCHEMA, place)
+    codes, examples = scan_rows(rows, place)
+    hashes = hash_ids(rows["run_id"])
+    bounds = np.cumsum([0, *rows_of])
+    groups = [
+        GroupScan(Group(name, number), bytes_of[number], codes[start:stop], hashes[start:stop])
+        for number, (start, stop) in enumerate(pairwise(bounds))
+    ]
+    whole = _whole(name, size, rows, examples) if schema.equals(RUN_FILE_SCHEMA) else None
+    return FileScan(groups, examples, unknown, whole)
+
+
+def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Example]]:
+    """The experiments of some rows, and the place in that list of each row's."""
+    rows = rows.select(_SMALL_SCHEMA.names)
+    for name in NEVER_NULL:
+        if rows[name].null_count:
+            raise SourceError(f"{place}: column {name!r} is null in {rows[name].null_count} of {rows.num_rows} rows")
+    if not rows.num_rows:
+        return np.zeros(0, np.int32), []
+    encoded = row_keys(rows)
+    codes = encoded.indices.to_numpy().astype(np.int32)
+    examples = []
+    for code in range(len(encoded.dictionary)):
+        own = rows.take(pa.array(np.flatnonzero(codes == code)))
+        example = _example(own, place)
+        if isinstance(example.experiment, ExperimentSpec):
+            _check_own(own, example.experiment, place)
+        examples.append(example)
+    return codes, examples
+
+
+def _example(rows: pa.Table, place: str) -> Example:
+    first = rows.slice(0, 1).to_pylist()[0]
+    try:
+        experiment = identify(first)
+    except SpecError as error:
+        raise SpecError(f"{place}: {error}") from error
+    widths = first["widths"]
+    return Example(
+        experiment,
+        pc.min(rows["experiment_id"]).as_py(),
+        first["batch"] or "",
+        first["num_free_parameters"],
+        None if widths is None else tuple(widths),
+        first["network_structure"],
+    )
+
+
+def identify(row: dict[str, Any]) -> Experiment:
+    """The experiment of a row; raises SpecError if a row of our own task is not what its command says."""
+    if not is_own(row["task"], row["task_version"]):
+        return foreign_experiment(row["task"], row["task_version"], row)
+    if row["command"] is None:
+        raise SpecError(f"run {row['run_id']}: rows of {TASK} need their command")
+    spec = parse_command(row["command"])
+    said = foreign_experiment(TASK, None, row).parameters()
+    for name, value in spec.parameters().items():
+        if said[name] != value:
+            raise SpecError(f"run {row['run_id']}: {name} is {said[name]!r}, but its command says {value!r}")
+    return spec
+
+
+def _check_own(rows: pa.Table, spec: ExperimentSpec, place: str) -> None:
+    """Raise SpecError for a run whose id is not that of its experiment and repetition."""
+    numbers = own_repetitions(rows)
+    if numbers.null_count:
+        raise SpecError(f"{place}: {numbers.null_count} runs of {spec.describe()} have no repetition number")
+    expected = run_ids(spec, numbers.to_pylist())
+    for run_id, right, number in zip(rows["run_id"].to_pylist(), expected, numbers.to_pylist(), strict=True):
+        if run_id != right:
+            raise SpecError(f"{place}: run {run_id} is not repetition {number} of {spec.describe()}, which is {right}")
+
+
+def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:
+    """The repetition numbers of runs of our own task: those of the column, else those that their commands say."""
+    numbers = rows["repetition"]
+    if not numbers.null_count:
+        return numbers
+    found = pc.struct_field(pc.extract_regex(rows["command"], r'"repetition":(?P<number>\d+)'), "number")
+    return pc.coalesce(numbers, found.cast(pa.uint16()))
+
+
+def hash_ids(values: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """64 bits of a hash of each run's id."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in values.to_pylist())
+    return np.frombuffer(digests, np.uint64)
+
+
+def _whole(name: str, size: int, rows: pa.Table, examples: list[Example]) -> RunFile | None:
+    """The run file that a file is, if its name tells what its rows say."""
+    if len(examples) != 1:
+        return None
+    file = RunFile.parse(name.rpartition("/")[2], size)
+    partition = partition_path(examples[0].experiment.parameters())
+    if file is None or not name.endswith(f"{partition}/{file.path}"):
+        return None
+    right_rows = rows["repetition"].to_pylist() == list(file.repetitions)
+    right_id = pc.unique(rows["experiment_id"]).to_pylist() == [file.experiment_id]
+    return file._replace(path=f"{partition}/{file.path}") if right_rows and right_id else None
+
+
+# --- spooling ----------------------------------------------------------------------------------------------------
+
+
+def spool_group(reader: Reader, scan: GroupScan, folder: str) -> list[GroupScan]:
+    """Rewrite a group of many experiments as spool files of one experiment a record batch; what the batches hold.
+
+    No more than about `SLICE_BYTES` are read at once.
+    """
+    row_bytes = scan.bytes // max(scan.keys.size, 1)
+    made: list[GroupScan] = []
+    start = 0
+    for rows in reader.slices(scan.group, max(1, SLICE_BYTES // max(row_bytes, 1))):
+        stop = start + rows.num_rows
+        made += _write_spool(rows, scan.keys[start:stop], scan.run_ids[start:stop], folder)
+        start = stop
+    return made
+
+
+def spool_rows(rows: pa.Table, folder: str, place: str) -> FileScan:
+    """Write rows of any source to a spool file, one experiment a record batch; what the batches hold."""
+    codes, examples = scan_rows(rows, place)
+    hashes = hash_ids(rows["run_id"]) if rows.num_rows else np.zeros(0, np.uint64)
+    return FileScan(_write_spool(rows, codes, hashes, folder), examples, [])
+
+
+def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.uint64], folder: str) -> list[GroupScan]:
+    name = f"{uuid.uuid4().hex}.tmp"
+    order = np.argsort(codes, kind="stable")
+    if not order.size:
+        return []
+    (ordered,) = rows.combine_chunks().take(pa.array(order)).to_batches()
+    codes, hashes = codes[order], hashes[order]
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    groups = []
+    try:
+        with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, RUN_SCHEMA) as writer:
+            for number, (start, stop) in enumerate(pairwise([*starts.tolist(), codes.size])):
+                batch = ordered.slice(start, stop - start)
+                writer.write_batch(batch)
+                group = Group(name, number, is_spooled=True)
+                groups.append(GroupScan(group, batch.nbytes, codes[start:stop], hashes[start:stop]))
+    except OSError as error:
+        raise LandingError(f"{folder}: rows could not be spooled ({one_line(error)})") from error
+    return groups

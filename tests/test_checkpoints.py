@@ -1,0 +1,177 @@
+"""Checkpoints: what is written is read back and gone on from; what is torn or foreign is refused, with a word."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from butter_etl import checkpoints, training
+from butter_etl.checkpoints import Checkpoints, read_checkpoint
+from butter_etl.datasets import load_dataset
+from butter_etl.engines import ENGINES, fused_engine
+from butter_etl.errors import CheckpointError
+from butter_etl.schema import HISTORIES
+from butter_etl.spec import Regularizer
+from butter_etl.sweeps import make_experiment
+from butter_etl.training import COMPLETED, COMPLETED_ELSEWHERE, Item, Stack, train_stack
+
+SETTINGS = {"dataset": "wine", "size": 128, "depth": 3, "batch_size": 64, "epochs": 5}
+ITEM = Item(make_experiment(**SETTINGS, optimizer="SGD", momentum=0.9, learning_rate=0.01), 7, "b", (0, 2))
+STACK = Stack((ITEM,), "torch")
+
+
+class YieldedError(Exception):
+    """What a watch stops training by."""
+
+
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch):
+    """The fused engine calls the watch after every epoch."""
+    monkeypatch.setattr(fused_engine, "SECONDS_PER_CALL", 0.0)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_dataset("wine", None)
+
+
+def stop(dataset, stack=STACK, epochs=4, resume=None):
+    """The stack as it is when so many epochs have been trained."""
+    taken = []
+
+    def watch(done, take):
+        if done >= epochs:
+            taken.append(take())
+            raise YieldedError
+
+    with pytest.raises(YieldedError):
+        train_stack(stack, dataset, resume=resume, watch=watch)
+    return taken[0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stack_goes_on_from_its_file_to_the_same_bits(tmp_path, dataset, engine):
+    kept, stack = Checkpoints(tmp_path), Stack((ITEM,), engine)
+    assert kept.read(stack) is None
+    (expected,) = train_stack(stack, dataset)
+    size = kept.write(stop(dataset, stack, epochs=4))
+    assert size == kept.path(stack).stat().st_size
+    kept.write(stop(dataset, stack, epochs=7, resume=kept.read(stack)))
+    assert kept.stacks() == [stack]
+    earlier = kept.read(stack)
+    (rows,) = train_stack(stack, dataset, resume=earlier)
+    for name in HISTORIES:
+        assert rows[name].equals(expected[name])
+    assert rows["end_reason"].to_pylist() == [COMPLETED] * 2
+    assert rows["start_time"].to_pylist() == [earlier.started] * 2
+    assert rows["core_seconds"][0].as_py() > earlier.core_seconds / 2 > 0
+    kept.discard(stack)
+    kept.discard(stack)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_file_holds_everything_to_the_bit(tmp_path, dataset):
+    regularized = make_experiment(**SETTINGS, kernel_regularizer=Regularizer("l2", 0.1), label_noise=0.2)
+    unfinished = stop(dataset, Stack((Item(regularized, 2**24, "b", (0, 1)),), "torch"))
+    kept = Checkpoints(tmp_path)
+    kept.write(unfinished)
+    back = kept.read(unfinished.stack)
+    for field in ("stack", "core_seconds", "started", "cpu_families"):
+        assert getattr(back, field) == getattr(unfinished, field)
+    ours, theirs = (list(checkpoints._arrays_of(one.state)) for one in (back, unfinished))
+    assert [name for name, _ in ours] == [name for name, _ in theirs]
+    for (name, our_array), (_, their_array) in zip(ours, theirs, strict=True):
+        assert our_array.dtype == their_array.dtype
+        np.testing.assert_array_equal(our_array, their_array, err_msg=name)
+
+
+@pytest.fixture
+def written(tmp_path, dataset):
+    kept = Checkpoints(tmp_path)
+    kept.write(stop(dataset))
+    return kept, kept.path(STACK)
+
+
+def test_a_file_torn_anywhere_is_refused(written):
+    _, path = written
+    content = path.read_bytes()
+    header = content.index(b'"arrays"') + 400
+    ends = [*range(header), *range(header, len(content), 499), *range(len(content) - 40, len(content))]
+    for end in ends:
+        path.write_bytes(content[:end])
+        with pytest.raises(CheckpointError, match="torn"):
+            read_checkpoint(path, STACK)
+    path.write_bytes(content + b"\0")
+    with pytest.raises(CheckpointError, match="torn"):
+        read_checkpoint(path, STACK)
+
+
+def test_a_file_with_any_byte_changed_is_refused(written):
+    _, path = written
+    content = path.read_bytes()
+    for place in [*range(600), *range(600, len(content), 997), *range(len(content) - 40, len(content))]:
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        with pytest.raises(CheckpointError):
+            read_checkpoint(path, STACK)
+
+
+def test_what_cannot_be_gone_on_from_is_removed_with_a_word(written, caplog):
+    kept, path = written
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert kept.read(STACK) is None
+    assert "it is torn; it is removed, and the stack starts from the beginning" in caplog.text
+    assert not path.exists()
+    path.write_bytes(b"")
+    assert kept.stacks() == []
+
+
+def test_other_versions_start_over(written, monkeypatch):
+    _, path = written
+    monkeypatch.setattr(checkpoints, "package_version", lambda name: "2.0" if name == "torch" else None)
+    with pytest.raises(CheckpointError, match=r"made by other versions .*torch"):
+        read_checkpoint(path, STACK)
+
+
+def test_the_checkpoint_of_another_stack_is_refused(written, dataset, caplog):
+    kept, path = written
+    fewer = Stack((msgspec.structs.replace(ITEM, repetitions=(0,)),), "torch")
+    unfinished = read_checkpoint(path, STACK)
+    with pytest.raises(CheckpointError, match="wine rectangle size 128 depth 3: what was stopped is another stack"):
+        train_stack(fewer, dataset, resume=unfinished)
+    with pytest.raises(CheckpointError, match="another stack"):
+        train_stack(Stack((ITEM,), "fused"), dataset, resume=unfinished)
+    other = kept.path(fewer)
+    assert other != path != kept.path(Stack((ITEM,), "fused"))
+    path.rename(other)
+    assert kept.read(fewer) is None
+    assert "it is of another stack" in caplog.text
+
+
+def test_a_run_that_went_on_on_another_kind_of_processor_says_so(dataset, monkeypatch):
+    unfinished = stop(dataset)
+    monkeypatch.setattr(training, "cpu_family", lambda: "AnotherKind-1-2")
+    moved = stop(dataset, epochs=8, resume=unfinished)
+    monkeypatch.undo()
+    (rows,) = train_stack(STACK, dataset, resume=moved)
+    assert rows["end_reason"].to_pylist() == [COMPLETED_ELSEWHERE] * 2
+
+
+def test_a_disk_that_is_full_leaves_the_earlier_checkpoint(written, monkeypatch, dataset):
+    kept, path = written
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    later = replace(read_checkpoint(path, STACK), core_seconds=99.0)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"cannot be written \(.*No space left.*make room and start again"):
+        kept.write(later)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]

@@ -1,0 +1,86 @@
+"""What a source has: its files, their keys, and whose the rows are."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from butter_etl.errors import SourceError
+from butter_etl.location import write_common_metadata
+from butter_etl.profiles import PROFILES
+from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.sources import Reader, list_source, path_keys, row_keys, scan_file, spool_group
+from butter_etl.store import Store, partition_path
+from tests.strategies import DIGITS, POLLEN, land, make_runs
+
+SEED = PROFILES["seed"]
+
+
+def rows_of(spec, experiment_id, repetitions):
+    table = make_runs(spec, experiment_id, repetitions)
+    for name, value in spec.parameters().items():
+        if name not in table.column_names:
+            column = pa.array([value] * table.num_rows, RUN_SCHEMA.field(name).type)
+            table = table.append_column(name, column)
+    return table.select(RUN_SCHEMA.names)
+
+
+def test_keys_of_a_path():
+    path = "colour=red/a%3Db=c%2Fd/plain/kernel_regularizer.type=__HIVE_DEFAULT_PARTITION__/x=1.parquet"
+    assert path_keys(path) == {"colour": "red", "a=b": "c/d", "kernel_regularizer.type": None}
+
+
+def test_a_store_lists_its_runs_and_an_export_leaves_its_summaries_out(tmp_path):
+    store = Store.create(tmp_path / "store")
+    land(store, POLLEN, 0, range(2))
+    source = list_source(tmp_path / "store")
+    assert source.is_store
+    path = f"all_runs/{partition_path(POLLEN.parameters())}/0-0-1.parquet"
+    assert [name for name, _ in source.files] == [path]
+    write_common_metadata(store.location, "", RUN_SCHEMA)
+    for folder, schema in (("x_sweep_summary", SUMMARY_SCHEMA), ("x_sweep_runs", RUN_SCHEMA)):
+        write_common_metadata(store.location, f"out/{folder}", schema)
+        pq.write_table(schema.empty_table(), tmp_path / f"store/out/{folder}/a.parquet")
+    (tmp_path / "store/out/README.md").write_text("x")
+    source = list_source(tmp_path / "store/out")
+    assert [name for name, _ in source.files] == ["x_sweep_runs/a.parquet"]
+    assert source.left_out == ["README.md"]
+    with pytest.raises(SourceError, match="holds no Parquet files of runs"):
+        list_source(tmp_path / "store/out/x_sweep_summary")
+
+
+def test_only_a_file_that_is_what_its_name_says_is_whole(tmp_path):
+    store = Store.create(tmp_path)
+    land(store, POLLEN, 0, range(3, 5))
+    (file,) = store.run_files()
+    name = f"all_runs/{file.path}"
+    assert scan_file(str(tmp_path), name, file.size, SEED).whole == file
+    for other in ("0-3-5.parquet", "1-3-4.parquet", "runs.parquet"):
+        (tmp_path / name).rename(tmp_path / name.replace("0-3-4.parquet", other))
+        assert scan_file(str(tmp_path), name.replace("0-3-4.parquet", other), file.size, SEED).whole is None
+        (tmp_path / name.replace("0-3-4.parquet", other)).rename(tmp_path / name)
+
+
+def test_rows_of_one_experiment_share_a_key():
+    other = rows_of(POLLEN, 0, [7])
+    place = other.schema.get_field_index("task_version")
+    version = other.set_column(place, other.schema.field(place), pa.array([2], pa.uint16()))
+    rows = pa.concat_tables([rows_of(POLLEN, 0, range(2)), rows_of(DIGITS, 1, range(2)), other, version])
+    assert row_keys(rows).indices.to_pylist() == [0, 0, 1, 1, 0, 2]
+
+
+def test_spooled_rows_are_the_rows(tmp_path):
+    rows = pa.concat_tables([rows_of(POLLEN, 0, range(5)), rows_of(DIGITS, 1, range(4))])
+    order = np.random.default_rng(1).permutation(rows.num_rows)
+    pq.write_table(rows.take(order), tmp_path / "a.parquet", row_group_size=6)
+    scan = scan_file(str(tmp_path), "a.parquet", 0, SEED)
+    assert [group.keys.size for group in scan.groups] == [6, 3]
+    reader = Reader(str(tmp_path), str(tmp_path), "seed")
+    spooled = [one for group in scan.groups for one in spool_group(reader, group, str(tmp_path))]
+    for code, example in enumerate(scan.examples):
+        own = [one for one in spooled if one.keys.tolist() == [code] * one.keys.size]
+        back = pa.concat_tables([reader.read(one.group) for one in own]).sort_by("repetition")
+        whole = rows.filter(pa.array(np.asarray(rows["experiment_id"]) == example.experiment_id))
+        assert back.equals(whole)
+        assert sum(one.bytes for one in own) > 0
+    assert sum(one.keys.size for one in spooled) == rows.num_rows
