@@ -33,7 +33,7 @@ import msgspec
 import numpy as np
 
 from butter_etl.engines import State
-from butter_etl.errors import CheckpointError, one_line
+from butter_etl.errors import FULL_DISK, CheckpointError, FullDiskError, one_line
 from butter_etl.location import sync_folder, write_durably
 from butter_etl.provenance import package_version
 from butter_etl.training import Stack, Unfinished
@@ -83,7 +83,7 @@ class Checkpoints:
     def write(self, unfinished: Unfinished) -> int:
         """Write a stack's checkpoint durably, in place of the one that may be there; returns its size in bytes.
 
-        Raises CheckpointError if it cannot be written; the earlier one is then still there.
+        Raises CheckpointError, or FullDiskError, if it cannot be written; the earlier one is then still there.
         """
         path = self.path(unfinished.stack)
         try:
@@ -93,9 +93,8 @@ class Checkpoints:
             temporary.replace(path)
             sync_folder(self._folder)
         except OSError as error:
-            raise CheckpointError(
-                f"{path}: cannot be written ({one_line(error)}); make room and start again"
-            ) from error
+            kind = FullDiskError if error.errno in FULL_DISK else CheckpointError
+            raise kind(f"{path}: cannot be written ({one_line(error)})") from error
         return size
 
     def read(self, stack: Stack) -> Unfinished | None:

@@ -13,20 +13,23 @@ import click
 
 from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
+from butter_etl.commands.cluster import cluster
 from butter_etl.commands.demo import demo
 from butter_etl.commands.drop import drop
 from butter_etl.commands.errors import errors
 from butter_etl.commands.export import export
 from butter_etl.commands.import_ import import_runs
 from butter_etl.commands.options import INTERRUPTED
+from butter_etl.commands.plot import plot
+from butter_etl.commands.report import report
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
 from butter_etl.commands.train import plan, status, train
 from butter_etl.commands.verify import verify
 from butter_etl.errors import ButterError
 
-#: What the extra `train` brings; summarising and exporting do without.
-TRAIN_EXTRA = ("torch", "pmlb", "requests", "sklearn")
+#: What each extra of the package brings; the commands that need none do without.
+EXTRAS = {"train": ("torch", "pmlb", "requests", "sklearn"), "plot": ("matplotlib",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        if error.name not in TRAIN_EXTRA or "--debug" in arguments:
+        extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
+        if extra is None or "--debug" in arguments:
             raise
-        click.echo(f"butter-etl: {error.name} is not installed; pip install 'butter-etl[train]'", err=True)
+        click.echo(f"butter-etl: {error.name} is not installed; pip install 'butter-etl[{extra}]'", err=True)
         sys.exit(1)
     except ButterError as error:
         if "--debug" in arguments:
@@ -72,5 +76,21 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (demo, sweeps, plan, train, status, summarize, export, import_runs, verify, drop, calibrate, errors):
+for _command in (
+    demo,
+    sweeps,
+    plan,
+    train,
+    status,
+    summarize,
+    export,
+    import_runs,
+    plot,
+    report,
+    cluster,
+    verify,
+    drop,
+    calibrate,
+    errors,
+):
     cli.add_command(_command)

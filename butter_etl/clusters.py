@@ -18,20 +18,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from butter_etl.certificates import certificates, security_files
+from butter_etl.deadlines import deadline_lines
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError, one_line
-from butter_etl.sites import KINDS, Kind, SiteFile, Threads, load_site, plan_threads
+from butter_etl.sites import KINDS, Kind, SiteFile, Threads, load_site, plan_threads, queue_walltime, walltime_seconds
+from butter_etl.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -66,7 +63,7 @@ def start_cluster(
     site = SiteFile(kind="local") if file is None else load_site(file)
     threads = plan_threads(site, threads_per_worker)
     start = _start_local if site.kind == "local" else _start_jobs
-    with _dask_settings(), start(site, workers or site.workers, threads) as client:
+    with _dask_settings(site), start(site, workers or site.workers, threads) as client:
         try:
             yield client
         finally:
@@ -75,7 +72,7 @@ def start_cluster(
 
 
 @contextlib.contextmanager
-def _dask_settings() -> Iterator[None]:
+def _dask_settings(site: SiteFile) -> Iterator[None]:
     """Dask's settings for a campaign; must hold before the scheduler is made and until it is gone."""
     import dask
     import distributed  # noqa: F401 (its defaults must be there before they are overridden)
@@ -87,7 +84,7 @@ def _dask_settings() -> Iterator[None]:
         # The p2p shuffle fails on list columns.
         "dataframe.shuffle.method": "tasks",
         # Loopback is shared with the other users of a login node: show them no tasks, logs or proxies.
-        "distributed.scheduler.http.routes": health_only,
+        **({} if site.dashboard else {"distributed.scheduler.http.routes": health_only}),
         "distributed.worker.http.routes": health_only,
     }
     # Below an error Dask tells of workers that are busy, slow to end or gone: nothing that a user can act on.
@@ -126,10 +123,10 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
                 threads_per_worker=threads.tasks,
                 processes=True,
                 host="127.0.0.1",
-                protocol="tls://",
-                security=distributed.Security.temporary(),
+                protocol=_protocol(site),
+                security=distributed.Security.temporary() if site.encryption else None,
                 # Port 0: with no address at all Dask tries 8787 first, and warns where that is taken.
-                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                scheduler_kwargs=_dashboard(site),
                 env=threads.environment(),
                 local_directory=site.scratch,
                 silence_logs=logging.ERROR,
@@ -138,6 +135,7 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
         except (RuntimeError, OSError, TimeoutError) as error:
             raise ClusterError(f"the local cluster did not start: {one_line(str(error))}") from error
         with cluster, distributed.Client(cluster) as client:
+            _tell_of_dashboard(site, client)
             yield client
 
 
@@ -178,7 +176,7 @@ def job_script(file: str | Path, *, threads_per_worker: int | None = None) -> st
     kind = KINDS[site.kind]
     if kind.cluster is None:
         raise ClusterFileError(f"{file}: kind: {site.kind} clusters have no job script")
-    security = _security(Path(site.shared_tmp, "THIS-CLUSTER"))
+    security = security_files(Path(site.shared_tmp, "THIS-CLUSTER"))
     with dask.config.set({"jobqueue": _jobqueue_defaults()}):
         options = _job_options(site, plan_threads(site, threads_per_worker))
         job = _cluster_class(kind).job_cls(
@@ -197,32 +195,51 @@ def _start_jobs(site: SiteFile, workers: int | None, threads: Threads) -> Iterat
     import dask
 
     distributed = _distributed()
-    with _certificates(Path(site.shared_tmp)) as security:
+    with certificates(Path(site.shared_tmp)) if site.encryption else contextlib.nullcontext() as security:
         refusals: list[str] = []
         with dask.config.set({"jobqueue": _jobqueue_defaults()}):
             cluster = _open_queue(site, security, threads, refusals)
             with cluster, distributed.Client(cluster) as client:
-                supervisor = _Supervisor(cluster, site, workers or 1, refusals)
+                supervisor = Supervisor(cluster, site, workers or 1, refusals)
                 supervisor.wait_for_worker()
-                with supervisor:
-                    yield client
+                try:
+                    with supervisor:
+                        _tell_of_dashboard(site, client)
+                        yield client
+                finally:
+                    if supervisor.failure is not None:
+                        raise ClusterError(supervisor.failure)
 
 
-def _open_queue(site: SiteFile, security: Security, threads: Threads, refusals: list[str]) -> Any:
+def _open_queue(site: SiteFile, security: Security | None, threads: Threads, refusals: list[str]) -> Any:
     """A scheduler with no jobs yet; what the queue says to those it refuses later is added to ``refusals``."""
     cluster_class = _cluster_class(KINDS[site.kind])
     try:
         return cluster_class(
             job_cls=_reporting(cluster_class.job_cls, refusals),
-            protocol="tls://",
+            protocol=_protocol(site),
             security=security,
             interface=site.interface,
-            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            scheduler_options=_dashboard(site),
             silence_logs="error",
             **_job_options(site, threads),
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"the scheduler did not start: {one_line(str(error))}") from error
+
+
+def _protocol(site: SiteFile) -> str:
+    return "tls://" if site.encryption else "tcp://"
+
+
+def _dashboard(site: SiteFile) -> dict[str, Any]:
+    """What the scheduler is told of HTTP: on loopback in any case, and no dashboard unless it was asked for."""
+    return {"dashboard": site.dashboard, "dashboard_address": "127.0.0.1:0"}
+
+
+def _tell_of_dashboard(site: SiteFile, client: Client) -> None:
+    if site.dashboard:
+        logger.warning("the dashboard is at %s, for every user of this machine", client.dashboard_link)
 
 
 def _cluster_class(kind: Kind) -> Any:
@@ -266,17 +283,26 @@ def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
         "local_directory": site.scratch,
         "log_directory": site.logs,
         "death_timeout": site.death_timeout,
-        "job_script_prologue": [*pins, *site.prologue],
+        "job_script_prologue": [*pins, *deadline_lines(walltime_seconds(site), site.logs), *site.prologue],
         "worker_extra_args": [
             # dask_jobqueue gives every core a task; the last option counts.
             *("--nthreads", str(threads.tasks)),
             *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
         ],
+        **KINDS[site.kind].options,
     }
     for key, word in KINDS[site.kind].words.items():
-        value = getattr(site, key)
-        options[word] = list(value) if isinstance(value, tuple) else value
+        options[word] = _in_words_of_the_queue(site, key)
     return options
+
+
+def _in_words_of_the_queue(site: SiteFile, key: str) -> Any:
+    value = getattr(site, key)
+    if key == "walltime":
+        return queue_walltime(site)
+    if key == "job_extra" and site.kind == "htcondor":
+        return {name.strip(): text.strip() for name, _, text in (line.partition("=") for line in value)}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _reporting(job_class: type, refusals: list[str]) -> type:
@@ -298,196 +324,3 @@ def _reporting(job_class: type, refusals: list[str]) -> type:
                 self.status = Status.running
 
     return ReportingJob
-
-
-_CERTIFICATE, _KEY = "certificate.pem", "key.pem"
-
-
-@contextlib.contextmanager
-def _certificates(home: Path) -> Iterator[Security]:
-    """A certificate for one cluster, in files that only this user can read; gone with the block.
-
-    Scheduler, client and workers show the same certificate and trust no other.
-    """
-    _make_private(home)
-    _clear_leftovers(home)
-    prefix = f"{socket.gethostname()}-{os.getpid()}-"
-    # Network file systems keep files that a worker has open under another name for a while.
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=home, ignore_cleanup_errors=True) as folder:
-        made = _distributed().Security.temporary()
-        security = _security(Path(folder))
-        _write_private(Path(folder, _CERTIFICATE), made.tls_ca_file)
-        _write_private(Path(folder, _KEY), made.tls_worker_key)
-        yield security
-
-
-def _security(folder: Path) -> Security:
-    certificate, key = str(folder / _CERTIFICATE), str(folder / _KEY)
-    files = {"tls_ca_file": certificate}
-    for role in ("client", "scheduler", "worker"):
-        files |= {f"tls_{role}_cert": certificate, f"tls_{role}_key": key}
-    security: Security = _distributed().Security(require_encryption=True, **files)
-    return security
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_text(text)
-
-
-def _make_private(home: Path) -> None:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClusterFileError(f"shared_tmp: cannot make {home}: {error.strerror}") from error
-    found = home.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ClusterFileError(f"shared_tmp: {home} must be yours alone: chmod 700 {home}")
-
-
-def _clear_leftovers(home: Path) -> None:
-    """Remove the certificates of clusters of this machine that were killed."""
-    for folder in home.iterdir():
-        host, _, rest = folder.name.rpartition("-")[0].rpartition("-")
-        if host == socket.gethostname() and rest.isdigit() and not _runs(int(rest)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-class _Supervisor(threading.Thread):
-    """Keeps the wanted number of jobs in the queue.
-
-    Dask replaces neither jobs that ended (time limit, cancelled, failed node) nor jobs that the queue refused. Every
-    few seconds this thread compares Dask's books with the queue's, strikes out what is gone, and asks for the rest
-    again. A round that had to strike something out doubles the pause, so that a queue that refuses everything is
-    not pestered.
-    """
-
-    first_pause = 5.0
-    longest_pause = 300.0
-
-    def __init__(self, cluster: Any, site: SiteFile, jobs: int, refusals: list[str]) -> None:
-        super().__init__(name="butter-etl job supervisor", daemon=True)
-        self.cluster = cluster
-        self.site = site
-        self.jobs = jobs
-        self.refusals = refusals
-        self._absent: frozenset[str] = frozenset()
-        self._leave = threading.Event()
-
-    def __enter__(self) -> None:
-        self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        self.join()
-
-    def run(self) -> None:
-        pause = self.first_pause
-        while not self._leave.wait(pause):
-            gone = self._refused() | self._ended()
-            for words in dict.fromkeys(self.refusals):
-                logger.warning("the queue refused a job: %s", words)
-            self.refusals.clear()
-            self.cluster.sync(self._top_up, gone)
-            pause = min(2 * pause, self.longest_pause) if gone else self.first_pause
-
-    def wait_for_worker(self) -> None:
-        """Ask for the jobs and return when a first worker has connected.
-
-        Raises:
-            ClusterError: all jobs were refused, one ended without connecting, or ``start_timeout`` is over.
-        """
-        self.cluster.scale(jobs=self.jobs)
-        began = looked = time.monotonic()
-        while not self.cluster.scheduler_info["workers"]:
-            time.sleep(0.05)
-            refused = self._refused()
-            if refused and len(refused) == len(self.cluster.workers):
-                raise ClusterError(f"the queue refused the job: {self.refusals[-1]}")
-            now = time.monotonic()
-            if now > looked + self.first_pause / 2:
-                self._give_up_if_ended()
-                looked = time.monotonic()
-            if now > began + _seconds(self.site.start_timeout):
-                raise ClusterError(
-                    f"no worker came up within {self.site.start_timeout} (start_timeout); "
-                    f"see the queue, and the logs in {self.site.logs}"
-                )
-
-    def _give_up_if_ended(self) -> None:
-        for _, job_id in self._ended():
-            raise ClusterError(
-                f"job {job_id} ended before its worker connected{_last_words(self.site.logs, job_id)}; "
-                f"see the logs in {self.site.logs}"
-            )
-
-    def _books(self) -> list[tuple[str, str | None]]:
-        """Names and ids of the jobs that Dask counts; the id of a refused one is None."""
-        return [(name, job.job_id) for name, job in list(self.cluster.workers.items())]
-
-    def _refused(self) -> frozenset[tuple[str, str | None]]:
-        return frozenset((name, job_id) for name, job_id in self._books() if job_id is None)
-
-    def _ended(self) -> frozenset[tuple[str, str | None]]:
-        """The jobs that the queue no longer lists, and that have no worker.
-
-        Twice in a row, since some sites answer from a cache that does not know a new job yet. A queue that does not
-        answer says nothing about any job.
-        """
-        books = [(name, job_id) for name, job_id in self._books() if job_id is not None]
-        listed = _listed(KINDS[self.site.kind].listing)
-        if listed is None:
-            return frozenset()
-        connected = [str(w["name"]) for w in self.cluster.scheduler_info["workers"].copy().values()]
-        absent = {
-            (name, job_id)
-            for name, job_id in books
-            # A job of several processes adds the number of the process to the name.
-            if job_id not in listed and not any(worker == name or worker.startswith(f"{name}-") for worker in connected)
-        }
-        ended = frozenset(job for job in absent if job[1] in self._absent)
-        self._absent = frozenset(job_id for _, job_id in absent)
-        return ended
-
-    async def _top_up(self, gone: frozenset[tuple[str, str | None]]) -> None:
-        workers = self.cluster.workers
-        # Dask may have replaced one of them meanwhile under the same name.
-        still = [name for name, job_id in gone if name in workers and workers[name].job_id == job_id]
-        if still:
-            await self.cluster.scale_down(still)
-        self.cluster.scale(jobs=self.jobs)
-
-
-def _listed(command: tuple[str, ...]) -> frozenset[str] | None:
-    """What the queue's listing command prints, as words; None where it fails."""
-    if not command:
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return frozenset(done.stdout.split())
-
-
-def _last_words(logs: str, job_id: str | None) -> str:
-    """The last line of a job's error log, as part of a message."""
-    for path in Path(logs).glob(f"*-{job_id}.err"):
-        lines = path.read_text(errors="replace").split("\n")
-        for line in reversed(lines):
-            if line.strip():
-                return f", saying: {line.strip()}"
-    return ""
-
-
-def _seconds(duration: str) -> float:
-    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]

@@ -16,6 +16,9 @@ its ``exit_code``::
     ├── SourceError             1  what is to be imported cannot be read as runs
     ├── DuplicateError          1  two different runs have one run_id
     ├── LandingError            1  rows could not be written durably
+    │   └── FullDiskError       1  there is no space left for them
+    ├── AttemptsError           1  runs were begun too often without getting further
+    ├── CampaignError           1  a campaign was stopped, since nothing it did succeeded
     ├── StorageError            1  an object store refuses something or cannot be reached
     ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
     ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
@@ -24,6 +27,12 @@ its ``exit_code``::
 """
 
 from __future__ import annotations
+
+import errno
+from typing import Final
+
+#: What the operating system says where there is no space left, or none left for this user.
+FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class ButterError(Exception):
@@ -98,6 +107,24 @@ class LandingError(ButterError):
     """Rows could not be written durably."""
 
     kind = "landing"
+
+
+class FullDiskError(LandingError):
+    """There is no space left to write to."""
+
+    kind = "full-disk"
+
+
+class AttemptsError(ButterError):
+    """The same runs were begun too often without getting further."""
+
+    kind = "attempts"
+
+
+class CampaignError(ButterError):
+    """A campaign was stopped, since what it met would meet every further task too."""
+
+    kind = "campaign"
 
 
 class StorageError(ButterError):

@@ -13,19 +13,12 @@ import pyarrow.parquet as pq
 
 from butter_etl.checks import Flaw
 from butter_etl.errors import one_line
+from butter_etl.export_plan import EXECUTIVE
 from butter_etl.findings import CheckReport, Finding
-from butter_etl.inventory import Entry, Inventory, Listed, Unit, is_partition, schema_findings
-from butter_etl.location import COMMON_METADATA, Location
+from butter_etl.inventory import Inventory, Listed, Unit, is_partition, schema_findings
+from butter_etl.location import CHUNK_BYTES, COMMON_METADATA, Location
+from butter_etl.manifest import MANIFEST, Manifest, ManifestFile, hash_file
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
-
-MANIFEST = "manifest.json"
-_CHUNK = 2**20
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a check needs of ``manifest.json``."""
-
-    files: list[Entry]
 
 
 def take_export_inventory(location: Location) -> Inventory | None:
@@ -49,12 +42,13 @@ def take_export_inventory(location: Location) -> Inventory | None:
             groups.setdefault(file.path.rpartition("/")[0], []).append(file)
         else:
             inventory.findings.append(Finding("foreign-file", file.path, "is not in a partition of the layout"))
-    run_roots = tuple(root for root in roots if _holds_runs(location, root, inventory.findings))
+    schemas = {root: _frame_schema(location, root, inventory.findings) for root in roots}
     for folder, members in sorted(groups.items()):
         root = next(root for root in roots if f"{folder}/".startswith(root))
         said = {file.path: manifest[file.path] for file in members if file.path in manifest}
-        runs, summaries = (members, []) if root in run_roots else ([], members)
-        inventory.units.append(Unit(folder.removeprefix(root), tuple(runs), tuple(summaries), manifest=said))
+        unit = Unit(folder.removeprefix(root), manifest=said, schema=schemas[root])
+        files_of = "runs" if schemas[root] is RUN_SCHEMA else "summaries"
+        inventory.units.append(msgspec.structs.replace(unit, **{files_of: tuple(members)}))
     for file in others:
         said = {file.path: manifest[file.path]} if file.path in manifest else {}
         inventory.units.append(Unit("", others=(file,), manifest=said))
@@ -66,17 +60,20 @@ def _is_schema(path: str) -> bool:
     return path.rpartition("/")[2] == COMMON_METADATA and path.count("/") <= 1
 
 
-def _holds_runs(location: Location, root: str, findings: list[Finding]) -> bool:
-    """Whether a directory holds runs, by its name or its schema, which must be one of the two."""
+def _frame_schema(location: Location, root: str, findings: list[Finding]) -> pa.Schema:
+    """The schema of an exported directory: of runs, of summaries, or its own if it is the executive summary's."""
     path = f"{root}{COMMON_METADATA}"
     try:
         with location.open_input(path) as file:
-            names = pq.read_schema(file).names
+            own = pq.read_schema(file).remove_metadata()
     except (pa.ArrowException, OSError):
-        names = []
-    is_runs = "run_id" in names or (not names and root.rstrip("/").endswith("runs"))
-    findings.extend(schema_findings(location, path, RUN_SCHEMA if is_runs else SUMMARY_SCHEMA))
-    return is_runs
+        own = pa.schema([])
+    if f"{location.root}/{root}".rstrip("/").endswith(f"/{EXECUTIVE}") and own.names:
+        return own
+    is_runs = "run_id" in own.names or (not own.names and root.rstrip("/").endswith("runs"))
+    schema = RUN_SCHEMA if is_runs else SUMMARY_SCHEMA
+    findings.extend(schema_findings(location, path, schema))
+    return schema
 
 
 # --- manifests ---------------------------------------------------------------------------------------------------
@@ -84,9 +81,9 @@ def _holds_runs(location: Location, root: str, findings: list[Finding]) -> bool:
 
 def _read_manifests(
     location: Location, files: list[Listed], findings: list[Finding]
-) -> tuple[dict[str, Entry], list[str]]:
+) -> tuple[dict[str, ManifestFile], list[str]]:
     """What the manifests say of files, by path from the location, and the folders that have one."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ManifestFile] = {}
     folders = []
     for file in files:
         folder, _, name = file.path.rpartition("/")
@@ -106,7 +103,7 @@ def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _differences(files: list[Listed], manifest: Mapping[str, Entry], folders: list[str]) -> Iterator[Finding]:
+def _differences(files: list[Listed], manifest: Mapping[str, ManifestFile], folders: list[str]) -> Iterator[Finding]:
     """Files that the manifests name and that are not there, and the other way round."""
     present = {file.path for file in files}
     for path in sorted(manifest.keys() - present):
@@ -117,19 +114,19 @@ def _differences(files: list[Listed], manifest: Mapping[str, Entry], folders: li
             yield Finding("unlisted-file", path, "is not in the manifest")
 
 
-def check_entry(data: bytes, entry: Entry | None) -> None:
+def check_entry(data: bytes, entry: ManifestFile | None) -> None:
     """Whether a file has the bytes that a manifest says; raises Flaw ``altered-file``."""
     if entry is not None:
         _compare_entry(len(data), hashlib.sha256(data).hexdigest(), entry)
 
 
-def check_row_count(rows: int, entry: Entry | None) -> None:
+def check_row_count(rows: int, entry: ManifestFile | None) -> None:
     """Whether a Parquet file has the rows that a manifest says; raises Flaw ``wrong-manifest``."""
     if entry is not None and entry.rows is not None and entry.rows != rows:
         raise Flaw("wrong-manifest", f"the manifest says {entry.rows:,} rows, there are {rows:,}")
 
 
-def _compare_entry(size: int, sha256: str, entry: Entry) -> None:
+def _compare_entry(size: int, sha256: str, entry: ManifestFile) -> None:
     if size != entry.bytes:
         raise Flaw("altered-file", f"has {size:,} bytes, {entry.bytes:,} in the manifest")
     if sha256 != entry.sha256:
@@ -139,12 +136,12 @@ def _compare_entry(size: int, sha256: str, entry: Entry) -> None:
 # --- files of no partition ---------------------------------------------------------------------------------------
 
 
-def check_other(location: Location, listed: Listed, entry: Entry | None) -> CheckReport:
+def check_other(location: Location, listed: Listed, entry: ManifestFile | None) -> CheckReport:
     """Check a file of no partition against the manifest, and an archive against the directory that it archives."""
     findings = []
     try:
         if entry is not None:
-            _compare_entry(*_hashed(location, listed.path), entry)
+            _compare_entry(listed.size, hash_file(location, listed.path), entry)
         folder = listed.path.removesuffix(".tar")
         if folder != listed.path and location.kind(folder) == pa.fs.FileType.Directory:
             _check_archive(location, listed.path, folder)
@@ -153,15 +150,6 @@ def check_other(location: Location, listed: Listed, entry: Entry | None) -> Chec
     except FileNotFoundError:  # gone since it was listed
         return CheckReport()
     return CheckReport(1, 0, listed.size, findings=tuple(findings))
-
-
-def _hashed(location: Location, path: str) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with location.open_stream(path) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()
 
 
 def _check_archive(location: Location, path: str, folder: str) -> None:
@@ -191,7 +179,7 @@ def _check_member(location: Location, tar: tarfile.TarFile, member: tarfile.TarI
         raise AssertionError(member)
     with location.open_stream(path) as stream:
         while True:
-            ours, theirs = stream.read(_CHUNK), content.read(_CHUNK)
+            ours, theirs = stream.read(CHUNK_BYTES), content.read(CHUNK_BYTES)
             if ours != theirs:
                 raise Flaw("wrong-archive", f"member {member.name} differs from the file")
             if not ours:

@@ -25,6 +25,11 @@ def fingerprint(files: Iterable[RunFile]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def fingerprints_metadata(fingerprints: Mapping[int, str]) -> dict[str, str]:
+    """What a summary file's footer says of its rows, sorted so that equal fingerprints are equal text."""
+    return {_METADATA_KEY.decode(): json.dumps({str(key): fingerprints[key] for key in sorted(fingerprints)})}
+
+
 def read_fingerprints(location: Location, name: str) -> dict[int, str]:
     """What each row of a summary file was made from, by experiment id; empty if there is no file.
 
@@ -39,6 +44,6 @@ def read_fingerprints(location: Location, name: str) -> dict[int, str]:
 
 def write_summary(location: Location, name: str, table: pa.Table, fingerprints: Mapping[int, str]) -> None:
     """Replace a summary file by rows sorted by experiment id, with what they were made from in its metadata."""
-    metadata = {_METADATA_KEY.decode(): json.dumps({str(key): fingerprints[key] for key in sorted(fingerprints)})}
+    metadata = fingerprints_metadata(fingerprints)
     ordered = table.sort_by("experiment_id").replace_schema_metadata(None)
     location.replace(name, parquet_bytes(ordered, metadata=metadata, row_group_size=_ROWS_A_GROUP))

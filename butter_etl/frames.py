@@ -52,8 +52,7 @@ def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), colum
         location.require_bucket()
         raise StoreError(f"{location}: is no exported directory (it has no {COMMON_METADATA})")
     with location.parquet_file(COMMON_METADATA) as file:
-        names = set(file.schema_arrow.names)
-    schema = RUN_SCHEMA if "run_id" in names else SUMMARY_SCHEMA
+        schema = file.schema_arrow.remove_metadata()
     return _read(location, "", schema, where, columns)
 
 

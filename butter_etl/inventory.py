@@ -14,6 +14,7 @@ from butter_etl.checks import Flaw, Known, check_experiments_file, check_schema_
 from butter_etl.errors import StoreError
 from butter_etl.findings import Finding
 from butter_etl.location import COMMON_METADATA, Location
+from butter_etl.manifest import ManifestFile
 from butter_etl.registry import Registry
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Selection
@@ -44,15 +45,6 @@ class Listed(msgspec.Struct, frozen=True):
     size: int
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """What a manifest says of a file. ``rows`` of a Parquet file only."""
-
-    path: str
-    bytes: int
-    sha256: str
-    rows: int | None = None
-
-
 class Unit(msgspec.Struct, frozen=True):
     """What is checked in one go: the files of one partition, of runs and of summaries.
 
@@ -65,7 +57,9 @@ class Unit(msgspec.Struct, frozen=True):
     summaries: tuple[Listed, ...] = ()
     known: dict[int, Known] | None = None
     others: tuple[Listed, ...] = ()
-    manifest: dict[str, Entry] = {}
+    manifest: dict[str, ManifestFile] = {}
+    #: The schema of the frame that the files are of, partition keys included; of the store's frames if it is None.
+    schema: pa.Schema | None = None
 
     @property
     def files(self) -> int:

@@ -397,12 +397,17 @@ def _is_noise(name: str, kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind.value_type)) and "accuracy" not in name
 
 
+def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of rows of ``schema`` with the store's settings; each table that it is given is a row group."""
+    return pq.ParquetWriter(sink, schema, **parquet_options(schema))
+
+
 def parquet_bytes(
     table: pa.Table, *, metadata: dict[str, str] | None = None, row_group_size: int | None = None
 ) -> bytes:
     """A table as the bytes of a Parquet file with the store's settings; ``metadata`` goes into its footer."""
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, **parquet_options(table.schema)) as writer:
+    with parquet_writer(sink, table.schema) as writer:
         writer.write_table(table, row_group_size=row_group_size)
         if metadata:
             writer.add_key_value_metadata(metadata)
@@ -410,9 +415,15 @@ def parquet_bytes(
     return data
 
 
-def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
-    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
+def common_metadata(schema: pa.Schema) -> bytes:
+    """The file `COMMON_METADATA` of a full schema."""
     sink = pa.BufferOutputStream()
     pq.write_metadata(schema, sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
+    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
     name = f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA
-    location.write_new(name, sink.getvalue().to_pybytes())
+    location.write_new(name, common_metadata(schema))

@@ -73,7 +73,7 @@ class FileLock:
         while not self._try_acquire():
             self._break_if_stale()
             if time.monotonic() > deadline:
-                raise LandingError(f"{self.path}: still locked by {_read(self.path)} after {self._timeout:.0f} s")
+                raise LandingError(f"{self.path}: still locked by {read_holder(self.path)} after {self._timeout:.0f} s")
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
         return self
@@ -86,7 +86,7 @@ class FileLock:
 
     def is_held(self) -> bool:
         """Whether the lock is still ours (a process that slept too long may have lost it)."""
-        holder = _read(self.path)
+        holder = read_holder(self.path)
         return holder is not None and holder.token == self._holder.token
 
     @contextmanager
@@ -108,19 +108,11 @@ class FileLock:
             thread.join()
 
     def _try_acquire(self) -> bool:
-        aside = self.path.with_name(f".{self._holder.token}.tmp")
-        aside.write_bytes(msgspec.json.encode(self._holder))
-        try:
-            os.link(aside, self.path)
-        except FileExistsError:
-            return False
-        finally:
-            aside.unlink(missing_ok=True)
-        return True
+        return create_exclusively(self.path, self._holder)
 
     def _break_if_stale(self) -> None:
         """Rename a stale lock away; if a fresh one was caught instead, give it back."""
-        holder = _read(self.path)
+        holder = read_holder(self.path)
         if holder is None or not (is_dead(holder) or self._is_old()):
             return
         broken = self.path.with_name(f".{uuid.uuid4().hex}.broken")
@@ -128,7 +120,7 @@ class FileLock:
             self.path.rename(broken)
         except FileNotFoundError:
             return
-        caught = _read(broken)
+        caught = read_holder(broken)
         if caught is not None and caught.token != holder.token:
             with suppress(FileExistsError):
                 os.link(broken, self.path)
@@ -151,7 +143,21 @@ def file_age(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Holder | None:
+def create_exclusively(path: Path, holder: Holder) -> bool:
+    """Create a file that names its holder, by a hard link; False, and nothing done, where there is one."""
+    aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    aside.write_bytes(msgspec.json.encode(holder))
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who a lock or claim file names; None where there is no file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Holder)
     except FileNotFoundError:

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from butter_etl.costs import load_rates
-from butter_etl.drivers import running_drivers
+from butter_etl.driver import TrainReport
 from butter_etl.engines import choose_engine
 from butter_etl.frames import read_summary
+from butter_etl.heartbeats import running_drivers
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.store import Failure, Store
 from butter_etl.summarize import plan_summaries
 from butter_etl.terminal import core_time, duration
-from butter_etl.train_tasks import Campaign, TrainReport, plan_runs
+from butter_etl.train_tasks import Campaign, plan_runs
 
 _TOLERANCE = "no network within 20 % of their size"
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -39,6 +39,9 @@ class SiteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     account: Name | None = None
     interface: Name | None = None
     """The network interface over which the nodes reach this machine."""
+    resources: Name | None = None
+    """What a job asks of the queue, in its own words, in place of what follows from cores and memory."""
+    disk: Size | None = None
     job_extra: tuple[Name, ...] = ()
     """Further directives, without the queue's prefix (``#SBATCH``)."""
     prologue: tuple[str, ...] = ()
@@ -54,6 +57,12 @@ class SiteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A worker that cannot reach the scheduler for so long gives up."""
     start_timeout: Duration = "24h"
     """How long to wait for the first worker, the wait in the queue included."""
+    submissions: Count = 60
+    """How many jobs may be submitted a minute."""
+    encryption: bool = True
+    """Whether connections are encrypted and want a certificate. Without it, whoever reaches a port runs code as you."""
+    dashboard: bool = False
+    """Whether the scheduler serves Dask's dashboard, on 127.0.0.1 only; needs bokeh."""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -66,25 +75,69 @@ class Kind(msgspec.Struct, frozen=True):
     """The class of dask_jobqueue, none on this machine."""
     words: Mapping[str, str] = {}
     """Site keys, and what dask_jobqueue's class calls them."""
+    options: Mapping[str, str] = {}
+    """Further arguments of that class."""
     listing: tuple[str, ...] = ()
-    """The command that prints the ids of the user's jobs that have not ended."""
+    """The command that prints the user's jobs; ``{user}`` stands for the user's name."""
+    listed: str = r"^\s*(\d+)"
+    """What it prints, line by line, of a job that has not ended; group 1 is the id as the queue gave it."""
+    walltime: Literal["days", "hours", "minutes"] = "hours"
+    """How the queue reads time limits: ``D-HH:MM:SS`` as it stands, ``HH:MM:SS``, or ``HH:MM``."""
 
 
-_JOB_KEYS = frozenset(SiteFile.__struct_fields__) - {"kind"}
+_JOB_KEYS = frozenset(SiteFile.__struct_fields__) - {"kind", "resources", "disk"}
+_REQUIRED = frozenset({"cores", "memory", "walltime", "interface"})
+_WORDS = {"queue": "queue", "walltime": "walltime", "job_extra": "job_extra_directives"}
 
 KINDS: Mapping[str, Kind] = {
-    "local": Kind(keys=frozenset({"workers", "cores", "memory", "scratch"})),
+    "local": Kind(keys=frozenset({"workers", "cores", "memory", "scratch", "encryption", "dashboard"})),
     "slurm": Kind(
         keys=_JOB_KEYS,
-        required=frozenset({"cores", "memory", "walltime", "interface"}),
+        required=_REQUIRED,
         cluster="SLURMCluster",
-        words={
-            "queue": "queue",
-            "account": "account",
-            "walltime": "walltime",
-            "job_extra": "job_extra_directives",
-        },
+        words={**_WORDS, "account": "account"},
         listing=("squeue", "--noheader", "--me", "--format=%A"),
+        walltime="days",
+    ),
+    "pbs": Kind(
+        keys=_JOB_KEYS | {"resources"},
+        required=_REQUIRED,
+        cluster="PBSCluster",
+        words={**_WORDS, "account": "account", "resources": "resource_spec"},
+        listing=("qstat", "-u", "{user}"),
+        listed=r"^\s*(\d+)(?!.*\s[CFE]\s)",  # Torque and PBS Pro list ended jobs for a while
+    ),
+    "lsf": Kind(
+        keys=_JOB_KEYS,
+        required=_REQUIRED,
+        cluster="LSFCluster",
+        words={**_WORDS, "account": "project"},
+        listing=("bjobs", "-noheader", "-o", "jobid"),
+        walltime="minutes",
+    ),
+    "sge": Kind(
+        keys=_JOB_KEYS | {"resources"},
+        required=_REQUIRED,
+        cluster="SGECluster",
+        words={**_WORDS, "account": "project", "resources": "resource_spec"},
+        listing=("qstat", "-u", "{user}"),
+    ),
+    "htcondor": Kind(
+        # HTCondor knows neither queues nor time limits; `walltime` only tells workers when to stop.
+        keys=(_JOB_KEYS | {"disk"}) - {"queue", "account"},
+        required=_REQUIRED - {"walltime"} | {"disk"},
+        cluster="HTCondorCluster",
+        words={"disk": "disk", "job_extra": "job_extra_directives"},
+        listing=("condor_q", "{user}", "-af:j", "JobStatus"),
+        listed=r"^\s*(\d+\.\d+)\s+[12567]",
+    ),
+    "oar": Kind(
+        keys=_JOB_KEYS | {"resources"},
+        required=_REQUIRED,
+        cluster="OARCluster",
+        words={**_WORDS, "account": "project", "resources": "resource_spec"},
+        options={"memory_per_core_property_name": "not_applicable"},  # sites name that property as they like
+        listing=("oarstat", "--user", "{user}"),
     ),
 }
 
@@ -97,6 +150,10 @@ _WANTED: Mapping[str, str] = {
     "cores": _COUNT,
     "processes": _COUNT,
     "memory": 'a size with its unit, such as "4GB"',
+    "disk": 'a size with its unit, such as "4GB"',
+    "submissions": _COUNT,
+    "encryption": "true or false",
+    "dashboard": "true or false",
     "walltime": '"HH:MM:SS" in quotes',
     "job_extra": _LINES,
     "prologue": _LINES,
@@ -125,6 +182,8 @@ def load_site(file: str | Path) -> SiteFile:
         raise ClusterFileError(f"{file}: {_explain(error, raw)}") from error
     if site.cores is not None and site.cores % site.processes:
         raise ClusterFileError(f"{file}: processes: {site.processes} processes cannot share {site.cores} cores equally")
+    if site.kind == "htcondor":
+        _check_assignments(file, site.job_extra)
     return _with_paths(file, site)
 
 
@@ -165,6 +224,12 @@ def _explain(error: msgspec.ValidationError, raw: Mapping[str, Any]) -> str:
         return one_line(str(error))
     key = match[1]
     return f"{key}: wants {_WANTED.get(key, _TEXT)}; got {raw[key]!r}"
+
+
+def _check_assignments(file: str | Path, lines: tuple[str, ...]) -> None:
+    for line in lines:
+        if not re.fullmatch(r"[\w.+]+\s*=.*\S.*", line):
+            raise ClusterFileError(f"{file}: job_extra: wants lines 'key = value' for HTCondor; got {line!r}")
 
 
 def _with_paths(file: str | Path, site: SiteFile) -> SiteFile:
@@ -216,3 +281,31 @@ def plan_threads(site: SiteFile, threads_per_worker: int | None = None) -> Threa
     if not 1 <= tasks <= cores:
         raise UsageError(f"threads per worker: wants 1 to {cores}, the cores of a process; got {tasks}")
     return Threads(tasks=tasks, pools=cores // tasks)
+
+
+def walltime_seconds(site: SiteFile) -> int | None:
+    """How long a job may run, in seconds; None where the site file does not say."""
+    if site.walltime is None:
+        return None
+    days, _, clock = site.walltime.rpartition("-")
+    hours, minutes, seconds = map(int, clock.split(":"))
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def queue_walltime(site: SiteFile) -> str | None:
+    """The time limit in the words of the site's queue."""
+    seconds = walltime_seconds(site)
+    if seconds is None or KINDS[site.kind].walltime == "days":
+        return site.walltime
+    minutes = -(-seconds // 60)
+    if KINDS[site.kind].walltime == "minutes":
+        return f"{minutes // 60:02d}:{minutes % 60:02d}"
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def site_templates() -> dict[str, Path]:
+    """The site files that come with the package, by name; those of tests left out."""
+    here = Path(__file__).parent
+    folders = (here / "site_files", here.parent / "cluster")  # in a wheel, and in a checkout
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.stem.endswith("-test")}

@@ -19,7 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.fs
 
-from butter_etl.errors import LandingError, StoreError, TornFileError, one_line
+from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError, TornFileError, one_line
 from butter_etl.location import Location, Pending, parquet_bytes, write_common_metadata, write_durably
 from butter_etl.locks import FileLock
 from butter_etl.schema import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
@@ -131,6 +131,7 @@ class Failure(msgspec.Struct, frozen=True):
     details: str
     host: str
     time: int
+    job_id: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -264,7 +265,8 @@ class Store:
                 if files is not None:
                     return Landing(files, len(missing), len(rows) - len(missing))
         except OSError as error:
-            raise LandingError(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
+            kind = FullDiskError if error.errno in FULL_DISK else LandingError
+            raise kind(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
 
     def _publish(
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]

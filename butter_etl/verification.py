@@ -28,7 +28,7 @@ from butter_etl.findings import KINDS, CheckReport, Finding
 from butter_etl.fingerprints import fingerprint, read_fingerprints
 from butter_etl.inventory import Inventory, Listed, Unit, run_file_of, take_inventory
 from butter_etl.location import COMMON_METADATA, Location, write_common_metadata
-from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA, SERIES, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA, SERIES, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA, without_keys
 from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, quarantine_stamp, ranges_text
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _check_summary_file(location: Location, unit: Unit, listed: Listed) -> Check
     count = 0
     try:
         check_entry(data, unit.manifest.get(listed.path))
-        rows, _ = decode(data, SUMMARY_FILE_SCHEMA)
+        schema = SUMMARY_FILE_SCHEMA if unit.schema is None else without_keys(unit.schema)
+        rows, _ = decode(data, schema)
         count = len(rows)
         check_row_count(count, unit.manifest.get(listed.path))
         check_summary_rows(rows, unit.partition, unit.known)

@@ -15,9 +15,12 @@ import msgspec
 import psutil
 import pytest
 
-from butter_etl import clusters
-from butter_etl.clusters import KINDS, SiteFile, Threads, job_script, load_site, plan_threads, start_cluster
+from butter_etl.certificates import certificates
+from butter_etl.clusters import job_script, start_cluster
+from butter_etl.deadlines import JOB_LOGS, deadline_lines, job_end
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError
+from butter_etl.sites import KINDS, SiteFile, Threads, load_site, plan_threads, queue_walltime, walltime_seconds
+from butter_etl.supervisor import Supervisor, listed_jobs
 
 ROOT = Path(__file__).parents[1]
 RECORDED = Path(__file__).with_name("recorded")
@@ -43,11 +46,14 @@ def write_site(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: slrum", ": kind: wants one of local, slurm; got 'slrum'"),
-        ("workers: 3", ": kind: wants one of local, slurm; got None"),
-        ("kind: [local]", ": kind: wants one of local, slurm; got ['local']"),
+        ("kind: slrum", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got 'slrum'"),
+        ("workers: 3", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got None"),
+        ("kind: [local]", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got ['local']"),
         ("kind: local\nwokers: 3", ": wokers: no such key for kind local; did you mean workers?"),
-        ("kind: local\n7: 3", ": 7: no such key for kind local; known are cores, kind, memory, scratch, workers"),
+        (
+            "kind: local\n7: 3",
+            ": 7: no such key for kind local; known are cores, dashboard, encryption, kind",
+        ),
         ("kind: local\nqueue: long", ": queue: no such key for kind local; known are"),
         ("kind: local\nworkers: three", ": workers: wants a whole number from 1 up; got 'three'"),
         ("kind: local\nworkers: 0", ": workers: wants a whole number from 1 up; got 0"),
@@ -58,6 +64,14 @@ def write_site(folder: Path, text: str) -> Path:
         ("kind: local\nscratch: $NO_SUCH/x", ": scratch: a variable in '$NO_SUCH/x' is not set"),
         ("kind: local\nscratch: /a b", ": scratch: job scripts cannot carry the blanks in '/a b'"),
         ("kind: slurm\ncores: 4", ": interface: missing; wants a text for kind slurm"),
+        ("kind: htcondor\ncores: 4\nmemory: 1GB\ninterface: lo", ": disk: missing; wants a size with its unit"),
+        (
+            "kind: htcondor\ncores: 4\nmemory: 1GB\ninterface: lo\ndisk: 1GB\njob_extra: [-x]",
+            ": job_extra: wants lines 'key = value' for HTCondor; got '-x'",
+        ),
+        ("kind: htcondor\nqueue: long", ": queue: no such key for kind htcondor"),
+        (SLURM + "resources: x", ": resources: no such key for kind slurm"),
+        (SLURM + "submissions: 0", ": submissions: wants a whole number from 1 up; got 0"),
         # YAML 1.1 reads this as a number to the base of 60.
         (SLURM.replace('"01:00:00"', "12:00:00"), ': walltime: wants "HH:MM:SS" in quotes; got 43200'),
         (SLURM.replace("01:00:00", "1h"), ": walltime: wants \"HH:MM:SS\" in quotes; got '1h'"),
@@ -96,7 +110,7 @@ def test_paths_are_expanded_where_they_are_used(tmp_path: Path, monkeypatch: pyt
     assert site.queue is None
 
 
-@pytest.mark.parametrize("file", ["local.yaml", "slurm.yaml", "slurm-test.yaml"])
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "cluster").glob("*.yaml")))
 def test_shipped_site_files_are_valid(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_TEST_DIR", "/tmp/slurm")  # noqa: S108 (only a name)
     load_site(ROOT / "cluster" / file)
@@ -180,6 +194,13 @@ def test_only_this_clusters_certificate_opens_it(client) -> None:
     assert client.submit(sum, [1, 3]).result() == 4
 
 
+def test_encryption_can_be_given_up_by_name(tmp_path: Path) -> None:
+    site = write_site(tmp_path, "kind: local\nworkers: 1\nencryption: false\n")
+    with start_cluster(site) as client:
+        assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
 def test_a_local_cluster_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run as a program of its own, as a user does: silent, and gone with what it set."""
     program = tmp_path / "program.py"
@@ -204,14 +225,77 @@ def test_a_local_cluster_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
 # --- job scripts -------------------------------------------------------------------------------------------------
 
 
-def test_the_job_script_is_as_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"local"}))
+def test_the_job_script_is_as_recorded(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DASK_JOBQUEUE__SLURM__JOB_NAME", "other")
     interrupts = signal.getsignal(signal.SIGINT)
-    script = job_script(ROOT / "cluster" / "slurm.yaml")
-    recorded = (RECORDED / "slurm_job_script.txt").read_text()
+    script = job_script(ROOT / "cluster" / f"{kind}.yaml")
+    recorded = (RECORDED / f"{kind}_job_script.txt").read_text()
     assert script.replace(sys.executable, "PYTHON").replace(str(tmp_path), "HOME") == recorded
     assert signal.getsignal(signal.SIGINT) is interrupts
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "written"),
+    [
+        ("slurm", "1-02:03:04", "1-02:03:04"),
+        ("pbs", "1-02:03:04", "26:03:04"),
+        ("sge", "00:10:00", "00:10:00"),
+        ("lsf", "00:10:01", "00:11"),
+        ("oar", "120:00:00", "120:00:00"),
+    ],
+)
+def test_time_limits_are_in_the_words_of_the_queue(kind: str, text: str, written: str) -> None:
+    assert queue_walltime(SiteFile(kind=kind, walltime=text)) == written
+
+
+def test_a_job_knows_when_it_ends() -> None:
+    lines = deadline_lines(walltime_seconds(SiteFile(kind="htcondor", walltime="1-00:00:10")), "/logs")
+    script = "; ".join([*lines, f"{sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"])
+    before = time.time()
+    environment = msgspec.json.decode(subprocess.check_output(["/bin/sh", "-c", script], text=True))
+    assert before - 1 <= job_end(environment) - 86410 <= time.time()
+    assert job_end({}) is None
+    assert environment[JOB_LOGS] == "/logs"
+    assert deadline_lines(walltime_seconds(SiteFile(kind="htcondor")), "/logs") == [f"export {JOB_LOGS}=/logs"]
+
+
+LISTED = {
+    "slurm": ("12\n13\n", {"12", "13"}),
+    "pbs": (
+        "Job id              Name             Username        Time Use S Queue\n"
+        "------------------- ---------------- --------------- -------- - -----\n"
+        "12.head             butter-etl       ada             00:00:01 R workq\n"
+        "13.head             butter-etl       ada             00:00:01 C workq\n"
+        "14[]                butter-etl       ada             00:00:01 Q workq\n",
+        {"12", "14"},
+    ),
+    "lsf": ("12\n13\n", {"12", "13"}),
+    "sge": (
+        "job-ID  prior   name       user         state submit/start at     queue         slots ja-task-ID\n"
+        "-----------------------------------------------------------------------------------------------\n"
+        "     12 0.55500 butter-etl ada          r     11/21/2026 10:00:00 all.q@node1       4\n",
+        {"12"},
+    ),
+    "htcondor": ("12.0 2\n13.0 4\n14.0 1\n", {"12.0", "14.0"}),
+    "oar": (
+        "Job id    Name           User     Submission Date     S Queue\n"
+        "--------- -------------- -------- ------------------- - ------\n"
+        "12        butter-etl     ada      2026-11-21 10:00:00 R default\n",
+        {"12"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(LISTED))
+def test_the_queues_list_is_read(kind: str, tmp_path: Path) -> None:
+    text, ids = LISTED[kind]
+    listing = tmp_path / "listing"
+    listing.write_text(text)
+    changed = msgspec.structs.replace(KINDS[kind], listing=("cat", str(listing)))
+    assert listed_jobs(changed) == ids
+    assert listed_jobs(msgspec.structs.replace(KINDS[kind], listing=("false",))) is None
 
 
 def test_a_job_has_the_processes_and_threads_asked_for(tmp_path: Path) -> None:
@@ -247,7 +331,7 @@ def test_certificates_of_killed_clusters_are_removed(tmp_path: Path) -> None:
     )
     for folder in (killed, ours, elsewhere):
         folder.mkdir()
-    with clusters._certificates(tmp_path) as security:
+    with certificates(tmp_path) as security:
         key = Path(security.get_tls_config_for_role("worker")["key"])
         assert key.stat().st_mode & 0o777 == 0o600
         assert key.parent.stat().st_mode & 0o777 == 0o700
@@ -286,7 +370,7 @@ def test_futures_run_in_slurm_jobs(slurm: Path) -> None:
 
 @pytest.mark.slurm
 def test_a_cancelled_job_is_replaced(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters._Supervisor, "first_pause", 0.5)
+    monkeypatch.setattr(Supervisor, "first_pause", 0.5)
     # Two processes: Dask itself forgets only jobs of one.
     site = change_site(slurm, tmp_path, cores=2, processes=2)
     with start_cluster(site, workers=1) as client:
@@ -310,7 +394,7 @@ def test_a_refused_job_ends_with_the_queues_words(slurm: Path, tmp_path: Path) -
 def test_a_job_that_fails_ends_with_its_last_words(
     slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clusters._Supervisor, "first_pause", 0.5)
+    monkeypatch.setattr(Supervisor, "first_pause", 0.5)
     site = change_site(slurm, tmp_path, python="/nowhere/python")
     ended = r"^job \d+ ended before its worker connected, saying: .*/nowhere/python"
     with pytest.raises(ClusterError, match=ended), start_cluster(site):

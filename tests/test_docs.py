@@ -33,6 +33,7 @@ from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
 FORMAT, HOW_TO, README = ROOT / "docs/data-format.md", ROOT / "docs/how-to.md", ROOT / "README.md"
+RECIPES = ROOT / "docs/recipes.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for top in ("docs", "cluster") for path in (ROOT / top).rglob("*.md"))])
 ALL_MARKDOWN = sorted([*DOCUMENTS, *(ROOT / "tests").rglob("*.md")])
 
@@ -242,7 +243,7 @@ def folder(tmp_path_factory):
     return home
 
 
-@pytest.mark.parametrize("path", [README, FORMAT, HOW_TO], ids=name_of)
+@pytest.mark.parametrize("path", [README, FORMAT, HOW_TO, RECIPES], ids=name_of)
 def test_python_snippets_run(path, folder, tmp_path, monkeypatch, request):
     """The snippets of a document, one after the other as a reader would type them; a cluster is the tests' own."""
 

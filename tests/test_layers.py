@@ -36,22 +36,25 @@ LAYERS = [
     [
         "object_store",
         "location",
+        "deadlines",
         "locks",
-        "drivers",
+        "claims",
+        "attempts",
+        "heartbeats",
         "checkpoints",
         "archives",
         "store",
         "fingerprints",
+        "rewriting",
         "registry",
         "frames",
-        "findings",
-        "checks",
-        "inventory",
-        "export_inventory",
     ],
     ["profiles", "sources", "arrivals", "merging", "import_tasks"],
+    ["columns", "reading", "attribution", "manifest", "data_card", "croissant", "publication", "export_plan"],
+    ["findings", "checks", "inventory", "export_inventory"],
+    ["vigil", "tasks", "driver"],
     ["train_tasks", "summarize", "imports", "partition", "verification", "withdrawal"],
-    ["sites", "clusters", "terminal", "report"],
+    ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "plot", "report", "page"],
     [
         "commands",
         "commands.options",
@@ -63,6 +66,9 @@ LAYERS = [
         "commands.verify",
         "commands.drop",
         "commands.errors",
+        "commands.plot",
+        "commands.report",
+        "commands.cluster",
         "commands.calibrate",
         "commands.demo",
         "cli",
@@ -71,7 +77,7 @@ LAYERS = [
     ],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
-STAGES = LAYERS[7]
+STAGES = next(layer for layer in LAYERS if "train_tasks" in layer)
 
 
 def module_name(path):

@@ -132,7 +132,7 @@ def test_the_whole_way_on_a_cluster(server, bucket, tmp_path):
     export(store, tmp_path / "out", Choice(sweeps=("tiny",)))
     kept = objects(server, bucket, "study")
     exported = local_files(tmp_path / "out")
-    assert len(exported) == 1 + 2 + 1 + 1 + 1
+    assert len(exported) == 1 + 2 + 1 + 1 + 1 + 5  # with the card, the manifest and what else describes the whole
     for name, data in exported.items():
         if name.startswith("tiny_sweep_runs/"):
             assert data == kept[f"all_runs/{name.removeprefix('tiny_sweep_runs/')}"]

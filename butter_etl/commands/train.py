@@ -25,9 +25,10 @@ from butter_etl.commands.options import (
 if TYPE_CHECKING:
     from distributed import Client
 
+    from butter_etl.driver import TrainReport
     from butter_etl.selection import Choice
     from butter_etl.store import Store
-    from butter_etl.train_tasks import Campaign, TrainReport
+    from butter_etl.train_tasks import Campaign
 
 
 @click.command()
@@ -62,6 +63,13 @@ def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
 @workers_option
 @click.option("--engine", type=click.Choice(["auto", "fused", "torch"]), default="auto", help="Which engine trains.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    metavar="M",
+    help="Save unfinished training every M minutes (5).",
+)
 @data_option
 @state_option
 @quiet_option
@@ -73,6 +81,7 @@ def train(
     workers: int | None,
     engine: str,
     device: str,
+    checkpoint_minutes: float,
     data_dir: str | None,
     state: str | None,
     quiet: bool,
@@ -85,8 +94,9 @@ def train(
     butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
     """
     from butter_etl import datasets
+    from butter_etl.driver import TrainReport
     from butter_etl.sites import load_site
-    from butter_etl.train_tasks import TrainReport, open_campaign, plan_campaign
+    from butter_etl.train_tasks import open_campaign, plan_campaign
 
     if cluster is not None:
         load_site(cluster)  # complain of it before anything is done
@@ -95,7 +105,7 @@ def train(
     if not plan.missing:
         report = TrainReport()
     else:
-        opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
+        opened, settings = open_campaign(campaign, datasets.data_dir(data_dir), 60 * checkpoint_minutes)
         if not (quiet or as_json):
             click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
         with training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
@@ -147,8 +157,9 @@ def _log_shown(*, quiet: bool) -> Iterator[None]:
 
 def train_with_progress(campaign: Campaign, store: Store, settings: Any, client: Any, *, quiet: bool) -> TrainReport:
     """Train what a campaign is missing, its progress on the terminal."""
+    from butter_etl.driver import Progress
     from butter_etl.terminal import ProgressLine, duration
-    from butter_etl.train_tasks import Progress, run_training
+    from butter_etl.train_tasks import run_training
 
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 

@@ -5,7 +5,7 @@ import time
 
 import msgspec
 
-from butter_etl.drivers import Driver, Heartbeat, running_drivers
+from butter_etl.heartbeats import Driver, Heartbeat, running_drivers
 from butter_etl.locks import Holder, this_process
 
 
@@ -17,7 +17,7 @@ def write(folder, name, holder, age=0.0):
 
 
 def test_a_driver_is_listed_while_it_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("butter_etl.drivers._BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("butter_etl.heartbeats._BEAT_SECONDS", 0.0)
     assert running_drivers(tmp_path) == []
     with Heartbeat(tmp_path, 10) as heartbeat:
         heartbeat.update(landed=4, failed=1, in_flight=2)

@@ -15,6 +15,9 @@ from butter_etl.locks import Holder, file_age, is_dead, this_process
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 90.0
 
+#: The key in a Dask scheduler's metadata under which a driver says that it has handed out its last task.
+DRAINING = "butter_etl.draining"
+
 
 class Driver(msgspec.Struct, frozen=True):
     """A running campaign, in runs. ``started`` is in unix seconds; ``in_flight`` are with the cluster now."""

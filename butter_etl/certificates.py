@@ -1,0 +1,83 @@
+"""The certificate of one cluster: made for it, readable by one user only, gone with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from butter_etl.errors import ClusterFileError
+
+if TYPE_CHECKING:
+    from distributed import Security
+
+_CERTIFICATE, _KEY = "certificate.pem", "key.pem"
+
+
+@contextlib.contextmanager
+def certificates(home: Path) -> Iterator[Security]:
+    """A certificate for one cluster, in files that only this user can read; gone with the block.
+
+    Scheduler, client and workers show the same certificate and trust no other.
+    """
+    _make_private(home)
+    _clear_leftovers(home)
+    prefix = f"{socket.gethostname()}-{os.getpid()}-"
+    # Network file systems keep files that a worker has open under another name for a while.
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=home, ignore_cleanup_errors=True) as folder:
+        from distributed import Security
+
+        made = Security.temporary()
+        security = security_files(Path(folder))
+        _write_private(Path(folder, _CERTIFICATE), made.tls_ca_file)
+        _write_private(Path(folder, _KEY), made.tls_worker_key)
+        yield security
+
+
+def security_files(folder: Path) -> Security:
+    """TLS for all roles with the certificate and key that lie, or will lie, in a folder."""
+    from distributed import Security
+
+    certificate, key = str(folder / _CERTIFICATE), str(folder / _KEY)
+    files = {"tls_ca_file": certificate}
+    for role in ("client", "scheduler", "worker"):
+        files |= {f"tls_{role}_cert": certificate, f"tls_{role}_key": key}
+    return Security(require_encryption=True, **files)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(text)
+
+
+def _make_private(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClusterFileError(f"shared_tmp: cannot make {home}: {error.strerror}") from error
+    found = home.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ClusterFileError(f"shared_tmp: {home} must be yours alone: chmod 700 {home}")
+
+
+def _clear_leftovers(home: Path) -> None:
+    """Remove the certificates of clusters of this machine that were killed."""
+    for folder in home.iterdir():
+        host, _, rest = folder.name.rpartition("-")[0].rpartition("-")
+        if host == socket.gethostname() and rest.isdigit() and not _runs(int(rest)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

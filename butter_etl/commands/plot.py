@@ -1,0 +1,50 @@
+"""`butter-etl plot`: pictures of what a store holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from butter_etl.commands.options import select_options, state_option
+
+if TYPE_CHECKING:
+    from butter_etl.selection import Choice
+
+
+@click.command()
+@click.argument("store")
+@click.argument("out")
+@select_options
+@click.option(
+    "--kind",
+    type=click.Choice(["curves", "map", "runs"]),
+    default="curves",
+    help="Learning curves; best value by size and depth; all repetitions.",
+)
+@click.option("--by", metavar="KEY", help="One curve for each value of a parameter.")
+@click.option("--series", default="test_loss", metavar="NAME", help="What is drawn (test_loss).")
+@state_option
+def plot(store: str, out: str, choice: Choice, kind: str, by: str | None, series: str, state: str | None) -> None:
+    """Draw a selection of STORE into OUT (.png, .pdf or .svg).
+
+    \b
+    butter-etl plot runs curves.pdf --where dataset=digits --by size
+    butter-etl plot runs map.png --where dataset=digits --kind map
+    butter-etl plot runs one.svg --where size=64,depth=2 --kind runs
+    """
+    from butter_etl import plot as pictures
+
+    if by is not None and kind != "curves":
+        raise click.UsageError("--by goes with --kind curves")
+    if choice.repetitions is not None or choice.first_repetition:
+        raise click.UsageError("pictures are of all repetitions; leave --repetitions and --first-repetition out")
+    rows = pictures.selected(store, choice, state, runs=kind == "runs")
+    if kind == "runs":
+        figure = pictures.repetitions(rows, series=series)
+    elif kind == "map":
+        figure = pictures.size_depth_map(rows, series=series)
+    else:
+        figure = pictures.learning_curves(rows, by=by, series=series)
+    pictures.save(figure, out)
+    click.echo(f"drew {out}")

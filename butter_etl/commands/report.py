@@ -1,0 +1,34 @@
+"""`butter-etl report`: one page about a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from butter_etl.commands.options import select_options, state_option
+
+if TYPE_CHECKING:
+    from butter_etl.selection import Choice
+
+
+@click.command()
+@click.argument("store")
+@click.argument("out")
+@select_options
+@state_option
+def report(store: str, out: str, choice: Choice, state: str | None) -> None:
+    """Write a page OUT (.html) about STORE, to look through its curves.
+
+    The page needs no network and no server: open it in any browser.
+
+    \b
+    butter-etl report runs report.html
+    butter-etl report runs digits.html --where dataset=digits
+    """
+    from butter_etl.page import page_data, write_page
+    from butter_etl.store import Store
+
+    data = page_data(Store.open(store, state), choice)
+    size = write_page(data, out)
+    click.echo(f"wrote {out}: {len(data['runs']):,} experiments, {size / 2**20:.1f} MiB")

@@ -1,0 +1,321 @@
+"""The driver of a campaign: which tasks come next, feeding them to Dask, and what becomes of those that fail.
+
+A `Share` is the part of a campaign that this driver works on: it claims buckets of experiments as it gets to them,
+comes back to those that other drivers have, and gives each back when it is done. `Driver` keeps a bounded number of
+futures with the cluster, tries failed tasks again, and records what keeps failing.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from butter_etl.attempts import attempts_at, end_attempt, log_tail
+from butter_etl.claims import Claims, bucket_of
+from butter_etl.engines import Device
+from butter_etl.errors import AttemptsError, ButterError, CampaignError, FullDiskError, one_line
+from butter_etl.heartbeats import DRAINING
+from butter_etl.store import Failure, Store, partition_path
+from butter_etl.tasks import Begun, Settings, Task, TaskReport, Wanted, cut_tasks, train_and_land
+from butter_etl.training import Item
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+#: How often a single experiment's task is tried before its error is recorded.
+ATTEMPTS = 3
+#: So many tasks in a row that fail, and none that succeeds, are no accident.
+_FAILURES_IN_A_ROW = 20
+#: How long to wait for other drivers before looking at their buckets again.
+_POLL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a campaign is, in runs; those in flight are with the cluster now."""
+
+    wanted: int
+    landed: int
+    present: int
+    failed: int
+    runs_in_flight: int
+    core_seconds: float
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a campaign ended, in runs. ``interrupted`` says that somebody asked it to stop."""
+
+    landed: int = 0
+    present: int = 0
+    failed: int = 0
+    core_seconds: float = 0.0
+    interrupted: bool = False
+    failures: tuple[Failure, ...] = ()
+
+
+class Share:
+    """What of a campaign this driver works on, bucket by bucket."""
+
+    def __init__(
+        self,
+        wanted: Iterable[Wanted],
+        claims: Claims,
+        store: Store,
+        target_seconds: float,
+        device: Device = "cpu",
+        begun: Begun | None = None,
+    ) -> None:
+        self._claims, self._store = claims, store
+        self._cut = partial(cut_tasks, target_seconds=target_seconds, device=device, begun=begun)
+        buckets: dict[int, list[Wanted]] = {}
+        for entry in wanted:
+            buckets.setdefault(bucket_of(_id(entry)), []).append(entry)
+        # Drivers that begin together begin at different buckets.
+        order = sorted(buckets)
+        start = random.randrange(len(order)) if order else 0
+        self._waiting = {bucket: buckets[bucket] for bucket in order[start:] + order[:start]}
+        self._contested: set[int] = set()
+        self._open: dict[int, dict[int, Wanted]] = {}
+        self._left: dict[int, int] = {}
+        self.present = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there are buckets that this driver has not had yet."""
+        return bool(self._waiting)
+
+    def tasks(self) -> Iterator[Task]:
+        """One pass over the buckets not had yet: the tasks of those that can be claimed."""
+        return self._cut(self._claimable())
+
+    def _claimable(self) -> Iterator[Wanted]:
+        for bucket in list(self._waiting):
+            if not self._claims.take(bucket):
+                self._contested.add(bucket)
+                continue
+            entries = self._waiting.pop(bucket)
+            if bucket in self._contested:
+                entries = list(self._still_missing(entries))
+            self._open[bucket] = {_id(entry): entry for entry in entries}
+            self._left[bucket] = sum(len(entry.repetitions) for entry in entries)
+            if self._left[bucket] == 0:
+                self._give_back(bucket)
+            yield from entries
+
+    def _still_missing(self, entries: list[Wanted]) -> Iterator[Wanted]:
+        """What another driver has left of a bucket that it had."""
+        for entry in entries:
+            there = self._store.repetitions_of(_id(entry), partition_path(entry.spec.parameters()))
+            missing = tuple(rep for rep in entry.repetitions if rep not in there)
+            self.present += len(entry.repetitions) - len(missing)
+            if missing:
+                yield msgspec.structs.replace(entry, repetitions=missing)
+
+    def done(self, experiment_id: int, runs: int) -> None:
+        """So many runs of an experiment have landed, were there, or have failed for good."""
+        bucket = bucket_of(experiment_id)
+        if bucket not in self._left:  # lost to another driver meanwhile
+            return
+        self._left[bucket] -= runs
+        if self._left[bucket] <= 0:
+            self._give_back(bucket)
+
+    def again(self, items: Iterable[Item]) -> list[Task]:
+        """Tasks that go on with items that were yielded; those of buckets that were lost are waited for."""
+        lost = self._claims.forget_lost()
+        for bucket in lost & self._open.keys():
+            self._waiting[bucket] = list(self._open.pop(bucket).values())
+            self._contested.add(bucket)
+            del self._left[bucket]
+        return [Task((item,)) for item in items if bucket_of(item.experiment_id) in self._open]
+
+    def _give_back(self, bucket: int) -> None:
+        del self._open[bucket], self._left[bucket]
+        self._claims.release(bucket)
+
+
+def _id(entry: Wanted) -> int:
+    if entry.experiment_id is None:
+        raise AssertionError(entry)
+    return entry.experiment_id
+
+
+class Driver:
+    """The driver's loop: a bounded window of futures, retries, records of what fails."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        client: Client,
+        share: Share,
+        wanted: int,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._store, self._settings, self._client = store, settings, client
+        self._share, self._again = share, deque[Task]()
+        self._tasks: Iterator[Task] = iter(())
+        self._wanted, self._on_progress = wanted, on_progress
+        self._running: dict[Future[Any], Task] = {}
+        self._done = TaskReport()
+        self._failures: list[Failure] = []
+        self._failed = 0
+        self._in_a_row = 0
+        self._looked = 0.0
+
+    def run(self, window: int) -> TrainReport:
+        """Train until nothing is left to do, or somebody asks to stop (Ctrl-C).
+
+        Raises CampaignError when going on would only fail more: what is with the cluster is cancelled, and what has
+        landed stays.
+        """
+        from distributed import as_completed
+
+        interrupted = False
+        completed = as_completed(with_results=True, raise_errors=False)
+        self._client.set_metadata(DRAINING, False)
+        try:
+            while self._refill(completed, window) or self._share.is_waiting:
+                if not self._running:
+                    time.sleep(_POLL_SECONDS)
+                    continue
+                for batch in completed.batches():
+                    for future, result in batch:
+                        self._finish(future, result)
+                    self._refill(completed, window)
+        except KeyboardInterrupt:
+            interrupted = True
+            self._client.cancel(list(self._running), force=True)
+        except CampaignError:
+            self._client.cancel(list(self._running), force=True)
+            raise
+        present = self._done.present + self._share.present
+        failures = tuple(self._failures)
+        return TrainReport(self._done.landed, present, self._failed, self._done.core_seconds, interrupted, failures)
+
+    def _next_task(self) -> Task | None:
+        if self._again:
+            return self._again.popleft()
+        task = next(self._tasks, None)
+        now = time.monotonic()
+        if task is None and self._share.is_waiting and now - self._looked >= _POLL_SECONDS:
+            self._looked = now
+            self._tasks = self._share.tasks()
+            task = next(self._tasks, None)
+        return task
+
+    def _refill(self, completed: Any, window: int) -> bool:
+        """Give the cluster more to do, if there is more; whether it has anything to do."""
+        new: list[Task] = []
+        while len(self._running) + len(new) < window and (task := self._next_task()) is not None:
+            new.append(task)
+        if new:
+            futures = self._client.map(train_and_land, new, settings=self._settings, pure=False)
+            self._running.update(zip(futures, new, strict=True))
+            completed.update(futures)
+        elif self._running and len(self._running) < window and not self._share.is_waiting:
+            self._client.set_metadata(DRAINING, True)
+        self._report()
+        return bool(self._running)
+
+    def _report(self) -> None:
+        done = self._done
+        in_flight = sum(task.runs for task in self._running.values())
+        present = done.present + self._share.present
+        self._on_progress(Progress(self._wanted, done.landed, present, self._failed, in_flight, done.core_seconds))
+
+    def _finish(self, future: Future[Any], result: Any) -> None:
+        task = self._running.pop(future)
+        if future.status == "finished":
+            self._count(task, result)
+        else:
+            self._retry(task, error_of(future, result))
+        future.release()
+
+    def _count(self, task: Task, report: TaskReport) -> None:
+        self._done += msgspec.structs.replace(report, yielded=())
+        if report.landed:
+            self._in_a_row = 0
+        yielded = {item.experiment_id: 0 for item in report.yielded}
+        for item in report.yielded:
+            yielded[item.experiment_id] += len(item.repetitions)
+        for item in task.items:
+            left = min(yielded.get(item.experiment_id, 0), len(item.repetitions))
+            if left:
+                yielded[item.experiment_id] -= left
+            self._share.done(item.experiment_id, len(item.repetitions) - left)
+        self._again.extend(self._share.again(report.yielded))
+
+    def _retry(self, task: Task, error: Error) -> None:
+        """Try a failed task again, its experiments one by one, until its attempts are used up; then record it."""
+        self._in_a_row += 1
+        self._stop_if_hopeless(error)
+        if len(task.items) > 1:
+            self._again.extend(Task((item,)) for item in task.items)
+        elif task.attempt < ATTEMPTS and not error.is_final:
+            self._again.append(Task(task.items, task.attempt + 1))
+        else:
+            self._record(task.items[0], error)
+
+    def _stop_if_hopeless(self, error: Error) -> None:
+        if error.is_full_disk:
+            raise CampaignError(f"stopped: {error.line}; make space, then start the same command again")
+        if self._in_a_row >= _FAILURES_IN_A_ROW:
+            raise CampaignError(
+                f"stopped: {self._in_a_row} tasks in a row failed, the last one with: {error.line}; "
+                "mend it, then start the same command again"
+            )
+
+    def _record(self, item: Item, error: Error) -> None:
+        state, repetitions = self._store.state, list(item.repetitions)
+        last = max(attempts_at(state, item.experiment_id, repetitions), key=lambda attempt: attempt.time, default=None)
+        failure = Failure(
+            experiment_id=item.experiment_id,
+            experiment=item.spec.describe(),
+            repetitions=repetitions,
+            error=error.line,
+            details=error.details or (log_tail(last) if last else ""),
+            host=last.host if last else "",
+            job_id=last.job_id if last else None,
+            time=int(time.time()),
+        )
+        self._store.record_failure(failure)
+        end_attempt(state, item.experiment_id, repetitions)
+        self._failures.append(failure)
+        self._failed += len(repetitions)
+        self._share.done(item.experiment_id, len(repetitions))
+
+
+class Error(msgspec.Struct, frozen=True):
+    """What a future that did not finish says: one line, and its traceback.
+
+    ``is_final`` means that trying again would not help, ``is_full_disk`` that nothing else would succeed either.
+    """
+
+    line: str
+    details: str = ""
+    is_final: bool = False
+    is_full_disk: bool = False
+
+
+def error_of(future: Future[Any], result: Any) -> Error:
+    """What became of a future that did not finish."""
+    if future.status != "error":
+        return Error(f"the task was {future.status}")
+    kind, error, trace = result
+    line = one_line(error) or kind.__name__
+    return Error(
+        line if isinstance(error, ButterError) else f"{kind.__name__}: {line}",
+        "" if isinstance(error, AttemptsError) else "".join(traceback.format_exception(kind, error, trace)),
+        is_final=isinstance(error, AttemptsError),
+        is_full_disk=isinstance(error, FullDiskError),
+    )

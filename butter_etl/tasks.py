@@ -1,0 +1,257 @@
+"""What one Dask future does: how tasks are cut, and how one trains, keeps checkpoints, and lands what it trained.
+
+A task may be killed at any moment, be run twice, and be run at the same time as another that holds the same runs: what
+has landed is not trained again, what has a checkpoint goes on from there, and a landing keeps each repetition once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from butter_etl import costs
+from butter_etl.attempts import begin_attempt, end_attempt
+from butter_etl.checkpoints import Checkpoints
+from butter_etl.datasets import Dataset, cached_dataset, dataset_info
+from butter_etl.engines import Device
+from butter_etl.errors import DeviceMemoryError
+from butter_etl.schema import HISTORIES
+from butter_etl.spec import ExperimentSpec
+from butter_etl.store import Store, partition_path
+from butter_etl.training import Item, Stack, cut_stack, fitting_stacks, stack_key, train_stack
+from butter_etl.vigil import Stopped, Vigil, at_work, leave_worker
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+#: A task takes between these many estimated seconds, so that scheduling is nothing beside training and a lost
+#: worker loses little. The lower bound only matters when there is less work than the cluster could share out.
+SHORTEST_TASK, LONGEST_TASK = 0.5, 600.0
+_TASKS_PER_WORKER = 4
+#: A campaign of short runs is no more than about so many tasks: a scheduler takes milliseconds for each.
+MOST_TASKS = 20_000
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Repetitions of one experiment that are to be trained. ``experiment_id`` is None until the store has claimed one.
+
+    ``batch`` names the sweep that asked; ``core_seconds`` is the estimate for one run.
+    """
+
+    spec: ExperimentSpec
+    experiment_id: int | None
+    batch: str
+    repetitions: tuple[int, ...]
+    num_free_parameters: int
+    core_seconds: float
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What one future does. ``attempt`` counts from 1."""
+
+    items: tuple[Item, ...]
+    attempt: int = 1
+
+    @property
+    def runs(self) -> int:
+        """How many runs the task trains."""
+        return sum(len(item.repetitions) for item in self.items)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What every task of a campaign needs to know.
+
+    ``claim`` is what the driver's claims are known by (None: it has none), ``checkpoint_seconds`` how long a task
+    trains between two checkpoints.
+    """
+
+    store: str
+    state: str
+    data_dir: str
+    engine: str = "torch"
+    device: Device = "cpu"
+    claim: str | None = None
+    checkpoint_seconds: float = 300.0
+
+
+class TaskReport(msgspec.Struct, frozen=True):
+    """What a task did, in runs; reports add. ``present`` runs had landed before, ``yielded`` items are unfinished."""
+
+    landed: int = 0
+    present: int = 0
+    core_seconds: float = 0.0
+    yielded: tuple[Item, ...] = ()
+
+    def __add__(self, other: TaskReport) -> TaskReport:
+        return TaskReport(
+            self.landed + other.landed,
+            self.present + other.present,
+            self.core_seconds + other.core_seconds,
+            self.yielded + other.yielded,
+        )
+
+
+#: The repetitions of each experiment that a checkpoint holds together: they are trained on together.
+Begun = Mapping[int, Sequence[tuple[int, ...]]]
+
+
+def cut_tasks(
+    wanted: Iterable[Wanted], target_seconds: float, device: Device = "cpu", begun: Begun | None = None
+) -> Iterator[Task]:
+    """Tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
+
+    For a GPU, experiments that can be trained in one stack come one after the other.
+    """
+    if device == "cuda":
+        wanted = sorted(wanted, key=lambda entry: stack_key(entry.spec))
+    items: list[Item] = []
+    load = 0.0
+    for entry in wanted:
+        for item in _stacks(entry, target_seconds, device, begun or {}):
+            cost = len(item.repetitions) * entry.core_seconds
+            if items and load + cost > target_seconds:
+                yield Task(tuple(items))
+                items, load = [], 0.0
+            items.append(item)
+            load += cost
+    if items:
+        yield Task(tuple(items))
+
+
+def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) -> Iterator[Item]:
+    if entry.experiment_id is None:
+        raise AssertionError(entry)
+    left = entry.repetitions
+    for together in begun.get(entry.experiment_id, ()):
+        if set(together) <= set(left):
+            left = tuple(rep for rep in left if rep not in together)
+            yield Item(entry.spec, entry.experiment_id, entry.batch, together)
+    most = costs.stack_limit(entry.num_free_parameters, dataset_info(entry.spec.dataset), device)
+    most = max(1, min(most, int(target_seconds / entry.core_seconds)))
+    for start in range(0, len(left), most):
+        yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
+
+
+def begun_stacks(checkpoints: Checkpoints) -> Begun:
+    """What checkpoints hold together, by experiment."""
+    found: dict[int, list[tuple[int, ...]]] = {}
+    for stack in checkpoints.stacks():
+        if len(stack.items) == 1:
+            found.setdefault(stack.items[0].experiment_id, []).append(stack.items[0].repetitions)
+    return found
+
+
+def target_task_seconds(total_core_seconds: float, workers: int) -> float:
+    """How long tasks should be: long enough to matter, short enough that all workers share the end."""
+    shared = total_core_seconds / (_TASKS_PER_WORKER * max(workers, 1))
+    return min(max(shared, total_core_seconds / MOST_TASKS, SHORTEST_TASK), LONGEST_TASK)
+
+
+# --- one unit of work --------------------------------------------------------------------------------------------
+
+
+def train_and_land(task: Task, settings: Settings) -> TaskReport:
+    """Train what of a task is still missing and land it, item by item.
+
+    What cannot be finished before the job ends, or is no longer this driver's, is reported as ``yielded``. Raises
+    whatever stops it otherwise; what landed before stays.
+    """
+    store = Store.open(settings.store, settings.state)
+    vigil = Vigil(store.state, settings.claim, settings.checkpoint_seconds)
+    report, later = TaskReport(), deque(_side_by_side(task.items, settings.device))
+    while later:
+        if not _has_time_for(vigil, later[0], settings.engine):
+            leave_worker()
+            return report + TaskReport(yielded=tuple(item for items in later for item in items))
+        with at_work():
+            report += _train_items(store, later.popleft(), settings, vigil)
+    return report
+
+
+def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
+    """Items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
+    if device == "cuda":
+        yield from (list(group) for _, group in groupby(items, key=lambda item: stack_key(item.spec)))
+    else:
+        yield from ([item] for item in items)
+
+
+def _has_time_for(vigil: Vigil, items: Sequence[Item], engine: str) -> bool:
+    spec, runs = items[0].spec, sum(len(item.repetitions) for item in items)
+    rates = costs.DEFAULT_RATES[engine]
+    epoch_seconds = costs.core_seconds(spec, spec.size, dataset_info(spec.dataset), rates) / spec.epochs
+    state_bytes = 4 * runs * (3 * spec.size + len(HISTORIES) * spec.epochs)
+    return vigil.has_time_for(epoch_seconds, state_bytes)
+
+
+def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil: Vigil) -> TaskReport:
+    """Train what is missing of items that are trained together, in parts where they are too large; land each part."""
+    left = [_missing(store, item) for item in items]
+    stack = Stack(tuple(item for item in left if item.repetitions), settings.engine, settings.device)
+    report = TaskReport(present=sum(len(item.repetitions) for item in items) - len(stack.runs()))
+    if not stack.items:
+        return report
+    dataset = cached_dataset(items[0].spec.dataset, settings.data_dir)
+    checkpoints = Checkpoints(store.state)
+    resume = checkpoints.read(stack)
+    attempt = _begin(store, stack, int(resume.state.epochs.sum()) if resume else 0)
+    parts = deque([stack] if resume else _parts(stack, dataset, attempt))
+    while parts:
+        part = parts.popleft()
+        watch = vigil.over(part.items[0].experiment_id, checkpoints.write)
+        try:
+            tables = train_stack(part, dataset, resume=resume or checkpoints.read(part), watch=watch)
+        except DeviceMemoryError as error:
+            parts.extendleft(reversed(_halves(part, error)))
+            continue
+        except Stopped:
+            _end(store, stack)
+            return report + TaskReport(yielded=tuple(item for one in (part, *parts) for item in one.items))
+        resume = None
+        report += _land(store, part, tables)
+        checkpoints.discard(part)
+    _end(store, stack)
+    return report
+
+
+def _missing(store: Store, item: Item) -> Item:
+    there = store.repetitions_of(item.experiment_id, partition_path(item.spec.parameters()))
+    return msgspec.structs.replace(item, repetitions=tuple(rep for rep in item.repetitions if rep not in there))
+
+
+def _begin(store: Store, stack: Stack, epochs: int) -> int:
+    return max(begin_attempt(store.state, item.experiment_id, item.repetitions, epochs) for item in stack.items)
+
+
+def _end(store: Store, stack: Stack) -> None:
+    for item in stack.items:
+        end_attempt(store.state, item.experiment_id, item.repetitions)
+
+
+def _parts(stack: Stack, dataset: Dataset, attempt: int) -> Iterator[Stack]:
+    """What is trained at once: what fits, and after a death, which may have been for memory, half as much each time."""
+    for part in fitting_stacks(stack, dataset):
+        yield from cut_stack(part, -(-len(part.runs()) // 2 ** (attempt - 1)))
+
+
+def _halves(stack: Stack, error: DeviceMemoryError) -> list[Stack]:
+    runs = len(stack.runs())
+    if runs == 1:
+        raise error
+    logger.warning("%s; trying halves", error)
+    return list(cut_stack(stack, -(-runs // 2)))
+
+
+def _land(store: Store, stack: Stack, tables: Sequence[pa.Table]) -> TaskReport:
+    report = TaskReport()
+    for item, table in zip(stack.items, tables, strict=True):
+        landing = store.land(partition_path(item.spec.parameters()), item.experiment_id, table)
+        report += TaskReport(landing.landed, landing.present, sum(table["core_seconds"].to_pylist()))
+    return report

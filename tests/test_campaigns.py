@@ -1,0 +1,211 @@
+"""Campaigns on a real Slurm: whatever is killed, cut off or taken away, every run lands once, with the same bits."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from butter_etl import train_tasks
+from butter_etl.clusters import start_cluster
+from butter_etl.datasets import cached_dataset
+from butter_etl.schema import HISTORIES
+from butter_etl.selection import Choice
+from butter_etl.sites import load_site
+from butter_etl.store import Store
+from butter_etl.supervisor import Supervisor
+from butter_etl.training import Item, Stack, train_stack
+from tests.test_clusters import change_site
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+BUTTER_ETL = [sys.executable, "-m", "butter_etl"]
+SPEC = """
+name: disturbed
+repetitions: 3
+cubes:
+  - {dataset: [diabetes], size: [32, 64], depth: [2, 3], batch_size: [64], learning_rate: [0.01], epochs: [200]}
+  - {dataset: [breast_cancer], size: [4096], depth: [3], batch_size: [32], learning_rate: [0.001], epochs: [EPOCHS]}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "disturbed.yaml"
+    path.write_text(SPEC.replace("EPOCHS", "4000"))
+    return path
+
+
+def landed(store):
+    """The run files' rows, by (experiment, repetition), read by DuckDB: each must be there once."""
+    files = sorted(map(str, Path(store).glob("all_runs/**/*.parquet")))
+    rows = duckdb.sql(f"select experiment_id, repetition from read_parquet({files})").fetchall() if files else []
+    assert len(rows) == len(set(rows))
+    return set(rows)
+
+
+def check_against_undisturbed(store, spec):
+    """Every run is there once, with the bits that training it here, without anything in between, gives."""
+    opened = Store.open(store)
+    campaign = train_tasks.plan_campaign(store, Choice(specs=(str(spec),)))
+    assert campaign.plan.missing == 0
+    assert len(landed(store)) == campaign.plan.there
+    for file in opened.run_files():
+        table = pq.ParquetFile(opened.location.path(f"all_runs/{file.path}")).read()
+        experiment = campaign.registry.experiment(file.experiment_id)
+        item = Item(experiment, file.experiment_id, "disturbed", tuple(file.repetitions))
+        (alone,) = train_stack(Stack((item,), "fused"), cached_dataset(experiment.dataset, Path("no-data")))
+        for name in HISTORIES:
+            assert table[name].equals(alone[name]), (file.path, name)
+
+
+def job_ids(state="R"):
+    command = ["squeue", "--noheader", f"--states={state}", "--format=%A"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.split()
+
+
+class Disturbance(threading.Thread):
+    """What happens on clusters, on a schedule: see the steps of `run`."""
+
+    def __init__(self, home):
+        super().__init__(daemon=True)
+        self.home = home
+        self.done = []
+        self.over = threading.Event()
+
+    def run(self):
+        began = time.monotonic()
+        steps = [
+            (8, self.kill_a_worker),
+            (14, self.lose_a_node),
+            (20, self.stop_the_controller),
+            (26, self.start_the_controller),
+            (32, self.find_the_node),
+        ]
+        while not self.over.wait(4):
+            while steps and time.monotonic() - began > steps[0][0]:
+                steps.pop(0)[1]()
+            self.cancel_a_job()
+
+    def cancel_a_job(self):
+        if jobs := job_ids():
+            subprocess.run(["scancel", random.choice(jobs)], check=False, timeout=30)
+            self.done.append("cancel")
+
+    def kill_a_worker(self):
+        """As the kernel does when memory runs out: the process is gone, its nanny is not."""
+        for process in psutil.process_iter(["cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if "spawn_main" in line and process.environ().get("SLURM_CONF") == os.environ["SLURM_CONF"]:
+                process.kill()
+                self.done.append("kill")
+                return
+
+    def lose_a_node(self):
+        self.scontrol("update", "nodename=n1", "state=down", "reason=test")
+        self.done.append("node")
+
+    def find_the_node(self):
+        self.scontrol("update", "nodename=n1", "state=resume")
+
+    def stop_the_controller(self):
+        (pid,) = [
+            process.pid
+            for process in psutil.process_iter(["name"])
+            if process.info["name"] == "slurmctld" and str(self.home) in " ".join(process.cmdline())
+        ]
+        os.kill(pid, signal.SIGTERM)
+        self.done.append("controller")
+
+    def start_the_controller(self):
+        subprocess.run(["/usr/sbin/slurmctld", "-f", self.home / "slurm.conf"], check=True, timeout=30)
+
+    @staticmethod
+    def scontrol(*words):
+        subprocess.run(["scontrol", *words], check=True, timeout=30)
+
+
+def start(store, spec, site, *options):
+    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--cluster", site, "--engine", "fused", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_disturbed_campaign_ends_as_an_undisturbed_one(slurm, tmp_path, spec):
+    """Jobs cancelled, a worker killed, a node down, the controller away, walltimes over, the driver killed."""
+    store = tmp_path / "store"
+    site = change_site(slurm, tmp_path, workers=3, walltime="00:01:00", death_timeout="20s")
+    trouble = Disturbance(slurm_home())
+    driver = start(store, spec, site, "--checkpoint-minutes", "0.05")
+    trouble.start()
+    time.sleep(40)
+    if driver.poll() is None:
+        driver.kill()
+        trouble.done.append("driver")
+    driver.communicate()
+    second = start(store, spec, site, "--checkpoint-minutes", "0.05")
+    time.sleep(20)
+    trouble.over.set()
+    out, err = second.communicate(timeout=400)
+    trouble.join()
+    assert second.returncode == 0, (out, err)
+    assert {"cancel", "kill", "node", "controller"} <= set(trouble.done)
+    check_against_undisturbed(store, spec)
+    assert list((store / "state" / "checkpoints").glob("*.checkpoint")) == []
+    assert list((store / "state" / "claims").glob("*.json")) == []
+
+
+def slurm_home():
+    return Path(os.environ["SLURM_TEST_DIR"])
+
+
+def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, spec, monkeypatch):
+    """One run that takes several times as long as a job may: each job goes on where the one before stopped."""
+    monkeypatch.setattr(Supervisor, "first_pause", 0.5)
+    spec.write_text(
+        "name: long\nrepetitions: 1\ncubes:\n"
+        "  - {dataset: [digits], size: [16384], depth: [3], batch_size: [32], learning_rate: [0.001], epochs: [9000]}\n"
+    )
+    # The queue's own limit is a minute at least: these jobs believe in a shorter one.
+    site = change_site(slurm, tmp_path, workers=1, prologue=("export BUTTER_ETL_JOB_WALLTIME=28",))
+    jobs = set()
+    with start_cluster(site) as client:
+        watching = threading.Event()
+
+        def watch():
+            while not watching.wait(0.5):
+                jobs.update(job_ids())
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        report = train_tasks.train(tmp_path / "store", spec=spec, client=client, engine="fused")
+        watching.set()
+        thread.join()
+    assert (report.landed, report.failed) == (1, 0)
+    assert len(jobs) > 2
+    check_against_undisturbed(tmp_path / "store", spec)
+
+
+def test_two_drivers_share_the_work(slurm, tmp_path, spec):
+    """Each run is trained once, and both end well; so they do when one of them is killed."""
+    spec.write_text(SPEC.replace("EPOCHS", "400").replace("repetitions: 3", "repetitions: 4"))
+    store = tmp_path / "store"
+    site = change_site(slurm, tmp_path, workers=1)
+    drivers = [start(store, spec, site, "--json") for _ in range(2)]
+    reports = []
+    for driver in drivers:
+        out, err = driver.communicate(timeout=300)
+        assert driver.returncode == 0, err
+        reports.append(json.loads(out))
+    runs = 5 * 4
+    assert sum(report["landed"] for report in reports) == runs
+    assert len(landed(store)) == runs
+    assert load_site(site).workers == 1

@@ -1,0 +1,117 @@
+"""Claims: one driver a bucket, the dead are taken over, the living are not."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from butter_etl import claims
+from butter_etl.claims import BUCKETS, Claims, bucket_of, claim_path, current_claims, is_claimed_by
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_every_experiment_has_a_bucket(experiment_id):
+    assert 0 <= bucket_of(experiment_id) < BUCKETS
+
+
+def test_buckets_fill_evenly():
+    counts = [0] * BUCKETS
+    for experiment_id in range(148_232):
+        counts[bucket_of(experiment_id)] += 1
+    assert min(counts) > 100
+    assert max(counts) < 200
+
+
+def test_a_bucket_has_one_driver(tmp_path):
+    with Claims(tmp_path) as first, Claims(tmp_path) as second:
+        assert first.take(3)
+        assert first.take(3)
+        assert not second.take(3)
+        assert second.take(4)
+        assert is_claimed_by(tmp_path, 3, first.token)
+        assert not is_claimed_by(tmp_path, 3, second.token)
+        assert {(one.bucket, one.holder.token) for one in current_claims(tmp_path)} == {
+            (3, first.token),
+            (4, second.token),
+        }
+        first.release(3)
+        assert second.take(3)
+    assert current_claims(tmp_path) == []
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
+def test_a_killed_drivers_claims_are_taken_over_at_once(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from butter_etl.claims import Claims\n"
+        "claims = Claims(Path(sys.argv[1])).__enter__(); assert claims.take(7); print('taken', flush=True)\n"
+        "time.sleep(60)"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout.readline() == "taken\n"
+    with Claims(tmp_path) as ours:
+        assert not ours.take(7)
+        driver.kill()
+        driver.wait()
+        driver.stdout.close()
+        assert ours.take(7)
+
+
+def test_an_old_claim_of_another_machine_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("butter_etl.locks._machine", lambda: "elsewhere")
+    theirs = Claims(tmp_path)
+    monkeypatch.undo()
+    claim_path(tmp_path, 0).parent.mkdir()
+    assert theirs.take(5)
+    with Claims(tmp_path) as ours:
+        assert not ours.take(5)
+        old = time.time() - claims.STALE_SECONDS - 10
+        os.utime(claim_path(tmp_path, 5), (old, old))
+        assert ours.take(5)
+        assert theirs.forget_lost() == {5}
+        assert ours.forget_lost() == set()
+        theirs.release(5)
+        assert is_claimed_by(tmp_path, 5, ours.token)
+
+
+def test_claims_are_renewed_while_the_driver_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.05)
+    with Claims(tmp_path) as ours:
+        assert ours.take(1)
+        path = claim_path(tmp_path, 1)
+        os.utime(path, (1, 1))
+        deadline = time.monotonic() + 10
+        while path.stat().st_mtime == 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_drivers_at_once_one_gets_the_bucket(tmp_path, stale):
+    folder = claim_path(tmp_path, 0).parent
+    folder.mkdir()
+    if stale:
+        dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+        abandoned = Claims(tmp_path)
+        assert abandoned.take(2)
+        path = claim_path(tmp_path, 2)
+        path.write_bytes(path.read_bytes().replace(f'"pid":{os.getpid()}'.encode(), b'"pid":' + dead.stdout.strip()))
+    drivers = [Claims(tmp_path) for _ in range(8)]
+    got, ready = [], threading.Barrier(len(drivers))
+
+    def compete(driver):
+        ready.wait()
+        if driver.take(2):
+            got.append(driver.token)
+
+    threads = [threading.Thread(target=compete, args=(driver,)) for driver in drivers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    assert is_claimed_by(tmp_path, 2, got[0])

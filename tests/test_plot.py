@@ -1,0 +1,138 @@
+"""Pictures show what the frames hold; what cannot be drawn is one line."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from butter_etl import plot
+from butter_etl.cli import main
+from butter_etl.errors import UsageError
+from butter_etl.selection import Choice
+from butter_etl.store import Store
+from butter_etl.summarize import plan_summaries, run_summaries
+from butter_etl.sweeps import make_experiment, published_id
+from tests.strategies import land
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Four experiments of the primary sweep, three repetitions each, whose losses fall with size."""
+    store = Store.create(tmp_path_factory.mktemp("plot") / "store")
+    for size in (64, 128):
+        for depth in (2, 3):
+            spec = make_experiment(dataset="529_pollen", size=size, depth=depth)
+            histories = {
+                (name, repetition): [size / (epoch * depth) + repetition for epoch in range(1, 51)]
+                for name in ("val_loss", "val_accuracy")
+                for repetition in range(3)
+            }
+            land(store, spec, published_id(spec), [0, 1, 2], epochs=50, histories=histories)
+    run_summaries(plan_summaries(store), store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def summary(store):
+    return plot.summary_table(str(store))
+
+
+def rows(summary, **values):
+    """The summary's rows where columns have these values."""
+    kept = [
+        all(row[name] == value for name, value in values.items()) for row in summary.select(list(values)).to_pylist()
+    ]
+    return summary.filter(kept)
+
+
+def test_curves_are_the_medians_and_the_quartiles(summary):
+    figure = plot.learning_curves(rows(summary, depth=2), by="size")
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "epoch", "test loss")
+    for line, size in zip(axes.lines, (64, 128), strict=True):
+        assert line.get_label() == str(size)
+        epochs, losses = line.get_data()
+        np.testing.assert_allclose(epochs, np.arange(1, 51))
+        np.testing.assert_allclose(losses, size / (2 * epochs) + 1, rtol=1e-6)
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(64 / (2 * 50) + 0.5)
+    assert "529_pollen" in axes.get_title(loc="left")
+
+
+def test_of_several_experiments_the_best_is_drawn(summary):
+    (axes,) = plot.learning_curves(summary, by="size").axes
+    assert [line.get_label() for line in axes.lines] == ["64 (best of 2)", "128 (best of 2)"]
+    np.testing.assert_allclose(axes.lines[0].get_ydata()[-1], 64 / (50 * 3) + 1, rtol=1e-6)
+    (axes,) = plot.learning_curves(summary, by="size", series="test_accuracy").axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata()[-1], 64 / (50 * 2) + 1, rtol=1e-6)
+
+
+def test_the_map_has_the_best_of_each_size_and_depth(summary):
+    figure = plot.size_depth_map(summary)
+    image = figure.axes[0].images[0].get_array()
+    expected = [[size / (50 * depth) + 1 for size in (64, 128)] for depth in (2, 3)]
+    np.testing.assert_allclose(image, expected, rtol=1e-6)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["2", "3"]
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == sorted(
+        f"{v:.3g}" for row in expected for v in row
+    )
+
+
+def test_repetitions_are_drawn_one_by_one(store):
+    choice = Choice(where=("size=64", "depth=2"))
+    runs = plot.selected(str(store), choice, runs=True)
+    (axes,) = plot.repetitions(runs).axes
+    assert len(axes.lines) == 3
+    assert axes.lines[2].get_ydata()[0] == 64 / 2 + 2
+    with pytest.raises(UsageError, match="is of one experiment; the selection has 4"):
+        plot.repetitions(plot.selected(str(store), Choice(), runs=True))
+
+
+def test_a_sweep_selects(store):
+    assert plot.selected(str(store), Choice(sweeps=("primary",))).num_rows == 4
+    assert plot.selected(str(store), Choice(sweeps=("30k_epoch",))).num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["curves.png", "curves.pdf", "curves.svg"])
+def test_the_command_draws_files(store, tmp_path, name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", str(store), str(tmp_path / name), "--by", "size"])
+    assert stop.value.code == 0, capsys.readouterr().err
+    head = (tmp_path / name).read_bytes()[:5]
+    assert head == {"png": b"\x89PNG\r", "pdf": b"%PDF-", "svg": b"<?xml"}[name[-3:]]
+    if name.endswith("png"):
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 600
+
+
+def test_curves_can_be_told_apart_in_grey(summary):
+    (axes,) = plot.learning_curves(summary, by="size").axes
+    from matplotlib.colors import to_rgb
+
+    greys = [float(np.dot(to_rgb(line.get_color()), (0.299, 0.587, 0.114))) for line in axes.lines]
+    assert greys == sorted(greys)
+    assert np.diff(greys).min() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.gif"], "pictures end in one of .pdf, .png, .svg"),
+        (["no/folder/x.png"], "cannot be written: No such file or directory"),
+        (["x.png", "--by", "siz"], "unknown parameter 'siz' (did you mean 'size'?)"),
+        (["x.png", "--series", "test_los"], "unknown series 'test_los' (did you mean 'test_loss'?)"),
+        (["x.png", "--where", "size=32"], "nothing to draw"),
+        (["x.png", "--kind", "map", "--where", "size=32"], "nothing to draw"),
+        (["x.png", "--kind", "runs"], "the selection has 4"),
+        (["x.png", "--kind", "map", "--by", "size"], "--by goes with --kind curves"),
+        (["x.png", "--repetitions", "3"], "pictures are of all repetitions"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(store, tmp_path, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", str(store), *arguments])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,78 @@
+"""The watch over training: checkpoints by the clock, and stopping in time."""
+
+import pytest
+
+from butter_etl.claims import Claims, bucket_of
+from butter_etl.vigil import CLAIM_SECONDS, SAFETY_SECONDS, Stopped, Vigil
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def watched(vigil, clock, times, experiment_id=7):
+    """At which of some times a checkpoint was taken, and why training stopped."""
+    saved = []
+
+    def save(state):
+        saved.append(state)
+        return 1000
+
+    watch = vigil.over(experiment_id, save)
+    for now in times:
+        clock.now = now
+        try:
+            watch(1, lambda now=now: now)
+        except Stopped as stop:
+            return saved, str(stop)
+    return saved, None
+
+
+def test_checkpoints_are_taken_by_the_clock(tmp_path, clock):
+    vigil = Vigil(tmp_path, None, 60.0, clock=clock)
+    assert watched(vigil, clock, range(1001, 1200)) == ([1060, 1120, 1180], None)
+
+
+def test_training_stops_before_the_job_ends(tmp_path, clock):
+    vigil = Vigil(tmp_path, None, 1e6, end=1100.0, clock=clock)
+    saved, why = watched(vigil, clock, range(1001, 1200))
+    assert why == "the job is about to end"
+    assert saved == [pytest.approx(1100 - SAFETY_SECONDS - 2, abs=1.5)]
+
+
+def test_slow_epochs_stop_earlier(tmp_path, clock):
+    vigil = Vigil(tmp_path, None, 1e6, end=1200.0, clock=clock)
+    saved, _ = watched(vigil, clock, range(1000, 1300, 20))
+    assert saved[0] + 20 < 1200 - SAFETY_SECONDS
+
+
+def test_a_task_begins_only_where_an_epoch_and_a_checkpoint_fit(tmp_path, clock):
+    vigil = Vigil(tmp_path, None, 60.0, end=1100.0, clock=clock)
+    assert vigil.has_time_for(1.0, 1e6)
+    assert not vigil.has_time_for(50.0, 1e6)
+    assert not vigil.has_time_for(1.0, 1e10)
+    clock.now = 1090.0
+    assert not vigil.has_time_for(0.0, 0.0)
+    assert Vigil(tmp_path, None, 60.0, clock=clock).has_time_for(1e9, 1e12)
+
+
+def test_training_stops_when_the_claim_is_lost(tmp_path, clock):
+    with Claims(tmp_path) as claims:
+        assert claims.take(bucket_of(7))
+        vigil = Vigil(tmp_path, claims.token, 1e6, clock=clock)
+        assert watched(vigil, clock, range(1001, 1100)) == ([], None)
+        claims.release(bucket_of(7))
+        saved, why = watched(vigil, clock, range(1100, 1300))
+    assert why == "another driver has taken the experiment over"
+    assert saved[0] <= 1100 + CLAIM_SECONDS
