@@ -47,7 +47,7 @@ LABELS: Final = {
 MOST_CURVES: Final = 12
 _FORMATS: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
-_TITLE_LETTERS: Final = 76
+_TITLE_LETTERS: Final = 70
 
 
 class Style(msgspec.Struct, frozen=True):
@@ -291,7 +291,7 @@ def _annotate(axes: Axes, cells: NDArray[np.float64], image: Any) -> None:
 def _common_title(table: pa.Table, by: str | None, without: Sequence[str] = ()) -> str:
     """What all rows have in common, of the parameters that name an experiment."""
     parts = []
-    for name in ("dataset", "shape", "size", "depth", "learning_rate", "batch_size", "label_noise"):
+    for name in ("dataset", "shape", "size", "depth", "learning_rate", "batch_size"):
         if name == by or name in without or name not in table.column_names:
             continue
         values = set(table[name].to_pylist())
