@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from butter_etl.checks import Flaw
 from butter_etl.errors import one_line
-from butter_etl.export_plan import EXECUTIVE
 from butter_etl.findings import CheckReport, Finding
 from butter_etl.inventory import Inventory, Listed, Unit, is_partition, schema_findings
 from butter_etl.location import CHUNK_BYTES, COMMON_METADATA, Location
 from butter_etl.manifest import MANIFEST, Manifest, ManifestFile, hash_file
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.store import EXECUTIVE
 
 
 def take_export_inventory(location: Location) -> Inventory | None:
