@@ -15,6 +15,8 @@ from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
 from butter_etl.commands.cluster import cluster
 from butter_etl.commands.demo import demo
+from butter_etl.commands.drop import drop
+from butter_etl.commands.errors import errors
 from butter_etl.commands.export import export
 from butter_etl.commands.import_ import import_runs
 from butter_etl.commands.options import INTERRUPTED
@@ -23,6 +25,7 @@ from butter_etl.commands.report import report
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
 from butter_etl.commands.train import plan, status, train
+from butter_etl.commands.verify import verify
 from butter_etl.errors import ButterError
 
 #: What each extra of the package brings; the commands that need none do without.
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ButterError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"butter-etl: {error}", err=True)
+        click.echo(f"butter-etl: {error} [{error.kind}]", err=True)
         sys.exit(error.exit_code)
 
 
@@ -85,6 +88,9 @@ for _command in (
     plot,
     report,
     cluster,
+    verify,
+    drop,
     calibrate,
+    errors,
 ):
     cli.add_command(_command)

@@ -1,7 +1,8 @@
 """The named errors of the package.
 
 Every message is one line that carries the values in question and the way out. The command line prints it as it is
-and exits with the error's ``exit_code``::
+with the error's ``kind`` in brackets, under which docs/errors.md (`butter-etl errors KIND`) says more, and exits with
+its ``exit_code``::
 
     ButterError                 1  something failed
     ├── UsageError              2  what the user asked for cannot be meant
@@ -37,41 +38,57 @@ FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class ButterError(Exception):
     """Base of all errors that the package raises on purpose."""
 
+    kind = "error"
     exit_code = 1
 
 
 class UsageError(ButterError):
     """What the user asked for cannot be meant."""
 
+    kind = "usage"
     exit_code = 2
 
 
 class SpecError(UsageError):
     """An experiment or a sweep is malformed; the message names the place."""
 
+    kind = "spec"
+
 
 class SelectError(UsageError):
     """An unknown sweep, a malformed condition, an impossible number of repetitions."""
+
+    kind = "select"
 
 
 class StoreError(UsageError):
     """The path is not a usable store (a file, a folder that is no store, another format version)."""
 
+    kind = "store"
+
 
 class ClusterFileError(UsageError):
     """A site file is malformed; the message names the file and the key."""
+
+    kind = "cluster-file"
 
 
 class InfeasibleError(ButterError):
     """No topology of the shape and depth has a parameter count within 20 % of the size."""
 
+    kind = "infeasible"
+
 
 class DatasetError(ButterError):
     """A data set is missing, damaged, or differs from what its name stands for."""
 
+    kind = "dataset"
+
 
 class TornFileError(ButterError):
     """A Parquet file of a store or export cannot be read; the message names it."""
+
+    kind = "torn-file"
 
 
 class SourceError(ButterError):
@@ -89,37 +106,55 @@ class DuplicateError(ButterError):
 class LandingError(ButterError):
     """Rows could not be written durably."""
 
+    kind = "landing"
+
 
 class FullDiskError(LandingError):
     """There is no space left to write to."""
+
+    kind = "full-disk"
 
 
 class AttemptsError(ButterError):
     """The same runs were begun too often without getting further."""
 
+    kind = "attempts"
+
 
 class CampaignError(ButterError):
     """A campaign was stopped, since what it met would meet every further task too."""
+
+    kind = "campaign"
 
 
 class StorageError(ButterError):
     """An object store refuses something or cannot be reached; nothing is wrong with what it holds."""
 
+    kind = "storage"
+
 
 class CheckpointError(ButterError):
     """A checkpoint could not be written, or is torn, of other versions, or of another stack; the message names it."""
+
+    kind = "checkpoint"
 
 
 class DeviceMemoryError(ButterError):
     """A stack does not fit into the memory of a GPU: train fewer runs side by side."""
 
+    kind = "device-memory"
+
 
 class StaleSummaryError(ButterError):
     """Summaries do not speak of all runs that are there."""
 
+    kind = "stale-summary"
+
 
 class ClusterError(ButterError):
     """A cluster did not start, or was lost."""
+
+    kind = "cluster"
 
 
 def one_line(error: object) -> str:

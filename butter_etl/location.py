@@ -107,14 +107,14 @@ class Location:
         with self.errors(name):
             return self.filesystem.get_file_info(self.path(name)).type
 
-    def walk(self, folder: str = "") -> Iterator[tuple[str, int]]:
+    def walk(self, folder: str = "", *, temporary: bool = False) -> Iterator[tuple[str, int]]:
         """Every file below ``folder`` in the order of the names, as (path relative to it, size).
 
-        Nothing if the folder is not there. Temporary files of unfinished writes are left out. On an object store this
-        is one recursive listing, a request for each thousand objects.
+        Nothing if the folder is not there. Temporary files of unfinished writes are left out unless ``temporary``. On
+        an object store this is one recursive listing, a request for each thousand objects.
         """
         if self.is_local:
-            yield from _scan(self.path(folder), "")
+            yield from _scan(self.path(folder), "", temporary=temporary)
             return
         base = self.path(folder)
         with self.errors(folder):
@@ -185,7 +185,10 @@ class Location:
         if isinstance(error, OSError) and service_error(error):
             return self._refused(name, error)
         reason = one_line(error)
-        return TornFileError(f"{self.url}/{name} cannot be read ({reason}); move it away, and what it held is missing")
+        return TornFileError(
+            f"{self.url}/{name} cannot be read ({reason}); "
+            "`butter-etl verify --repair` moves it away, and what it held is missing"
+        )
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -354,7 +357,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+def _scan(folder: str, prefix: str, *, temporary: bool) -> Iterator[tuple[str, int]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
@@ -362,8 +365,8 @@ def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
     for entry in entries:
         name = f"{prefix}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            yield from _scan(entry.path, f"{name}/")
-        elif not entry.name.endswith(".tmp"):
+            yield from _scan(entry.path, f"{name}/", temporary=temporary)
+        elif temporary or not entry.name.endswith(".tmp"):
             with suppress(FileNotFoundError):  # taken away while listing
                 yield name, entry.stat().st_size
 
@@ -397,6 +400,7 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
         "write_statistics": [field.name for field in schema if not pa.types.is_list(field.type)],
         "store_schema": False,
         "write_page_index": True,
+        "write_page_checksum": True,  # without them, a flipped bit of a loss is just another loss
     }
 
 

@@ -100,6 +100,7 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
         "sweeps": registry.sweep_names(),
         "running": running_drivers(store.state) if store.has_state else [],
         "failures": store.failures(present),
+        "quarantined": store.quarantined(),
     }
     if not choice.is_empty:
         facts["selection"] = _selection_facts(registry, registry.select(choice), present)
@@ -139,6 +140,9 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
             f"landed, {driver.in_flight:,} in flight, {driver.failed:,} failed"
         )
     yield from map(failure_line, facts["failures"])
+    if quarantined := facts["quarantined"]:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
+        yield f"in quarantine: {sum(quarantined.values()):,} files ({reasons})"
 
 
 def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:

@@ -19,7 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.fs
 
-from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError
+from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError, TornFileError, one_line
 from butter_etl.location import Location, Pending, parquet_bytes, write_common_metadata, write_durably
 from butter_etl.locks import FileLock
 from butter_etl.schema import (
@@ -38,6 +38,9 @@ RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "exp
 EXECUTIVE = "complete_executive_summary"
 QUARANTINE = "quarantine"
 SUMMARY_FILE = "summary.parquet"
+
+#: Repetition numbers are uint16.
+LAST_REPETITION = 2**16 - 1
 
 _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 
@@ -101,10 +104,13 @@ class RunFile(NamedTuple):
     @classmethod
     def parse(cls, path: str, size: int) -> RunFile | None:
         """The run file at ``path``, or None for any other name."""
-        match = _RUN_FILE.fullmatch(path.rpartition("/")[2])
+        name = path.rpartition("/")[2]
+        match = _RUN_FILE.fullmatch(name)
         if match is None:
             return None
         experiment_id, first, last = map(int, match.groups())
+        if name != run_file_name(experiment_id, first, last) or not first <= last <= LAST_REPETITION:
+            return None  # nothing that a landing writes
         return cls(path, experiment_id, first, last, size)
 
 
@@ -165,16 +171,16 @@ class Store:
         return str(self.location)
 
     @property
-    def has_state(self) -> bool:
-        """Whether there is a state folder to speak of."""
-        return self._state is not None
-
-    @property
     def state(self) -> Path:
         """The state folder; raises StoreError for a store on an object store that was given none."""
         if self._state is None:
             raise StoreError(f"{self}: an object store needs --state DIR, a folder on a POSIX file system")
         return self._state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state folder to speak of."""
+        return self._state is not None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
@@ -274,10 +280,7 @@ class Store:
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
     ) -> list[str] | None:
         """The names of the new files; None, and nothing written, if another landing was faster."""
-        files = {}
-        for start, stop in consecutive(repetitions):
-            name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
-            files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.take(rows[start:stop]))
+        files = encode_runs(partition, experiment_id, runs.take(rows), repetitions)
         if not self._publish_files(partition, experiment_id, files, set(repetitions)):
             return None
         return [name.removeprefix(f"{RUNS}/") for name in files]
@@ -290,6 +293,25 @@ class Store:
             if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
                 return False
             return pending.publish()
+
+    def quarantine(self, name: str, reason: str, stamp: str) -> bool:
+        """Move a file to ``quarantine/<stamp>/<reason>/<name>``, where no reader looks; never deletes.
+
+        ``name`` is relative to the store. False if the file is not there any more. Whoever moves a run file holds its
+        experiment's lock (`lock`). Raises LandingError if the file cannot be moved.
+        """
+        try:
+            return self.location.move(name, f"{QUARANTINE}/{stamp}/{reason}/{name}")
+        except OSError as error:
+            raise LandingError(f"{self}/{name} cannot be moved to quarantine ({one_line(error)})") from error
+
+    def quarantined(self) -> dict[str, int]:
+        """How many files lie in quarantine, by the reason they were moved for."""
+        counts: dict[str, int] = {}
+        for name, _ in self.location.walk(QUARANTINE, temporary=True):
+            reason = name.split("/")[1] if name.count("/") > 1 else ""
+            counts[reason] = counts.get(reason, 0) + 1
+        return dict(sorted(counts.items()))
 
     def lock(self, experiment_id: int) -> FileLock:
         """The lock under which files of an experiment come and go."""
@@ -336,11 +358,18 @@ class Store:
         """The recorded failures whose repetitions are still missing, by experiment id; the others are out of date."""
         if self._state is None:
             return []
-        records = [
-            msgspec.json.decode(path.read_bytes(), type=Failure) for path in (self._state / "failures").glob("*.json")
-        ]
+        records = [_read_failure(path) for path in (self._state / "failures").glob("*.json")]
         current = [record for record in records if record.is_missing(present)]
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
+
+
+def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions: list[int]) -> dict[str, bytes]:
+    """The files that hold rows of an experiment, by their names in the store; rows are sorted by ``repetitions``."""
+    files = {}
+    for start, stop in consecutive(repetitions):
+        name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
+        files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.slice(start, stop - start))
+    return files
 
 
 def quarantine_stamp() -> str:
@@ -355,6 +384,21 @@ def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
         if position == len(numbers) or numbers[position] != numbers[position - 1] + 1:
             yield start, position
             start = position
+
+
+def _read_failure(path: Path) -> Failure:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Failure)
+    except msgspec.DecodeError as error:
+        raise TornFileError(
+            f"{path} is no record of a failure ({error}); `butter-etl verify --repair` moves it away"
+        ) from error
+
+
+def ranges_text(numbers: list[int]) -> str:
+    """Sorted numbers for people: ``0-4, 7``."""
+    parts = [(numbers[start], numbers[stop - 1]) for start, stop in consecutive(numbers)]
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)
 
 
 def _mask(repetitions: range) -> int:

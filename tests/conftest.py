@@ -40,6 +40,21 @@ def client():
 
 
 @pytest.fixture
+def run(capsys):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    from butter_etl.cli import main
+
+    def invoke(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return invoke
+
+
+@pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The site file of a real, throw-away Slurm, which runs during the test; squeue and the like see it.
 

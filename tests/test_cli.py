@@ -20,19 +20,6 @@ cubes:
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def invoke(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return invoke
-
-
-@pytest.fixture
 def spec(tmp_path):
     path = tmp_path / "quick.yaml"
     path.write_text(SPEC)
@@ -268,4 +255,4 @@ def test_import(run, store, tmp_path):
     assert err.count("\n") == 1
     assert not (tmp_path / "third").exists()
     code, _, err = run("import", tmp_path / "store", tmp_path / "third", "--profile", "v3")
-    assert (code, err) == (2, "butter-etl: --profile 'v3': unknown; known: seed, oedi-2022-08\n")
+    assert (code, err) == (2, "butter-etl: --profile 'v3': unknown; known: seed, oedi-2022-08 [select]\n")

@@ -26,11 +26,13 @@ from butter_etl.partition import ExportOptions, plan_export, run_export
 from butter_etl.registry import Registry
 from butter_etl.report import status_facts
 from butter_etl.schema import HISTORIES, PARTITION_SCHEMA, SERIES
-from butter_etl.selection import Choice
+from butter_etl.selection import Choice, Selection
 from butter_etl.store import Store
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import make_experiment, published_id
+from butter_etl.sweeps import make_experiment, published_experiment, published_id
 from butter_etl.train_tasks import train
+from butter_etl.verification import plan_verification, repair, run_verification
+from butter_etl.withdrawal import plan_drop, run_drop
 from tests.s3_server import REGION, S3Server
 from tests.strategies import DIGITS, POLLEN, land
 
@@ -531,3 +533,25 @@ def test_an_export_into_its_own_store_is_refused(server, bucket, tmp_path):
     with pytest.raises(StoreError, match="lies in the store"):
         export(store, server.url(f"{bucket}/study/out"), Choice(sweeps=("primary",)))
     export(store, server.url(f"{bucket}/study-out"), Choice(sweeps=("primary",)))
+
+
+def test_checking_repairing_and_withdrawing(server, bucket, tmp_path):
+    url, state = server.url(f"{bucket}/store"), tmp_path / "state"
+    store = Store.create(url, state)
+    land(store, POLLEN, 0, range(6))
+    land(store, published_experiment(14), 14, range(3))
+    run_summaries(plan_summaries(store), store)
+    report = run_verification(plan_verification(url), values=True, threads=2)
+    assert (report.findings, report.rows, report.summaries) == ((), 11, 1)
+    (key,) = [key for key in server.keys(bucket) if key.endswith("/14-0-2.parquet")]
+    server.client().put_object(Bucket=bucket, Key=key, Body=b"PAR1")
+    plan = plan_verification(url, state)
+    found = run_verification(plan).faults
+    assert [one.kind for one in found] == ["torn-file", "stale-summary"]
+    repaired = repair(plan, store, found)
+    assert repaired.missing == {14: [0, 1, 2]}
+    assert run_drop(plan_drop(store, Selection(first_repetition=2, repetitions=2)), store) == 2
+    assert store.repetitions() == {0: 0b110011}
+    assert store.quarantined() == {"dropped": 1, "torn-file": 1}
+    run_summaries(plan_summaries(store), store)
+    assert run_verification(plan_verification(url, state)).faults == []

@@ -1,0 +1,330 @@
+"""Whether one file of a frame holds what it should: pure functions of its bytes and of where it lies.
+
+Every column is decoded and every page's checksum compared. Rows are held against what their own ``command`` says, which
+names the experiment, the repetition and the seed, and so the run's id, its parameters and the file's place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from butter_etl.errors import SpecError, one_line
+from butter_etl.schema import EXPERIMENTS_SCHEMA, PARTITION_KEYS
+from butter_etl.spec import (
+    PARAMETERS,
+    TASK,
+    TASK_VERSION,
+    ExperimentSpec,
+    RunSpec,
+    float_text,
+    is_own,
+    parse_command,
+    parse_experiment,
+)
+from butter_etl.store import RunFile, partition_path
+from butter_etl.sweep_files import parse_sweep
+from butter_etl.sweeps import count_published, experiment_topology, published_experiment, published_id, sweep_flags
+
+#: Columns that every row must have.
+_STRICT = frozenset({*PARAMETERS, "run_id", "task"})
+
+
+class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an error)
+    """What is wrong with a file: a kind of `butter_etl.findings.KINDS`, and one line."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind, self.detail = kind, detail
+
+
+class Known(NamedTuple):
+    """What a store knows of an experiment: its identity, and the partition that holds it."""
+
+    canonical_json: str
+    partition: str
+
+
+class RunRow(NamedTuple):
+    """One run of a file that was found right."""
+
+    experiment_id: int
+    repetition: int
+    run_id: str
+
+
+# --- decoding ----------------------------------------------------------------------------------------------------
+
+
+def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[str, int | None]]:
+    """The rows of a Parquet file without its lists of numbers, and the longest of each such list.
+
+    Columns are decoded one at a time, so that memory is bounded by the largest. Raises Flaw if the file cannot be read
+    (``torn-file``) or has another schema (``wrong-schema``).
+    """
+    try:
+        # Columns are read by this thread alone: on damaged files, reading by several hangs now and then.
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False) as file:
+            _check_schema(file.schema_arrow, schema)
+            plain = [field.name for field in schema if not _is_series(field)]
+            table = file.read(columns=plain, use_threads=False).select(plain)
+            table.validate(full=True)
+            longest = {}
+            for name in (field.name for field in schema if _is_series(field)):
+                column = file.read(columns=[name], use_threads=False).column(0)
+                column.validate(full=True)
+                if len(column) != table.num_rows:
+                    raise Flaw("torn-file", f"has {len(column)} values of {name} in {table.num_rows} rows")
+                longest[name] = pc.max(pc.list_value_length(column)).as_py()
+            return table.to_pylist(), longest
+    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+        raise Flaw("torn-file", f"cannot be read ({one_line(error)})") from error
+
+
+def _is_series(field: pa.Field) -> bool:
+    return bool(pa.types.is_list(field.type)) and field.name != "widths"
+
+
+def _check_schema(found: pa.Schema, wanted: pa.Schema) -> None:
+    if found.remove_metadata().equals(wanted.remove_metadata()):
+        return
+    missing = [name for name in wanted.names if name not in found.names]
+    extra = [name for name in found.names if name not in wanted.names]
+    other = [
+        f"{field.name} is {found.field(field.name).type}, not {field.type}"
+        for field in wanted
+        if found.names.count(field.name) == 1 and not found.field(field.name).equals(field)
+    ]
+    for what, names in (("lacks", missing), ("has also", extra), ("differs:", other)):
+        if names:
+            raise Flaw("wrong-schema", f"{what} {_some(names)}")
+    raise Flaw("wrong-schema", "has the columns in another order")
+
+
+def check_schema_file(data: bytes, schema: pa.Schema) -> None:
+    """Whether ``_common_metadata`` holds ``schema``; raises Flaw ``wrong-metadata``."""
+    try:
+        _check_schema(pq.read_schema(pa.BufferReader(data)), schema)
+    except (pa.ArrowException, OSError) as error:
+        raise Flaw("wrong-metadata", f"cannot be read ({one_line(error)})") from error
+    except Flaw as flaw:
+        raise Flaw("wrong-metadata", flaw.detail) from flaw
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+def check_run_rows(
+    rows: list[dict[str, Any]],
+    longest: Mapping[str, int | None],
+    partition: str,
+    *,
+    file: RunFile | None = None,
+    known: Mapping[int, Known] | None = None,
+) -> list[RunRow]:
+    """The runs of a file, each checked. ``known`` are the experiments of a store; without, a row's command is trusted.
+
+    ``file`` is what the name says, if it says anything. Raises Flaw: ``wrong-name``, ``unknown-experiment``,
+    ``wrong-row`` or ``misplaced-file``.
+    """
+    if file is not None:
+        _check_name(file, rows)
+    for row in rows:
+        _check_run(row, partition, known)
+    for name, length in longest.items():
+        _check_length(rows, name, length, partition)
+    return [RunRow(row["experiment_id"], row["repetition"], row["run_id"]) for row in rows]
+
+
+def _check_name(file: RunFile, rows: list[dict[str, Any]]) -> None:
+    ids = {row["experiment_id"] for row in rows}
+    if ids != {file.experiment_id}:
+        raise Flaw("wrong-name", f"holds runs of experiment {_some(sorted(ids, key=str))}")
+    repetitions = sorted(row["repetition"] for row in rows if row["repetition"] is not None)
+    if len(rows) != len(file.repetitions) or repetitions != list(file.repetitions):
+        raise Flaw("wrong-name", f"holds repetitions {_some(repetitions)}")
+
+
+def _check_run(row: Mapping[str, Any], partition: str, known: Mapping[int, Known] | None) -> None:
+    """One row against its command, its experiment and its place."""
+    expected = None if known is None else known_experiment(row["experiment_id"], known)
+    if is_own(row["task"], row["task_version"]):
+        spec = _check_command(row)
+        if expected is not None and spec.canonical_json() != expected.canonical_json:
+            raise Flaw("wrong-row", f"is of another experiment ({spec.describe()}) than its id {row['experiment_id']}")
+        place = partition_path(spec.parameters())
+    elif expected is not None:
+        _compare(row, _stated(expected.canonical_json))
+        place = expected.partition
+    else:
+        return  # an export does not say what it calls a foreign experiment
+    if place != partition:
+        raise Flaw("misplaced-file", f"belongs in {place}")
+
+
+def known_experiment(experiment_id: int, known: Mapping[int, Known]) -> Known:
+    """What an id stands for; raises Flaw ``unknown-experiment`` for one that nobody has claimed."""
+    if experiment_id in known:
+        return known[experiment_id]
+    found = _published(experiment_id)
+    if found is None:
+        raise Flaw("unknown-experiment", f"experiment {experiment_id} is in no published sweep and not in experiments/")
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _published(experiment_id: int) -> Known | None:
+    try:
+        spec = published_experiment(experiment_id)
+    except KeyError:
+        return None
+    return Known(spec.canonical_json(), partition_path(spec.parameters()))
+
+
+def _check_command(row: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment that a row's command names, if everything else in the row follows from the command."""
+    try:
+        spec = parse_command(row["command"] or "")
+    except SpecError as error:
+        raise Flaw("wrong-row", f"command: {error}") from error
+    extra = json.loads(row["command"])
+    repetition, batch = extra.get("repetition"), extra.get("batch")
+    if type(repetition) is not int or repetition < 0:
+        raise Flaw("wrong-row", f"command: repetition is {repetition!r}")
+    run = RunSpec(spec, repetition)
+    if run.command(batch) != row["command"]:
+        raise Flaw("wrong-row", "command: is not spelled as this package does, or its seed is not the run's")
+    _compare(row, {**_expected(spec), "batch": batch, "run_id": run.run_id, "seed": run.seed})
+    return spec
+
+
+@lru_cache(maxsize=256)
+def _expected(spec: ExperimentSpec) -> dict[str, object]:
+    """What every run of an experiment says in the columns of a file that follow from the experiment."""
+    topology = experiment_topology(spec)
+    network: dict[str, object] = {}
+    if topology is not None:
+        network = {"num_free_parameters": topology.num_free_parameters, "widths": list(topology.widths)}
+    values = {**spec.parameters(), **sweep_flags(spec), **network, "task": TASK, "task_version": TASK_VERSION}
+    return {name: value for name, value in values.items() if name not in PARTITION_KEYS}
+
+
+@lru_cache(maxsize=256)
+def _stated(canonical_json: str) -> dict[str, object]:
+    """What rows of an experiment of any task say in the columns that follow from it."""
+    spec = parse_experiment(canonical_json)
+    if isinstance(spec, ExperimentSpec):
+        return _expected(spec)
+    parameters = {name: value for name, value in spec.parameters().items() if name not in PARTITION_KEYS}
+    return {**parameters, "task": spec.task}
+
+
+def _compare(row: Mapping[str, Any], expected: Mapping[str, object], kind: str = "wrong-row") -> None:
+    for name, value in expected.items():
+        is_unsaid = row.get(name) is None and name not in _STRICT  # an import cannot always tell
+        if not is_unsaid and canonical_value(row[name]) != value:
+            raise Flaw(kind, f"{name} is {row[name]!r}, not {value!r}")
+
+
+def canonical_value(value: Any) -> Any:
+    """A value read from a float32 column as the decimal that it stands for; any other as it is."""
+    return float(float_text(value)) if isinstance(value, float) else value
+
+
+def _check_length(rows: list[dict[str, Any]], name: str, length: int | None, partition: str) -> None:
+    epochs = int(partition.rpartition("epochs=")[2])
+    if rows and (length or 0) > epochs:
+        raise Flaw("wrong-row", f"{name} has {length} entries for {epochs} epochs")
+
+
+# --- summaries ---------------------------------------------------------------------------------------------------
+
+
+def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mapping[int, Known] | None = None) -> None:
+    """Whether each row is of an experiment of the partition, once, and says of it what is so.
+
+    ``known`` are the claimed experiments; in an export only those with fixed ids are known. Raises Flaw:
+    ``misplaced-file`` or ``wrong-summary``.
+    """
+    seen: set[int] = set()
+    for row in rows:
+        experiment_id = row["experiment_id"]
+        if experiment_id in seen:
+            raise Flaw("wrong-summary", f"experiment {experiment_id} has several rows")
+        seen.add(experiment_id)
+        if known is None and experiment_id >= count_published():
+            continue
+        expected = (known or {}).get(experiment_id) or _published(experiment_id)
+        if expected is None or expected.partition != partition:
+            raise Flaw("misplaced-file", f"experiment {experiment_id} is not of this partition")
+        _compare(row, _stated(expected.canonical_json), "wrong-summary")
+
+
+def same_statistics(stored: pa.Table, computed: pa.Table) -> None:
+    """Whether a summary row holds the values computed anew, bit for bit; raises Flaw ``wrong-summary``."""
+    for name in computed.column_names:
+        if name not in stored.column_names:
+            continue
+        column = stored[name]
+        if repr(column.to_pylist()) != repr(computed[name].cast(column.type).to_pylist()):  # NaN is NaN here
+            raise Flaw("wrong-summary", f"experiment {stored['experiment_id'][0]}: {name} is not what the runs give")
+
+
+# --- what a store knows ------------------------------------------------------------------------------------------
+
+
+def check_experiments_file(data: bytes, name: str, known: dict[int, Known], ids: dict[str, int]) -> None:
+    """Take the experiments of a file of ``experiments/`` into ``known`` (by id) and ``ids`` (by canonical JSON).
+
+    Both hold those of the files before it. Raises Flaw ``wrong-experiment`` at the first that cannot be taken.
+    """
+    try:
+        rows, _ = decode(data, EXPERIMENTS_SCHEMA)
+    except Flaw as flaw:
+        raise Flaw("wrong-experiment", flaw.detail) from flaw
+    for place, row in enumerate(rows):
+        experiment_id, text = row["experiment_id"], row["canonical_json"] or ""
+        if place == 0 and name != f"{experiment_id}.parquet":
+            raise Flaw("wrong-experiment", f"begins with experiment {experiment_id}")
+        if experiment_id in known or experiment_id < count_published():
+            raise Flaw("wrong-experiment", f"experiment id {experiment_id} is taken")
+        if text in ids:
+            raise Flaw("wrong-experiment", f"experiment {experiment_id} is experiment {ids[text]} again")
+        known[experiment_id] = _claimed(row, text)
+        ids[text] = experiment_id
+
+
+def _claimed(row: Mapping[str, Any], text: str) -> Known:
+    parameters = {name: canonical_value(value) for name, value in row.items()}
+    known = Known(text, partition_path(parameters))
+    place = f"experiment {row['experiment_id']}"
+    try:
+        spec = parse_experiment(text)
+    except SpecError as error:
+        raise Flaw("wrong-experiment", f"{place}: {error}") from error
+    if isinstance(spec, ExperimentSpec) and published_id(spec) is not None:
+        raise Flaw("wrong-experiment", f"{place} has the fixed id {published_id(spec)}")
+    _compare(row, {**_stated(text), **spec.parameters()}, "wrong-experiment")
+    return known
+
+
+def check_sweep_file(data: bytes, name: str) -> None:
+    """Whether a file of ``sweeps/`` is the custom sweep that its name says; raises Flaw ``wrong-sweep``."""
+    try:
+        sweep = parse_sweep(data.decode(), name)
+    except (SpecError, UnicodeDecodeError) as error:
+        raise Flaw("wrong-sweep", one_line(error)) from error
+    if name != f"{sweep.name}.yaml":
+        raise Flaw("wrong-sweep", f"its name is {sweep.name!r}")
+
+
+def _some(values: Iterable[object]) -> str:
+    """The first few of some values, for a message."""
+    texts = list(map(str, values))
+    return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "") if texts else "none"

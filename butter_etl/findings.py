@@ -1,0 +1,103 @@
+"""What checking a store or an export can find: the kinds, and what to do about each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of finding: what to do in a few words, and whether repairing moves the file to quarantine.
+
+    A note is worth knowing and no fault: it does not make a check fail.
+    """
+
+    remedy: str
+    moves: bool = False
+    is_note: bool = False
+
+
+_MOVE = "verify --repair, then train"
+
+#: Each kind by its name, gravest first; docs/errors.md has an entry for each.
+KINDS: Mapping[str, Kind] = {
+    "torn-file": Kind(_MOVE, moves=True),
+    "wrong-schema": Kind(_MOVE, moves=True),
+    "wrong-name": Kind(_MOVE, moves=True),
+    "wrong-row": Kind(_MOVE, moves=True),
+    "misplaced-file": Kind(_MOVE, moves=True),
+    "duplicate-run": Kind("verify --repair", moves=True),
+    "duplicate-run-id": Kind("drop one of the two experiments"),
+    "foreign-file": Kind("verify --repair", moves=True),
+    "temporary-file": Kind("verify --repair", moves=True),
+    "wrong-metadata": Kind("verify --repair, then train or summarize", moves=True),
+    "unknown-experiment": Kind("restore its file in experiments/"),
+    "wrong-experiment": Kind("restore the file from a copy"),
+    "wrong-sweep": Kind("restore the file from a copy"),
+    "wrong-record": Kind("verify --repair", moves=True),
+    "stale-summary": Kind("summarize"),
+    "orphaned-summary": Kind("summarize"),
+    "wrong-summary": Kind("summarize --full"),
+    "wrong-manifest": Kind("export again"),
+    "missing-file": Kind("export again"),
+    "altered-file": Kind("export again"),
+    "unlisted-file": Kind("export again"),
+    "wrong-archive": Kind("export again"),
+    "gap": Kind("train, if they are wanted", is_note=True),
+    "missing-runs": Kind("train", is_note=True),
+    "missing-summary": Kind("summarize", is_note=True),
+    "recorded-failure": Kind("status tells why; train", is_note=True),
+    "outdated-failure": Kind("nothing: its runs have landed since", is_note=True),
+}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is not as it should be. ``path`` is relative to what was checked; ``kind`` is one of `KINDS`.
+
+    ``partners`` are the files for whose sake this one may go: of duplicates, those that hold the same runs.
+    """
+
+    kind: str
+    path: str
+    detail: str
+    partners: tuple[str, ...] = ()
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it is worth knowing but no fault."""
+        return KINDS[self.kind].is_note
+
+
+class CheckReport(msgspec.Struct, frozen=True):
+    """What was looked at, and what was found; reports add. ``summaries`` counts recomputed ones."""
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    summaries: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    def __add__(self, other: CheckReport) -> CheckReport:
+        return CheckReport(
+            self.files + other.files,
+            self.rows + other.rows,
+            self.bytes + other.bytes,
+            self.summaries + other.summaries,
+            (*self.findings, *other.findings),
+        )
+
+    @property
+    def faults(self) -> list[Finding]:
+        """The findings that are faults, gravest kind first, then by path."""
+        return self._sorted(is_note=False)
+
+    @property
+    def notes(self) -> list[Finding]:
+        """The findings that are no faults."""
+        return self._sorted(is_note=True)
+
+    def _sorted(self, *, is_note: bool) -> list[Finding]:
+        ranks = {kind: rank for rank, kind in enumerate(KINDS)}
+        chosen = [finding for finding in self.findings if finding.is_note is is_note]
+        return sorted(chosen, key=lambda finding: (ranks[finding.kind], finding.path))

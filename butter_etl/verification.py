@@ -1,0 +1,350 @@
+"""Checking a store or an export: every file against its name, its place, its own rows and what lies beside it.
+
+`plan_verification` takes the inventory; `check_unit` checks the files of one partition and needs no Dask;
+`run_verification` does so for all of them, in threads or on a cluster. Nothing is written but by `repair`, which moves
+files to quarantine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+
+from butter_etl.aggregations import summarize_experiment
+from butter_etl.checks import Flaw, RunRow, check_run_rows, check_summary_rows, decode, same_statistics
+from butter_etl.errors import ButterError, StoreError
+from butter_etl.export_inventory import check_entry, check_other, check_row_count, take_export_inventory
+from butter_etl.findings import KINDS, CheckReport, Finding
+from butter_etl.fingerprints import fingerprint, read_fingerprints
+from butter_etl.inventory import Inventory, Listed, Unit, run_file_of, take_inventory
+from butter_etl.location import COMMON_METADATA, Location, write_common_metadata
+from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA, SERIES, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA, without_keys
+from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, quarantine_stamp, ranges_text
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: A task checks units of about this many bytes.
+_BATCH_BYTES, _BATCH_UNITS = 64 * 2**20, 256
+#: Of the summaries of a file, one in so many is recomputed, at least one.
+_SAMPLED = 10
+
+
+# --- plan --------------------------------------------------------------------------------------------------------
+
+
+def plan_verification(path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Inventory:
+    """What there is to check at ``path``, a store or an export. Raises StoreError if it is neither."""
+    if is_store(path):
+        return take_inventory(Store.open(path, state))
+    location = Location(path)
+    inventory = take_export_inventory(location)
+    if inventory is None:
+        raise StoreError(f"{location}: is neither a store (no store.json) nor an export (no {COMMON_METADATA})")
+    return inventory
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a store at ``path``."""
+    return bool(Location(path).kind("store.json") == pa.fs.FileType.File)
+
+
+# --- one unit of work --------------------------------------------------------------------------------------------
+
+
+def check_unit(location: Location, unit: Unit, *, values: bool = False) -> CheckReport:
+    """Check the files of one partition; with ``values``, recompute a sample of its summaries too.
+
+    Files that have gone since they were listed are passed over.
+    """
+    report = check_runs(location, unit)
+    for listed in unit.summaries:
+        report += _check_summary_file(location, unit, listed)
+    for listed in unit.others:
+        report += check_other(location, listed, unit.manifest.get(listed.path))
+    if unit.known is not None:
+        report += _check_fingerprints(location, unit, values=values)
+    return report
+
+
+def check_runs(location: Location, unit: Unit) -> CheckReport:
+    """Check the run files of a unit, each by itself and then for what they hold in common."""
+    report, held = CheckReport(), dict[str, list[RunRow]]()
+    for listed in unit.runs:
+        report += _check_run_file(location, unit, listed, held)
+    return report + CheckReport(findings=tuple(_duplicates(held)))
+
+
+def _check_run_file(location: Location, unit: Unit, listed: Listed, held: dict[str, list[RunRow]]) -> CheckReport:
+    data = _read(location, listed)
+    if data is None:
+        return CheckReport()
+    count = 0
+    try:
+        check_entry(data, unit.manifest.get(listed.path))
+        rows, longest = decode(data, RUN_FILE_SCHEMA)
+        count = len(rows)
+        check_row_count(count, unit.manifest.get(listed.path))
+        file = RunFile.parse(listed.path, listed.size)
+        held[listed.path] = check_run_rows(rows, longest, unit.partition, file=file, known=unit.known)
+    except Flaw as flaw:
+        return CheckReport(1, count, len(data), findings=(Finding(flaw.kind, listed.path, flaw.detail),))
+    return CheckReport(1, count, len(data))
+
+
+def _read(location: Location, listed: Listed) -> bytes | None:
+    """The bytes of a file; None if it has gone since."""
+    try:
+        return location.read_bytes(listed.path)
+    except FileNotFoundError:
+        return None
+
+
+def _duplicates(held: Mapping[str, list[RunRow]]) -> Iterator[Finding]:
+    """Files whose runs others hold too: of two that overlap the one with more runs stays, so that least is lost."""
+    owners: dict[tuple[int, int], str] = {}
+    run_ids: dict[str, str] = {}
+    for path, rows in sorted(held.items(), key=lambda item: (-len(item[1]), item[0])):
+        own = {(row.experiment_id, row.repetition) for row in rows}
+        partners = tuple(sorted({owners[one] for one in own if one in owners}))
+        if partners or len(own) < len(rows):
+            twice = sorted(one[1] for one in own if one in owners)
+            detail = (
+                f"repetitions {ranges_text(twice)} are in {partners[0]} too" if partners else "holds repetitions twice"
+            )
+            yield Finding("duplicate-run", path, detail, partners)
+            continue
+        owners.update(dict.fromkeys(own, path))
+        shared = next((row.run_id for row in rows if row.run_id in run_ids), None)
+        if shared is not None:
+            yield Finding("duplicate-run-id", path, f"run {shared} is in {run_ids[shared]} too", (run_ids[shared],))
+        run_ids.update(dict.fromkeys((row.run_id for row in rows), path))
+
+
+def _check_summary_file(location: Location, unit: Unit, listed: Listed) -> CheckReport:
+    data = _read(location, listed)
+    if data is None:
+        return CheckReport()
+    count = 0
+    try:
+        check_entry(data, unit.manifest.get(listed.path))
+        schema = SUMMARY_FILE_SCHEMA if unit.schema is None else without_keys(unit.schema)
+        rows, _ = decode(data, schema)
+        count = len(rows)
+        check_row_count(count, unit.manifest.get(listed.path))
+        check_summary_rows(rows, unit.partition, unit.known)
+    except Flaw as flaw:
+        return CheckReport(1, count, len(data), findings=(Finding(flaw.kind, listed.path, flaw.detail),))
+    return CheckReport(1, count, len(data))
+
+
+# --- summaries against the runs ----------------------------------------------------------------------------------
+
+
+def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> CheckReport:
+    """Whether the summaries of a partition of a store speak of the runs that are there."""
+    path = f"{SUMMARY}/{unit.partition}/{SUMMARY_FILE}"
+    try:
+        made_from = read_fingerprints(location, path)
+        files = _by_experiment(map(run_file_of, unit.runs))
+        if made_from != {one: fingerprint(own) for one, own in files.items()}:  # both may have changed since listing
+            files = _by_experiment(Store(location, None).run_files(unit.partition))
+            made_from = read_fingerprints(location, path)
+        stored = location.read_table(path, None if values else ["experiment_id"]) if made_from else None
+    except ButterError:  # torn, which is a finding already
+        return CheckReport()
+    current = {one: fingerprint(own) for one, own in files.items()}
+    differing = [one for one in sorted(current.keys() & made_from.keys()) if current[one] != made_from[one]]
+    found = [
+        ("stale-summary", differing, "runs have changed since"),
+        ("orphaned-summary", sorted(made_from.keys() - current.keys()), "their runs are gone"),
+        ("missing-summary", sorted(current.keys() - made_from.keys()), "no summary has been made"),
+    ]
+    findings = [Finding(kind, path, f"{_experiments(ids)}: {what}") for kind, ids, what in found if ids]
+    sampled: list[int] = []
+    if stored is not None:
+        fresh = sorted(current.keys() & made_from.keys() - set(differing))
+        sampled = random.sample(fresh, -(-len(fresh) // _SAMPLED)) if values else []
+        findings.extend(_wrong_rows(location, path, stored, made_from, {one: files[one] for one in sampled}))
+    return CheckReport(summaries=len(sampled), findings=tuple(findings))
+
+
+def _by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
+    result: dict[int, list[RunFile]] = {}
+    for file in files:
+        result.setdefault(file.experiment_id, []).append(file)
+    return result
+
+
+def _experiments(ids: list[int]) -> str:
+    named = ", ".join(map(str, ids[:3])) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+    return f"experiment{'s' * (len(ids) > 1)} {named}"
+
+
+def _wrong_rows(
+    location: Location,
+    path: str,
+    stored: pa.Table,
+    made_from: Mapping[int, str],
+    sample: Mapping[int, list[RunFile]],
+) -> Iterator[Finding]:
+    """Rows that differ from what their file says it was made from, or from what the runs give."""
+    ids = stored["experiment_id"].to_pylist()
+    if set(ids) != made_from.keys():
+        yield Finding("wrong-summary", path, "its rows are not those that its metadata name")
+        return
+    histories = sorted(set(SERIES.values()))
+    for experiment_id, files in sample.items():
+        try:
+            runs = pa.concat_tables([location.read_table(f"{RUNS}/{file.path}", histories) for file in files])
+            row = stored.filter(pc.equal(stored["experiment_id"], experiment_id))
+            same_statistics(row, summarize_experiment(runs))
+        except Flaw as flaw:
+            yield Finding(flaw.kind, path, flaw.detail)
+        except ButterError:  # a torn run file, which is a finding already
+            continue
+
+
+# --- all of it ---------------------------------------------------------------------------------------------------
+
+
+def run_verification(
+    plan: Inventory,
+    *,
+    values: bool = False,
+    client: Client | None = None,
+    threads: int | None = None,
+    on_progress: Callable[[CheckReport], None] = lambda report: None,
+) -> CheckReport:
+    """Check everything planned: as Dask tasks on ``client``, else in ``threads`` (as many as there are cores).
+
+    A bounded number of batches is under way at any time, and each holds one file of its partition in memory.
+    """
+    total = CheckReport(findings=tuple(plan.findings))
+    batches = _batches(plan.units)
+    reports = (
+        _in_threads(plan.url, batches, values, threads)
+        if client is None
+        else _on_cluster(plan.url, batches, values, client)
+    )
+    for report in reports:
+        total += report
+        on_progress(total)
+    return total
+
+
+def _batches(units: list[Unit]) -> Iterator[list[Unit]]:
+    """Units in batches of about as many bytes, so that tiny ones do not drown in overhead."""
+    batch: list[Unit] = []
+    size = 0
+    for unit in units:
+        batch.append(unit)
+        size += unit.bytes
+        if size >= _BATCH_BYTES or len(batch) >= _BATCH_UNITS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _check_batch(units: list[Unit], url: str, values: bool) -> CheckReport:
+    location = Location(url)
+    return sum((check_unit(location, unit, values=values) for unit in units), CheckReport())
+
+
+def _in_threads(url: str, batches: Iterator[list[Unit]], values: bool, threads: int | None) -> Iterator[CheckReport]:
+    threads = threads or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as pool:
+        pending = deque(pool.submit(_check_batch, batch, url, values) for batch in islice(batches, 2 * threads))
+        while pending:
+            yield pending.popleft().result()
+            batch = next(batches, None)
+            if batch is not None:
+                pending.append(pool.submit(_check_batch, batch, url, values))
+
+
+def _on_cluster(url: str, batches: Iterator[list[Unit]], values: bool, client: Any) -> Iterator[CheckReport]:
+    from distributed import as_completed
+
+    workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
+    first = list(islice(batches, max(8, 3 * workers)))
+    completed = as_completed(client.map(_check_batch, first, url=url, values=values, pure=False))
+    for future in completed:
+        yield future.result()
+        future.release()
+        batch = next(batches, None)
+        if batch is not None:
+            completed.add(client.submit(_check_batch, batch, url=url, values=values, pure=False))
+
+
+# --- repair ------------------------------------------------------------------------------------------------------
+
+
+class RepairReport(msgspec.Struct, frozen=True):
+    """What was moved to quarantine, what is left as it was, and the runs that are missing now, by experiment."""
+
+    moved: tuple[Finding, ...]
+    left: tuple[Finding, ...]
+    missing: dict[int, list[int]]
+
+
+def repair(
+    plan: Inventory, store: Store, findings: Iterable[Finding], on_progress: Callable[[int], None] = lambda moved: None
+) -> RepairReport:
+    """Move the files of findings to quarantine, where moving mends anything; never deletes.
+
+    A file is checked once more before it is moved, a run file under its experiment's lock, so that what another repair
+    or a landing has mended stays. Raises LandingError if a file cannot be moved; what was moved before stays moved.
+    """
+    units = {unit.partition: unit for unit in plan.units}
+    stamp = quarantine_stamp()
+    moved, left = [], []
+    for finding in findings:
+        if not KINDS[finding.kind].moves or finding.path.startswith("/"):  # a state folder outside the store
+            left.append(finding)
+        elif _move(store, units, finding, stamp):
+            moved.append(finding)
+            on_progress(len(moved))
+    for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA)):
+        write_common_metadata(store.location, root, schema)
+    return RepairReport(tuple(moved), tuple(left), _now_missing(store, moved))
+
+
+def _move(store: Store, units: Mapping[str, Unit], finding: Finding, stamp: str) -> bool:
+    root, _, name = finding.path.partition("/")
+    file = RunFile.parse(name, 0) if root == RUNS else None
+    if file is None or file.partition not in units:
+        return store.quarantine(finding.path, finding.kind, stamp)
+    paths = {finding.path, *finding.partners}
+    unit = units[file.partition]
+    unit = msgspec.structs.replace(unit, runs=tuple(one for one in unit.runs if one.path in paths), summaries=())
+    with store.lock(file.experiment_id) as lock, lock.kept_fresh():
+        again = check_runs(store.location, unit).findings
+        persists = any((one.kind, one.path) == (finding.kind, finding.path) for one in again)
+        return persists and lock.is_held() and store.quarantine(finding.path, finding.kind, stamp)
+
+
+def _now_missing(store: Store, moved: Iterable[Finding]) -> dict[int, list[int]]:
+    """The repetitions that moved run files held by their names and that no other file holds."""
+    present = store.repetitions()
+    missing: dict[int, set[int]] = {}
+    for finding in moved:
+        root, _, name = finding.path.partition("/")
+        file = RunFile.parse(name, 0) if root == RUNS else None
+        if file is None:
+            continue
+        mask = present.get(file.experiment_id, 0)
+        gone = {repetition for repetition in file.repetitions if not mask >> repetition & 1}
+        if gone:
+            missing.setdefault(file.experiment_id, set()).update(gone)
+    return {one: sorted(gone) for one, gone in sorted(missing.items())}

@@ -1,0 +1,54 @@
+"""A changed byte of a run file is found, or changes nothing that anybody reads."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from butter_etl.checks import Flaw, check_run_rows, decode
+from butter_etl.location import parquet_bytes
+from butter_etl.schema import RUN_FILE_SCHEMA
+from butter_etl.store import RunFile, partition_path
+from tests.strategies import POLLEN, make_runs
+
+PARTITION = partition_path(POLLEN.parameters())
+RUNS = make_runs(POLLEN, 0, range(3))
+DATA = parquet_bytes(RUNS)
+FILE = RunFile(f"{PARTITION}/0-0-2.parquet", 0, 0, 2, len(DATA))
+
+
+def check(data):
+    rows, longest = decode(data, RUN_FILE_SCHEMA)
+    return check_run_rows(rows, longest, PARTITION, file=FILE, known={})
+
+
+def test_a_sound_file():
+    assert [(run.experiment_id, run.repetition) for run in check(DATA)] == [(0, 0), (0, 1), (0, 2)]
+
+
+def flaw_of(data):
+    try:
+        check(data)
+    except Flaw as flaw:
+        return flaw
+    return None
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_found_or_changes_nothing(position, mask):
+    damaged = bytearray(DATA)
+    damaged[position] ^= mask
+    flaw = flaw_of(bytes(damaged))
+    if flaw is not None:
+        assert flaw.kind in ("torn-file", "wrong-schema", "wrong-row", "wrong-name")
+        assert "\n" not in flaw.detail
+        return
+    with pq.ParquetFile(pa.BufferReader(bytes(damaged)), pre_buffer=False) as file:
+        assert file.read(use_threads=False).equals(RUNS)
+
+
+@settings(max_examples=50)
+@given(st.integers(0, len(DATA) - 1))
+def test_a_file_cut_short_is_torn(size):
+    assert flaw_of(DATA[:size]).kind == "torn-file"
