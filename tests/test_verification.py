@@ -13,7 +13,7 @@ import pytest
 
 from butter_etl.errors import StoreError
 from butter_etl.findings import KINDS
-from butter_etl.fingerprints import read_fingerprints, write_summary
+from butter_etl.fingerprints import read_fingerprints
 from butter_etl.imports import run_import
 from butter_etl.inventory import LEFTOVER_SECONDS
 from butter_etl.location import Location, parquet_bytes
@@ -23,7 +23,7 @@ from butter_etl.store import Failure, Store, partition_path
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.sweeps import published_experiment
 from butter_etl.verification import plan_verification, repair, run_verification
-from tests.strategies import DIGITS, POLLEN, land, make_runs
+from tests.strategies import DIGITS, POLLEN, land, make_runs, write_summary
 from tests.test_imports import all_rows, foreign, write
 
 SWEEP = "name: mine\nrepetitions: 2\ncubes:\n  - {dataset: [digits], size: [4096], depth: [3], epochs: [7]}\n"
