@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.summaries [--store STORE] [--cores 1,2] [--rounds 5] [--json]`` summarises a store whole: every
 contestant reads the same run files, computes all statistics of the summary frame, and writes them with the same Parquet
-settings. They take turns in every round, in one process that is held to the given cores; the table has medians.
+settings. Each peer takes turns with ours and the floor, in a process of its own that is held to the given cores: with all
+libraries in one process, all are slower. The table has medians; ratios are of one process.
 On one core, time is the CPU time of the process, which other processes disturb least; on several it is wall time.
 
 Without ``--store`` a store of made-up runs is used (``--partitions``, ``--experiments`` of each, ``--runs``,
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -156,16 +157,31 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _rerun(arguments: Sequence[str], cores: int, store: Path) -> dict[str, Any]:
-    """This benchmark in a process that may use so many cores, with as many threads in every library."""
+def united(reports: Sequence[Report]) -> Report:
+    """One report of several processes: all rounds of a contestant together, its ratio the median of its processes."""
+    found: dict[str, list[Result]] = {}
+    for report in reports:
+        for result in report.results:
+            found.setdefault(result.contestant, []).append(result)
+    results = []
+    for name, same in found.items():
+        times = [one for result in same for one in result.all_milliseconds]
+        results.append(Result(name, median(times), times, median(result.ratio for result in same)))
+    left_out = {name: reason for report in reports for name, reason in report.left_out.items()}
+    return replace(reports[0], results=results, left_out=left_out)
+
+
+def _rerun(names: Sequence[str], rounds: int, cores: int, store: Path) -> Report:
+    """Some contestants in a process that may use so many cores, with as many threads in every library."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(threads, str(cores)), _CHILD: str(cores)}
-    command = [sys.executable, "-m", "benchmarks.summaries", *arguments, "--store", str(store)]
+    arguments = ["--contestants", ",".join(names), "--rounds", str(rounds), "--store", str(store)]
+    command = [sys.executable, "-m", "benchmarks.summaries", *arguments]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return Report(results=[Result(**one) for one in found.pop("results")], **found)
 
 
 def _child(options: argparse.Namespace, cores: int) -> int:
@@ -208,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if _CHILD in os.environ:
         return _child(options, int(os.environ[_CHILD]))
+    peers = [name for name in options.contestants if name not in ("ours", "floor")]
+    common = [name for name in options.contestants if name not in peers]
     with tempfile.TemporaryDirectory() as folder:
         store = options.store
         if store is None:
@@ -215,14 +233,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Path(folder) / "store", options.partitions, options.experiments, options.runs, options.epochs
             )
             store = Path(made.location.absolute)
-        passed = ["--contestants", ",".join(options.contestants), "--rounds", str(options.rounds)]
-        reports = [_rerun(passed, cores, store) for cores in options.cores]
+        reports = [
+            united(
+                [_rerun([*common, *one], options.rounds, cores, store) for one in ([[name] for name in peers] or [[]])]
+            )
+            for cores in options.cores
+        ]
     if options.json:
-        print(json.dumps(reports, indent=1))
-        return 0
-    for report in reports:
-        results = [Result(**one) for one in report.pop("results")]
-        print(table(Report(results=results, **report)), "\n")
+        print(json.dumps([asdict(report) for report in reports], indent=1))
+    else:
+        print("\n\n".join(map(table, reports)))
     return 0
 
 
