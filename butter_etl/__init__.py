@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from butter_etl.clusters import start_cluster
-    from butter_etl.frames import read_export, read_runs, read_summary
+    from butter_etl.frames import read_executive_summary, read_export, read_runs, read_summary
     from butter_etl.imports import partition_runs
     from butter_etl.summarize import summarize_runs
     from butter_etl.train_tasks import train
@@ -19,6 +19,7 @@ __version__ = "1.0.0.dev0"
 
 __all__ = [
     "partition_runs",
+    "read_executive_summary",
     "read_export",
     "read_runs",
     "read_summary",
@@ -29,6 +30,7 @@ __all__ = [
 
 _HOMES = {
     "partition_runs": "butter_etl.imports",
+    "read_executive_summary": "butter_etl.frames",
     "read_export": "butter_etl.frames",
     "read_runs": "butter_etl.frames",
     "read_summary": "butter_etl.frames",

@@ -24,7 +24,7 @@ from butter_etl.engines import Device
 from butter_etl.errors import AttemptsError, ButterError, CampaignError, FullDiskError, one_line
 from butter_etl.heartbeats import DRAINING
 from butter_etl.store import Failure, Store, partition_path
-from butter_etl.tasks import Begun, Settings, Task, TaskReport, Wanted, cut_tasks, train_and_land
+from butter_etl.tasks import Begun, Settings, StoppedAt, Task, TaskReport, Wanted, cut_tasks, train_and_land
 from butter_etl.training import Item
 
 if TYPE_CHECKING:
@@ -238,8 +238,19 @@ class Driver:
         if future.status == "finished":
             self._count(task, result)
         else:
-            self._retry(task, error_of(future, result))
+            stopped = getattr(result[1], "stopped_at", None) if future.status == "error" else None
+            self._retry(self._without_done(task, stopped), error_of(future, result))
         future.release()
+
+    def _without_done(self, task: Task, stopped: StoppedAt | None) -> Task:
+        """What of a task that raised is tried again; what it had done counts, what it never began is put aside."""
+        if stopped is None:
+            return task
+        done = len(task.items) - len(stopped.failed) - len(stopped.left)
+        self._count(Task(task.items[:done]), stopped.report)
+        if stopped.left:
+            self._again.append(Task(stopped.left))
+        return Task(stopped.failed, task.attempt if len(task.items) == len(stopped.failed) else 1)
 
     def _count(self, task: Task, report: TaskReport) -> None:
         self._done += msgspec.structs.replace(report, yielded=())

@@ -22,13 +22,12 @@ from butter_etl.registry import Registry
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Condition, Selection
 from butter_etl.spec import Experiment, Value
-from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, key_text
+from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, key_text
 from butter_etl.sweeps import PUBLISHED, Sweep
 
 #: `--compact` gathers a partition's run files into files of about this many bytes.
 COMPACT_BYTES = 128 * 2**20
 
-EXECUTIVE = "complete_executive_summary"
 #: What differs between experiments.
 _SWEPT = (
     "dataset",

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from butter_etl.errors import SelectError, StoreError
 from butter_etl.location import COMMON_METADATA, Location
-from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.schema import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import WHERE_KEYS, Condition, parse_condition
 from butter_etl.spec import canonical_float
-from butter_etl.store import RUNS, SUMMARY, RunFile, Store, parse_partition
+from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, RunFile, Store, parse_partition
 from butter_etl.sweeps import suggestion
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ def read_runs(store: str | os.PathLike[str], where: Iterable[str] = (), columns:
 def read_summary(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
     """The summary frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment."""
     return _read(Store.open(store).location, SUMMARY, SUMMARY_SCHEMA, where, columns)
+
+
+def read_executive_summary(
+    store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None
+) -> Any:
+    """The executive summary of a store as a ``dask.dataframe.DataFrame``, a row an experiment, few lists."""
+    return _read(Store.open(store).location, EXECUTIVE, EXECUTIVE_SCHEMA, where, columns)
 
 
 def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:

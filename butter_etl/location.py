@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -154,18 +154,21 @@ class Location:
         columns: list[str] | None = None,
         *,
         keep_group: Callable[[pq.RowGroupMetaData], bool] | None = None,
+        use_threads: bool = True,
     ) -> pa.Table:
         """A Parquet file (of the columns given, those that it has); raises TornFileError if it cannot be read.
 
-        Row groups that ``keep_group`` does not want are not read.
+        Row groups that ``keep_group`` does not want are not read. Without ``use_threads`` it is decoded on the calling
+        thread, which costs less where others are busy anyway.
         """
         with self.parquet_file(name) as file:
             try:
-                present = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
+                names = set() if columns is None else set(file.schema_arrow.names)
+                present = None if columns is None else [name for name in columns if name in names]
                 if keep_group is None:
-                    return file.read(columns=present)
+                    return file.read(columns=present, use_threads=use_threads)
                 groups = [k for k in range(file.num_row_groups) if keep_group(file.metadata.row_group(k))]
-                return file.read_row_groups(groups, columns=present)
+                return file.read_row_groups(groups, columns=present, use_threads=use_threads)
             except (pa.ArrowException, OSError) as error:
                 raise self.torn(name, error) from error
 
@@ -368,21 +371,33 @@ def _scan(folder: str, prefix: str, *, temporary: bool) -> Iterator[tuple[str, i
                 yield name, entry.stat().st_size
 
 
-def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """How every file of the store is written.
+#: Texts that are long, or differ from row to row.
+_LONG_TEXTS = ("run_id", "network_structure", "command", "canonical_json")
 
-    Losses are noise to a dictionary, so their bytes are split by significance; accuracies have few distinct values,
-    so they and everything else get dictionaries. The leaf path is what pyarrow takes column settings by.
+
+@lru_cache(maxsize=32)
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """How every file of the store is written; decision 7 has what was measured.
+
+    Losses are noise to a dictionary, so their bytes are split by significance; accuracies and counts have few distinct
+    values, and texts repeat, so they get dictionaries. Numbers of which a row has one are a few bytes a file: to
+    compress them takes longer than all else. Extremes of lists help no reader. The leaf path is what pyarrow takes
+    column settings by.
     """
-    lists = [field.name for field in schema if pa.types.is_list(field.type)]
-    split = [f"{name}.list.element" for name in lists if _is_noise(name, schema.field(name).type)]
-    plain = set(split)
-    dictionary = [_leaf(field) for field in schema if _leaf(field) not in plain]
+    split, dictionary, compression = [], [], {}
+    for field in schema:
+        leaf, is_list = _leaf(field), pa.types.is_list(field.type)
+        if is_list and _is_noise(field.name, field.type):
+            split.append(leaf)
+        elif is_list or pa.types.is_string(field.type):
+            dictionary.append(leaf)
+        compression[leaf] = "zstd" if is_list or field.name in _LONG_TEXTS else "none"
     return {
-        "compression": "zstd",
-        "compression_level": 3,
+        "compression": compression,
+        "compression_level": {leaf: 3 for leaf, codec in compression.items() if codec == "zstd"},
         "use_dictionary": dictionary,
         "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
+        "write_statistics": [field.name for field in schema if not pa.types.is_list(field.type)],
         "store_schema": False,
         "write_page_index": True,
         "write_page_checksum": True,  # without them, a flipped bit of a loss is just another loss

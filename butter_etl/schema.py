@@ -1,7 +1,7 @@
 """The columns of both frames, declared once: the published names, order and Arrow types, then our additions.
 
 Partition columns are part of the full schemas (and of `_common_metadata`) but not of the files, whose schemas are
-`RUN_FILE_SCHEMA` and `SUMMARY_FILE_SCHEMA`.
+`RUN_FILE_SCHEMA`, `SUMMARY_FILE_SCHEMA` and `EXECUTIVE_FILE_SCHEMA`.
 """
 
 from __future__ import annotations
@@ -165,6 +165,16 @@ SUMMARY_SCHEMA = pa.schema(
     ]
 )
 
+#: The executive summary has these per-epoch lists only, and all columns of the summary frame that are no such lists.
+EXECUTIVE_LISTS = ("test_loss_q1", "test_loss_median", "test_loss_q3")
+EXECUTIVE_SCHEMA = pa.schema(
+    [
+        field
+        for field in SUMMARY_SCHEMA
+        if not pa.types.is_list(field.type) or field.name in ("widths", *EXECUTIVE_LISTS)
+    ]
+)
+
 
 def without_keys(schema: pa.Schema) -> pa.Schema:
     """The schema of the files: the partition columns are in the path."""
@@ -173,6 +183,7 @@ def without_keys(schema: pa.Schema) -> pa.Schema:
 
 RUN_FILE_SCHEMA = without_keys(RUN_SCHEMA)
 SUMMARY_FILE_SCHEMA = without_keys(SUMMARY_SCHEMA)
+EXECUTIVE_FILE_SCHEMA = without_keys(EXECUTIVE_SCHEMA)
 
 #: The columns of both frames that are one value an experiment, as the summary frame has them.
 EXPERIMENT_COLUMNS = tuple(name for name in SUMMARY_SCHEMA.names if name in RUN_SCHEMA.names)

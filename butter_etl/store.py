@@ -22,12 +22,20 @@ import pyarrow.fs
 from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError, TornFileError, one_line
 from butter_etl.location import Location, Pending, parquet_bytes, write_common_metadata, write_durably
 from butter_etl.locks import FileLock
-from butter_etl.schema import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.schema import (
+    EXECUTIVE_SCHEMA,
+    PARTITION_KEYS,
+    PARTITION_SCHEMA,
+    RUN_FILE_SCHEMA,
+    RUN_SCHEMA,
+    SUMMARY_SCHEMA,
+)
 from butter_etl.spec import Value, float_text
 
 FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
 RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
+EXECUTIVE = "complete_executive_summary"
 QUARANTINE = "quarantine"
 SUMMARY_FILE = "summary.parquet"
 
@@ -214,7 +222,7 @@ class Store:
             content = StoreFile(format=FORMAT_VERSION, study="butter")
             Location(path).write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
         store = cls.open(path, state)
-        for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA)):
+        for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA)):
             write_common_metadata(store.location, root, schema)
         return store
 

@@ -1,26 +1,35 @@
 """Summaries: per-epoch statistics over the repetitions of each experiment, redone only where runs changed.
 
 An experiment never spans partitions, so a partition is summarised exactly from its own files. `plan_summaries` compares
-fingerprints, `summarize_partition` brings one partition's ``summary.parquet`` up to date, `run_summaries` does so on a
-cluster. `summarize_runs` is the same computation for any Dask dataframe of runs.
+fingerprints, `summarize_partition` brings one partition's summary files up to date, `run_summaries` does so in threads
+or on a cluster. `summarize_runs` is the same computation for any Dask dataframe of runs.
+
+A partition streams: threads read experiments ahead, one computes, one encodes, and each row group of the result is
+written as soon as it is complete. So memory holds a few experiments, however large the partition is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs
 
-from butter_etl.aggregations import summarize_experiment
-from butter_etl.fingerprints import fingerprint, read_fingerprints, write_summary
+from butter_etl.aggregations import SummaryBlock
+from butter_etl.fingerprints import fingerprint, parse_fingerprints, raw_fingerprints, read_fingerprints
+from butter_etl.location import write_common_metadata
 from butter_etl.registry import Registry
 from butter_etl.schema import (
+    EXECUTIVE_SCHEMA,
     EXPERIMENT_COLUMNS,
     HISTORIES,
     RUN_SCHEMA,
@@ -29,16 +38,32 @@ from butter_etl.schema import (
     SUMMARY_SCHEMA,
 )
 from butter_etl.selection import Selection
-from butter_etl.store import SUMMARY, SUMMARY_FILE, RunFile, Store
+from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, parse_partition
+from butter_etl.summary_files import (
+    LONG,
+    SummaryReader,
+    delete_summaries,
+    executive_name,
+    is_executive_current,
+    rows_a_group,
+    summary_name,
+    write_summaries,
+)
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
     from distributed import Client
 
-#: The columns of the run frame that summaries are made of.
-INPUT_COLUMNS = (*EXPERIMENT_COLUMNS, *(name for name in HISTORIES if name in SERIES.values()))
-_BATCH_FILES = 2000
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+#: The histories that summaries are made of, and all columns of the run frame that they need.
+INPUT_HISTORIES = tuple(name for name in HISTORIES if name in SERIES.values())
+INPUT_COLUMNS = (*EXPERIMENT_COLUMNS, *INPUT_HISTORIES)
+
+#: A Dask task has partitions of about this many run files or bytes, whichever comes first: a few seconds of work.
+BATCH_FILES, BATCH_BYTES = 500, 512 * 2**20
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
@@ -47,15 +72,17 @@ _BATCH_FILES = 2000
 class PartitionPlan(msgspec.Struct, frozen=True):
     """What is to be done in one partition.
 
-    ``stale`` holds the run files of each experiment to compute, ``fresh`` the experiments whose rows are kept,
-    ``fingerprints`` what the new file will say of itself; ``orphans`` counts rows whose runs are gone.
+    ``stale`` are the experiments to compute, whatever the old file says of them with ``full``; ``fresh`` counts the
+    rows to keep, ``orphans`` those whose runs are gone. ``files`` and ``size``, in bytes, are what is to be read.
     """
 
     partition: str
-    stale: dict[int, list[RunFile]]
-    fresh: list[int]
-    fingerprints: dict[int, str]
+    stale: list[int]
+    fresh: int
     orphans: int = 0
+    files: int = 0
+    size: int = 0
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,9 +113,9 @@ def plan_summaries(store: Store, selection: Selection | None = None, *, full: bo
     plans, fresh = [], 0
     for partition, files in groupby(store.run_files(), key=lambda file: file.partition):
         with_runs.add(partition)
-        plan = _plan_partition(store, partition, list(files), selected, full=full)
-        fresh += len(plan.fresh)
-        if plan.stale or plan.orphans:
+        plan, needed = _plan_partition(store, partition, files, selected, full=full)
+        fresh += plan.fresh
+        if needed:
             plans.append(plan)
     plans.extend(_orphaned_partitions(store, with_runs))
     return SummaryPlan(plans, fresh)
@@ -102,24 +129,30 @@ def _selected(store: Store, selection: Selection | None) -> Callable[[int], bool
 
 
 def _plan_partition(
-    store: Store, partition: str, files: list[RunFile], selected: Callable[[int], bool], *, full: bool
-) -> PartitionPlan:
-    by_experiment: dict[int, list[RunFile]] = {}
-    for file in files:
-        by_experiment.setdefault(file.experiment_id, []).append(file)
-    old = read_fingerprints(store.location, f"{SUMMARY}/{partition}/{SUMMARY_FILE}")
-    stale: dict[int, list[RunFile]] = {}
-    kept: dict[int, str] = {}
-    for experiment_id, own in by_experiment.items():
-        current = fingerprint(own)
-        is_fresh = old.get(experiment_id) == current
-        if (full or not is_fresh) and selected(experiment_id):
-            stale[experiment_id] = own
-        elif experiment_id in old:
-            kept[experiment_id] = old[experiment_id]
-    made = {experiment_id: fingerprint(own) for experiment_id, own in stale.items()}
+    store: Store, partition: str, files: Iterable[RunFile], selected: Callable[[int], bool], *, full: bool
+) -> tuple[PartitionPlan, bool]:
+    """The plan of a partition, and whether there is anything to do in it."""
+    by_experiment = _by_experiment(files)
+    raw = raw_fingerprints(store.location, summary_name(partition))
+    old = parse_fingerprints(raw)
+    stale = [
+        experiment_id
+        for experiment_id, own in by_experiment.items()
+        if (full or old.get(experiment_id) != fingerprint(own)) and selected(experiment_id)
+    ]
     orphans = len(old.keys() - by_experiment.keys())
-    return PartitionPlan(partition, stale, sorted(kept), {**kept, **made}, orphans)
+    fresh = len(old.keys() - set(stale)) - orphans
+    to_read = [file for experiment_id in stale for file in by_experiment[experiment_id]]
+    plan = PartitionPlan(partition, stale, fresh, orphans, len(to_read), sum(file.size for file in to_read), full=full)
+    return plan, bool(stale or orphans or (old and raw != raw_fingerprints(store.location, executive_name(partition))))
+
+
+def _by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
+    """Run files by experiment, in the order of the ids."""
+    found: dict[int, list[RunFile]] = {}
+    for file in files:
+        found.setdefault(file.experiment_id, []).append(file)
+    return dict(sorted(found.items()))
 
 
 def _orphaned_partitions(store: Store, with_runs: set[str]) -> Iterator[PartitionPlan]:
@@ -127,7 +160,7 @@ def _orphaned_partitions(store: Store, with_runs: set[str]) -> Iterator[Partitio
         partition, _, file = name.rpartition("/")
         if file == SUMMARY_FILE and partition not in with_runs:
             old = read_fingerprints(store.location, f"{SUMMARY}/{name}")
-            yield PartitionPlan(partition, {}, [], {}, len(old))
+            yield PartitionPlan(partition, [], 0, len(old))
 
 
 # --- one unit of work --------------------------------------------------------------------------------------------
@@ -150,45 +183,135 @@ class SummaryReport(msgspec.Struct, frozen=True):
         )
 
 
-def summarize_partition(store: Store, plan: PartitionPlan) -> SummaryReport:
-    """Bring one partition's summary file up to date; readers see the old file or the new one, whole.
+class _Work(NamedTuple):
+    """What a partition's new files will hold: rows to compute from these files, in order, and what all are made of.
 
-    Raises TornFileError, and leaves the old file as it is, if a run file cannot be read.
+    ``epochs`` is how many a run of the partition should have.
     """
-    name = f"{SUMMARY}/{plan.partition}/{SUMMARY_FILE}"
-    report = SummaryReport(len(plan.stale), len(plan.fresh), plan.orphans, 1)
-    if not plan.fingerprints:
-        store.location.remove(name)
-        return report
-    rows = [_experiment_summary(store, files) for files in plan.stale.values()]
-    if plan.fresh:
-        old = store.location.read_table(name).cast(SUMMARY_FILE_SCHEMA)
-        rows.append(old.filter(pc.is_in(old["experiment_id"], pa.array(plan.fresh, pa.uint32()))))
-    table = pa.concat_tables(rows)
-    write_summary(store.location, name, table, plan.fingerprints)
+
+    computed: dict[int, list[RunFile]]
+    fingerprints: dict[int, str]
+    dropped: int
+    epochs: int
+
+
+def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) -> SummaryReport:
+    """Bring one partition's summary files up to date; readers see the old files or the new ones, whole.
+
+    The partition is listed again: fingerprints are of the files that are read, runs that land later are for the next
+    pass, and what somebody else has summarised since the plan was made is kept. ``readers`` is how many threads
+    decode run files while others compute and encode (of long runs one at most, for memory's sake); with 0 all is
+    done on this thread. Raises TornFileError, and leaves the old files as they are, if a run file cannot be read.
+    """
+    with SummaryReader.open(store.location, summary_name(plan.partition)) as old:
+        work = _work(store, plan, {} if old is None else old.fingerprints)
+        report = SummaryReport(len(work.computed), len(work.fingerprints) - len(work.computed), work.dropped, 1)
+        if not work.fingerprints:
+            delete_summaries(store.location, plan.partition)
+        elif work.computed or work.dropped or not is_executive_current(store.location, plan.partition):
+            with ExitStack() as stack:
+                ahead = _Ahead(stack, readers if work.epochs <= LONG else min(readers, 1))
+                row_groups = ahead.each(_row_groups(store, work, old, ahead))
+                write_summaries(store.location, plan.partition, row_groups, work.fingerprints)
     return report
 
 
-def _experiment_summary(store: Store, files: list[RunFile]) -> pa.Table:
-    tables = [store.read_runs(file, list(INPUT_COLUMNS)) for file in files]
-    return summary_rows(pa.concat_tables(tables), SUMMARY_FILE_SCHEMA)
+def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
+    wanted = set(plan.stale)
+    computed: dict[int, list[RunFile]] = {}
+    fingerprints: dict[int, str] = {}
+    by_experiment = _by_experiment(store.run_files(plan.partition))
+    for experiment_id, files in by_experiment.items():
+        current = fingerprint(files) if experiment_id in wanted else ""
+        if experiment_id in wanted and (plan.full or old.get(experiment_id) != current):
+            computed[experiment_id] = files
+            fingerprints[experiment_id] = current
+        elif experiment_id in old:
+            fingerprints[experiment_id] = old[experiment_id]
+    epochs = int(str(parse_partition(plan.partition)["epochs"]))
+    return _Work(computed, fingerprints, len(old.keys() - by_experiment.keys()), epochs)
 
 
-def summary_rows(runs: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The summary row of one experiment's runs: the statistics, and what its first row says of the experiment."""
-    statistics = summarize_experiment(runs)
-    columns = {}
-    for field in schema:
-        if field.name in statistics.column_names:
-            columns[field.name] = statistics[field.name].cast(field.type)
-        elif field.name in runs.column_names:
-            columns[field.name] = runs[field.name].slice(0, 1).cast(field.type)
-        else:
-            columns[field.name] = pa.nulls(1, field.type)
+def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[pa.Table]:
+    """The rows of a partition in the order of the experiment ids, computed or kept, a table for each row group."""
+    histories = ahead.map(partial(_read_experiment, store), work.computed.values())
+    ids = iter(work.fingerprints)
+    while group := list(islice(ids, rows_a_group(work.epochs))):
+        rows = []
+        for is_computed, some in groupby(group, key=work.computed.__contains__):
+            if is_computed:
+                count = len(list(some))
+                rows.append(summary_rows(islice(histories, count), SUMMARY_FILE_SCHEMA, epochs=count * work.epochs))
+            elif old is not None:
+                rows += map(old.row, some)
+        yield pa.concat_tables(rows)
+
+
+def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
+    """The columns that a summary needs, of all runs of an experiment."""
+    names = [f"{RUNS}/{file.path}" for file in files]
+    return pa.concat_tables([store.location.read_table(name, list(INPUT_COLUMNS), use_threads=False) for name in names])
+
+
+def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema, *, epochs: int = 0) -> pa.Table:
+    """The summary rows of experiments, given the runs of each: statistics, and what a first row says of its experiment.
+
+    ``experiments`` are used one by one, so that an iterator need not hold them all. ``epochs``, of all together, says
+    how much room to begin with.
+    """
+    first_rows, block = [], SummaryBlock(epochs)
+    for runs in experiments:
+        names = set(runs.column_names)
+        first_rows.append(runs.select([name for name in EXPERIMENT_COLUMNS if name in names]).slice(0, 1))
+        block.add(runs)
+    known: dict[str, pa.ChunkedArray] = {}
+    for table in (pa.concat_tables(first_rows), block.table()):
+        known |= dict(zip(table.column_names, table.columns, strict=True))
+    columns = [_column(known.get(field.name), field.type, len(block)) for field in schema]
     return pa.table(columns, schema=schema)
 
 
-# --- on a cluster ------------------------------------------------------------------------------------------------
+def _column(values: pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.ChunkedArray | pa.Array:
+    if values is None:
+        return pa.nulls(rows, kind)
+    return values if values.type == kind else values.cast(kind)
+
+
+class _Ahead:
+    """Threads that make what is asked for next, until the stack is left; without threads, nothing is made ahead."""
+
+    def __init__(self, stack: ExitStack, readers: int) -> None:
+        self._readers = readers
+        if readers:
+            self._pool = stack.enter_context(ThreadPoolExecutor(readers))
+            self._single = stack.enter_context(ThreadPoolExecutor(1))
+
+    def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        """The results of a function in the order of the items, one for each reader in work before it is asked for."""
+        if not self._readers:
+            yield from map(function, items)
+            return
+        pending: deque[Future[_R]] = deque()
+        for item in items:
+            pending.append(self._pool.submit(function, item))
+            if len(pending) > self._readers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def each(self, items: Iterator[_T]) -> Iterator[_T]:
+        """The items in their order, the next one made by a thread while the last one is used."""
+        if not self._readers:
+            yield from items
+            return
+        end = object()
+        coming = self._single.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = self._single.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
+# --- in threads, or on a cluster ---------------------------------------------------------------------------------
 
 
 def run_summaries(
@@ -196,35 +319,61 @@ def run_summaries(
     store: Store,
     client: Client | None = None,
     on_progress: Callable[[SummaryReport], None] = lambda report: None,
+    *,
+    threads: int = 1,
 ) -> SummaryReport:
-    """Bring every planned partition up to date, as Dask tasks on ``client`` or here without one."""
+    """Bring every planned partition up to date, as Dask tasks on ``client``, or in threads here without one."""
+    if plan.partitions:
+        write_common_metadata(store.location, EXECUTIVE, EXECUTIVE_SCHEMA)  # stores of before have none
+    done = _run_here(plan.partitions, store, threads) if client is None else _run_on(client, plan.partitions, store)
     total = SummaryReport()
-    if client is None:
-        for partition in plan.partitions:
-            total += summarize_partition(store, partition)
-            on_progress(total)
-        return total
-    from distributed import as_completed
-
-    path, state = store.location.absolute, str(store.state) if store.has_state else None
-    futures = client.map(_summarize_batch, list(_batches(plan.partitions)), path=path, state=state, pure=False)
-    for future in as_completed(futures):
-        total += future.result()
-        future.release()
+    for report in done:
+        total += report
         on_progress(total)
     return total
 
 
+def _run_here(plans: list[PartitionPlan], store: Store, threads: int) -> Iterator[SummaryReport]:
+    readers = 0 if threads == 1 else max(1, threads // max(1, len(plans)))
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(summarize_partition, store, plan, readers=readers) for plan in plans]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterator[SummaryReport]:
+    """Batches as Dask tasks, two for every thread of the cluster at a time: nothing piles up at the scheduler."""
+    import distributed
+
+    path, state = store.location.absolute, str(store.state) if store.has_state else None
+
+    def submit(batch: list[PartitionPlan]) -> Any:
+        return client.submit(_summarize_batch, batch, path=path, state=state, pure=False)
+
+    batches = _batches(plans)
+    window = max(2, 2 * sum(client.nthreads().values()))
+    running = distributed.as_completed([submit(batch) for batch in islice(batches, window)])
+    for future in running:
+        report = future.result()
+        future.release()
+        if (batch := next(batches, None)) is not None:
+            running.add(submit(batch))
+        yield report
+
+
 def _batches(plans: list[PartitionPlan]) -> Iterator[list[PartitionPlan]]:
-    """Partitions in batches of about as many run files, so that tiny ones do not drown in overhead."""
+    """Partitions in batches of about as much to read, so that tiny ones do not drown in overhead."""
     batch: list[PartitionPlan] = []
-    files = 0
+    files = size = 0
     for plan in plans:
         batch.append(plan)
-        files += sum(map(len, plan.stale.values()))
-        if files >= max(16, min(_BATCH_FILES, len(plans) // 8)):
+        files, size = files + plan.files + 1, size + plan.size
+        if files >= BATCH_FILES or size >= BATCH_BYTES:
             yield batch
-            batch, files = [], 0
+            batch, files, size = [], 0, 0
     if batch:
         yield batch
 
@@ -242,7 +391,7 @@ def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.
 
     ``frame`` has Arrow-backed list columns. Where every experiment's rows are in one of its partitions
     (``colocated``; known of frames from `butter_etl.read_runs`), nothing is moved; otherwise the rows are shuffled by
-    experiment first. Columns that the frame does not have come out null.
+    experiment first, of the columns that are needed. Columns that the frame does not have come out null.
     """
     import dask
 
@@ -250,6 +399,8 @@ def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.
 
     if colocated is None:
         colocated = is_colocated(frame)
+    needed = [name for name in frame.columns if name in SUMMARY_SCHEMA.names or name in INPUT_HISTORIES]
+    frame = frame[needed]
     if not colocated:
         with dask.config.set({"dataframe.shuffle.method": "tasks"}):  # the p2p shuffle cannot carry list columns
             frame = frame.shuffle("experiment_id")
@@ -263,6 +414,76 @@ def _summarize_frame(frame: pd.DataFrame) -> pd.DataFrame:
     from butter_etl.frames import to_arrow, to_frame
 
     runs = to_arrow(frame, RUN_SCHEMA)
-    ids = runs["experiment_id"].unique().sort()
-    rows = [summary_rows(runs.filter(pc.equal(runs["experiment_id"], one)), SUMMARY_SCHEMA) for one in ids]
-    return to_frame(pa.concat_tables(rows) if rows else SUMMARY_SCHEMA.empty_table())
+    return to_frame(summary_rows(_experiments(runs), SUMMARY_SCHEMA) if len(runs) else SUMMARY_SCHEMA.empty_table())
+
+
+def _experiments(runs: pa.Table) -> Iterator[pa.Table]:
+    """The rows of each experiment, in the order of the ids; without copies where they stand in that order."""
+    order = pc.sort_indices(runs["experiment_id"])
+    ids = runs["experiment_id"].take(order)
+    starts = pc.run_end_encode(ids.combine_chunks()).run_ends.to_pylist() if len(ids) else []
+    is_sorted = ids.equals(runs["experiment_id"])
+    start = 0
+    for stop in starts:
+        yield runs.slice(start, stop - start) if is_sorted else runs.take(order.slice(start, stop - start))
+        start = stop
+
+
+# --- checking ----------------------------------------------------------------------------------------------------
+
+
+class SummaryDifference(NamedTuple):
+    """A value of a summary row that is not what its runs give."""
+
+    partition: str
+    experiment_id: int
+    column: str
+
+
+def check_summaries(store: Store, sample: int | None, *, seed: int | None = None) -> list[SummaryDifference]:
+    """Recompute ``sample`` summary rows that are up to date, all of them for None; what differs, value for value.
+
+    Which rows are drawn depends on ``seed``; without one, other rows each time. Rows that are out of date are for
+    `plan_summaries` to tell. Raises TornFileError for a file that cannot be read.
+    """
+    candidates = [
+        (partition, experiment_id)
+        for partition, files in groupby(store.run_files(), key=lambda file: file.partition)
+        for experiment_id in _fresh(store, partition, files)
+    ]
+    if sample is not None and sample < len(candidates):
+        candidates = sorted(random.Random(seed).sample(candidates, sample))
+    found = []
+    for partition, chosen in groupby(candidates, key=lambda one: one[0]):
+        by_experiment = _by_experiment(store.run_files(partition))
+        with SummaryReader.open(store.location, summary_name(partition)) as stored:
+            for _, experiment_id in chosen:
+                if stored is None or stored.fingerprints.get(experiment_id) != fingerprint(
+                    by_experiment[experiment_id]
+                ):
+                    continue  # it has changed since
+                row = stored.row(experiment_id)
+                anew = summary_rows([_read_experiment(store, by_experiment[experiment_id])], SUMMARY_FILE_SCHEMA)
+                found += [
+                    SummaryDifference(partition, experiment_id, name)
+                    for name in SUMMARY_FILE_SCHEMA.names
+                    if not _is_same(row[name].combine_chunks(), anew[name].combine_chunks())
+                ]
+    return found
+
+
+def _fresh(store: Store, partition: str, files: Iterable[RunFile]) -> list[int]:
+    old = read_fingerprints(store.location, summary_name(partition))
+    return [one for one, own in _by_experiment(files).items() if old.get(one) == fingerprint(own)]
+
+
+def _is_same(one: pa.Array, other: pa.Array) -> bool:
+    """Whether two columns have the same values, bit by bit: NaN equals NaN, and 0 is not -0."""
+    if pa.types.is_list(one.type):
+        lengths = [pc.list_value_length(column) for column in (one, other)]
+        return bool(lengths[0].equals(lengths[1])) and _is_same(one.flatten(), other.flatten())
+    if pa.types.is_float32(one.type):
+        nulls = [pc.is_null(column) for column in (one, other)]
+        bits = [column.fill_null(0).view(pa.uint32()) for column in (one, other)]
+        return bool(nulls[0].equals(nulls[1]) and bits[0].equals(bits[1]))
+    return bool(one.equals(other))

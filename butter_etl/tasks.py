@@ -154,6 +154,17 @@ def target_task_seconds(total_core_seconds: float, workers: int) -> float:
     return min(max(shared, total_core_seconds / MOST_TASKS, SHORTEST_TASK), LONGEST_TASK)
 
 
+class StoppedAt(msgspec.Struct, frozen=True):
+    """How far a task came that raised: an attribute of what it raised, which travels with it.
+
+    ``report`` is of the items before, ``failed`` are those at which it stopped, ``left`` those that it never began.
+    """
+
+    report: TaskReport
+    failed: tuple[Item, ...]
+    left: tuple[Item, ...]
+
+
 # --- one unit of work --------------------------------------------------------------------------------------------
 
 
@@ -161,7 +172,7 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
     """Train what of a task is still missing and land it, item by item.
 
     What cannot be finished before the job ends, or is no longer this driver's, is reported as ``yielded``. Raises
-    whatever stops it otherwise; what landed before stays.
+    whatever stops it otherwise, with a `StoppedAt` as its attribute ``stopped_at``; what landed before stays.
     """
     store = Store.open(settings.store, settings.state)
     vigil = Vigil(store.state, settings.claim, settings.checkpoint_seconds)
@@ -170,8 +181,14 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
         if not _has_time_for(vigil, later[0], settings.engine):
             leave_worker()
             return report + TaskReport(yielded=tuple(item for items in later for item in items))
-        with at_work():
-            report += _train_items(store, later.popleft(), settings, vigil)
+        try:
+            with at_work():
+                report += _train_items(store, later[0], settings, vigil)
+        except Exception as error:
+            left = tuple(item for items in list(later)[1:] for item in items)
+            error.stopped_at = StoppedAt(report, tuple(later[0]), left)  # type: ignore[attr-defined]
+            raise
+        later.popleft()
     return report
 
 

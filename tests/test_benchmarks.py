@@ -11,9 +11,21 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from benchmarks import campaign, fidelity, peers, repartition, training
+from benchmarks import (
+    campaign,
+    fidelity,
+    parquet_settings,
+    peers,
+    repartition,
+    scale,
+    summaries,
+    summary_peers,
+    training,
+)
+from benchmarks.synthetic import make_store
 from butter_etl.datasets import DATASETS
 from butter_etl.engines import ENGINES
+from butter_etl.summarize import plan_summaries, run_summaries
 
 TINY = training.Settings(rounds=2, seconds=0.01, runs=2)
 
@@ -270,3 +282,55 @@ def test_repartitioning_is_measured_against_both_peers(tmp_path, capsys):
 def test_a_contestant_that_fails_is_named(tmp_path):
     with pytest.raises(repartition.RepartitionError, match=r"(?s)duckdb: .*No files found"):
         repartition.measure_apart("duckdb", tmp_path / "nothing", tmp_path / "dest")
+
+
+# --- summaries ---------------------------------------------------------------------------------------------------
+
+
+def test_peers_of_summaries_agree_with_ours(tmp_path):
+    store = make_store(tmp_path / "store", 2, 3, 5, 40)
+    run_summaries(plan_summaries(store), store)
+    report = summaries.measure(store, list(summaries.CONTESTANTS), 1, 1, tmp_path)
+    assert report.left_out == {}
+    assert [one.contestant for one in report.results] == list(summaries.CONTESTANTS)
+    assert (report.experiments, report.run_epochs, report.results[0].ratio) == (6, 1200, 1)
+    assert report.published_core_hours > 0
+    assert "| polars |" in summaries.table(report)
+
+
+def test_a_peer_that_computes_something_else_is_found_out(tmp_path):
+    store = make_store(tmp_path / "store", 1, 2, 5, 40)
+    run_summaries(plan_summaries(store), store)
+    (part,) = summary_peers.partitions(store, tmp_path)
+    peer = summary_peers.Numpy(store, [part], 1)
+    peer.block = lambda values: {**summary_peers.Numpy.block(values), "q1": values.min(axis=0)}
+    peer.run()
+    with pytest.raises(summaries.Disagreement, match="numpy: test_loss_q1 of dataset=wine"):
+        summaries.check(store, part, "numpy")
+
+
+def test_summaries_as_json(capfd):
+    sizes = ["--partitions", "1", "--experiments", "1", "--runs", "2", "--epochs", "5", "--rounds", "1"]
+    assert summaries.main([*sizes, "--contestants", "floor", "--json"]) == 0
+    (report,) = json.loads(capfd.readouterr().out)
+    assert [one["contestant"] for one in report["results"]] == ["ours", "floor"]
+
+
+def test_parquet_settings_are_measured(tmp_path, capsys):
+    store = make_store(tmp_path / "store", 1, 2, 3, 40)
+    run_summaries(plan_summaries(store), store)
+    assert parquet_settings.main([store.location.root, "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["run files", "summary files"]
+    assert all(row["kilobytes"] > 0 and row["one_column"] > 0 for rows in found.values() for row in rows)
+
+
+def test_commands_on_a_large_store_are_measured(capsys):
+    assert scale.main(["--files", "400", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == 400
+    assert [cost["command"] for cost in found["costs"]] == [
+        "status --json",
+        "summarize --json",
+        "summarize --json, one run added",
+    ]

@@ -45,6 +45,7 @@ LAYERS = [
         "archives",
         "store",
         "fingerprints",
+        "summary_files",
         "rewriting",
         "registry",
         "frames",

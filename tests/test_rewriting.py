@@ -6,7 +6,7 @@ import pytest
 
 from butter_etl import rewriting
 from butter_etl.errors import TornFileError
-from butter_etl.fingerprints import read_fingerprints, write_summary
+from butter_etl.fingerprints import fingerprints_metadata, read_fingerprints
 from butter_etl.location import Location, parquet_bytes
 from butter_etl.rewriting import filter_file, gather_files
 from butter_etl.schema import RUN_FILE_SCHEMA
@@ -21,6 +21,12 @@ def location(tmp_path):
 def runs(*ids):
     """A run of each id."""
     return pa.concat_tables([make_runs(POLLEN, one, [one % 100], epochs=3) for one in ids])
+
+
+def write_summary(location, name, table, fingerprints):
+    """A file as summaries are written: eight experiments a row group."""
+    data = parquet_bytes(table, metadata=fingerprints_metadata(fingerprints), row_group_size=8)
+    location.replace(name, data)
 
 
 def test_rows_of_some_experiments_with_what_they_were_made_from(location):
@@ -38,7 +44,7 @@ def test_row_groups_of_others_are_not_read(location, tmp_path):
     write_summary(location, "all.parquet", runs(*range(24)), {})
     with location.parquet_file("all.parquet") as file:
         group = file.metadata.row_group(1)
-        start = group.column(0).dictionary_page_offset
+        start = group.column(0).data_page_offset
         stop = start + sum(group.column(index).total_compressed_size for index in range(group.num_columns))
     data = bytearray((tmp_path / "all.parquet").read_bytes())
     data[start:stop] = bytes(len(data[start:stop]))

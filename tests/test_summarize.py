@@ -1,22 +1,39 @@
 """Summaries: against an independent computation from the raw rows; incremental, exact, and the same everywhere."""
 
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
+import butter_etl.summarize
+from benchmarks.synthetic import make_store
 from butter_etl.errors import TornFileError
 from butter_etl.fingerprints import fingerprint
+from butter_etl.location import parquet_bytes
 from butter_etl.registry import Registry
-from butter_etl.schema import HISTORIES, PARTITION_KEYS, SERIES, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.schema import (
+    EXECUTIVE_SCHEMA,
+    HISTORIES,
+    PARTITION_KEYS,
+    SERIES,
+    SUMMARY_FILE_SCHEMA,
+    SUMMARY_SCHEMA,
+)
 from butter_etl.selection import Choice
 from butter_etl.store import RunFile, Store
-from butter_etl.summarize import SummaryReport, plan_summaries, run_summaries, summarize_partition
-from butter_etl.sweeps import published_experiment
+from butter_etl.summarize import SummaryReport, check_summaries, plan_summaries, run_summaries, summarize_partition
+from butter_etl.sweeps import make_experiment, published_experiment, published_id
 from tests.strategies import land
 
 #: Experiment ids and their repetitions; 0 and 14 share a partition.
@@ -180,7 +197,7 @@ def test_only_the_experiment_with_new_runs_is_recomputed(store):
     land(store, published_experiment(14), 14, range(14))
     plan = plan_summaries(store)
     assert [list(one.stale) for one in plan.partitions] == [[14]]
-    assert [one.fresh for one in plan.partitions] == [[0]]
+    assert [one.fresh for one in plan.partitions] == [1]
     assert run_summaries(plan, store) == SummaryReport(computed=1, kept=1, dropped=0, partitions=1)
     rows = summary_rows(store)
     assert rows[14]["num_runs"] == 14
@@ -272,3 +289,264 @@ def test_colocation_is_seen(store):
 
 def test_summary_file_schema_has_no_history_columns():
     assert not set(HISTORIES) & set(SUMMARY_FILE_SCHEMA.names)
+
+
+# --- streaming ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A store of one partition that fills several row groups."""
+    store = Store.create(tmp_path / "wide")
+    for size, repetitions in zip(WIDE, (2, 3, 1, 4) * 5, strict=True):
+        spec = make_experiment(dataset="529_pollen", size=2**size, depth=2)
+        land(store, spec, published_id(spec), range(repetitions))
+    return store
+
+
+#: Exponents of sizes; at this depth pollen has a network for all of them.
+WIDE = range(5, 25)
+
+
+def executive_rows(store):
+    files = f"{store.location.root}/complete_executive_summary/**/summary.parquet"
+    return {row["experiment_id"]: row for row in pl.read_parquet(files, hive_partitioning=True).to_dicts()}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_row_groups_are_of_eight_experiments_in_the_order_of_their_ids(wide, threads):
+    run_summaries(plan_summaries(wide), wide, threads=threads)
+    (path,) = Path(wide.location.path("complete_summary")).rglob("summary.parquet")
+    file = pq.ParquetFile(path)
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [8, 8, 4]
+    ids = file.read(columns=["experiment_id"])["experiment_id"].to_pylist()
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("added", [(0,), (3, 9, 19), tuple(range(20))])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_incremental_equals_full_byte_by_byte(wide, added, threads):
+    summarize(wide)
+    for number in added:
+        spec = make_experiment(dataset="529_pollen", size=2 ** WIDE[number], depth=2)
+        land(wide, spec, published_id(spec), range(4, 7))
+    report = run_summaries(plan_summaries(wide), wide, threads=threads)
+    assert report == SummaryReport(computed=len(added), kept=20 - len(added), dropped=0, partitions=1)
+    incremental = all_bytes(wide)
+    assert plan_summaries(wide).partitions == []
+    summarize(wide, full=True)
+    assert all_bytes(wide) == incremental
+
+
+def test_runs_that_land_meanwhile_are_for_the_next_pass(wide, monkeypatch):
+    spec = make_experiment(dataset="529_pollen", size=2 ** WIDE[12], depth=2)
+    read, landed = butter_etl.summarize._read_experiment, []
+
+    def read_and_land(store, files):
+        if not landed:
+            landed.append(land(store, spec, published_id(spec), range(9)))
+        return read(store, files)
+
+    monkeypatch.setattr("butter_etl.summarize._read_experiment", read_and_land)
+    assert summarize(wide).computed == 20
+    assert summary_rows(wide)[published_id(spec)]["num_runs"] == 2
+    (plan,) = plan_summaries(wide).partitions
+    assert plan.stale == [published_id(spec)]
+    assert summarize(wide).computed == 1
+    assert summary_rows(wide)[published_id(spec)]["num_runs"] == 9
+
+
+def test_what_somebody_else_summarised_meanwhile_is_kept(wide):
+    plan = plan_summaries(wide)
+    assert summarize(wide).computed == 20
+    assert run_summaries(plan, wide) == SummaryReport(computed=0, kept=20, dropped=0, partitions=1)
+
+
+def test_one_column_of_one_experiment_is_read_alone(wide):
+    summarize(wide)
+    (path,) = Path(wide.location.path("complete_summary")).rglob("summary.parquet")
+    metadata = pq.read_metadata(path)
+    group = metadata.row_group(1)
+    chunks = {group.column(i).path_in_schema: group.column(i).total_compressed_size for i in range(group.num_columns)}
+    with CountingFile(path) as counted:
+        file = pq.ParquetFile(counted, metadata=metadata)
+        file.read_row_group(1, columns=["test_loss_median"])
+        assert 0 < counted.taken <= chunks["test_loss_median.list.element"] + 512  # and what pyarrow looks ahead
+    assert chunks["test_loss_median.list.element"] < path.stat().st_size / 50
+
+
+class CountingFile(io.FileIO):
+    """A file that counts the bytes that are taken from it."""
+
+    taken = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.taken += len(data)
+        return data
+
+    def readinto(self, buffer):
+        count = super().readinto(buffer)
+        self.taken += count
+        return count
+
+
+MEMORY = """
+import resource, sys
+from butter_etl.store import Store
+from butter_etl.summarize import plan_summaries, run_summaries, summarize_partition
+small, large = map(Store.open, sys.argv[1:])
+run_summaries(plan_summaries(small), small, threads=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run_summaries(plan_summaries(large), large, threads=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_partition(tmp_path):
+    """With 3 MB of needed histories in each experiment, 64 of them take no more memory than 16 do."""
+    stores = [make_store(tmp_path / str(number), 1, 1, 30, 3000) for number in (16, 64)]
+    for store, count in zip(stores, (16, 64), strict=True):
+        (path,) = Path(store.location.path("all_runs")).rglob("0-0-29.parquet")
+        for number in range(1, count):
+            os.link(path, path.with_name(f"{number}-0-29.parquet"))
+    command = [sys.executable, "-c", MEMORY, *(store.location.root for store in stores)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30_000  # kB; the difference in histories is 138 MB
+
+
+# --- crashes, and two at once ------------------------------------------------------------------------------------
+
+KILLED = """
+import sys
+from butter_etl.store import Store
+from butter_etl.summarize import plan_summaries, run_summaries
+store = Store.open(sys.argv[1])
+plan = plan_summaries(store, full=True)
+print("ready", flush=True)
+while True:
+    run_summaries(plan, store, threads=2)
+"""
+
+
+def test_killed_at_any_point_the_files_are_whole(wide):
+    summarize(wide)
+    expected = all_bytes(wide), executive_rows(wide)
+    for delay in (0.0, 0.01, 0.03, 0.07):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, wide.location.root], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        assert (all_bytes(wide), executive_rows(wide)) == expected
+    assert plan_summaries(wide).partitions == []
+
+
+def test_killed_between_the_two_files_the_next_pass_writes_both(wide, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    replace = Path.replace
+
+    def killed_at_the_second(self, target):
+        if "executive" in str(target):
+            raise Killed
+        return replace(self, target)
+
+    summarize(wide)
+    spec = make_experiment(dataset="529_pollen", size=2 ** WIDE[2], depth=2)
+    land(wide, spec, published_id(spec), range(5))
+    monkeypatch.setattr(Path, "replace", killed_at_the_second)
+    with pytest.raises(Killed):
+        summarize(wide)
+    monkeypatch.setattr(Path, "replace", replace)
+    assert executive_rows(wide)[published_id(spec)]["num_runs"] == 1
+    assert [one.stale for one in plan_summaries(wide).partitions] == [[]]
+    assert summarize(wide) == SummaryReport(computed=0, kept=20, dropped=0, partitions=1)
+    assert executive_rows(wide)[published_id(spec)]["num_runs"] == 5
+    assert plan_summaries(wide).partitions == []
+    assert not list(Path(wide.location.root).rglob("*.tmp"))
+
+
+def test_two_at_once(wide):
+    command = [sys.executable, "-c", KILLED.replace("while True:", "for _ in range(5):"), wide.location.root]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate() for process in both] == [(b"ready\n", b"")] * 2
+    assert [process.returncode for process in both] == [0, 0]
+    together = all_bytes(wide)
+    assert plan_summaries(wide).partitions == []
+    summarize(wide, full=True)
+    assert all_bytes(wide) == together
+
+
+# --- the executive summary ---------------------------------------------------------------------------------------
+
+
+def test_the_executive_summary_is_a_part_of_the_summary(store):
+    summarize(store)
+    complete, executive = summary_rows(store), executive_rows(store)
+    assert complete.keys() == executive.keys()
+    for experiment_id, row in executive.items():
+        assert set(row) == set(EXECUTIVE_SCHEMA.names)
+        assert str(row) == str({name: complete[experiment_id][name] for name in row})
+    lists = [field.name for field in EXECUTIVE_SCHEMA if pa.types.is_list(field.type)]
+    assert lists == ["widths", "test_loss_median", "test_loss_q1", "test_loss_q3"]
+
+
+def test_the_executive_summary_as_a_dask_dataframe(store):
+    summarize(store)
+    frame = be.read_executive_summary(store.location.root, where=["depth=3"]).compute()
+    assert sorted(frame["experiment_id"]) == [1, 15]
+    assert list(frame.columns) == EXECUTIVE_SCHEMA.names
+    assert str(frame["test_loss_median"].dtype).startswith("list<")
+    exported = be.read_export(f"{store.location.root}/complete_executive_summary").compute()
+    assert list(exported.columns) == EXECUTIVE_SCHEMA.names
+    assert len(exported) == 4
+
+
+def test_orphans_leave_both(store):
+    summarize(store)
+    for file in list(store.run_files()):
+        Path(store.location.path(f"all_runs/{file.path}")).unlink()
+    assert summarize(store).dropped == 4
+    assert not list(Path(store.location.root).rglob("summary.parquet"))
+
+
+def test_a_store_of_before_gets_its_executive_summary(store):
+    summarize(store)
+    before = all_bytes(store)
+    shutil.rmtree(store.location.path("complete_executive_summary"))
+    assert summarize(store) == SummaryReport(computed=0, kept=4, dropped=0, partitions=2)
+    assert len(be.read_executive_summary(store.location.root)) == 4
+    assert all_bytes(store) == before
+
+
+# --- checking ----------------------------------------------------------------------------------------------------
+
+
+def test_checking_finds_a_changed_value(wide):
+    assert check_summaries(wide, None) == []
+    summarize(wide)
+    assert check_summaries(wide, None) == []
+    (path,) = Path(wide.location.path("complete_summary")).rglob("summary.parquet")
+    table = pq.read_table(path, partitioning=None).cast(SUMMARY_FILE_SCHEMA)
+    metadata = {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
+    lists = table["test_loss_q3"].to_pylist()
+    lists[10][3] = np.nextafter(np.float32(lists[10][3]), np.float32(0))
+    column = table.schema.get_field_index("test_loss_q3")
+    changed = table.set_column(column, "test_loss_q3", pa.array(lists, table.schema.field(column).type))
+    path.write_bytes(parquet_bytes(changed, metadata=metadata, row_group_size=8))
+    experiment_id = table["experiment_id"][10].as_py()
+    partition = str(path.parent.relative_to(wide.location.path("complete_summary")))
+    assert check_summaries(wide, None) == [(partition, experiment_id, "test_loss_q3")]
+    assert check_summaries(wide, 20) == check_summaries(wide, None)
+    drawn = [len(check_summaries(wide, 10, seed=seed)) for seed in range(8)]
+    assert set(drawn) == {0, 1}
+    assert drawn == [len(check_summaries(wide, 10, seed=seed)) for seed in range(8)]
+
+
+def test_checking_passes_over_what_is_out_of_date(store):
+    summarize(store)
+    land(store, published_experiment(14), 14, range(14))
+    assert check_summaries(store, None) == []

@@ -1,0 +1,230 @@
+"""How fast runs become summaries, read to written, against peers and against the floor.
+
+``python -m benchmarks.summaries [--store STORE] [--cores 1,2] [--rounds 5] [--json]`` summarises a store whole: every
+contestant reads the same run files, computes all statistics of the summary frame, and writes them with the same Parquet
+settings. They take turns in every round, in one process that is held to the given cores; the table has medians.
+On one core, time is the CPU time of the process, which other processes disturb least; on several it is wall time.
+
+Without ``--store`` a store of made-up runs is used (``--partitions``, ``--experiments`` of each, ``--runs``,
+``--epochs``); curves of real trainings come from a store that `butter-etl train` made. The store's summary files are
+written anew. Exit code 1: a peer's values are not ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.summary_peers import CONTESTANTS, Partition, partitions
+from benchmarks.synthetic import make_store
+from butter_etl.schema import SUMMARY_FILE_SCHEMA
+from butter_etl.store import Store
+from butter_etl.summarize import INPUT_HISTORIES
+from butter_etl.summary_files import summary_name
+
+#: Epochs of runs in the published data set (its first release).
+PUBLISHED_EPOCHS = 13.3e9
+_CHILD = "BUTTER_ETL_BENCHMARK_CORES"
+_RELATIVE, _ABSOLUTE = 2e-4, 2e-6  # peers accumulate deviations in float32
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a contestant took: milliseconds an experiment in every round, and how often ours fits in their median."""
+
+    contestant: str
+    milliseconds: float
+    all_milliseconds: list[float]
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A benchmark on so many cores; ``clock`` says what was measured, ``megabytes`` are of the run files."""
+
+    cores: int
+    clock: str
+    experiments: int
+    run_epochs: int
+    megabytes: float
+    results: list[Result]
+    left_out: dict[str, str]
+
+    @property
+    def published_core_hours(self) -> float:
+        """Core-hours of ours for all epochs of the published runs, at the rate measured."""
+        seconds = self.results[0].milliseconds / 1000 * self.experiments * self.cores
+        return seconds / self.run_epochs * PUBLISHED_EPOCHS / 3600
+
+
+class Disagreement(Exception):  # noqa: N818
+    """A contestant wrote other values than ours."""
+
+
+def measure(store: Store, names: Sequence[str], cores: int, rounds: int, folder: Path) -> Report:
+    """Let the contestants summarise the store in turns; raises Disagreement if one wrote something else than ours."""
+    parts = partitions(store, folder)
+    contestants: dict[str, Any] = {}
+    left_out = {}
+    for name in names:
+        try:
+            contestants[name] = CONTESTANTS[name](store, parts, cores)
+        except ImportError as error:
+            left_out[name] = str(error)
+            continue
+        contestants[name].run()
+        if name not in ("ours", "floor"):
+            for part in parts:
+                check(store, part, name)
+    clock = time.process_time if cores == 1 else time.perf_counter
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    experiments = sum(len(part.experiments) for part in parts)
+    order = list(contestants)
+    for _ in range(rounds):
+        order.append(order.pop(0))  # nobody always runs after the same one
+        for name in order:
+            gc.collect()
+            started = clock()
+            contestants[name].run()
+            taken[name].append(1000 * (clock() - started) / experiments)
+    ours = median(taken["ours"])
+    results = [Result(name, median(times), times, median(times) / ours) for name, times in taken.items()]
+    paths = [path for part in parts for path in part.paths]
+    return Report(
+        cores,
+        "CPU time" if cores == 1 else "wall time",
+        experiments,
+        sum(map(_epochs, paths)),
+        sum(Path(path).stat().st_size for path in paths) / 1e6,
+        results,
+        left_out,
+    )
+
+
+def _epochs(path: str) -> int:
+    """How many epochs the runs of a file have, all together."""
+    return len(pq.ParquetFile(path).read(columns=[INPUT_HISTORIES[0]])[INPUT_HISTORIES[0]].combine_chunks().flatten())
+
+
+def check(store: Store, part: Partition, name: str) -> None:
+    """Hold a contestant's summary file against ours; raises Disagreement naming the column."""
+    ours = store.location.read_table(summary_name(part.name))
+    theirs = pq.read_table(part.target)
+    for field in SUMMARY_FILE_SCHEMA:
+        one, other = (table[field.name].combine_chunks() for table in (ours, theirs))
+        if pa.types.is_list(field.type):
+            one, other = one.flatten(), other.flatten()
+        same = one.equals(other)
+        if not same and len(one) == len(other) and pa.types.is_floating(one.type):
+            left, right = (column.to_numpy(zero_copy_only=False) for column in (one, other))
+            same = np.allclose(left, right, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True)
+        if not same:
+            raise Disagreement(f"{name}: {field.name} of {part.name} is not ours")
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def table(report: Report) -> str:
+    """A report as a Markdown table."""
+    lines = [
+        f"{report.experiments} experiments, {report.run_epochs:,} epochs of runs, {report.megabytes:.0f} MB, "
+        f"{report.cores} core(s), {report.clock}:",
+        "",
+        "| contestant | ms an experiment | times ours |",
+        "|---|---|---|",
+        *(f"| {one.contestant} | {one.milliseconds:.1f} | {one.ratio:.2f} |" for one in report.results),
+        *(f"left out: {name} ({reason})" for name, reason in report.left_out.items()),
+        "",
+        f"the published {PUBLISHED_EPOCHS:.3g} epochs at this rate: {report.published_core_hours:.1f} core-hours",
+    ]
+    return "\n".join(lines)
+
+
+def _rerun(arguments: Sequence[str], cores: int, store: Path) -> dict[str, Any]:
+    """This benchmark in a process that may use so many cores, with as many threads in every library."""
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(threads, str(cores)), _CHILD: str(cores)}
+    command = [sys.executable, "-m", "benchmarks.summaries", *arguments, "--store", str(store)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _child(options: argparse.Namespace, cores: int) -> int:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+    pa.set_cpu_count(cores)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            report = measure(Store.open(options.store), options.contestants, cores, options.rounds, Path(folder))
+        except Disagreement as problem:
+            print(problem, file=sys.stderr)
+            return 1
+    print(json.dumps(asdict(report)))
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options; lists are separated by commas."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.summaries", description=__doc__)
+    parser.add_argument("--store", type=Path, help="a store to summarise (else one of made-up runs)")
+    parser.add_argument("--cores", type=_numbers, default=[1], help="how many cores, e.g. 1,2")
+    parser.add_argument("--contestants", type=lambda text: text.split(","), default=list(CONTESTANTS), help="which")
+    parser.add_argument("--rounds", type=int, default=5)
+    for name, default in (("partitions", 2), ("experiments", 8), ("runs", 30), ("epochs", 3000)):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"of made-up runs ({default})")
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.contestants) - set(CONTESTANTS):
+        parser.error(f"--contestants: unknown {', '.join(sorted(unknown))}; known: {', '.join(CONTESTANTS)}")
+    options.contestants = ["ours", *(name for name in options.contestants if name != "ours")]
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table for each number of cores, or JSON; the exit code."""
+    options = parse(arguments)
+    if _CHILD in os.environ:
+        return _child(options, int(os.environ[_CHILD]))
+    with tempfile.TemporaryDirectory() as folder:
+        store = options.store
+        if store is None:
+            made = make_store(
+                Path(folder) / "store", options.partitions, options.experiments, options.runs, options.epochs
+            )
+            store = Path(made.location.absolute)
+        passed = ["--contestants", ",".join(options.contestants), "--rounds", str(options.rounds)]
+        reports = [_rerun(passed, cores, store) for cores in options.cores]
+    if options.json:
+        print(json.dumps(reports, indent=1))
+        return 0
+    for report in reports:
+        results = [Result(**one) for one in report.pop("results")]
+        print(table(Report(results=results, **report)), "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""The driver: its share of the work, what it tries again, and when it gives up."""
+
+import os
+import subprocess
+import threading
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from butter_etl import driver
+from butter_etl.claims import Claims, bucket_of
+from butter_etl.driver import Share, TrainReport
+from butter_etl.errors import CampaignError
+from butter_etl.selection import Choice
+from butter_etl.store import Store
+from butter_etl.tasks import Item, Wanted
+from butter_etl.train_tasks import open_campaign, plan_campaign, run_training
+from tests.strategies import POLLEN, land
+
+SPEC = """
+name: tiny
+repetitions: 3
+cubes:
+  - dataset: [breast_cancer, diabetes]
+    size: [128, 256]
+    depth: [2, 3]
+    learning_rate: [0.01]
+    batch_size: [64]
+    epochs: [3]
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPEC)
+    return Choice(specs=(str(path),))
+
+
+def landed(store):
+    """How often each (experiment, repetition) is there, by DuckDB from the files themselves."""
+    query = f"select experiment_id, repetition from read_parquet('{store}/all_runs/**/*.parquet')"
+    return Counter(duckdb.sql(query).fetchall())
+
+
+def wanted(experiment_id, spec=POLLEN, repetitions=(0, 1)):
+    return Wanted(spec, experiment_id, "primary", repetitions, 100, 1.0)
+
+
+# --- shares ------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_claims_as_it_goes_and_gives_back_what_is_done(tmp_path):
+    store = Store.create(tmp_path / "store")
+    with Claims(store.state) as ours, Claims(store.state) as theirs:
+        share = Share([wanted(1), wanted(2)], ours, store, 0.5)
+        task_items = [item for task in share.tasks() for item in task.items]
+        assert sorted((item.experiment_id, item.repetitions) for item in task_items) == [
+            (1, (0,)),
+            (1, (1,)),
+            (2, (0,)),
+            (2, (1,)),
+        ]
+        assert not share.is_waiting
+        assert not theirs.take(bucket_of(1))
+        share.done(1, 1)
+        assert not theirs.take(bucket_of(1))
+        share.done(1, 1)
+        assert theirs.take(bucket_of(1))
+        assert not theirs.take(bucket_of(2))
+
+
+def test_a_share_comes_back_to_what_others_have(tmp_path):
+    store = Store.create(tmp_path / "store")
+    with Claims(store.state) as ours, Claims(store.state) as theirs:
+        assert theirs.take(bucket_of(0))
+        share = Share([wanted(0, repetitions=(0, 1, 2)), wanted(2)], ours, store, 60.0)
+        assert [item.experiment_id for task in share.tasks() for item in task.items] == [2]
+        assert share.is_waiting
+        land(store, POLLEN, 0, [0, 2])
+        theirs.release(bucket_of(0))
+        items = [item for task in share.tasks() for item in task.items]
+        assert [(item.experiment_id, item.repetitions) for item in items] == [(0, (1,))]
+        assert share.present == 2
+        assert not share.is_waiting
+
+
+def test_what_was_taken_over_is_waited_for(tmp_path):
+    store = Store.create(tmp_path / "store")
+    item = Item(POLLEN, 0, "primary", (0, 1))
+    with Claims(store.state) as ours, Claims(store.state) as theirs:
+        share = Share([wanted(0), wanted(2)], ours, store, 60.0)
+        assert len(list(share.tasks())) == 1
+        (store.state / "claims" / f"{bucket_of(0)}.json").unlink()
+        assert theirs.take(bucket_of(0))
+        assert share.again([item]) == []
+        assert share.is_waiting
+        still_ours = Item(POLLEN, 2, "primary", (1,))
+        assert [task.items for task in share.again([still_ours])] == [(still_ours,)]
+
+
+# --- campaigns ---------------------------------------------------------------------------------------------------
+
+
+def test_two_drivers_train_each_run_once(tmp_path, tiny, client):
+    store = tmp_path / "store"
+    open_campaign(plan_campaign(store, tiny), tmp_path)
+    reports: list[TrainReport] = []
+
+    def drive():
+        campaign = plan_campaign(store, tiny)
+        opened, settings = open_campaign(campaign, tmp_path)
+        reports.append(run_training(campaign, opened, settings, client))
+
+    threads = [threading.Thread(target=drive) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.landed for report in reports) == 24
+    assert [report.failed for report in reports] == [0, 0]
+    assert set(landed(store).values()) == {1}
+    assert len(landed(store)) == 24
+
+
+def test_a_campaign_in_which_everything_fails_is_stopped(tmp_path, tiny, client, monkeypatch):
+    monkeypatch.setattr(driver, "_FAILURES_IN_A_ROW", 6)
+    campaign = plan_campaign(tmp_path / "store", tiny)
+    store, settings = open_campaign(campaign, tmp_path)
+    Path(store.location.path("all_runs/dataset=diabetes")).write_text("a file where a folder should be")
+    Path(store.location.path("all_runs/dataset=breast_cancer")).write_text("a file where a folder should be")
+    with pytest.raises(CampaignError, match=r"^stopped: \d+ tasks in a row failed, .*landing in") as caught:
+        run_training(campaign, store, settings, client)
+    assert "\n" not in str(caught.value)
+    assert list((store.state / "claims").glob("*.json")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_stops_a_campaign_and_more_space_lets_it_go_on(tmp_path, tiny, client):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted: {mounted.stderr.strip()}")
+    try:
+        campaign = plan_campaign(disk / "store", tiny)
+        store, settings = open_campaign(campaign, tmp_path)
+        filler = disk / "filler"
+        space = os.statvfs(disk)
+        filler.write_bytes(bytes(max(0, space.f_bavail * space.f_frsize - 200 * 1024)))
+        with pytest.raises(CampaignError, match=r"^stopped: .*No space left.*make space, then"):
+            run_training(campaign, store, settings, client)
+        assert store.failures(store.repetitions()) == []
+        filler.unlink()
+        again = plan_campaign(disk / "store", tiny)
+        report = run_training(again, store, settings, client)
+        assert report.failed == 0
+        assert set(landed(disk / "store").values()) == {1}
+        assert len(landed(disk / "store")) == 24
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_an_experiment_that_kills_its_workers_is_recorded(tmp_path, tiny, client, monkeypatch):
+    """What was begun too often is not begun again, and the record says where it died."""
+    from butter_etl.attempts import MOST_ATTEMPTS, attempts_at, begin_attempt
+
+    campaign = plan_campaign(tmp_path / "store", tiny)
+    store, settings = open_campaign(campaign, tmp_path)
+    campaign.registry.claim(store, {one.spec: one.batch for one in campaign.plan.wanted})
+    victim = campaign.registry.experiment_id(campaign.plan.wanted[0].spec)
+    for _ in range(MOST_ATTEMPTS):
+        begin_attempt(store.state, victim, (0, 1, 2))
+    report = run_training(campaign, store, settings, client)
+    assert (report.landed, report.failed) == (21, 3)
+    (failure,) = report.failures
+    assert failure.experiment_id == victim
+    assert "were begun 3 times and ended without a word" in failure.error
+    assert failure.host
+    assert list(attempts_at(store.state, victim, (0, 1, 2))) == []
+    assert run_training(plan_campaign(tmp_path / "store", tiny), store, settings, client).landed == 3
