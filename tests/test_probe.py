@@ -28,7 +28,7 @@ def test_init_writes_a_site_file_once(tmp_path, monkeypatch, capsys):
     assert load_site("slurm.yaml").kind == "slurm"
     capsys.readouterr()
     assert run("cluster", "init", "slurm") == 2
-    assert capsys.readouterr().err == "butter-etl: slurm.yaml: is there already; name another file\n"
+    assert capsys.readouterr().err == "butter-etl: slurm.yaml: is there already; name another file [usage]\n"
     assert run("cluster", "init", "slrm") == 2
     assert "slrm: no such kind of site (did you mean 'slurm'?)" in capsys.readouterr().err
     assert run("cluster", "init", "pbs", "no/such/folder.yaml") == 2
