@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from butter_etl.fingerprints import fingerprints_metadata
+from butter_etl.location import parquet_bytes
 from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
 from butter_etl.spec import TASK, TASK_VERSION, RunSpec
 from butter_etl.store import partition_path
@@ -49,3 +51,9 @@ def land(store, spec, experiment_id, repetitions, **kwargs):
     """Land made-up runs of an experiment."""
     rows = make_runs(spec, experiment_id, repetitions, **kwargs)
     return store.land(partition_path(spec.parameters()), experiment_id, rows)
+
+
+def write_summary(location, name, table, fingerprints):
+    """A file as summaries are written: eight experiments a row group, and what they were made from in the footer."""
+    data = parquet_bytes(table, metadata=fingerprints_metadata(fingerprints), row_group_size=8)
+    location.replace(name, data)

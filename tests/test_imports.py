@@ -125,7 +125,7 @@ def test_a_store_imported_into_an_empty_one_is_the_same_store(store, tmp_path):
     (tmp_path / "store/sweeps/mine.yaml").write_text("name: mine\n")
     report = run_import(tmp_path / "store", tmp_path / "other")
     assert (report.landed, report.present, report.warnings) == (26, 0, ())
-    left_out = ("state", "complete_summary", "experiments")
+    left_out = ("state", "complete_summary", "complete_executive_summary", "experiments")
     assert contents(tmp_path / "other", without=left_out) == contents(tmp_path / "store", without=left_out)
     assert Registry(Store.open(tmp_path / "other")).experiment(2**24 + 1) == DIGITS
     before = contents(tmp_path / "other")

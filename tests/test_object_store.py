@@ -225,7 +225,8 @@ def test_one_column_of_one_experiment_is_a_small_part_of_the_file(server, bucket
         land(store, spec, own, range(2), epochs=3000, histories=noise[own], batch="mine")
     run_summaries(plan_summaries(store), store)
     export(store, server.url(f"{bucket}/out"), Choice(where=("dataset=digits",)))
-    (file,) = (data for name, data in objects(server, bucket, "out").items() if name.endswith("summary.parquet"))
+    exported = objects(server, bucket, "out/complete_summary")
+    (file,) = (data for name, data in exported.items() if name.endswith("summary.parquet"))
     wanted = registry.experiment_id(specs[17])
     server.requests.clear()
     frame = be.read_export(

@@ -73,7 +73,8 @@ def test_check_on_a_real_queue(slurm, capsys):
 
 @pytest.mark.slurm
 @pytest.mark.skipif(shutil.which("qsub") is None, reason="Slurm's Torque commands (slurm-wlm-torque) are not installed")
-def test_check_through_the_commands_of_pbs(slurm, tmp_path, capsys):
+def test_check_through_the_commands_of_pbs(slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # these commands leave a job's output where it was submitted
     words = {"kind": "pbs", "resources": "nodes=1:ppn=1,mem=1gb"}
     assert run("cluster", "check", str(change_site(slurm, tmp_path, **words)), "--json") == 0
     assert json.loads(capsys.readouterr().out)["worker"]["job_id"]

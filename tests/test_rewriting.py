@@ -6,11 +6,11 @@ import pytest
 
 from butter_etl import rewriting
 from butter_etl.errors import TornFileError
-from butter_etl.fingerprints import fingerprints_metadata, read_fingerprints
+from butter_etl.fingerprints import read_fingerprints
 from butter_etl.location import Location, parquet_bytes
 from butter_etl.rewriting import filter_file, gather_files
 from butter_etl.schema import RUN_FILE_SCHEMA
-from tests.strategies import POLLEN, make_runs
+from tests.strategies import POLLEN, make_runs, write_summary
 
 
 @pytest.fixture
@@ -21,12 +21,6 @@ def location(tmp_path):
 def runs(*ids):
     """A run of each id."""
     return pa.concat_tables([make_runs(POLLEN, one, [one % 100], epochs=3) for one in ids])
-
-
-def write_summary(location, name, table, fingerprints):
-    """A file as summaries are written: eight experiments a row group."""
-    data = parquet_bytes(table, metadata=fingerprints_metadata(fingerprints), row_group_size=8)
-    location.replace(name, data)
 
 
 def test_rows_of_some_experiments_with_what_they_were_made_from(location):
