@@ -266,6 +266,15 @@ def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mappin
         _compare(row, _stated(expected.canonical_json), "wrong-summary")
 
 
+def check_executive(executive: pa.Table, complete: pa.Table) -> None:
+    """Whether an executive summary holds what the complete one does; raises Flaw ``wrong-summary``."""
+    for name in executive.column_names:
+        ours, theirs = executive[name], complete[name]
+        # NaN equals nothing, but is spelled alike
+        if not ours.equals(theirs) and repr(ours.to_pylist()) != repr(theirs.to_pylist()):
+            raise Flaw("wrong-summary", f"{name} is not what the complete summary has")
+
+
 def same_statistics(stored: pa.Table, computed: pa.Table) -> None:
     """Whether a summary row holds the values computed anew, bit for bit; raises Flaw ``wrong-summary``."""
     for name in computed.column_names:

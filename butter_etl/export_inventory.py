@@ -17,7 +17,7 @@ from butter_etl.findings import CheckReport, Finding
 from butter_etl.inventory import Inventory, Listed, Unit, is_partition, schema_findings
 from butter_etl.location import CHUNK_BYTES, COMMON_METADATA, Location
 from butter_etl.manifest import MANIFEST, Manifest, ManifestFile, hash_file
-from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.schema import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.store import EXECUTIVE
 
 
@@ -61,17 +61,16 @@ def _is_schema(path: str) -> bool:
 
 
 def _frame_schema(location: Location, root: str, findings: list[Finding]) -> pa.Schema:
-    """The schema of an exported directory: of runs, of summaries, or its own if it is the executive summary's."""
+    """The schema of an exported directory: of runs, of summaries, or of executive summaries."""
     path = f"{root}{COMMON_METADATA}"
     try:
         with location.open_input(path) as file:
-            own = pq.read_schema(file).remove_metadata()
+            names = pq.read_schema(file).names
     except (pa.ArrowException, OSError):
-        own = pa.schema([])
-    if f"{location.root}/{root}".rstrip("/").endswith(f"/{EXECUTIVE}") and own.names:
-        return own
-    is_runs = "run_id" in own.names or (not own.names and root.rstrip("/").endswith("runs"))
-    schema = RUN_SCHEMA if is_runs else SUMMARY_SCHEMA
+        names = []
+    is_runs = "run_id" in names or (not names and root.rstrip("/").endswith("runs"))
+    is_executive = f"{location.root}/{root}".rstrip("/").endswith(f"/{EXECUTIVE}")
+    schema = RUN_SCHEMA if is_runs else EXECUTIVE_SCHEMA if is_executive else SUMMARY_SCHEMA
     findings.extend(schema_findings(location, path, schema))
     return schema
 

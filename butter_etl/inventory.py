@@ -16,9 +16,10 @@ from butter_etl.findings import Finding
 from butter_etl.location import COMMON_METADATA, Location
 from butter_etl.manifest import ManifestFile
 from butter_etl.registry import Registry
-from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.schema import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Selection
 from butter_etl.store import (
+    EXECUTIVE,
     EXPERIMENTS,
     QUARANTINE,
     RUNS,
@@ -55,6 +56,7 @@ class Unit(msgspec.Struct, frozen=True):
     partition: str
     runs: tuple[Listed, ...] = ()
     summaries: tuple[Listed, ...] = ()
+    executives: tuple[Listed, ...] = ()
     known: dict[int, Known] | None = None
     others: tuple[Listed, ...] = ()
     manifest: dict[str, ManifestFile] = {}
@@ -64,12 +66,12 @@ class Unit(msgspec.Struct, frozen=True):
     @property
     def files(self) -> int:
         """How many files the unit has."""
-        return len(self.runs) + len(self.summaries) + len(self.others)
+        return len(self.runs) + len(self.summaries) + len(self.executives) + len(self.others)
 
     @property
     def bytes(self) -> int:
         """How much there is to read."""
-        return sum(file.size for file in (*self.runs, *self.summaries, *self.others))
+        return sum(file.size for file in (*self.runs, *self.summaries, *self.executives, *self.others))
 
 
 @dataclass
@@ -94,7 +96,8 @@ def take_inventory(store: Store) -> Inventory:
     known = _check_claims(location, plan.findings)
     runs = _frame_files(location, RUNS, RUN_SCHEMA, plan.findings)
     summaries = _frame_files(location, SUMMARY, SUMMARY_SCHEMA, plan.findings)
-    plan.units.extend(_store_units(runs, summaries, known))
+    executives = _frame_files(location, EXECUTIVE, EXECUTIVE_SCHEMA, plan.findings)
+    plan.units.extend(_store_units(runs, summaries, executives, known))
     masks = _masks(runs)
     plan.findings.extend(_gaps(runs))
     plan.findings.extend(_leftovers(location))
@@ -131,11 +134,11 @@ def _frame_files(location: Location, root: str, schema: pa.Schema, findings: lis
             findings.extend(schema_findings(location, path, schema))
         elif not is_partition(partition):
             findings.append(Finding("foreign-file", path, "is not in a partition of the layout"))
-        elif not (base == SUMMARY_FILE if root == SUMMARY else RunFile.parse(name, size)):
+        elif not (base == SUMMARY_FILE if root != RUNS else RunFile.parse(name, size)):
             findings.append(Finding("foreign-file", path, "has no name that this package gives"))
         else:
             files.setdefault(partition, []).append(Listed(path, size))
-    if not has_schema:
+    if not has_schema and (files or root != EXECUTIVE):  # stores of before have no executive summaries
         findings.append(Finding("wrong-metadata", f"{root}/{COMMON_METADATA}", "is not there"))
     return files
 
@@ -158,16 +161,25 @@ def is_partition(path: str) -> bool:
 
 
 def _store_units(
-    runs: Mapping[str, list[Listed]], summaries: Mapping[str, list[Listed]], known: Mapping[int, Known]
+    runs: Mapping[str, list[Listed]],
+    summaries: Mapping[str, list[Listed]],
+    executives: Mapping[str, list[Listed]],
+    known: Mapping[int, Known],
 ) -> Iterator[Unit]:
     here: dict[str, dict[int, Known]] = {}
     for experiment_id, one in known.items():
         here.setdefault(one.partition, {})[experiment_id] = one
-    for partition in sorted({*runs, *summaries}):
+    for partition in sorted({*runs, *summaries, *executives}):
         own = runs.get(partition, [])
         named = {run_file_of(file).experiment_id for file in own}
         claimed = {one: known[one] for one in named if one in known}
-        yield Unit(partition, tuple(own), tuple(summaries.get(partition, [])), {**here.get(partition, {}), **claimed})
+        yield Unit(
+            partition,
+            tuple(own),
+            tuple(summaries.get(partition, [])),
+            tuple(executives.get(partition, [])),
+            {**here.get(partition, {}), **claimed},
+        )
 
 
 def run_file_of(file: Listed) -> RunFile:

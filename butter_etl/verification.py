@@ -21,15 +21,24 @@ import pyarrow.compute as pc
 import pyarrow.fs
 
 from butter_etl.aggregations import summarize_experiment
-from butter_etl.checks import Flaw, RunRow, check_run_rows, check_summary_rows, decode, same_statistics
+from butter_etl.checks import Flaw, RunRow, check_executive, check_run_rows, check_summary_rows, decode, same_statistics
 from butter_etl.errors import ButterError, StoreError
 from butter_etl.export_inventory import check_entry, check_other, check_row_count, take_export_inventory
 from butter_etl.findings import KINDS, CheckReport, Finding
 from butter_etl.fingerprints import fingerprint, read_fingerprints
 from butter_etl.inventory import Inventory, Listed, Unit, run_file_of, take_inventory
 from butter_etl.location import COMMON_METADATA, Location, write_common_metadata
-from butter_etl.schema import RUN_FILE_SCHEMA, RUN_SCHEMA, SERIES, SUMMARY_FILE_SCHEMA, SUMMARY_SCHEMA, without_keys
-from butter_etl.store import RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, quarantine_stamp, ranges_text
+from butter_etl.schema import (
+    EXECUTIVE_FILE_SCHEMA,
+    EXECUTIVE_SCHEMA,
+    RUN_FILE_SCHEMA,
+    RUN_SCHEMA,
+    SERIES,
+    SUMMARY_SCHEMA,
+    without_keys,
+)
+from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, quarantine_stamp, ranges_text
+from butter_etl.summary_files import executive_name, is_executive_current, summary_name
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -69,11 +78,15 @@ def check_unit(location: Location, unit: Unit, *, values: bool = False) -> Check
     """
     report = check_runs(location, unit)
     for listed in unit.summaries:
-        report += _check_summary_file(location, unit, listed)
+        report += _check_summary_file(location, unit, listed, unit.schema or SUMMARY_SCHEMA)
+    for listed in unit.executives:
+        report += _check_summary_file(location, unit, listed, EXECUTIVE_SCHEMA)
     for listed in unit.others:
         report += check_other(location, listed, unit.manifest.get(listed.path))
     if unit.known is not None:
         report += _check_fingerprints(location, unit, values=values)
+        if not any(finding.path.startswith(f"{SUMMARY}/") and not finding.is_note for finding in report.findings):
+            report += _check_executive(location, unit)
     return report
 
 
@@ -131,15 +144,14 @@ def _duplicates(held: Mapping[str, list[RunRow]]) -> Iterator[Finding]:
         run_ids.update(dict.fromkeys((row.run_id for row in rows), path))
 
 
-def _check_summary_file(location: Location, unit: Unit, listed: Listed) -> CheckReport:
+def _check_summary_file(location: Location, unit: Unit, listed: Listed, schema: pa.Schema) -> CheckReport:
     data = _read(location, listed)
     if data is None:
         return CheckReport()
     count = 0
     try:
         check_entry(data, unit.manifest.get(listed.path))
-        schema = SUMMARY_FILE_SCHEMA if unit.schema is None else without_keys(unit.schema)
-        rows, _ = decode(data, schema)
+        rows, _ = decode(data, without_keys(schema))
         count = len(rows)
         check_row_count(count, unit.manifest.get(listed.path))
         check_summary_rows(rows, unit.partition, unit.known)
@@ -177,6 +189,23 @@ def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> Chec
         sampled = random.sample(fresh, -(-len(fresh) // _SAMPLED)) if values else []
         findings.extend(_wrong_rows(location, path, stored, made_from, {one: files[one] for one in sampled}))
     return CheckReport(summaries=len(sampled), findings=tuple(findings))
+
+
+def _check_executive(location: Location, unit: Unit) -> CheckReport:
+    """Whether the executive summary of a partition says what the complete one does."""
+    path = executive_name(unit.partition)
+    try:
+        if not is_executive_current(location, unit.partition):
+            detail = "was not made with the complete summary" if unit.executives else "has not been made"
+            return CheckReport(findings=(Finding("stale-summary", path, detail),))
+        if unit.executives:
+            columns = EXECUTIVE_FILE_SCHEMA.names
+            check_executive(*(location.read_table(name, columns) for name in (path, summary_name(unit.partition))))
+    except Flaw as flaw:
+        return CheckReport(findings=(Finding(flaw.kind, path, flaw.detail),))
+    except (ButterError, FileNotFoundError):  # torn, which is a finding already, or just being replaced
+        return CheckReport()
+    return CheckReport()
 
 
 def _by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
@@ -315,7 +344,7 @@ def repair(
         elif _move(store, units, finding, stamp):
             moved.append(finding)
             on_progress(len(moved))
-    for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA)):
+    for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA)):
         write_common_metadata(store.location, root, schema)
     return RepairReport(tuple(moved), tuple(left), _now_missing(store, moved))
 

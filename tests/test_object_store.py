@@ -542,7 +542,7 @@ def test_checking_repairing_and_withdrawing(server, bucket, tmp_path):
     land(store, published_experiment(14), 14, range(3))
     run_summaries(plan_summaries(store), store)
     report = run_verification(plan_verification(url), values=True, threads=2)
-    assert (report.findings, report.rows, report.summaries) == ((), 11, 1)
+    assert (report.findings, report.rows, report.summaries) == ((), 13, 1)
     (key,) = [key for key in server.keys(bucket) if key.endswith("/14-0-2.parquet")]
     server.client().put_object(Bucket=bucket, Key=key, Body=b"PAR1")
     plan = plan_verification(url, state)

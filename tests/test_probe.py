@@ -28,7 +28,7 @@ def test_init_writes_a_site_file_once(tmp_path, monkeypatch, capsys):
     assert load_site("slurm.yaml").kind == "slurm"
     capsys.readouterr()
     assert run("cluster", "init", "slurm") == 2
-    assert capsys.readouterr().err == "butter-etl: slurm.yaml: is there already; name another file\n"
+    assert capsys.readouterr().err == "butter-etl: slurm.yaml: is there already; name another file [usage]\n"
     assert run("cluster", "init", "slrm") == 2
     assert "slrm: no such kind of site (did you mean 'slurm'?)" in capsys.readouterr().err
     assert run("cluster", "init", "pbs", "no/such/folder.yaml") == 2
@@ -73,7 +73,8 @@ def test_check_on_a_real_queue(slurm, capsys):
 
 @pytest.mark.slurm
 @pytest.mark.skipif(shutil.which("qsub") is None, reason="Slurm's Torque commands (slurm-wlm-torque) are not installed")
-def test_check_through_the_commands_of_pbs(slurm, tmp_path, capsys):
+def test_check_through_the_commands_of_pbs(slurm, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # these commands leave a job's output where it was submitted
     words = {"kind": "pbs", "resources": "nodes=1:ppn=1,mem=1gb"}
     assert run("cluster", "check", str(change_site(slurm, tmp_path, **words)), "--json") == 0
     assert json.loads(capsys.readouterr().out)["worker"]["job_id"]

@@ -13,7 +13,7 @@ import pytest
 
 from butter_etl.errors import StoreError
 from butter_etl.findings import KINDS
-from butter_etl.fingerprints import read_fingerprints
+from butter_etl.fingerprints import fingerprints_metadata, read_fingerprints
 from butter_etl.imports import run_import
 from butter_etl.inventory import LEFTOVER_SECONDS
 from butter_etl.location import Location, parquet_bytes
@@ -23,7 +23,7 @@ from butter_etl.store import Failure, Store, partition_path
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.sweeps import published_experiment
 from butter_etl.verification import plan_verification, repair, run_verification
-from tests.strategies import DIGITS, POLLEN, land, make_runs, write_summary
+from tests.strategies import DIGITS, POLLEN, land, make_runs
 from tests.test_imports import all_rows, foreign, write
 
 SWEEP = "name: mine\nrepetitions: 2\ncubes:\n  - {dataset: [digits], size: [4096], depth: [3], epochs: [7]}\n"
@@ -93,9 +93,11 @@ def test_a_sound_store_has_no_findings(root, summarised):
     report = check(root, values=True)
     assert report.faults == []
     assert report.notes == []
-    assert (report.files, report.rows, report.summaries) == (7, 18, 3)
+    assert (report.files, report.rows, report.summaries) == (10, 22, 3)
     assert report.bytes == sum(
-        path.stat().st_size for top in ("all_runs", "complete_summary") for path in (root / top).rglob("*=*/*.parquet")
+        path.stat().st_size
+        for top in ("all_runs", "complete_summary", "complete_executive_summary")
+        for path in (root / top).rglob("*=*/*.parquet")
     )
 
 
@@ -415,11 +417,12 @@ def summary_file(root, partition=PARTITION):
     return root / "complete_summary" / partition / "summary.parquet"
 
 
-def edit_summary(root, change):
+def edit_summary(root, change, frame="complete"):
     """Change a summary file's table and keep what it says it was made from."""
-    location, name = Location(root), f"complete_summary/{PARTITION}/summary.parquet"
+    location, name = Location(root), f"{frame}_summary/{PARTITION}/summary.parquet"
     made_from = read_fingerprints(location, name)
-    write_summary(location, name, change(location.read_table(name)), made_from)
+    table = change(location.read_table(name))
+    location.replace(name, parquet_bytes(table, metadata=fingerprints_metadata(made_from)))
 
 
 def test_summaries_out_of_date(summarised):
@@ -446,7 +449,7 @@ def test_a_torn_summary_goes_and_is_made_again(summarised):
 def test_a_summary_in_another_partition(summarised):
     summary_file(summarised).replace(summary_file(summarised, OTHER_PARTITION))
     kinds = [kind for kind, _ in faults(summarised)]
-    assert kinds == ["misplaced-file", "orphaned-summary"]
+    assert kinds == ["misplaced-file", "stale-summary", "orphaned-summary"]  # and its executive summary is alone
 
 
 def set_first(table, name, value):
@@ -470,11 +473,26 @@ def test_altered_values_are_found_by_recomputing(summarised):
         return table.set_column(table.column_names.index(name), field, pa.array(halved, field.type))
 
     edit_summary(summarised, change)
+    assert faults(summarised) == [("wrong-summary", "summary.parquet")]  # the executive one has other values
+    edit_summary(summarised, change, "complete_executive")
     assert faults(summarised) == []
     assert faults(summarised, values=True) == [("wrong-summary", "summary.parquet")]
     store = Store.open(summarised)
     run_summaries(plan_summaries(store, full=True), store)
     assert faults(summarised, values=True) == []
+
+
+def test_executive_summaries_are_checked_too(summarised):
+    edit_summary(summarised, lambda table: set_first(table, "size", 99), "complete_executive")
+    assert [kind for kind, _ in faults(summarised)] == ["wrong-summary"] * 2  # of its experiment, and of the other file
+    path = summarised / "complete_executive_summary" / PARTITION / "summary.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert faults(summarised) == [("torn-file", "summary.parquet")]
+    path.unlink()
+    assert faults(summarised) == [("stale-summary", "summary.parquet")]
+    store = Store.open(summarised)
+    run_summaries(plan_summaries(store), store)
+    assert faults(summarised) == []
 
 
 def test_rows_that_the_metadata_does_not_name(summarised):

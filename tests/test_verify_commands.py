@@ -26,7 +26,7 @@ def truncate(store):
 def test_a_sound_store_is_one_line(run, store):
     code, out, err = run("verify", store, "--summaries", "--workers", 1)
     assert (code, err) == (0, "")
-    assert out.startswith(f"{store}: 2 files with 7 rows (0.")
+    assert out.startswith(f"{store}: 3 files with 8 rows (0.")
     assert out.endswith(" MB) are as they should be, 1 summaries recomputed\n")
 
 

@@ -10,9 +10,9 @@ from butter_etl.commands.options import json_option, print_json
 @click.command()
 @json_option
 def calibrate(as_json: bool) -> None:
-    """Measure what training costs on this machine, for better estimates.
+    """Measure what training costs on this machine.
 
-    Takes about half a minute an engine. Without it, plans use the rates of
+    For better estimates. Takes about half a minute an engine. Without it, plans use the rates of
     an ordinary server core. Results never depend on it.
     """
     from butter_etl.calibrate import measure_rates

@@ -40,7 +40,7 @@ def export(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Copy a part of STORE to DEST in the published layout, with archives.
+    """Copy a part of STORE to DEST, in the published layout.
 
     \b
     butter-etl export runs published --sweep primary --tar

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @select_options
 @state_option
 def report(store: str, out: str, choice: Choice, state: str | None) -> None:
-    """Write a page OUT (.html) about STORE, to look through its curves.
+    """Write a page about STORE to OUT (.html).
 
-    The page needs no network and no server: open it in any browser.
+    To look through its curves. The page needs no network and no server: open it in any browser.
 
     \b
     butter-etl report runs report.html

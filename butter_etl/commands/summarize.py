@@ -49,7 +49,7 @@ def summarize(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Compute per-epoch statistics over repetitions, where runs have changed.
+    """Compute statistics over repetitions, where runs have changed.
 
     \b
     butter-etl summarize runs

@@ -188,7 +188,7 @@ def print_trained(campaign: Campaign, report: TrainReport) -> None:
 @state_option
 @json_option
 def status(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
-    """Show what STORE holds, what a selection is missing, and what failed.
+    """Show what STORE holds, what is missing, and what failed.
 
     \b
     butter-etl status runs
