@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.summaries [--store STORE] [--cores 1,2] [--rounds 5] [--json]`` summarises a store whole: every
 contestant reads the same run files, computes all statistics of the summary frame, and writes them with the same Parquet
-settings. Each peer takes turns with ours and the floor, in a process of its own that is held to the given cores: with all
-libraries in one process, all are slower. The table has medians; ratios are of one process.
+settings. Each peer takes turns with ours and the floor, in a process of its own that is held to the given cores: with
+all libraries in one process, all are slower. The table has medians; ratios are of one process.
 On one core, time is the CPU time of the process, which other processes disturb least; on several it is wall time.
 
 Without ``--store`` a store of made-up runs is used (``--partitions``, ``--experiments`` of each, ``--runs``,
