@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -34,14 +35,14 @@ name: disturbed
 repetitions: 3
 cubes:
   - {dataset: [diabetes], size: [32, 64], depth: [2, 3], batch_size: [64], learning_rate: [0.01], epochs: [200]}
-  - {dataset: [breast_cancer], size: [4096], depth: [3], batch_size: [32], learning_rate: [0.001], epochs: [EPOCHS]}
+  - {dataset: [breast_cancer], size: [16384], depth: [3], batch_size: [32], learning_rate: [0.001], epochs: [EPOCHS]}
 """
 
 
 @pytest.fixture
 def spec(tmp_path):
     path = tmp_path / "disturbed.yaml"
-    path.write_text(SPEC.replace("EPOCHS", "4000"))
+    path.write_text(SPEC.replace("EPOCHS", "4500"))
     return path
 
 
@@ -59,13 +60,17 @@ def check_against_undisturbed(store, spec):
     campaign = train_tasks.plan_campaign(store, Choice(specs=(str(spec),)))
     assert campaign.plan.missing == 0
     assert len(landed(store)) == campaign.plan.there
-    for file in opened.run_files():
+
+    def compare(file):
         table = pq.ParquetFile(opened.location.path(f"all_runs/{file.path}")).read()
         experiment = campaign.registry.experiment(file.experiment_id)
         item = Item(experiment, file.experiment_id, "disturbed", tuple(file.repetitions))
         (alone,) = train_stack(Stack((item,), "fused"), cached_dataset(experiment.dataset, Path("no-data")))
         for name in HISTORIES:
             assert table[name].equals(alone[name]), (file.path, name)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(compare, opened.run_files()))
 
 
 def job_ids(state="R"):
@@ -115,7 +120,8 @@ class Disturbance(threading.Thread):
         self.done.append("node")
 
     def find_the_node(self):
-        self.scontrol("update", "nodename=n1", "state=resume")
+        # Refused where the controller, starting anew, has taken the node back by itself.
+        subprocess.run(["scontrol", "update", "nodename=n1", "state=resume"], check=False, timeout=30)
 
     def stop_the_controller(self):
         (pid,) = [
@@ -172,7 +178,7 @@ def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, 
     monkeypatch.setattr(Supervisor, "first_pause", 0.5)
     spec.write_text(
         "name: long\nrepetitions: 1\ncubes:\n"
-        "  - {dataset: [digits], size: [16384], depth: [3], batch_size: [32], learning_rate: [0.001], epochs: [9000]}\n"
+        "  - {dataset: [digits], size: [16384], depth: [3], batch_size: [32], epochs: [15000]}\n"
     )
     # The queue's own limit is a minute at least: these jobs believe in a shorter one.
     site = change_site(slurm, tmp_path, workers=1, prologue=("export BUTTER_ETL_JOB_WALLTIME=28",))
@@ -190,7 +196,7 @@ def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, 
         watching.set()
         thread.join()
     assert (report.landed, report.failed) == (1, 0)
-    assert len(jobs) > 2
+    assert len(jobs) > 1
     check_against_undisturbed(tmp_path / "store", spec)
 
 
