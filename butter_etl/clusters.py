@@ -7,8 +7,8 @@ file says, and gives a client; leaving the ``with`` block ends all of it, the jo
     with start_cluster("cluster/slurm.yaml") as client:
         client.submit(sum, [1, 2]).result()
 
-Without a file the workers are processes of this machine. Whatever the kind, all connections are encrypted and need
-the certificate of this one cluster, and HTTP (a health check, no dashboard) is served on 127.0.0.1 only.
+Without a file the workers are processes of this machine. Unless the file gives it up by name, all connections are
+encrypted and need the certificate of this one cluster, and there is no dashboard; HTTP is served on 127.0.0.1 only.
 
 A kind of cluster is one entry of :data:`KINDS`.
 """
@@ -56,7 +56,8 @@ def start_cluster(
     Raises:
         ClusterFileError: the site file is malformed.
         UsageError: an impossible number of workers or threads.
-        ClusterError: no worker came up; the message has the queue's words and the place of the logs.
+        ClusterError: no worker came up, or jobs kept ending before theirs did; the message has the queue's words and
+            the place of the logs.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers: wants a whole number from 1 up; got {workers}")
