@@ -4,9 +4,10 @@
 Parquet files whose rows stand in a random order, then lets each contestant write them, partitioned by the eight keys,
 to a new folder: ``butter-etl``'s `run_import` (which also makes one file an experiment, checks every run, and syncs
 what it writes), DuckDB's ``COPY … PARTITION_BY`` and Polars' partitioned sink, the latter two with zstd as a store
-has it, both by the eight keys alone and with a file an experiment. The contestants take turns, each in a process of
-its own, on the same cores. Ratios are of median wall times to ours; above 1 means that we are faster. Exit code 1: a
-contestant failed.
+has it, both by the eight keys alone and with a file an experiment. In the first round, DuckDB must read the rows of the
+source in what each has written. The floor reads, sorts and encodes the rows with pyarrow on one thread for most of it,
+and checks, partitions and syncs nothing. The contestants take turns, each in a process of its own, on the same cores.
+Ratios are of median wall times to ours; above 1 means that we are faster. Exit code 1: a contestant failed.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from butter_etl.errors import ButterError
-from butter_etl.schema import HISTORIES, PARTITION_KEYS, RUN_SCHEMA
+from butter_etl.location import parquet_bytes
+from butter_etl.schema import HISTORIES, PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA
 from butter_etl.spec import TASK, TASK_VERSION, ExperimentSpec, RunSpec
+from butter_etl.store import RUNS
 from butter_etl.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
 
 FILES = 4
@@ -48,12 +52,13 @@ class RepartitionError(ButterError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a contestant took: medians over the rounds, in seconds, and how many files it made."""
+    """What a contestant took: medians over the rounds, in seconds, and its files: their number and bytes."""
 
     contestant: str
     wall_seconds: float
     cpu_seconds: float
     files: int
+    bytes: int
     ratio: float
     all_wall_seconds: list[float]
 
@@ -144,9 +149,33 @@ def _history(name: str, falling: NDArray[np.float64], generator: np.random.Gener
 
 def ours(source: Path, dest: Path) -> Callable[[], object]:
     """`butter_etl`, on threads of this process."""
+    import pandas  # noqa: F401, ICN001 (pyarrow loads it with the first array)
+
     from butter_etl.imports import run_import
 
     return lambda: run_import(source, dest)
+
+
+def floor(source: Path, dest: Path) -> Callable[[], object]:
+    """What pyarrow takes to decode all rows, to sort them by group, and to encode them as a store does."""
+    import pandas  # noqa: F401, ICN001 (as above)
+
+    def work() -> None:
+        dest.mkdir()
+        held: dict[int, list[pa.Table]] = {}
+        for path in source.iterdir():
+            with pq.ParquetFile(path) as file:
+                for number in range(file.num_row_groups):
+                    rows = file.read_row_group(number).sort_by("experiment_id")
+                    for one in pc.unique(rows["experiment_id"]).to_pylist():
+                        place = pc.index(rows["experiment_id"], one).as_py()
+                        count = pc.sum(pc.equal(rows["experiment_id"], one)).as_py()
+                        held.setdefault(one, []).append(rows.slice(place, count))
+        for one, pieces in held.items():
+            rows = pa.concat_tables(pieces).select(RUN_FILE_SCHEMA.names).cast(RUN_FILE_SCHEMA)
+            (dest / f"{one}.parquet").write_bytes(parquet_bytes(rows.combine_chunks()))
+
+    return work
 
 
 def duckdb(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> Callable[[], object]:
@@ -154,7 +183,7 @@ def duckdb(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> 
     import duckdb as engine
 
     connection = engine.connect()
-    connection.execute(f"SET threads={os.cpu_count()}")
+    connection.execute(f"SET threads={os.cpu_count()}; SET enable_progress_bar = false")
     names = ", ".join(f'"{key}"' for key in keys)
     options = f"FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({names})"
     query = f"COPY (SELECT * FROM read_parquet('{source}/*.parquet')) TO '{dest}' ({options})"  # noqa: S608
@@ -170,15 +199,33 @@ def polars(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> 
     return lambda: frame.sink_parquet(target, compression="zstd", compression_level=3, mkdir=True)
 
 
+OURS, FLOOR = "butter_etl", "floor"
 #: With one file an experiment, as a store has them.
 FILE_KEYS = (*PARTITION_KEYS, "experiment_id")
 CONTESTANTS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
-    "butter_etl": ours,
+    OURS: ours,
+    FLOOR: floor,
     "duckdb": duckdb,
     "polars": polars,
     "duckdb, a file an experiment": partial(duckdb, keys=FILE_KEYS),
     "polars, a file an experiment": partial(polars, keys=FILE_KEYS),
 }
+
+
+def content(folder: Path) -> tuple[int, int]:
+    """The number of rows in a folder of any layout, and a sum of all that they hold, as DuckDB reads them."""
+    import duckdb as engine
+
+    words = {"string": "varchar", "float": "float", "uint32": "uinteger", "uint8": "utinyint"}
+    types = ", ".join(f"'{one.name}': {words[str(one.type)]}" for one in PARTITION_SCHEMA)
+    is_hive = any(folder.glob("*=*"))
+    names = ", ".join(f'"{name}"' for name in RUN_SCHEMA.names)
+    read = f"read_parquet('{folder}/**/*.parquet'" + (f", hive_types = {{{types}}})" if is_hive else ")")
+    with engine.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")
+        query = f"SELECT count(*), sum(hash({names})::hugeint) FROM {read}"  # noqa: S608 (our own names)
+        rows, total = connection.execute(query).fetchall()[0]
+    return int(rows), int(total)
 
 
 def measure(name: str, source: Path, dest: Path) -> tuple[float, float]:
@@ -206,11 +253,16 @@ def repartition(folder: Path, count: int, runs: int, epochs: int, rounds: int) -
     write_source(source, specs, runs, epochs)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTESTANTS}
     files: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    expected = content(source)
     for turn in range(rounds):
         for name, taken in seconds.items():
             dest = folder / f"{turn}-{name.replace(', ', '-')}"
             taken.append(measure_apart(name, source, dest))
-            files[name] = sum(1 for _ in dest.rglob("*.parquet"))
+            root = dest / RUNS if name == OURS else dest
+            files[name], sizes[name] = _count(root)
+            if not turn and name != FLOOR and content(root) != expected:
+                raise RepartitionError(f"{name}: DuckDB reads other rows in what it wrote than in the source")
             shutil.rmtree(dest)
     walls = {name: statistics.median(wall for wall, _ in taken) for name, taken in seconds.items()}
     results = [
@@ -219,7 +271,8 @@ def repartition(folder: Path, count: int, runs: int, epochs: int, rounds: int) -
             walls[name],
             statistics.median(cpu for _, cpu in taken),
             files[name],
-            walls[name] / walls["butter_etl"],
+            sizes[name],
+            walls[name] / walls[OURS],
             [wall for wall, _ in taken],
         )
         for name, taken in seconds.items()
@@ -227,6 +280,11 @@ def repartition(folder: Path, count: int, runs: int, epochs: int, rounds: int) -
     size = sum(path.stat().st_size for path in source.iterdir())
     raw = count * runs * epochs * len(HISTORIES) * 4
     return Report(count, count * runs, epochs, raw, size, os.cpu_count() or 1, results)
+
+
+def _count(folder: Path) -> tuple[int, int]:
+    sizes = [path.stat().st_size for path in folder.rglob("*.parquet")]
+    return len(sizes), sum(sizes)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -254,9 +312,10 @@ def main(arguments: list[str] | None = None) -> None:
         f"{report.runs} runs of {report.experiments} experiments, {report.epochs} epochs: {report.raw_bytes / 1e6:.0f} "
         f"MB of histories in {report.file_bytes / 1e6:.0f} MB of files; {report.cores} cores"
     )
-    print(f"{'contestant':<30}{'wall s':>9}{'CPU s':>9}{'files':>7}{'ratio':>7}")
+    print(f"{'contestant':<30}{'wall s':>9}{'CPU s':>9}{'files':>7}{'MB':>7}{'ratio':>7}")
     for one in report.results:
-        print(f"{one.contestant:<30}{one.wall_seconds:>9.2f}{one.cpu_seconds:>9.2f}{one.files:>7}{one.ratio:>7.2f}")
+        taken = f"{one.wall_seconds:>9.2f}{one.cpu_seconds:>9.2f}"
+        print(f"{one.contestant:<30}{taken}{one.files:>7}{one.bytes / 1e6:>7.0f}{one.ratio:>7.2f}")
 
 
 if __name__ == "__main__":

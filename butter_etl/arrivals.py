@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from butter_etl.sources import SLICE_BYTES, Example, FileScan, Group, GroupScan
 from butter_etl.spec import Experiment
 from butter_etl.store import RunFile, partition_path
 
-#: A task holds experiments of about as many bytes in memory.
-_TASK_BYTES = 64 * 2**20
+#: A task holds experiments of about as many bytes in memory; of a small source fewer, so that every thread has some.
+_TASK_BYTES, _LEAST_TASK_BYTES = 64 * 2**20, 4 * 2**20
+_TASKS_A_THREAD = 4
 _TASK_EXPERIMENTS = 256
 #: Groups are spooled if tasks would otherwise read this many times what is there.
 _MOST_REREADING = 1.5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,12 @@ def _pieces(group: GroupScan) -> Iterator[tuple[int, Piece, NDArray[np.uint64]]]
         yield code, Piece(group.group, places, places.size, share), group.run_ids[places]
 
 
-def must_spool(items: Sequence[Item], group_bytes: Mapping[Group, int]) -> set[Group]:
+def must_spool(items: Sequence[Item], group_bytes: Mapping[Group, int], threads: int = 1) -> set[Group]:
     """The groups of several experiments, if they are to be spooled first: they are large, or would be read often."""
     mixed = {piece.group for item in items for piece in item.pieces if piece.places is not None}
     read = sum(
         sum(group_bytes[group] for group in {piece.group for item in task for piece in item.pieces})
-        for task in pack(items)
+        for task in pack(items, threads)
     )
     once = sum(group_bytes[group] for group in {piece.group for item in items for piece in item.pieces})
     if read > _MOST_REREADING * once or any(group_bytes[group] > 4 * SLICE_BYTES for group in mixed):
@@ -144,16 +146,43 @@ def must_spool(items: Sequence[Item], group_bytes: Mapping[Group, int]) -> set[G
     return set()
 
 
-def pack(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Experiments in tasks of about `_TASK_BYTES`, in their order."""
-    task: list[Item] = []
-    size = 0
-    for item in items:
-        if task and (size + item.bytes > _TASK_BYTES or len(task) == _TASK_EXPERIMENTS):
+def to_spool(scans: Iterable[FileScan], items: Sequence[Item], groups: Set[Group]) -> list[GroupScan]:
+    """The scans of some groups, with the place in ``items`` of each row's experiment as its key."""
+    places = {item.arrival.experiment: place for place, item in enumerate(items)}
+    found = []
+    for scan in scans:
+        of_code = np.array([places[example.experiment] for example in scan.examples], np.int32)
+        found += [replace(one, keys=of_code[one.keys]) for one in scan.groups if one.group in groups]
+    return found
+
+
+def spooled(items: Iterable[Item], groups: Set[Group], spools: Iterable[GroupScan]) -> list[Item]:
+    """The experiments with their rows of some groups where these were spooled to; see `to_spool`."""
+    moved: dict[int, list[Piece]] = {}
+    for one in spools:
+        moved.setdefault(int(one.keys[0]), []).append(Piece(one.group, None, one.keys.size, one.bytes))
+    return [
+        replace(item, pieces=(*(one for one in item.pieces if one.group not in groups), *moved.get(place, ())))
+        for place, item in enumerate(items)
+    ]
+
+
+def pack(items: Sequence[Item], threads: int = 1) -> Iterator[list[Item]]:
+    """Experiments in tasks of about `_TASK_BYTES`, in their order; in smaller ones if ``threads`` would be idle."""
+    return in_tasks(items, [item.bytes for item in items], threads)
+
+
+def in_tasks(things: Sequence[T], sizes: Sequence[int], threads: int) -> Iterator[list[T]]:
+    """Things of some bytes in tasks, in their order."""
+    most = min(_TASK_BYTES, max(_LEAST_TASK_BYTES, sum(sizes) // (_TASKS_A_THREAD * threads)))
+    task: list[T] = []
+    held = 0
+    for thing, size in zip(things, sizes, strict=True):
+        if task and (held + size > most or len(task) == _TASK_EXPERIMENTS):
             yield task
-            task, size = [], 0
-        task.append(item)
-        size += item.bytes
+            task, held = [], 0
+        task.append(thing)
+        held += size
     if task:
         yield task
 

@@ -19,7 +19,7 @@ from butter_etl.errors import ButterError, DuplicateError, SpecError
 from butter_etl.location import Location
 from butter_etl.merging import Merged, Prefer, compare, merge, refusal
 from butter_etl.profiles import PROFILES
-from butter_etl.sources import FileScan, Group, GroupScan, Reader, scan_file, spool_group
+from butter_etl.sources import FileScan, Group, GroupScan, Reader, scan_file, spool_groups
 from butter_etl.spec import ExperimentSpec
 from butter_etl.store import RUNS, Store
 
@@ -44,10 +44,9 @@ def scan_files(files: list[tuple[str, int]], source: str, profile: str) -> list[
     return [scan_file(source, name, size, PROFILES[profile]) for name, size in files]
 
 
-def spool_groups(groups: list[GroupScan], settings: Settings) -> list[list[GroupScan]]:
-    """Spool some groups of rows, each to several; see `spool_group`."""
-    reader = settings.reader()
-    return [spool_group(reader, group, settings.spool) for group in groups]
+def spool(groups: list[GroupScan], settings: Settings) -> list[GroupScan]:
+    """Spool some groups of rows; see `spool_groups`."""
+    return spool_groups(settings.reader(), groups, settings.spool)
 
 
 @dataclass(frozen=True)

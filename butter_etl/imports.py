@@ -3,8 +3,8 @@
 `run_import` works in steps, and lands nothing before every file and every run has been checked:
 
 1. scan: read the small columns of all files: which rows belong to which experiment;
-2. spool: groups of rows that hold many experiments are rewritten to local files of one experiment a record batch (this
-   is the shuffle: each row moves once, whatever the number of experiments);
+2. spool: groups of rows that hold many experiments are rewritten to local files in which those of an experiment lie
+   together (this is the shuffle: each row moves once, whatever the number of experiments);
 3. check: compare runs that are there, or stand twice in the source;
 4. land: experiments that have no id get one, and each experiment's rows are landed by one task.
 
@@ -21,13 +21,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from butter_etl.arrivals import Arrival, Item, gather, must_spool, pack, without
+from butter_etl.arrivals import Arrival, Item, gather, in_tasks, must_spool, pack, spooled, to_spool, without
 from butter_etl.errors import (
     ButterError,
     DuplicateError,
@@ -37,7 +37,7 @@ from butter_etl.errors import (
     StoreError,
     one_line,
 )
-from butter_etl.import_tasks import Rows, Settings, check_items, land_items, scan_files, spool_groups
+from butter_etl.import_tasks import Rows, Settings, check_items, land_items, scan_files, spool
 from butter_etl.location import Location
 from butter_etl.locks import Holder, is_dead, this_process
 from butter_etl.merging import Merged, Prefer, too_many
@@ -45,11 +45,8 @@ from butter_etl.profiles import PROFILES, check_columns, conform, find_profile
 from butter_etl.registry import Newcomer, Registry
 from butter_etl.schema import RUN_SCHEMA
 from butter_etl.sources import (
-    SLICE_BYTES,
     Example,
     FileScan,
-    Group,
-    GroupScan,
     Source,
     hash_ids,
     list_source,
@@ -68,7 +65,6 @@ _SCAN_FILES = 64
 _OWNER = "owner.tmp"
 
 Progress = Callable[[str, int, int], None]
-Each = Callable[..., list[Any]]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -105,13 +101,14 @@ def run_import(
     find_profile(profile)
     found = list_source(source)
     _refuse_itself(found, Location(store))
-    each = partial(_each, client=client)
-    batches = [found.files[start : start + _SCAN_FILES] for start in range(0, len(found.files), _SCAN_FILES)]
-    scanned = each(partial(scan_files, source=found.url, profile=profile), batches, "files scanned", on_progress)
+    workers = _Workers(client, on_progress)
+    a_task = max(1, min(_SCAN_FILES, len(found.files) // (4 * workers.threads)))
+    batches = [found.files[start : start + a_task] for start in range(0, len(found.files), a_task)]
+    scanned = workers.each(partial(scan_files, source=found.url, profile=profile), batches, "files scanned")
     scans = [scan for batch in scanned for scan in batch]
     with _spool_folder(store, state) as (spool_folder, state_folder):
         settings = Settings(found.url, profile, Location(store).absolute, str(state_folder), str(spool_folder), prefer)
-        report = _bring_in(scans, settings, each, on_progress, found)
+        report = _bring_in(scans, settings, workers, found)
     return msgspec.structs.replace(report, warnings=(*_warnings(found, scans, profile), *report.warnings))
 
 
@@ -135,7 +132,7 @@ def partition_runs(
         settings = Settings("", "seed", Location(dest).absolute, str(state_folder), str(spool_folder), prefer)
         spooled = [delayed(_spool_frame)(part, str(spool_folder)) for part in frame.to_delayed()]
         scans = list(compute(*spooled))
-        report = _bring_in(scans, settings, partial(_each, client=_active_client()), lambda *_: None)
+        report = _bring_in(scans, settings, _Workers(_active_client(), lambda *_: None))
     return msgspec.structs.replace(report, warnings=tuple(_unknown_columns(scans, "seed")))
 
 
@@ -156,73 +153,71 @@ def _active_client() -> Client | None:
     return client
 
 
-def _each(
-    function: Callable[[T], R], tasks: Sequence[T], step: str, on_progress: Progress, client: Client | None
-) -> list[R]:
-    """The results of a function for each task, in their order; the first error ends it."""
-    if client is None:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = []
-            for result in pool.map(function, tasks):
-                results.append(result)
-                on_progress(step, len(results), len(tasks))
-            return results
+class _Workers:
+    """Where tasks run: on the threads of a cluster's workers, or of this process."""
+
+    def __init__(self, client: Client | None, on_progress: Progress) -> None:
+        self._client, self._on_progress = client, on_progress
+        self.threads = len(os.sched_getaffinity(0)) if client is None else sum(client.nthreads().values()) or 1
+
+    def each(self, function: Callable[[T], R], tasks: Sequence[T], step: str) -> list[R]:
+        """The results of a function for each task, in their order; the first error ends it."""
+        if self._client is None:
+            found = _in_threads(self.threads, function, tasks)
+        else:
+            found = _on_cluster(self._client, function, tasks)
+        results: dict[int, R] = {}
+        for place, result in found:
+            results[place] = result
+            self._on_progress(step, len(results), len(tasks))
+        return [results[place] for place in range(len(tasks))]
+
+
+def _in_threads(threads: int, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+    with ThreadPoolExecutor(threads) as pool:
+        yield from enumerate(pool.map(function, tasks))
+
+
+def _on_cluster(client: Client, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
     from distributed import as_completed
 
     futures = client.map(function, tasks, pure=False)
     places = {future.key: place for place, future in enumerate(futures)}
-    found: dict[int, Any] = {}
     try:
         for future in as_completed(futures):
-            found[places[future.key]] = future.result()
+            yield places[future.key], future.result()
             future.release()
-            on_progress(step, len(found), len(tasks))
     except BaseException:
         client.cancel(futures)
         raise
-    return [found[place] for place in range(len(tasks))]
 
 
 def _bring_in(
-    scans: list[FileScan], settings: Settings, each: Each, on_progress: Progress, source: Source | None = None
+    scans: list[FileScan], settings: Settings, workers: _Workers, source: Source | None = None
 ) -> ImportReport:
     dest = Store.find(settings.store, settings.state)
     items = gather(scans, Registry(dest))
     _refuse_shared_ids(items, settings)
-    spooled = must_spool(items, {one.group: one.bytes for scan in scans for one in scan.groups})
-    if spooled:
-        scans = _spooled(scans, spooled, settings, each, on_progress)
-        items = gather(scans, Registry(dest))
+    mixed = must_spool(items, {one.group: one.bytes for scan in scans for one in scan.groups}, workers.threads)
+    if mixed:
+        groups = to_spool(scans, items, mixed)
+        spools = list(in_tasks(groups, [one.bytes for one in groups], workers.threads))
+        made = workers.each(partial(spool, settings=settings), spools, "tasks spooled")
+        items = spooled(items, mixed, (one for task in made for one in task))
     experiments = len(items)
-    items, there, kept = _checked(items, dest, settings, each, on_progress)
+    items, there, kept = _checked(items, dest, settings, workers)
     store = Store.create(settings.store, settings.state)
     warnings = tuple(_bring_sweeps(source, store))
     items = _with_ids(items, store)
     total = Merged(present=there)
-    for done in each(partial(land_items, settings=settings), list(pack(items)), "tasks landed", on_progress):
+    tasks = list(pack(items, workers.threads))
+    for done in workers.each(partial(land_items, settings=settings), tasks, "tasks landed"):
         total = total.plus(done)
     return ImportReport(experiments, *total, warnings=(*warnings, *kept))
 
 
-def _spooled(
-    scans: list[FileScan], chosen: set[Group], settings: Settings, each: Each, on_progress: Progress
-) -> list[FileScan]:
-    """The scans with some groups replaced by what they were spooled to."""
-    tasks: list[list[GroupScan]] = [[]]
-    for one in (one for scan in scans for one in scan.groups if one.group in chosen):
-        if sum(other.bytes for other in tasks[-1]) > SLICE_BYTES:
-            tasks.append([])
-        tasks[-1].append(one)
-    made = each(partial(spool_groups, settings=settings), tasks, "tasks spooled", on_progress)
-    places = [one.group for task in tasks for one in task]
-    spools = dict(zip(places, (groups for task in made for groups in task), strict=True))
-    return [
-        replace(scan, groups=[new for one in scan.groups for new in spools.get(one.group, [one])]) for scan in scans
-    ]
-
-
 def _checked(
-    items: list[Item], dest: Store | None, settings: Settings, each: Each, on_progress: Progress
+    items: list[Item], dest: Store | None, settings: Settings, workers: _Workers
 ) -> tuple[list[Item], int, tuple[str, ...]]:
     """What is left to be landed, the number of runs that are there, and warnings; raises what forbids the import."""
     there = _experiments_there(items, dest)
@@ -233,7 +228,8 @@ def _checked(
         (suspects if is_suspect else left).append(item)
         if not is_suspect and item.rows > MAX_REPETITIONS:
             raise SpecError(too_many(item.arrival, 0, item.rows))
-    checked = each(partial(check_items, settings=settings), list(pack(suspects)), "tasks checked", on_progress)
+    tasks = list(pack(suspects, workers.threads))
+    checked = workers.each(partial(check_items, settings=settings), tasks, "tasks checked")
     found = [one for task in checked for one in task]
     _refuse([one.problem for one in found if one.problem])
     present = kept = 0

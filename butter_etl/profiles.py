@@ -133,12 +133,13 @@ def conform(
     constants, or null. Raises SourceError for values that do not fit into the types.
     """
     columns = []
+    present = set(table.column_names)
     for field in wanted:
         theirs = profile.theirs(field.name)
         try:
             if field.name in profile.constants:
                 column = _constant(profile.constants[field.name], field.type, table.num_rows)
-            elif theirs in table.column_names:
+            elif theirs in present:
                 column = _cast(table[theirs], field.type)
             else:
                 column = _constant(_parsed(keys.get(theirs), field.type), field.type, table.num_rows)

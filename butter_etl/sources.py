@@ -2,7 +2,7 @@
 
 A source is a Parquet file or a folder of them in any layout (keys in the files, in the paths, or both), a store, or an
 export. `list_source` lists it, `scan_file` reads the small columns of one file: which experiments its rows belong to.
-Rows are read by group, which is a row group of a Parquet file or a record batch of a spool file.
+Rows are read by group, which is a row group of a Parquet file or a part of a spool file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -119,11 +119,14 @@ def path_keys(name: str) -> dict[str, str | None]:
 
 
 class Group(NamedTuple):
-    """Rows that are read at once: a row group of a source's file, or a record batch of a spool file."""
+    """Rows that are read at once: a row group of a source's file, by its number; or rows of a spool file.
+
+    With ``rows`` it is as many rows of a spool file, from the ``number``-th.
+    """
 
     file: str
     number: int
-    is_spooled: bool = False
+    rows: int | None = None
 
 
 class Reader:
@@ -136,12 +139,12 @@ class Reader:
         self._location = Location(url) if url else None
         self._spool = Path(spool)
         self._profile = PROFILES[profile]
-        self._opened: dict[str, pa.RecordBatchFileReader] = {}
+        self._spooled: dict[str, pa.Table] = {}
 
     def read(self, group: Group) -> pa.Table:
         """All rows of a group; raises TornFileError or SourceError."""
-        if group.is_spooled:
-            return self._read_spooled(group)
+        if group.rows is not None:
+            return self._spool_file(group.file).slice(group.number, group.rows)
         return pa.concat_tables(self.slices(group, rows=None))
 
     def slices(self, group: Group, rows: int | None) -> Iterator[pa.Table]:
@@ -162,10 +165,11 @@ class Reader:
             except (pa.ArrowException, OSError) as error:
                 raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
 
-    def _read_spooled(self, group: Group) -> pa.Table:
-        if group.file not in self._opened:
-            self._opened[group.file] = pa.ipc.open_file(pa.memory_map(str(self._spool / group.file)))
-        return pa.Table.from_batches([self._opened[group.file].get_batch(group.number)])
+    def _spool_file(self, name: str) -> pa.Table:
+        """All rows of a spool file, of which only those are read that are looked at."""
+        if name not in self._spooled:
+            self._spooled[name] = pa.ipc.open_file(pa.memory_map(str(self._spool / name))).read_all()
+        return self._spooled[name]
 
 
 def _present(schema: pa.Schema, wanted: pa.Schema, profile: Profile) -> list[str]:
@@ -265,30 +269,35 @@ def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Examp
         return np.zeros(0, np.int32), []
     encoded = row_keys(rows)
     codes = encoded.indices.to_numpy().astype(np.int32)
-    examples = []
-    for code in range(len(encoded.dictionary)):
-        own = rows.take(pa.array(np.flatnonzero(codes == code)))
-        example = _example(own, place)
-        if isinstance(example.experiment, ExperimentSpec):
-            _check_own(own, example.experiment, place)
-        examples.append(example)
+    _, first = np.unique(codes, return_index=True)
+    lowest = _lowest_ids(rows["experiment_id"], codes)
+    examples = [
+        _example(row, one, place) for row, one in zip(rows.take(pa.array(first)).to_pylist(), lowest, strict=True)
+    ]
+    _check_own(rows, codes, [example.experiment for example in examples], place)
     return codes, examples
 
 
-def _example(rows: pa.Table, place: str) -> Example:
-    first = rows.slice(0, 1).to_pylist()[0]
+def _lowest_ids(ids: pa.ChunkedArray, codes: NDArray[np.int32]) -> list[int | None]:
+    """For each code the lowest id that its rows have, if they have any."""
+    lowest = pa.table({"code": codes, "id": ids}).group_by("code").aggregate([("id", "min")]).sort_by("code")
+    found: list[int | None] = lowest["id_min"].to_pylist()
+    return found
+
+
+def _example(row: dict[str, Any], experiment_id: int | None, place: str) -> Example:
     try:
-        experiment = identify(first)
+        experiment = identify(row)
     except SpecError as error:
         raise SpecError(f"{place}: {error}") from error
-    widths = first["widths"]
+    widths = row["widths"]
     return Example(
         experiment,
-        pc.min(rows["experiment_id"]).as_py(),
-        first["batch"] or "",
-        first["num_free_parameters"],
+        experiment_id,
+        row["batch"] or "",
+        row["num_free_parameters"],
         None if widths is None else tuple(widths),
-        first["network_structure"],
+        row["network_structure"],
     )
 
 
@@ -306,15 +315,22 @@ def identify(row: dict[str, Any]) -> Experiment:
     return spec
 
 
-def _check_own(rows: pa.Table, spec: ExperimentSpec, place: str) -> None:
-    """Raise SpecError for a run whose id is not that of its experiment and repetition."""
-    numbers = own_repetitions(rows)
-    if numbers.null_count:
-        raise SpecError(f"{place}: {numbers.null_count} runs of {spec.describe()} have no repetition number")
-    expected = run_ids(spec, numbers.to_pylist())
-    for run_id, right, number in zip(rows["run_id"].to_pylist(), expected, numbers.to_pylist(), strict=True):
-        if run_id != right:
-            raise SpecError(f"{place}: run {run_id} is not repetition {number} of {spec.describe()}, which is {right}")
+def _check_own(rows: pa.Table, codes: NDArray[np.int32], experiments: list[Experiment], place: str) -> None:
+    """Raise SpecError for a run of our own task whose id is not that of its experiment and repetition."""
+    names, numbers = rows["run_id"].to_pylist(), own_repetitions(rows).to_pylist()
+    order = np.argsort(codes, kind="stable")
+    for spec, places in zip(experiments, np.split(order, np.flatnonzero(np.diff(codes[order])) + 1), strict=True):
+        if not isinstance(spec, ExperimentSpec):
+            continue
+        own = [(names[row], numbers[row]) for row in places.tolist()]
+        unnumbered = sum(number is None for _, number in own)
+        if unnumbered:
+            raise SpecError(f"{place}: {unnumbered} runs of {spec.describe()} have no repetition number")
+        for (name, number), right in zip(own, run_ids(spec, [number for _, number in own]), strict=True):
+            if name != right:
+                raise SpecError(
+                    f"{place}: run {name} is not repetition {number} of {spec.describe()}, which is {right}"
+                )
 
 
 def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:
@@ -348,44 +364,59 @@ def _whole(name: str, size: int, rows: pa.Table, examples: list[Example]) -> Run
 # --- spooling ----------------------------------------------------------------------------------------------------
 
 
-def spool_group(reader: Reader, scan: GroupScan, folder: str) -> list[GroupScan]:
-    """Rewrite a group of many experiments as spool files of one experiment a record batch; what the batches hold.
+def spool_groups(reader: Reader, scans: Iterable[GroupScan], folder: str) -> list[GroupScan]:
+    """Rewrite groups of many experiments as spool files in which the rows of each lie together; what these hold.
 
-    No more than about `SLICE_BYTES` are read at once.
+    Experiments are those of ``keys``, which mean the same in all groups. Rows of as many groups as fit into
+    `SLICE_BYTES` are sorted at once, and no more are read.
     """
-    row_bytes = scan.bytes // max(scan.keys.size, 1)
     made: list[GroupScan] = []
-    start = 0
-    for rows in reader.slices(scan.group, max(1, SLICE_BYTES // max(row_bytes, 1))):
-        stop = start + rows.num_rows
-        made += _write_spool(rows, scan.keys[start:stop], scan.run_ids[start:stop], folder)
-        start = stop
-    return made
+    held: list[tuple[pa.Table, NDArray[np.int32], NDArray[np.uint64]]] = []
+    size = 0
+    for scan in scans:
+        row_bytes = max(scan.bytes // max(scan.keys.size, 1), 1)
+        start = 0
+        for rows in reader.slices(scan.group, max(1, SLICE_BYTES // row_bytes)):
+            if size + rows.num_rows * row_bytes > SLICE_BYTES:
+                made += _write_held(held, folder)
+                held, size = [], 0
+            stop = start + rows.num_rows
+            held.append((rows, scan.keys[start:stop], scan.run_ids[start:stop]))
+            size += rows.num_rows * row_bytes
+            start = stop
+    return made + _write_held(held, folder)
 
 
 def spool_rows(rows: pa.Table, folder: str, place: str) -> FileScan:
-    """Write rows of any source to a spool file, one experiment a record batch; what the batches hold."""
+    """Write rows of any source to a spool file in which those of an experiment lie together; what it holds."""
     codes, examples = scan_rows(rows, place)
     hashes = hash_ids(rows["run_id"]) if rows.num_rows else np.zeros(0, np.uint64)
     return FileScan(_write_spool(rows, codes, hashes, folder), examples, [])
 
 
+def _write_held(held: list[tuple[pa.Table, NDArray[np.int32], NDArray[np.uint64]]], folder: str) -> list[GroupScan]:
+    if not held:
+        return []
+    tables, codes, hashes = zip(*held, strict=True)
+    return _write_spool(pa.concat_tables(tables), np.concatenate(codes), np.concatenate(hashes), folder)
+
+
 def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.uint64], folder: str) -> list[GroupScan]:
+    """Rows of an experiment lie in the order of their numbers, in which they are landed."""
     name = f"{uuid.uuid4().hex}.tmp"
-    order = np.argsort(codes, kind="stable")
+    order = np.lexsort((pc.fill_null(rows["repetition"], 0).to_numpy(), codes))
     if not order.size:
         return []
-    (ordered,) = rows.combine_chunks().take(pa.array(order)).to_batches()
-    codes, hashes = codes[order], hashes[order]
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    groups = []
+    ordered = rows.take(pa.array(order)).combine_chunks()
     try:
         with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, RUN_SCHEMA) as writer:
-            for number, (start, stop) in enumerate(pairwise([*starts.tolist(), codes.size])):
-                batch = ordered.slice(start, stop - start)
-                writer.write_batch(batch)
-                group = Group(name, number, is_spooled=True)
-                groups.append(GroupScan(group, batch.nbytes, codes[start:stop], hashes[start:stop]))
+            writer.write_table(ordered)
     except OSError as error:
         raise LandingError(f"{folder}: rows could not be spooled ({one_line(error)})") from error
-    return groups
+    codes, hashes = codes[order], hashes[order]
+    row_bytes = ordered.nbytes // codes.size
+    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
+    return [
+        GroupScan(Group(name, start, stop - start), row_bytes * (stop - start), codes[start:stop], hashes[start:stop])
+        for start, stop in pairwise([*starts, codes.size])
+    ]

@@ -280,7 +280,7 @@ class Store:
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
     ) -> list[str] | None:
         """The names of the new files; None, and nothing written, if another landing was faster."""
-        files = encode_runs(partition, experiment_id, runs.take(rows), repetitions)
+        files = encode_runs(partition, experiment_id, _in_order(runs, rows), repetitions)
         if not self._publish_files(partition, experiment_id, files, set(repetitions)):
             return None
         return [name.removeprefix(f"{RUNS}/") for name in files]
@@ -370,6 +370,13 @@ def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions:
         name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
         files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.slice(start, stop - start))
     return files
+
+
+def _in_order(runs: pa.Table, rows: list[int]) -> pa.Table:
+    """Some rows of a table, copied at most once: `take` would first make one piece of a table of several."""
+    if rows == list(range(runs.num_rows)):
+        return runs.combine_chunks()
+    return pa.concat_tables([runs.slice(row, 1) for row in rows]).combine_chunks()
 
 
 def quarantine_stamp() -> str:

@@ -274,6 +274,7 @@ def test_repartitioning_is_measured_against_both_peers(tmp_path, capsys):
     assert list(files) == list(repartition.CONTESTANTS)
     assert files["butter_etl"] == files["duckdb, a file an experiment"] == files["polars, a file an experiment"] == 5
     assert files["duckdb"] == files["polars"] == 4
+    assert files["floor"] == 5
     assert all(one["wall_seconds"] > 0 and one["ratio"] > 0 for one in report["results"])
     out = capsys.readouterr().out
     assert all(name in out for name in files)

@@ -9,7 +9,7 @@ from butter_etl.errors import SourceError
 from butter_etl.location import write_common_metadata
 from butter_etl.profiles import PROFILES
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
-from butter_etl.sources import Reader, list_source, path_keys, row_keys, scan_file, spool_group
+from butter_etl.sources import Reader, list_source, path_keys, row_keys, scan_file, spool_groups
 from butter_etl.store import Store, partition_path
 from tests.strategies import DIGITS, POLLEN, land, make_runs
 
@@ -76,7 +76,8 @@ def test_spooled_rows_are_the_rows(tmp_path):
     scan = scan_file(str(tmp_path), "a.parquet", 0, SEED)
     assert [group.keys.size for group in scan.groups] == [6, 3]
     reader = Reader(str(tmp_path), str(tmp_path), "seed")
-    spooled = [one for group in scan.groups for one in spool_group(reader, group, str(tmp_path))]
+    spooled = spool_groups(reader, scan.groups, str(tmp_path))
+    assert len(spooled) == 2  # both groups were sorted at once
     for code, example in enumerate(scan.examples):
         own = [one for one in spooled if one.keys.tolist() == [code] * one.keys.size]
         back = pa.concat_tables([reader.read(one.group) for one in own]).sort_by("repetition")
