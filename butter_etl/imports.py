@@ -315,9 +315,9 @@ def _bring_sweeps(source: Source | None, store: Store) -> Iterator[str]:
 
 
 def _refuse_itself(source: Source, dest: Location) -> None:
-    root = Location(source.url)
-    if root.filesystem.equals(dest.filesystem) and f"{root.root}/".startswith(f"{dest.root}/"):
-        raise SourceError(f"{source.url}: lies in the store {dest}; name another source")
+    location = Location(source.url)
+    if dest.contains(location):
+        raise SourceError(f"{location}: lies in the store {dest}; name another source")
 
 
 def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterator[str]:

@@ -89,6 +89,14 @@ class Location:
             with self.errors():
                 self._s3.require_bucket()
 
+    def folder_and_name(self) -> tuple[str, str]:
+        """The address of the folder that this is in, as `absolute` is one, and the name that it has there."""
+        folder, _, name = self.root.rpartition("/")
+        if "://" in self.absolute:
+            address, mark, options = self.absolute.partition("?")
+            folder = f"{address.rstrip('/').rpartition('/')[0]}{mark}{options}"
+        return folder or "/", name
+
     def contains(self, other: Location) -> bool:
         """Whether another location is this one or below it."""
         inside = f"{other.root}/".startswith(f"{self.root}/")

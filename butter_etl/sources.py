@@ -72,9 +72,10 @@ def list_source(path: str | os.PathLike[str]) -> Source:
     Raises SourceError if nothing of the kind is there.
     """
     location = Location(path)
+    location.require_bucket()
     kind = location.kind()
     if kind == pa.fs.FileType.File:
-        folder, _, name = location.absolute.rpartition("/")
+        folder, name = location.folder_and_name()
         return Source(folder, [(name, location.filesystem.get_file_info(location.path()).size)], [])
     is_store = location.kind("store.json") == pa.fs.FileType.File
     everything = list(location.walk(RUNS if is_store else ""))

@@ -14,18 +14,21 @@ from urllib.parse import quote
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
 from butter_etl.archives import write_archive
 from butter_etl.cli import main
-from butter_etl.errors import LandingError, StorageError, StoreError
+from butter_etl.errors import ButterError, LandingError, StorageError, StoreError
+from butter_etl.imports import run_import
 from butter_etl.location import Location
 from butter_etl.partition import ExportOptions, plan_export, run_export
 from butter_etl.registry import Registry
 from butter_etl.report import status_facts
-from butter_etl.schema import HISTORIES, PARTITION_SCHEMA, SERIES
+from butter_etl.schema import HISTORIES, PARTITION_SCHEMA, RUN_SCHEMA, SERIES
 from butter_etl.selection import Choice, Selection
 from butter_etl.store import Store
 from butter_etl.summarize import plan_summaries, run_summaries
@@ -533,6 +536,57 @@ def test_an_export_into_its_own_store_is_refused(server, bucket, tmp_path):
     with pytest.raises(StoreError, match="lies in the store"):
         export(store, server.url(f"{bucket}/study/out"), Choice(sweeps=("primary",)))
     export(store, server.url(f"{bucket}/study-out"), Choice(sweeps=("primary",)))
+
+
+def shuffled_runs(url):
+    """All runs of a store, keys included, in another order."""
+    rows = pa.Table.from_pandas(be.read_runs(url).compute(scheduler="synchronous"), preserve_index=False)
+    return rows.cast(RUN_SCHEMA).take(np.random.default_rng(0).permutation(rows.num_rows))
+
+
+def runs_of(files):
+    return {name: data for name, data in files.items() if name.startswith("all_runs/")}
+
+
+def test_imports_from_and_into_buckets(server, bucket, tmp_path):
+    store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
+    land(store, POLLEN, 0, range(3))
+    land(store, published_experiment(14), 14, range(2))
+    runs = runs_of(objects(server, bucket, "study"))
+    assert len(runs) == 1 + 2
+    pq.write_table(shuffled_runs(store.location.absolute), tmp_path / "runs.parquet", row_group_size=4)
+    mixed = Location(server.url(f"{bucket}/in any order"))
+    mixed.replace("some runs=1.parquet", (tmp_path / "runs.parquet").read_bytes())
+    for number, source in enumerate(("study", "in any order", "in any order/some runs=1.parquet")):
+        assert run_import(server.url(f"{bucket}/{source}"), tmp_path / f"local-{number}").landed == 5
+        assert runs_of(local_files(tmp_path / f"local-{number}")) == runs
+    other = server.url(f"{bucket}/other")
+    for source, landed in ((mixed.absolute, 5), (store.location.absolute, 0), (tmp_path / "local-0", 0)):
+        assert run_import(source, other, state=tmp_path / "other-state").landed == landed
+        assert runs_of(objects(server, bucket, "other")) == runs
+
+
+def test_sources_that_cannot_be_imported_are_one_clear_line(server, bucket, tmp_path):
+    store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
+    land(store, POLLEN, 0, range(2))
+    (file,) = store.run_files()
+
+    def refusal(source, dest):
+        with pytest.raises(ButterError) as refused:
+            run_import(server.url(source), server.url(dest), state=tmp_path / "state")
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    study, new = f"{bucket}/study", f"{bucket}/new"
+    for part in ("all_runs", f"all_runs/{file.path}"):
+        assert f"lies in the store s3://{study}; name another source" in refusal(f"{study}/{part}", study)
+    assert refusal(f"{bucket}/nothing", new).startswith(f"s3://{bucket}/nothing: does not exist")
+    assert "there is no bucket 'none'" in refusal("none/study", new)
+    assert "there is no bucket 'none'" in refusal(study, "none/study")
+    before = server.objects(bucket)
+    server.refuses = lambda request: request.method in {"PUT", "POST"}
+    assert "refuses it (ACCESS_DENIED)" in refusal(study, new)
+    assert server.objects(bucket) == before
 
 
 def test_checking_repairing_and_withdrawing(server, bucket, tmp_path):
