@@ -1,9 +1,12 @@
-"""What commands cost on a store of very many run files in which nearly nothing is to do.
+"""What commands cost on a store of very many run files in which nearly nothing is to do, and to export it.
 
-``python -m benchmarks.scale [--files 1000000] [--folder DIR] [--json]`` makes a synthetic store: partitions of 25
-experiments with 8 run files each, which are links to an empty file, since only names and sizes are looked at; and
+``python -m benchmarks.scale [--files 1000000] [--export] [--folder DIR] [--json]`` makes a synthetic store: partitions
+of 25 experiments with 8 run files each, which are links to one file, since only names and sizes are looked at; and
 real summary files, small ones, which say that they were made from these. Then it runs the real commands and prints
 what their processes took: `status`, `summarize` that finds nothing to do, `summarize` after one run was added.
+
+With ``--export`` it is `export --all` instead, on a terminal of its own, and what that shows: when the first number of
+files was seen and the last, of how many, and how many different ones. The run files hold runs then.
 Exit code 1: a command failed, or said something else than it should.
 """
 
@@ -12,9 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, product
@@ -33,7 +39,8 @@ from butter_etl.summary_files import ROWS_A_GROUP, executive_name, summary_name
 from butter_etl.sweeps import make_experiment
 
 EXPERIMENTS, FILES = 25, 8
-_LINKS = 30_000  # file systems limit the links of a file, some to 65,000
+_LINKS = 10_000  # file systems limit the links of a file, some to 65,000; an export makes more
+_SHOWN = re.compile(r"(\d+)/(\d+)")
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,18 @@ class Cost:
     command: str
     cpu_seconds: float
     peak_megabytes: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What an export showed meanwhile: seconds from its start, and numbers of files."""
+
+    seconds: float
+    first_seconds: float
+    last_seconds: float
+    numbers: int
+    last_number: int
+    total: int
 
 
 def specs() -> list[ExperimentSpec]:
@@ -64,8 +83,8 @@ def specs() -> list[ExperimentSpec]:
     ]
 
 
-def make_store(folder: Path, files: int) -> Store:
-    """A new store of about so many run files."""
+def make_store(folder: Path, files: int, content: bytes = b"") -> Store:
+    """A new store of about so many run files, each of the same content."""
     store = Store.create(folder)
     names = [run_file_name(0, 4 * number, 4 * number + 3) for number in range(FILES)]
     row = summary_rows([run_table(0, specs()[0], 2, 3)], SUMMARY_FILE_SCHEMA)
@@ -78,12 +97,12 @@ def make_store(folder: Path, files: int) -> Store:
         for experiment_id in range(number * EXPERIMENTS, (number + 1) * EXPERIMENTS):
             own = [f"{experiment_id}{name[1:]}" for name in names]
             for name in own:
-                source = folder / f"empty-{linked // _LINKS}"
+                source = folder / f"content-{linked // _LINKS}.tmp"
                 if linked % _LINKS == 0:
-                    source.touch()
+                    source.write_bytes(content)
                 os.link(source, target / name)
                 linked += 1
-            parsed = [RunFile.parse(f"{partition}/{name}", 0) for name in own]
+            parsed = [RunFile.parse(f"{partition}/{name}", len(content)) for name in own]
             fingerprints[experiment_id] = fingerprint(file for file in parsed if file is not None)
         _write_summaries(folder, partition, row, fingerprints)
     return store
@@ -144,27 +163,79 @@ def run(store: Store, experiments: int) -> list[Cost]:
     return costs
 
 
+def export(store: Store, files: int) -> tuple[Cost, Shown]:
+    """What an export of everything took and showed; raises ValueError if it is not all there or nothing was shown."""
+    dest = Path(store.location.root).with_name("export")
+    command = [sys.executable, "-m", "butter_etl", "export", store.location.root, str(dest), "--all"]
+    ours, theirs = pty.openpty()
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    seen, text = _watch(ours, started)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise ValueError(text)
+    there = sum(1 for path in (dest / RUNS).rglob("*.parquet"))
+    if there != files or not seen:
+        raise ValueError(f"export: {there} of {files} run files are there, {len(seen)} numbers were shown")
+    (last, total), first_seconds = max(seen), min(seen.values())
+    shown = Shown(seconds, first_seconds, seen[last, total], len(seen), last, total)
+    return Cost("export --all", usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024), shown
+
+
+def _watch(terminal: int, started: float) -> tuple[dict[tuple[int, int], float], str]:
+    """The numbers (of so many) that a terminal shows, with the seconds after which each did first; and all its text."""
+    seen: dict[tuple[int, int], float] = {}
+    text = ""
+    while True:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # what Linux says when the other end is closed
+            data = b""
+        if not data:
+            os.close(terminal)
+            return seen, text
+        text = (text + data.decode(errors="replace"))[-4096:]
+        for done, total in _SHOWN.findall(text):
+            seen.setdefault((int(done), int(total)), time.perf_counter() - started)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table, or JSON; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--files", type=int, default=1_000_000, help="about how many run files (1000000)")
+    parser.add_argument("--export", action="store_true", help="measure an export of everything instead")
     parser.add_argument("--folder", type=Path, help="where to make the store (else a temporary folder)")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     options = parser.parse_args(arguments)
+    content = parquet_bytes(run_table(0, specs()[0], 4, 100)) if options.export else b""
+    shown = None
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        store = make_store(Path(folder) / "store", options.files)
+        store = make_store(Path(folder) / "store", options.files, content)
         files = sum(1 for _ in store.run_files())
         try:
-            costs = run(store, files // FILES)
+            if options.export:
+                cost, shown = export(store, files)
+                costs = [cost]
+            else:
+                costs = run(store, files // FILES)
         except (ValueError, subprocess.CalledProcessError) as problem:
             print(problem, file=sys.stderr)
             return 1
     if options.json:
-        print(json.dumps({"files": files, "costs": [asdict(cost) for cost in costs]}, indent=1))
+        found = {"files": files, "costs": [asdict(cost) for cost in costs]}
+        print(json.dumps({**found, "shown": asdict(shown)} if shown else found, indent=1))
         return 0
     print(f"{files:,} run files, {files // FILES:,} experiments\n\n| command | CPU s | peak, MB |\n|---|---|---|")
     for cost in costs:
         print(f"| `{cost.command}` | {cost.cpu_seconds:.1f} | {cost.peak_megabytes:.0f} |")
+    if shown:
+        print(
+            f"\n{shown.numbers} numbers were shown between {shown.first_seconds:.1f} and {shown.last_seconds:.1f} "
+            f"of {shown.seconds:.1f} s, up to {shown.last_number:,} of {shown.total:,} files"
+        )
     return 0
 
 

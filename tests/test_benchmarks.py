@@ -335,3 +335,12 @@ def test_commands_on_a_large_store_are_measured(capsys):
         "summarize --json",
         "summarize --json, one run added",
     ]
+
+
+def test_an_export_of_a_large_store_is_watched(capsys):
+    assert scale.main(["--files", "400", "--export", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (cost,), shown = found["costs"], found["shown"]
+    assert min(cost["cpu_seconds"], cost["peak_megabytes"]) > 0
+    assert shown["last_number"] == shown["total"] >= 400 + 2 * 2
+    assert 0 < shown["first_seconds"] <= shown["last_seconds"] <= shown["seconds"]
