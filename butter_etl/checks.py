@@ -269,9 +269,7 @@ def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mappin
 def check_executive(executive: pa.Table, complete: pa.Table) -> None:
     """Whether an executive summary holds what the complete one does; raises Flaw ``wrong-summary``."""
     for name in executive.column_names:
-        ours, theirs = executive[name], complete[name]
-        # NaN equals nothing, but is spelled alike
-        if not ours.equals(theirs) and repr(ours.to_pylist()) != repr(theirs.to_pylist()):
+        if not _is_same(executive[name].combine_chunks(), complete[name].combine_chunks()):
             raise Flaw("wrong-summary", f"{name} is not what the complete summary has")
 
 
@@ -280,9 +278,21 @@ def same_statistics(stored: pa.Table, computed: pa.Table) -> None:
     for name in computed.column_names:
         if name not in stored.column_names:
             continue
-        column = stored[name]
-        if repr(column.to_pylist()) != repr(computed[name].cast(column.type).to_pylist()):  # NaN is NaN here
+        column = stored[name].combine_chunks()
+        if not _is_same(column, computed[name].combine_chunks().cast(column.type)):
             raise Flaw("wrong-summary", f"experiment {stored['experiment_id'][0]}: {name} is not what the runs give")
+
+
+def _is_same(one: pa.Array, other: pa.Array) -> bool:
+    """Whether two columns have the same values, bit by bit: NaN equals NaN, and 0 is not -0."""
+    if pa.types.is_list(one.type):
+        lengths = [pc.list_value_length(column) for column in (one, other)]
+        return bool(lengths[0].equals(lengths[1])) and _is_same(one.flatten(), other.flatten())
+    if pa.types.is_float32(one.type):
+        nulls = [pc.is_null(column) for column in (one, other)]
+        bits = [column.fill_null(0).view(pa.uint32()) for column in (one, other)]
+        return bool(nulls[0].equals(nulls[1]) and bits[0].equals(bits[1]))
+    return bool(one.equals(other))
 
 
 # --- what a store knows ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from butter_etl.manifest import sorted_values
 from butter_etl.registry import Registry
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Condition, Selection
-from butter_etl.spec import Experiment, Value
+from butter_etl.spec import VARIED, Experiment, Value
 from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, key_text
 from butter_etl.sweeps import PUBLISHED, Sweep
 
@@ -29,21 +29,7 @@ from butter_etl.sweeps import PUBLISHED, Sweep
 COMPACT_BYTES = 128 * 2**20
 
 #: What differs between experiments.
-_SWEPT = (
-    "dataset",
-    "shape",
-    "size",
-    "depth",
-    "learning_rate",
-    "batch_size",
-    "label_noise",
-    "epochs",
-    "optimizer",
-    "momentum",
-    "kernel_regularizer.type",
-    "kernel_regularizer.l1",
-    "kernel_regularizer.l2",
-)
+_SWEPT = (*VARIED, "momentum", "kernel_regularizer.type", "kernel_regularizer.l1", "kernel_regularizer.l2")
 _experiment = attrgetter("experiment_id")
 _FOOTERS_AT_A_TIME = 8
 _STATS_AT_A_TIME = 1000

@@ -24,7 +24,7 @@ from butter_etl.plot import LABELS
 from butter_etl.registry import Registry
 from butter_etl.report import status_facts, status_lines
 from butter_etl.selection import Choice, Selection
-from butter_etl.spec import float_text
+from butter_etl.spec import VARIED, float_text
 from butter_etl.store import RUNS, Store
 from butter_etl.sweeps import PUBLISHED, Sweep
 
@@ -37,19 +37,7 @@ POINTS: Final = 48
 SHOWN: Final = ("test_loss", "train_loss", "test_accuracy", "train_accuracy")
 STATISTICS: Final = ("median", "q1", "q3")
 #: The parameters that the page filters by, where a selection has more than one value of them.
-FILTERS: Final = (
-    "dataset",
-    "shape",
-    "size",
-    "depth",
-    "learning_rate",
-    "batch_size",
-    "kernel_regularizer",
-    "label_noise",
-    "epochs",
-    "optimizer",
-    "momentum",
-)
+FILTERS: Final = (*VARIED, "kernel_regularizer", "momentum")
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 

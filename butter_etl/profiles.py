@@ -13,22 +13,10 @@ import pyarrow.compute as pc
 
 from butter_etl.errors import SelectError, SourceError, one_line
 from butter_etl.schema import HISTORIES, METRICS, RUN_SCHEMA
-from butter_etl.spec import PARAMETERS, TEST_SPLIT_METHOD, Value
+from butter_etl.spec import PARAMETERS, TEST_SPLIT_METHOD, VARIED, Value
 
 #: Without these an experiment is not known; the other parameters may be null.
-NEVER_NULL = (
-    "run_id",
-    "task",
-    "dataset",
-    "shape",
-    "size",
-    "depth",
-    "learning_rate",
-    "batch_size",
-    "label_noise",
-    "epochs",
-    "optimizer",
-)
+NEVER_NULL = ("run_id", "task", *VARIED)
 _MAY_BE_ABSENT = ("early_stopping", "kernel_regularizer", "momentum")
 #: The columns that a source must have: what a run is, its experiment, and all of its histories.
 REQUIRED = ("run_id", "task", *(name for name in PARAMETERS if name not in _MAY_BE_ABSENT), *HISTORIES)

@@ -177,6 +177,18 @@ class ForeignSpec(msgspec.Struct, frozen=True, cache_hash=True):
 
 Experiment = ExperimentSpec | ForeignSpec
 
+#: The parameters that studies vary and that every run has; penalty and momentum, which may be null, are not among them.
+VARIED = (
+    "dataset",
+    "shape",
+    "size",
+    "depth",
+    "learning_rate",
+    "batch_size",
+    "label_noise",
+    "epochs",
+    "optimizer",
+)
 #: The parameter columns of both frames, but for `batch` and `task`, in the order of `ExperimentSpec.parameters`.
 PARAMETERS = (
     "activation",

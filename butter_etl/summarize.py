@@ -10,7 +10,6 @@ written as soon as it is complete. So memory holds a few experiments, however la
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -427,63 +426,3 @@ def _experiments(runs: pa.Table) -> Iterator[pa.Table]:
     for stop in starts:
         yield runs.slice(start, stop - start) if is_sorted else runs.take(order.slice(start, stop - start))
         start = stop
-
-
-# --- checking ----------------------------------------------------------------------------------------------------
-
-
-class SummaryDifference(NamedTuple):
-    """A value of a summary row that is not what its runs give."""
-
-    partition: str
-    experiment_id: int
-    column: str
-
-
-def check_summaries(store: Store, sample: int | None, *, seed: int | None = None) -> list[SummaryDifference]:
-    """Recompute ``sample`` summary rows that are up to date, all of them for None; what differs, value for value.
-
-    Which rows are drawn depends on ``seed``; without one, other rows each time. Rows that are out of date are for
-    `plan_summaries` to tell. Raises TornFileError for a file that cannot be read.
-    """
-    candidates = [
-        (partition, experiment_id)
-        for partition, files in groupby(store.run_files(), key=lambda file: file.partition)
-        for experiment_id in _fresh(store, partition, files)
-    ]
-    if sample is not None and sample < len(candidates):
-        candidates = sorted(random.Random(seed).sample(candidates, sample))
-    found = []
-    for partition, chosen in groupby(candidates, key=lambda one: one[0]):
-        by_experiment = _by_experiment(store.run_files(partition))
-        with SummaryReader.open(store.location, summary_name(partition)) as stored:
-            for _, experiment_id in chosen:
-                if stored is None or stored.fingerprints.get(experiment_id) != fingerprint(
-                    by_experiment[experiment_id]
-                ):
-                    continue  # it has changed since
-                row = stored.row(experiment_id)
-                anew = summary_rows([_read_experiment(store, by_experiment[experiment_id])], SUMMARY_FILE_SCHEMA)
-                found += [
-                    SummaryDifference(partition, experiment_id, name)
-                    for name in SUMMARY_FILE_SCHEMA.names
-                    if not _is_same(row[name].combine_chunks(), anew[name].combine_chunks())
-                ]
-    return found
-
-
-def _fresh(store: Store, partition: str, files: Iterable[RunFile]) -> list[int]:
-    old = read_fingerprints(store.location, summary_name(partition))
-    return [one for one, own in _by_experiment(files).items() if old.get(one) == fingerprint(own)]
-
-
-def _is_same(one: pa.Array, other: pa.Array) -> bool:
-    """Whether two columns have the same values, bit by bit: NaN equals NaN, and 0 is not -0."""
-    if pa.types.is_list(one.type):
-        lengths = [pc.list_value_length(column) for column in (one, other)]
-        return bool(lengths[0].equals(lengths[1])) and _is_same(one.flatten(), other.flatten())
-    if pa.types.is_float32(one.type):
-        nulls = [pc.is_null(column) for column in (one, other)]
-        bits = [column.fill_null(0).view(pa.uint32()) for column in (one, other)]
-        return bool(nulls[0].equals(nulls[1]) and bits[0].equals(bits[1]))
-    return bool(one.equals(other))

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 #: A task checks units of about this many bytes.
 _BATCH_BYTES, _BATCH_UNITS = 64 * 2**20, 256
+Rows = list[dict[str, Any]]
 #: Of the summaries of a file, one in so many is recomputed, at least one.
 _SAMPLED = 10
 
@@ -99,20 +100,34 @@ def check_runs(location: Location, unit: Unit) -> CheckReport:
 
 
 def _check_run_file(location: Location, unit: Unit, listed: Listed, held: dict[str, list[RunRow]]) -> CheckReport:
+    def check(rows: Rows, longest: Mapping[str, int | None]) -> None:
+        file = RunFile.parse(listed.path, listed.size)
+        held[listed.path] = check_run_rows(rows, longest, unit.partition, file=file, known=unit.known)
+
+    return _check_file(location, unit, listed, RUN_FILE_SCHEMA, check)
+
+
+def _check_file(
+    location: Location,
+    unit: Unit,
+    listed: Listed,
+    schema: pa.Schema,
+    check: Callable[[Rows, Mapping[str, int | None]], None],
+) -> CheckReport:
+    """Check a Parquet file: against the manifest, against its schema, and then its rows."""
     data = _read(location, listed)
     if data is None:
         return CheckReport()
-    count = 0
+    count, findings = 0, tuple[Finding, ...]()
     try:
         check_entry(data, unit.manifest.get(listed.path))
-        rows, longest = decode(data, RUN_FILE_SCHEMA)
+        rows, longest = decode(data, schema)
         count = len(rows)
         check_row_count(count, unit.manifest.get(listed.path))
-        file = RunFile.parse(listed.path, listed.size)
-        held[listed.path] = check_run_rows(rows, longest, unit.partition, file=file, known=unit.known)
+        check(rows, longest)
     except Flaw as flaw:
-        return CheckReport(1, count, len(data), findings=(Finding(flaw.kind, listed.path, flaw.detail),))
-    return CheckReport(1, count, len(data))
+        findings = (Finding(flaw.kind, listed.path, flaw.detail),)
+    return CheckReport(1, count, len(data), findings=findings)
 
 
 def _read(location: Location, listed: Listed) -> bytes | None:
@@ -145,19 +160,10 @@ def _duplicates(held: Mapping[str, list[RunRow]]) -> Iterator[Finding]:
 
 
 def _check_summary_file(location: Location, unit: Unit, listed: Listed, schema: pa.Schema) -> CheckReport:
-    data = _read(location, listed)
-    if data is None:
-        return CheckReport()
-    count = 0
-    try:
-        check_entry(data, unit.manifest.get(listed.path))
-        rows, _ = decode(data, without_keys(schema))
-        count = len(rows)
-        check_row_count(count, unit.manifest.get(listed.path))
+    def check(rows: Rows, _: Mapping[str, int | None]) -> None:
         check_summary_rows(rows, unit.partition, unit.known)
-    except Flaw as flaw:
-        return CheckReport(1, count, len(data), findings=(Finding(flaw.kind, listed.path, flaw.detail),))
-    return CheckReport(1, count, len(data))
+
+    return _check_file(location, unit, listed, without_keys(schema), check)
 
 
 # --- summaries against the runs ----------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.checks import Flaw, check_run_rows, decode
+from butter_etl.checks import Flaw, check_run_rows, decode, same_statistics
 from butter_etl.location import parquet_bytes
-from butter_etl.schema import RUN_FILE_SCHEMA
+from butter_etl.schema import FLOAT_LIST, RUN_FILE_SCHEMA
 from butter_etl.store import RunFile, partition_path
 from tests.strategies import POLLEN, make_runs
 
@@ -52,3 +53,27 @@ def test_a_changed_byte_is_found_or_changes_nothing(position, mask):
 @given(st.integers(0, len(DATA) - 1))
 def test_a_file_cut_short_is_torn(size):
     assert flaw_of(DATA[:size]).kind == "torn-file"
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [
+        ([1.0, float("nan"), None], [1.0, float("nan"), None]),
+        ([0.0], [-0.0]),
+        ([0.0], [None]),
+        ([1.0], [1.0 + 2**-23]),
+        ([1.0, 2.0], [1.0]),
+        ([], None),
+    ],
+)
+def test_statistics_are_compared_bit_by_bit(stored, computed):
+    rows = [
+        pa.table({"experiment_id": [7], "test_loss_avg": pa.array([values], FLOAT_LIST)})
+        for values in (stored, computed)
+    ]
+    same_statistics(rows[0], rows[0])
+    if repr(stored) == repr(computed):
+        same_statistics(*rows)
+        return
+    with pytest.raises(Flaw, match="experiment 7: test_loss_avg is not what the runs give"):
+        same_statistics(*rows)

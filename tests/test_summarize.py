@@ -20,7 +20,6 @@ import butter_etl.summarize
 from benchmarks.synthetic import make_store
 from butter_etl.errors import TornFileError
 from butter_etl.fingerprints import fingerprint
-from butter_etl.location import parquet_bytes
 from butter_etl.registry import Registry
 from butter_etl.schema import (
     EXECUTIVE_SCHEMA,
@@ -32,7 +31,7 @@ from butter_etl.schema import (
 )
 from butter_etl.selection import Choice
 from butter_etl.store import RunFile, Store
-from butter_etl.summarize import SummaryReport, check_summaries, plan_summaries, run_summaries, summarize_partition
+from butter_etl.summarize import SummaryReport, plan_summaries, run_summaries, summarize_partition
 from butter_etl.sweeps import make_experiment, published_experiment, published_id
 from tests.strategies import land
 
@@ -520,33 +519,3 @@ def test_a_store_of_before_gets_its_executive_summary(store):
     assert summarize(store) == SummaryReport(computed=0, kept=4, dropped=0, partitions=2)
     assert len(be.read_executive_summary(store.location.root)) == 4
     assert all_bytes(store) == before
-
-
-# --- checking ----------------------------------------------------------------------------------------------------
-
-
-def test_checking_finds_a_changed_value(wide):
-    assert check_summaries(wide, None) == []
-    summarize(wide)
-    assert check_summaries(wide, None) == []
-    (path,) = Path(wide.location.path("complete_summary")).rglob("summary.parquet")
-    table = pq.read_table(path, partitioning=None).cast(SUMMARY_FILE_SCHEMA)
-    metadata = {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
-    lists = table["test_loss_q3"].to_pylist()
-    lists[10][3] = np.nextafter(np.float32(lists[10][3]), np.float32(0))
-    column = table.schema.get_field_index("test_loss_q3")
-    changed = table.set_column(column, "test_loss_q3", pa.array(lists, table.schema.field(column).type))
-    path.write_bytes(parquet_bytes(changed, metadata=metadata, row_group_size=8))
-    experiment_id = table["experiment_id"][10].as_py()
-    partition = str(path.parent.relative_to(wide.location.path("complete_summary")))
-    assert check_summaries(wide, None) == [(partition, experiment_id, "test_loss_q3")]
-    assert check_summaries(wide, 20) == check_summaries(wide, None)
-    drawn = [len(check_summaries(wide, 10, seed=seed)) for seed in range(8)]
-    assert set(drawn) == {0, 1}
-    assert drawn == [len(check_summaries(wide, 10, seed=seed)) for seed in range(8)]
-
-
-def test_checking_passes_over_what_is_out_of_date(store):
-    summarize(store)
-    land(store, published_experiment(14), 14, range(14))
-    assert check_summaries(store, None) == []
