@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _PLAIN_SECONDS = 30.0
+_NUMBER = re.compile(r"[\d,]+(\.\d+)?(e[+-]\d+)?")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
@@ -25,11 +27,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     for index, name in enumerate(columns):
-        is_number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+        is_number = bool(rows) and all(_is_number(row[index]) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
     Console(highlight=False).print(table)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | None) or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
 
 
 def _cell(value: object) -> str:
@@ -55,6 +61,12 @@ def duration(seconds: float) -> str:
 def core_time(core_seconds: float) -> str:
     """An amount of computing for people, in core-hours from an hour up."""
     return f"{core_seconds / 3600:,.1f} core-hours" if core_seconds >= 3600 else f"{duration(core_seconds)} of one core"
+
+
+def core_hours(core_seconds: float) -> str:
+    """An amount of computing as a number of hours of one core, with three digits that count."""
+    hours = core_seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 class ProgressLine:

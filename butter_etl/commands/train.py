@@ -34,26 +34,33 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("store")
 @select_options
+@cluster_option
+@workers_option
 @state_option
 @json_option
-def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
+def plan(
+    store: str, choice: Choice, cluster: str | None, workers: int | None, state: str | None, as_json: bool
+) -> None:
     """Show what `train` would do; nothing is written.
 
     \b
     butter-etl plan runs --sweep primary --where 'dataset=nursery'
+    butter-etl plan runs --sweep primary --cluster cluster/slurm.yaml --workers 40
     """
     from butter_etl import report
+    from butter_etl.sites import tasks_at_once
     from butter_etl.train_tasks import plan_campaign
 
     campaign = plan_campaign(store, choice, state)
+    at_once = tasks_at_once(cluster, workers, None if campaign.engine == "fused" else 1)
     if as_json:
-        print_json(report.plan_facts(campaign))
+        print_json(report.plan_facts(campaign, at_once))
         return
     from butter_etl.terminal import print_table
 
-    if rows := report.plan_rows(campaign):
-        print_table(("missing of data set", "experiments", "runs", "estimate"), rows)
-    print_lines(report.plan_lines(campaign))
+    for sweep, rows in report.plan_tables(campaign):
+        print_table(report.PLAN_COLUMNS, rows, title=sweep)
+    print_lines(report.plan_lines(campaign, at_once))
 
 
 @click.command()
