@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -168,12 +169,17 @@ def train_with_progress(campaign: Campaign, store: Store, settings: Any, client:
     from butter_etl.terminal import ProgressLine, duration
     from butter_etl.train_tasks import run_training
 
+    began = time.monotonic()
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 
         def show(progress: Progress) -> None:
-            failed = f", {progress.failed} failed" if progress.failed else ""
-            note = f"{progress.runs_in_flight} in flight{failed}, {duration(progress.core_seconds)} CPU"
-            line.update(progress.landed + progress.present, note)
+            figures = {
+                "in flight": f"{progress.runs_in_flight:,}",
+                "failed": f"{progress.failed:,}",
+                "runs a minute": f"{60 * progress.landed / (time.monotonic() - began):,.3g}",
+                "CPU time": duration(progress.core_seconds),
+            }
+            line.update(progress.landed + progress.present, figures=figures)
 
         return run_training(campaign, store, settings, client, show)
 
