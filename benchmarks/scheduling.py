@@ -8,7 +8,7 @@ Each measure runs in a process of its own, and nothing is downloaded:
 - ``plan``: ``butter-etl plan`` of the seven published sweeps in an empty store.
 - ``start``: ``butter-etl train`` of 148 thousand experiments on scikit-learn's data, on this machine, until a worker has
   begun its first task; then it is interrupted. CPU seconds of all its processes.
-- ``pack``: into how many futures a driver cuts a million runs of an epoch.
+- ``pack``: into how many futures a driver cuts a million runs of a hundred epochs, for a cluster of very many workers.
 - ``futures``: a real driver, scheduler and worker, and a store that has the runs already, which the driver does not
   know: a future finds its run there and says so. Memory of the process that holds driver and scheduler when a tenth of
   the futures is done, and when all are.
@@ -52,8 +52,8 @@ from butter_etl.train_tasks import Plan, claim_ids, plan_runs
 
 SWEEPS = tuple(name for name in PUBLISHED if name != "optimizer")
 EXPERIMENTS, RUNS_TO_PACK, FUTURES = 148_232, 1_000_000, 100_000
-#: What `pack` cuts for: the threads of a modest cluster.
-THREADS = 64
+#: What `pack` cuts for: more threads than tasks, so that only their least number counts.
+THREADS = 100_000
 _LINKS = 30_000  # file systems limit the links of a file, some to 65,000
 
 
@@ -157,8 +157,8 @@ def _rates() -> costs.Rates:
 
 def measure_pack(folder: Path, options: argparse.Namespace) -> Result:
     """How many tasks a driver's share of a million short runs is."""
-    repetitions = 30
-    spec = write_sweep(folder, options.runs // repetitions, repetitions, 1)
+    repetitions, epochs = 30, 100
+    spec = write_sweep(folder, options.runs // repetitions, repetitions, epochs)
     began = time.process_time()
     plan, store = _planned(spec), Store.create(folder / "store")
     registry = Registry(store)
