@@ -40,7 +40,10 @@ _POLL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a campaign is, in runs; those in flight are with the cluster now."""
+    """How far a campaign is, in runs; those in flight are with the cluster now.
+
+    ``share_done`` is the share of the estimated cost of all that is done, between 0 and 1.
+    """
 
     wanted: int
     landed: int
@@ -48,6 +51,7 @@ class Progress:
     failed: int
     runs_in_flight: int
     core_seconds: float
+    share_done: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,11 @@ class Share:
     ) -> None:
         self._claims, self._store = claims, store
         self._cut = partial(cut_tasks, target_seconds=target_seconds, device=device, begun=begun)
+        self._cost = self._cost_done = 0.0
         buckets: dict[int, list[Wanted]] = {}
         for entry in wanted:
             buckets.setdefault(bucket_of(_id(entry)), []).append(entry)
+            self._cost += len(entry.repetitions) * entry.core_seconds
         # Drivers that begin together begin at different buckets.
         order = sorted(buckets)
         start = random.randrange(len(order)) if order else 0
@@ -87,6 +93,11 @@ class Share:
         self._open: dict[int, dict[int, Wanted]] = {}
         self._left: dict[int, int] = {}
         self.present = 0
+
+    @property
+    def share_done(self) -> float:
+        """The share of the estimated cost of everything that is done, by whomever."""
+        return min(self._cost_done / self._cost, 1.0) if self._cost else 1.0
 
     @property
     def is_waiting(self) -> bool:
@@ -117,6 +128,7 @@ class Share:
             there = self._store.repetitions_of(_id(entry), partition_path(entry.spec.parameters()))
             missing = tuple(rep for rep in entry.repetitions if rep not in there)
             self.present += len(entry.repetitions) - len(missing)
+            self._cost_done += (len(entry.repetitions) - len(missing)) * entry.core_seconds
             if missing:
                 yield msgspec.structs.replace(entry, repetitions=missing)
 
@@ -126,6 +138,7 @@ class Share:
         if bucket not in self._left:  # lost to another driver meanwhile
             return
         self._left[bucket] -= runs
+        self._cost_done += runs * self._open[bucket][experiment_id].core_seconds
         if self._left[bucket] <= 0:
             self._give_back(bucket)
 
@@ -231,7 +244,10 @@ class Driver:
         done = self._done
         in_flight = sum(task.runs for task in self._running.values())
         present = done.present + self._share.present
-        self._on_progress(Progress(self._wanted, done.landed, present, self._failed, in_flight, done.core_seconds))
+        share = self._share.share_done
+        self._on_progress(
+            Progress(self._wanted, done.landed, present, self._failed, in_flight, done.core_seconds, share)
+        )
 
     def _finish(self, future: Future[Any], result: Any) -> None:
         task = self._running.pop(future)

@@ -122,8 +122,13 @@ def run_training(
     with Heartbeat(store.state, plan.missing) as heartbeat, Claims(store.state) as claims:
 
         def report(progress: Progress) -> None:
-            runs = {"landed": progress.landed, "failed": progress.failed, "in_flight": progress.runs_in_flight}
-            heartbeat.update(**runs)
+            heartbeat.update(
+                landed=progress.landed,
+                failed=progress.failed,
+                in_flight=progress.runs_in_flight,
+                present=progress.present,
+                share_done=progress.share_done,
+            )
             on_progress(progress)
 
         share = Share(wanted, claims, store, target, settings.device, begun)
