@@ -138,7 +138,8 @@ class Share:
         if bucket not in self._left:  # lost to another driver meanwhile
             return
         self._left[bucket] -= runs
-        self._cost_done += runs * self._open[bucket][experiment_id].core_seconds
+        if entry := self._open[bucket].get(experiment_id):
+            self._cost_done += runs * entry.core_seconds
         if self._left[bucket] <= 0:
             self._give_back(bucket)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -73,7 +74,7 @@ class Heartbeat:
     def _renew(self) -> None:
         while not self._leave.wait(_RENEW_SECONDS):
             with suppress(OSError):
-                self._path.touch()
+                os.utime(self._path)
 
     def _write(self) -> None:
         data = msgspec.json.encode(self._driver)
