@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ import msgspec
 from butter_etl.attempts import attempts_at, end_attempt, log_tail
 from butter_etl.claims import Claims, bucket_of
 from butter_etl.engines import Device
-from butter_etl.errors import AttemptsError, ButterError, CampaignError, FullDiskError, one_line
+from butter_etl.errors import FULL_DISK, AttemptsError, ButterError, CampaignError, FullDiskError, one_line
 from butter_etl.heartbeats import DRAINING
 from butter_etl.store import Failure, Store, partition_path
 from butter_etl.tasks import Begun, Settings, StoppedAt, Task, TaskReport, Wanted, cut_tasks, train_and_land
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 #: So many tasks in a row that fail, and none that succeeds, are no accident.
 _FAILURES_IN_A_ROW = 20
+_MAKE_SPACE = "make space, then start the same command again"
 #: How long to wait for other drivers before looking at their buckets again.
 _POLL_SECONDS = 5.0
 
@@ -209,7 +211,7 @@ class Driver:
         except KeyboardInterrupt:
             interrupted = True
             self._client.cancel(list(self._running), force=True)
-        except CampaignError:
+        except (CampaignError, OSError):
             self._client.cancel(list(self._running), force=True)
             raise
         present = self._done.present + self._share.present
@@ -296,7 +298,7 @@ class Driver:
 
     def _stop_if_hopeless(self, error: Error) -> None:
         if error.is_full_disk:
-            raise CampaignError(f"stopped: {error.line}; make space, then start the same command again")
+            raise CampaignError(f"stopped: {error.line}; {_MAKE_SPACE}")
         if self._in_a_row >= _FAILURES_IN_A_ROW:
             raise CampaignError(
                 f"stopped: {self._in_a_row} tasks in a row failed, the last one with: {error.line}; "
@@ -321,6 +323,17 @@ class Driver:
         self._failures.append(failure)
         self._failed += len(repetitions)
         self._share.done(item.experiment_id, len(repetitions))
+
+
+@contextmanager
+def full_disk_stops() -> Iterator[None]:
+    """Where the driver itself finds no space for a claim or a record: raises CampaignError, as when a task does."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise CampaignError(f"stopped: {one_line(error)}; {_MAKE_SPACE}") from error
 
 
 class Error(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from butter_etl import costs, datasets
 from butter_etl.checkpoints import Checkpoints
 from butter_etl.claims import Claims
 from butter_etl.datasets import dataset_info, ensure_dataset
-from butter_etl.driver import Driver, Progress, Share, TrainReport
+from butter_etl.driver import Driver, Progress, Share, TrainReport, full_disk_stops
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import SelectError
 from butter_etl.heartbeats import Heartbeat
@@ -119,7 +119,7 @@ def run_training(
     workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state))
-    with Heartbeat(store.state, plan.missing) as heartbeat, Claims(store.state) as claims:
+    with full_disk_stops(), Heartbeat(store.state, plan.missing) as heartbeat, Claims(store.state) as claims:
 
         def report(progress: Progress) -> None:
             heartbeat.update(
