@@ -40,8 +40,8 @@ def spec(tmp_path):
     return path
 
 
-def start(store, spec, engine="torch"):
-    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--workers", "2", "--engine", engine]
+def start(store, spec, engine="torch", workers=2):
+    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--workers", str(workers), "--engine", engine]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -144,17 +144,18 @@ def test_two_drivers_at_once(tmp_path, spec):
 def test_a_killed_driver_is_relieved_by_one_that_waits(tmp_path, spec):
     """The first is suspended with claims in its hands, so that the second has to wait; then the first is killed."""
     store = tmp_path / "store"
-    first = start(store, spec)
+    first = start(store, spec, workers=1)
     claims = store / "state" / "claims"
     wait_for(lambda: any(claims.glob("*.json")), first)
     first.send_signal(signal.SIGSTOP)
-    second = start(store, spec)
+    second = start(store, spec, workers=1)
     wait_for(lambda: second.pid in pids(running_drivers(store / "state")), second)
     held = current_claims(store / "state")
     assert first.pid in pids(held)
     first.kill()
-    first.communicate()
+    first.wait()  # its workers end in their own time
     code, out, err = finish(second)
+    first.communicate()
     assert code == 0, err
     assert "runs landed" in out
     check_complete(store)
