@@ -283,7 +283,8 @@ class Driver:
             if left:
                 yielded[item.experiment_id] -= left
             self._share.done(item.experiment_id, len(item.repetitions) - left)
-        self._again.extend(self._share.again(report.yielded))
+        if report.yielded:  # only then may claims have been lost, and looking reads all of them
+            self._again.extend(self._share.again(report.yielded))
 
     def _retry(self, task: Task, error: Error) -> None:
         """Try a failed task again, its experiments one by one, until its attempts are used up; then record it."""
