@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from butter_etl.datasets import dataset_info
+from butter_etl.datasets import info_of
 from butter_etl.errors import InfeasibleError, SelectError, StoreError
 from butter_etl.location import parquet_bytes
 from butter_etl.locks import FileLock
@@ -212,7 +212,7 @@ def _own_columns(spec: ExperimentSpec) -> dict[str, object]:
         "task": TASK,
         "num_free_parameters": topology.num_free_parameters,
         "widths": list(topology.widths),
-        "network_structure": network_structure(spec, dataset_info(spec.dataset).inputs, topology.widths),
+        "network_structure": network_structure(spec, info_of(spec).inputs, topology.widths),
     }
 
 

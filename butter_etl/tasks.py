@@ -17,7 +17,7 @@ import msgspec
 from butter_etl import costs
 from butter_etl.attempts import begin_attempt, end_attempt
 from butter_etl.checkpoints import Checkpoints
-from butter_etl.datasets import Dataset, cached_dataset, dataset_info
+from butter_etl.datasets import Dataset, cached_dataset, info_of
 from butter_etl.engines import Device
 from butter_etl.errors import DeviceMemoryError
 from butter_etl.schema import HISTORIES
@@ -133,7 +133,7 @@ def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) 
         if set(together) <= set(left):
             left = tuple(rep for rep in left if rep not in together)
             yield Item(entry.spec, entry.experiment_id, entry.batch, together)
-    most = costs.stack_limit(entry.num_free_parameters, dataset_info(entry.spec.dataset), device)
+    most = costs.stack_limit(entry.num_free_parameters, info_of(entry.spec), device)
     most = max(1, min(most, int(target_seconds / entry.core_seconds)))
     for start in range(0, len(left), most):
         yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
@@ -203,7 +203,7 @@ def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]
 def _has_time_for(vigil: Vigil, items: Sequence[Item], engine: str) -> bool:
     spec, runs = items[0].spec, sum(len(item.repetitions) for item in items)
     rates = costs.DEFAULT_RATES[engine]
-    epoch_seconds = costs.core_seconds(spec, spec.size, dataset_info(spec.dataset), rates) / spec.epochs
+    epoch_seconds = costs.core_seconds(spec, spec.size, info_of(spec), rates) / spec.epochs
     state_bytes = 4 * runs * (3 * spec.size + len(HISTORIES) * spec.epochs)
     return vigil.has_time_for(epoch_seconds, state_bytes)
 

@@ -18,7 +18,7 @@ import msgspec
 from butter_etl import costs, datasets
 from butter_etl.checkpoints import Checkpoints
 from butter_etl.claims import Claims
-from butter_etl.datasets import dataset_info, ensure_dataset
+from butter_etl.datasets import ensure_dataset, info_of
 from butter_etl.driver import Driver, Progress, Share, TrainReport
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import SelectError
@@ -76,7 +76,7 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
                 f"{spec.describe()}: {mask.bit_count()} runs are there, "
                 f"{len(missing)} more would pass {MAX_REPETITIONS}"
             )
-        cost = costs.core_seconds(spec, topology.num_free_parameters, dataset_info(spec.dataset), rates)
+        cost = costs.core_seconds(spec, topology.num_free_parameters, info_of(spec), rates)
         batch = registry.batch(experiment_id) if experiment_id is not None else _asking_sweep(spec, selection)
         plan.missing += len(missing)
         plan.core_seconds += cost * len(missing)
