@@ -1,6 +1,6 @@
 """What a store keeps of users' own data sets: the encoded content of each, once, so that any worker finds it.
 
-``datasets/<name>.parquet`` has a row a row of the data set, inputs in ``x`` and targets in ``y``, and says in its footer
+``datasets/<name>.parquet`` has a row a row of the data set, inputs in ``x`` and targets in ``y``, and its footer says
 what it was made from. In a store, a name stands for one content, for good; the file is never replaced.
 """
 

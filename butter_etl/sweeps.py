@@ -118,6 +118,11 @@ class Sweep(msgspec.Struct, frozen=True):
         for cube in self.cubes:
             yield from cube.experiments()
 
+    def own_datasets(self) -> list[DatasetInfo]:
+        """The users' own data sets of its cubes, each once."""
+        found = [value for cube in self.cubes for value in cube.dataset if isinstance(value, DatasetInfo)]
+        return list(dict.fromkeys(found))
+
     def __contains__(self, spec: Experiment) -> bool:
         return any(spec in cube for cube in self.cubes)
 

@@ -17,6 +17,7 @@ import msgspec
 from butter_etl import costs
 from butter_etl.attempts import begin_attempt, end_attempt
 from butter_etl.checkpoints import Checkpoints
+from butter_etl.data_copies import cached_copy
 from butter_etl.datasets import Dataset, cached_dataset, info_of
 from butter_etl.engines import Device
 from butter_etl.errors import DeviceMemoryError
@@ -215,7 +216,7 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
     report = TaskReport(present=sum(len(item.repetitions) for item in items) - len(stack.runs()))
     if not stack.items:
         return report
-    dataset = cached_dataset(items[0].spec.dataset, settings.data_dir)
+    dataset = _dataset(store, items[0].spec, settings)
     checkpoints = Checkpoints(store.state)
     resume = checkpoints.read(stack)
     attempt = _begin(store, stack, int(resume.state.epochs.sum()) if resume else 0)
@@ -236,6 +237,13 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
         checkpoints.discard(part)
     _end(store, stack)
     return report
+
+
+def _dataset(store: Store, spec: ExperimentSpec, settings: Settings) -> Dataset:
+    """What an experiment is trained on: the store keeps users' own data sets, others lie in the data folder."""
+    if spec.own is None:
+        return cached_dataset(spec.dataset, settings.data_dir)
+    return cached_copy(store.location, info_of(spec))
 
 
 def _missing(store: Store, item: Item) -> Item:

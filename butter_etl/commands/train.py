@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("store")
 @select_options
+@data_option
 @state_option
 @json_option
-def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
-    """Show what `train` would do; nothing is written.
+def plan(store: str, choice: Choice, data_dir: str | None, state: str | None, as_json: bool) -> None:
+    """Show what `train` would do; STORE is not changed.
 
     \b
     butter-etl plan runs --sweep primary --where 'dataset=nursery'
@@ -45,7 +46,7 @@ def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
     from butter_etl import report
     from butter_etl.train_tasks import plan_campaign
 
-    campaign = plan_campaign(store, choice, state)
+    campaign = plan_campaign(store, choice, state, data_dir=data_dir)
     if as_json:
         print_json(report.plan_facts(campaign))
         return
@@ -100,7 +101,9 @@ def train(
 
     if cluster is not None:
         load_site(cluster)  # complain of it before anything is done
-    campaign = plan_campaign(store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu")
+    campaign = plan_campaign(
+        store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu", data_dir=data_dir
+    )
     plan = campaign.plan
     if not plan.missing:
         report = TrainReport()
