@@ -53,6 +53,11 @@ def plan_lines(campaign: Campaign) -> Iterator[str]:
     )
     if plan.missing:
         yield f"estimated cost: {core_time(plan.core_seconds)}"
+    for info in dict.fromkeys(info for sweep in campaign.selection.sweeps for info in sweep.own_datasets()):
+        yield (
+            f"data set {info.name}: {info.task}, {info.rows:,} rows, {info.inputs:,} inputs, {info.outputs:,} outputs, "
+            f"content {info.sha256[0][:12]}"
+        )
 
 
 def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:

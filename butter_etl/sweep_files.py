@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from butter_etl.datasets import DatasetInfo
+from butter_etl.datasets import DATASETS, DatasetInfo
 from butter_etl.errors import SpecError, one_line
 from butter_etl.own_data import Declaration, check_declaration, describe, fetch_source
 from butter_etl.spec import OPTIMIZERS, OptimizerName, Regularizer, canonical_float
@@ -126,8 +126,8 @@ def _parse(text: str, origin: str) -> _SweepFile:
 
 def _key_suggestion(message: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", message)
-    known = [key for kind in (_SweepFile, _CubeFile, Declaration) for key in kind.__struct_fields__]
-    return suggestion(unknown.group(1), known) if unknown else ""
+    kind = Declaration if "`$.datasets" in message else _CubeFile if "`$.cubes" in message else _SweepFile
+    return suggestion(unknown.group(1), kind.__struct_fields__) if unknown else ""
 
 
 def _cube(file: _CubeFile, own: Mapping[str, DatasetInfo], place: str) -> Cube:
@@ -187,6 +187,9 @@ def _check_values(cube: Cube, place: str) -> None:
             raise SpecError(f"{place}.{key}: a value stands there twice")
         for value in values:
             axes = {"optimizer": value[0], "momentum": value[1]} if key == "optimizer" else {key: value}
+            if key == "dataset" and isinstance(value, str) and value not in DATASETS:
+                hint = f"{suggestion(value, DATASETS)}; declare your own data sets under `datasets:`"
+                raise SpecError(f"{place}.dataset: {value!r} is not known{hint} (known: {', '.join(DATASETS)})")
             try:
                 make_experiment(**{**base, **axes})
             except SpecError as error:

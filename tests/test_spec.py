@@ -13,6 +13,7 @@ from butter_etl import __version__
 from butter_etl.errors import SpecError
 from butter_etl.spec import (
     TASK_VERSION,
+    OwnData,
     Regularizer,
     RunSpec,
     canonical_float,
@@ -127,6 +128,7 @@ def test_every_parameter_is_part_of_the_identity():
         "loss": "binary_crossentropy",
         "outputs": 2,
         "output_activation": "softmax",
+        "own": OwnData("0" * 64, 100, 3),
     }
     assert set(other) == set(POLLEN.__struct_fields__)
     texts = {msgspec.structs.replace(POLLEN, **{key: value}).canonical_json() for key, value in other.items()}
