@@ -100,9 +100,7 @@ def content_sha256(task: Task, x: NDArray[np.float32], y: NDArray[np.float32]) -
 def check_declaration(name: str, declaration: Declaration, place: str) -> None:
     """Raise SpecError, naming the place, for what is wrong with a declaration whatever its file holds."""
     if not _NAME.fullmatch(name):
-        raise SpecError(
-            f"{place}: a name consists of letters, digits, _, - and ., at most 100, and begins with none of -."
-        )
+        raise SpecError(f"{place}: a name is up to 100 letters, digits, _, - and ., not beginning with - or .")
     if name in DATASETS:
         raise SpecError(f"{place}: {name!r} is the name of a data set that comes with the package; choose another")
     if (declaration.file is None) == (declaration.pmlb is None):
