@@ -293,7 +293,7 @@ def _check_sweeps(
     registry = Registry(store)
     for name in registry.sweep_names():
         wanted = missing = 0
-        for spec, count in Selection((registry.sweep(name),)).experiments():
+        for _, spec, count in Selection((registry.sweep(name),)).experiments():
             if experiment_topology(spec) is None:
                 continue
             experiment_id = registry.experiment_id(spec)

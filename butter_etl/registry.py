@@ -174,9 +174,10 @@ class Registry:
         """Raise DatasetError if own data sets are not what their names stand for in the store, or share a name."""
         known: dict[str, DatasetInfo] = {}
         for info in infos:
-            there = known.setdefault(info.name, self.own_dataset(info.name) or info)
+            in_store = self.own_dataset(info.name)
+            there = known.setdefault(info.name, in_store or info)
             if there != info:
-                raise DatasetError(other_content(info, there, str(self._store or "another experiment")))
+                raise DatasetError(other_content(info, there, str(self._store) if in_store else "another experiment"))
 
     def _from_files(self, spec_file: str, directory: Path | None) -> Lookup:
         """What the data sets that a sweep file declares are: by their files, or by the store's copies of them."""

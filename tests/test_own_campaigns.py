@@ -83,8 +83,9 @@ def fails(run, *arguments):
 def test_the_whole_way(here, run):
     code, out, _ = run("plan", "elsewhere", "--spec", "own-data.yaml")
     assert code == 0
-    assert "data set heart: classification, 60 rows, 5 inputs, 1 outputs, content " in out
-    assert max(map(len, out.splitlines())) <= 100
+    assert "\nheart: 60 rows, 5 inputs, 2 classes, content " in out
+    assert "\nyield_of_reactions: 60 rows, 6 inputs, a response, content " in out
+    assert max(map(len, out.splitlines())) <= 80
     assert not (here / "elsewhere").exists()
     assert missing(run, "store", "--spec", "own-data.yaml") == missing(run, "store", "--sweep", "own_data") == 0
     assert run("summarize", "store", "--quiet")[0] == 0

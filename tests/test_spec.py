@@ -135,6 +135,19 @@ def test_every_parameter_is_part_of_the_identity():
     assert len(texts | {GOLDEN_JSON}) == len(other) + 1
 
 
+def test_the_content_of_own_data_is_part_of_the_identity_and_of_nothing_else():
+    own = msgspec.structs.replace(POLLEN, dataset="heart", own=OwnData("ab" * 32, 303, 13))
+    text = own.canonical_json()
+    added = {"data.sha256": "ab" * 32, "data.rows": 303, "data.inputs": 13}
+    assert json.loads(text) == {**json.loads(GOLDEN_JSON), "dataset": "heart", **added}
+    assert parse_canonical(text) == own
+    assert parse_command(RunSpec(own, 3).command("mine")) == own
+    assert own.parameters() == {**POLLEN.parameters(), "dataset": "heart"}
+    for broken in ('"data.inputs":0', '"data.inputs":"13"', '"data.in":13'):
+        with pytest.raises(SpecError, match="not the canonical JSON of an experiment"):
+            parse_canonical(text.replace('"data.inputs":13', broken))
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"task":"AspectTestTask"}', GOLDEN_JSON.replace("relu", "tanh")]
 )
