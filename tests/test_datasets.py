@@ -429,7 +429,7 @@ def test_other_data_sets_of_pmlb_are_downloaded_unless_they_are_there(mirror, mo
         ensure_pmlb("mushrom", tmp_path)
     dataset_path("banana", tmp_path).parent.mkdir()
     dataset_path("banana", tmp_path).write_bytes(b"another file")
-    with pytest.raises(DatasetError, match="data set banana: .* has SHA-256"):
+    with pytest.raises(DatasetError, match=r"data set banana: .* has SHA-256"):
         ensure_pmlb("banana", tmp_path)
 
 
