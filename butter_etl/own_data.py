@@ -240,7 +240,9 @@ class _Table:
                 continue
             values = self._column(name, encoding)
             self._check_width(name, encoding, np.unique(values), len(names))
-            parts.append(encode_column(values, encoding))
+            with np.errstate(all="ignore"):
+                parts.append(encode_column(values, encoding))
+            self._check_scaled(name, parts[-1])
             names += _input_names(name, values, encoding, parts[-1].shape[1])
         if not names:
             self._refuse("has no column to learn from: all are dropped or have one value only")
@@ -260,6 +262,10 @@ class _Table:
         if encoding == "one-hot" and (so_far + distinct.size) * self._table.num_rows * 4 > MAX_BYTES:
             self._refuse(f"column {name!r} has {distinct.size} distinct values, too many inputs; write `{name}: drop`")
 
+    def _check_scaled(self, name: str, encoded: NDArray[np.float32]) -> None:
+        if not np.isfinite(encoded).all():
+            self._refuse(f"column {name!r} cannot be scaled: its values are too large or too close to each other")
+
     def encode_target(self) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         """The targets (rows, outputs), and what each stands for."""
         name, task = self._declared.target, self._declared.task
@@ -272,7 +278,9 @@ class _Table:
                 f"target {name!r} has {distinct.size} classes in {values.size} rows; "
                 "if it is a response, write `task: regression`"
             )
-        y = encode_target(values, task) + np.float32(0)
+        with np.errstate(all="ignore"):
+            y = encode_target(values, task) + np.float32(0)
+        self._check_scaled(name, y)
         return y, tuple(_input_names(name, values, "auto", y.shape[1]))
 
     def _column(self, name: str, encoding: Encoding, *, is_target: bool = False) -> NDArray[Any]:
@@ -294,8 +302,8 @@ class _Table:
         if pa.types.is_integer(column.type):
             return _numpy(column)
         if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
-            way_out = f"turn it into numbers or texts, or write `{name}: drop`"
-            raise DatasetError(f"{self._place}: {self._file}: column {name!r} is of type {column.type}; {way_out}")
+            kind = f"column {name!r} is of type {column.type}; turn it into numbers or texts"
+            self._refuse(kind if is_target else f"{kind}, or write `{name}: drop`")
         return self._finite(column.cast(pa.float64()), name, way_out)
 
     def _from_text(self, column: pa.Array, name: str, encoding: Encoding) -> NDArray[Any]:
