@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.datasets import encode_features, encode_target
+from butter_etl.datasets import dataset_path, encode_features, encode_target, load_dataset
 from butter_etl.errors import DatasetError, SpecError
 from butter_etl.own_data import Declaration, check_declaration, content_sha256, describe, load_content
 
@@ -284,3 +284,13 @@ def test_a_changed_file_is_described_anew(tmp_path):
     )
     write(tmp_path, "mine.csv", changed("age", 3, 21.5))
     assert describe("mine", declaration, path, PLACE) != first
+
+
+@pytest.mark.parametrize("name", ["529_pollen", "wine_quality_white", "nursery", "201_pol"])
+def test_the_published_data_sets_come_out_as_the_package_has_them(name, pmlb_dir):
+    """Declared as if they were somebody's own, from PMLB's own files."""
+    there = load_dataset(name, pmlb_dir)
+    declaration = Declaration(pmlb=name, task=there.info.task)
+    content = load_content("mine", declaration, dataset_path(name, pmlb_dir), PLACE)
+    assert content.x.tobytes() == there.x.tobytes()
+    assert content.y.tobytes() == there.y.tobytes()
