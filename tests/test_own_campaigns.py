@@ -22,8 +22,8 @@ from butter_etl.selection import Choice
 from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign
 from tests.strategies import land
 
-HOW_TO = Path(__file__).parents[1] / "docs/how-to.md"
-(SPEC,) = re.findall(r"```yaml\n(name: own_data\n.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
+DOCUMENTS = "\n".join(path.read_text() for path in (Path(__file__).parents[1] / "docs").rglob("*.md"))
+(SPEC,) = re.findall(r"```yaml\n(name: own_data\n.*?)```", DOCUMENTS, flags=re.DOTALL)
 ROWS = 60
 
 
