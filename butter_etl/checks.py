@@ -7,7 +7,7 @@ names the experiment, the repetition and the seed, and so the run's id, its para
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,7 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from butter_etl.errors import SpecError, one_line
+from butter_etl.data_copies import other_content, read_copy, read_kept
+from butter_etl.datasets import DatasetInfo, info_of
+from butter_etl.errors import DatasetError, SpecError, TornFileError, one_line
+from butter_etl.location import Location
+from butter_etl.own_data import Declaration
 from butter_etl.schema import EXPERIMENTS_SCHEMA, PARTITION_KEYS
 from butter_etl.spec import (
     PARAMETERS,
@@ -75,16 +79,60 @@ def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[s
             plain = [field.name for field in schema if not _is_series(field)]
             table = file.read(columns=plain, use_threads=False).select(plain)
             table.validate(full=True)
+            counts = [count for name in plain for count in _counts(name, table[name])]
             longest = {}
             for name in (field.name for field in schema if _is_series(field)):
                 column = file.read(columns=[name], use_threads=False).column(0)
                 column.validate(full=True)
+                counts.extend(_counts(name, column))
                 if len(column) != table.num_rows:
                     raise Flaw("torn-file", f"has {len(column)} values of {name} in {table.num_rows} rows")
                 longest[name] = pc.max(pc.list_value_length(column)).as_py()
+            _check_counts(file.metadata, {path: (values, nulls) for path, values, nulls in counts})
             return table.to_pylist(), longest
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
         raise Flaw("torn-file", f"cannot be read ({one_line(error)})") from error
+
+
+def _counts(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, int, int]]:
+    """The columns of numbers or texts that a column is stored as: path, values, and how many of them are null.
+
+    Lists that are null or empty are stored as one null each.
+    """
+    if pa.types.is_struct(column.type):
+        for field, part in zip(column.type, column.flatten(), strict=True):
+            yield from _counts(f"{name}.{field.name}", part)
+    elif pa.types.is_list(column.type):
+        lengths = pc.list_value_length(column).fill_null(0)
+        values = pc.sum(pc.max_element_wise(lengths, 1)).as_py() or 0
+        flat = pc.list_flatten(column)
+        yield f"{name}.list.element", values, values - len(flat) + flat.null_count
+    else:
+        yield name, len(column), column.null_count
+
+
+def _check_counts(metadata: pq.FileMetaData, counts: Mapping[str, tuple[int, int]]) -> None:
+    """Whether there are as many values and nulls as the file's footer says; raises Flaw ``torn-file``.
+
+    The checksums of pages do not cover the pages' headers, and a reader whom a header tells of values that are not
+    there makes nulls of them. To be called when all columns could be read.
+    """
+    said = dict.fromkeys(counts, (0, 0))
+    for group in range(metadata.num_row_groups):
+        for k in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(k)
+            path = chunk.path_in_schema
+            if chunk.physical_type != metadata.schema.column(k).physical_type:
+                # Arrow would abort the process when asked for the statistics.
+                raise Flaw("torn-file", f"{path}: {chunk.physical_type}, not {metadata.schema.column(k).physical_type}")
+            statistics = chunk.statistics if chunk.is_stats_set else None
+            if path in said and statistics is not None and statistics.has_null_count:
+                said[path] = (said[path][0] + chunk.num_values, said[path][1] + statistics.null_count)
+            else:
+                said.pop(path, None)
+    for path, wanted in said.items():
+        if counts[path] != wanted:
+            raise Flaw("torn-file", "{}: {} values, {} null, not {} and {}".format(path, *counts[path], *wanted))
 
 
 def _is_series(field: pa.Field) -> bool:
@@ -333,10 +381,43 @@ def _claimed(row: Mapping[str, Any], text: str) -> Known:
     return known
 
 
-def check_sweep_file(data: bytes, name: str) -> None:
-    """Whether a file of ``sweeps/`` is the custom sweep that its name says; raises Flaw ``wrong-sweep``."""
+def check_data_file(location: Location, name: str, known: dict[str, DatasetInfo]) -> None:
+    """Whether a file of ``datasets/`` holds the content that it says, and experiments have under its name.
+
+    ``known`` are the data sets of experiments; that of the file joins them. Raises Flaw ``wrong-data``.
+    """
     try:
-        sweep = parse_sweep(data.decode(), name)
+        kept = read_kept(location, name)
+        if kept is None:
+            return  # it has gone since it was listed
+        if known.setdefault(name, kept.info) != kept.info:
+            raise Flaw("wrong-data", other_content(kept.info, known[name], "an experiment"))
+        read_copy(location, kept.info)
+    except (DatasetError, TornFileError) as error:
+        raise Flaw("wrong-data", one_line(error)) from error
+
+
+def own_datasets(known: Iterable[Known]) -> Iterator[DatasetInfo]:
+    """The users' own data sets of experiments, one an experiment."""
+    for one in known:
+        spec = parse_experiment(one.canonical_json)
+        if isinstance(spec, ExperimentSpec) and spec.own:
+            yield info_of(spec)
+
+
+def check_sweep_file(data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> None:
+    """Whether a file of ``sweeps/`` is the custom sweep that its name says; raises Flaw ``wrong-sweep``.
+
+    ``own`` are the own data sets that the store knows.
+    """
+
+    def look_up(dataset: str, declaration: Declaration, place: str) -> DatasetInfo:  # noqa: ARG001 (a Lookup)
+        if dataset not in own:
+            raise SpecError(f"{place}: the store keeps no copy of it")
+        return own[dataset]
+
+    try:
+        sweep = parse_sweep(data.decode(), name, look_up)
     except (SpecError, UnicodeDecodeError) as error:
         raise Flaw("wrong-sweep", one_line(error)) from error
     if name != f"{sweep.name}.yaml":

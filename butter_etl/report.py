@@ -3,56 +3,103 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
+from butter_etl.activity import Activity, activity_lines, current_activity, failure_lines
 from butter_etl.costs import load_rates
+from butter_etl.datasets import DatasetInfo
 from butter_etl.driver import TrainReport
 from butter_etl.engines import choose_engine
 from butter_etl.frames import read_summary
-from butter_etl.heartbeats import running_drivers
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
-from butter_etl.store import Failure, Store
+from butter_etl.store import Store
 from butter_etl.summarize import plan_summaries
-from butter_etl.terminal import core_time, duration
-from butter_etl.train_tasks import Campaign, plan_runs
+from butter_etl.terminal import core_hours, core_time, duration
+from butter_etl.train_tasks import Campaign, Tally, plan_runs
 
 _TOLERANCE = "no network within 20 % of their size"
+_YEAR = 365.25 * 86400
+_FAR = 2 * _YEAR
 
 
-def plan_facts(campaign: Campaign) -> dict[str, Any]:
-    """What training would do, in experiments, runs and core-hours."""
+def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
+    """What training would do, in experiments, runs and core-hours; and how long, with so many tasks at once."""
     plan = campaign.plan
     return {
-        "experiments": plan.experiments,
-        "infeasible": plan.infeasible,
-        "runs_there": plan.there,
-        "runs_missing": plan.missing,
-        "core_hours": plan.core_seconds / 3600,
+        **_tally_facts(plan.total),
+        "tasks_at_once": at_once,
+        "seconds": plan.seconds(at_once),
         "datasets": plan.datasets,
+        "own_datasets": [
+            {"dataset": info.name, "task": info.task, "outputs": info.outputs, **msgspec.structs.asdict(info.own)}
+            for info in _own_datasets(campaign.selection)
+            if info.own
+        ],
+        "parts": [
+            {"sweep": sweep, "dataset": dataset, **_tally_facts(tally)}
+            for (sweep, dataset), tally in plan.tallies.items()
+        ],
     }
 
 
-def plan_rows(campaign: Campaign) -> list[tuple[str, int, int, str]]:
-    """A row a data set of what is missing: experiments, runs, estimated cost."""
-    counts: dict[str, tuple[int, int, float]] = {}
-    for wanted in campaign.plan.wanted:
-        experiments, runs, seconds = counts.get(wanted.spec.dataset, (0, 0, 0.0))
-        own = len(wanted.repetitions)
-        counts[wanted.spec.dataset] = (experiments + 1, runs + own, seconds + own * wanted.core_seconds)
-    return [(name, one, runs, core_time(seconds)) for name, (one, runs, seconds) in sorted(counts.items())]
+def _tally_facts(tally: Tally) -> dict[str, Any]:
+    return {
+        "experiments": tally.experiments,
+        "infeasible": tally.infeasible,
+        "runs_there": tally.there,
+        "runs_missing": tally.missing,
+        "core_hours": tally.core_seconds / 3600,
+    }
 
 
-def plan_lines(campaign: Campaign) -> Iterator[str]:
-    """What training would do, in words."""
+#: The columns of `plan_tables`.
+PLAN_COLUMNS = ("data set", "experiments", "infeasible", "there", "missing", "core-hours")
+
+
+def plan_tables(campaign: Campaign) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
+    """For each sweep its name and a row a data set, in the columns `PLAN_COLUMNS`.
+
+    An experiment of several sweeps counts in the first.
+    """
+    tallies = campaign.plan.tallies
+    for sweep in dict.fromkeys(name for name, _ in tallies):
+        of_sweep = ((dataset, tally) for (name, dataset), tally in tallies.items() if name == sweep)
+        yield sweep, [(dataset, *_tally_cells(tally)) for dataset, tally in sorted(of_sweep)]
+
+
+def _tally_cells(tally: Tally) -> tuple[object, ...]:
+    return tally.experiments, tally.infeasible, tally.there, tally.missing, core_hours(tally.core_seconds)
+
+
+def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
+    """What training would do, in words; how long it takes where so many tasks run at once."""
     plan = campaign.plan
-    yield (
-        f"{plan.experiments:,} experiments ({plan.infeasible:,} more have {_TOLERANCE}), "
-        f"{plan.there:,} runs there, {plan.missing:,} missing"
-    )
+    yield (f"{plan.experiments:,} experiments, {plan.there:,} runs there, {plan.missing:,} missing")
+    if plan.infeasible:
+        yield f"{plan.infeasible:,} more experiments have {_TOLERANCE}"
     if plan.missing:
+        seconds = plan.seconds(at_once)
         yield f"estimated cost: {core_time(plan.core_seconds)}"
+        yield f"estimated time: {duration(seconds)} with {at_once:,} at once, done {_moment(seconds)} if begun now"
+    for info in _own_datasets(campaign.selection):
+        what = "a response" if info.task == "regression" else f"{max(info.outputs, 2):,} classes"
+        yield f"{info.name}: {info.rows:,} rows, {info.inputs:,} inputs, {what}, content {info.sha256[0][:12]}"
+
+
+def _own_datasets(selection: Selection) -> list[DatasetInfo]:
+    return list(dict.fromkeys(info for sweep in selection.sweeps for info in sweep.own_datasets()))
+
+
+def _moment(seconds: float) -> str:
+    """The local time in so many seconds, to the minute; the year alone where it is far away."""
+    if seconds > _FAR:
+        return f"in the year {time.localtime().tm_year + round(seconds / _YEAR)}"
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + seconds))
 
 
 def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
@@ -69,7 +116,7 @@ def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
 
 
 def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
-    """What training did, in words; failures are told apart by `failure_line`."""
+    """What training did, in words; failures are told apart by `butter_etl.activity.failure_lines`."""
     plan = campaign.plan
     if plan.infeasible:
         yield f"{plan.infeasible:,} experiments have {_TOLERANCE} and were left out"
@@ -80,25 +127,21 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
     yield f"{report.landed:,} runs landed ({cpu} of CPU time), {plan.there + report.present:,} were there"
 
 
-def failure_line(failure: Failure) -> str:
-    """A failure in one line."""
-    numbers = failure.repetitions
-    which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
-    return f"failed: experiment {failure.experiment_id} ({failure.experiment}), repetitions {which}: {failure.error}"
-
-
 def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
     """What a store holds, who trains into it, what failed; and of a choice, what is missing."""
     present = store.repetitions()
     registry = Registry(store)
     summaries = plan_summaries(store)
+    activity = current_activity(store.state) if store.has_state else Activity((), (), 0)
     facts: dict[str, Any] = {
         "store": str(store),
         "experiments": len(present),
         "runs": sum(mask.bit_count() for mask in present.values()),
         "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
         "sweeps": registry.sweep_names(),
-        "running": running_drivers(store.state) if store.has_state else [],
+        "running": activity.drivers,
+        "training": activity.places,
+        "left_behind": activity.left_behind,
         "failures": store.failures(present),
         "quarantined": store.quarantined(),
     }
@@ -134,12 +177,8 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
         infeasible = f" ({selection['infeasible']:,} more have {_TOLERANCE})" if selection.get("infeasible") else ""
         there = selection["runs_there"]
         yield f"selection: {selection['experiments']:,} experiments{infeasible}, {there:,} runs there{missing}"
-    for driver in facts["running"]:
-        yield (
-            f"running: {driver.holder.host}, process {driver.holder.pid}: {driver.landed:,} of {driver.wanted:,} runs "
-            f"landed, {driver.in_flight:,} in flight, {driver.failed:,} failed"
-        )
-    yield from map(failure_line, facts["failures"])
+    yield from activity_lines(Activity(facts["running"], facts["training"], facts["left_behind"]))
+    yield from failure_lines(facts["failures"])
     if quarantined := facts["quarantined"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
         yield f"in quarantine: {sum(quarantined.values()):,} files ({reasons})"

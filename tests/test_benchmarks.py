@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 from dataclasses import replace
 
@@ -17,7 +18,9 @@ from benchmarks import (
     parquet_settings,
     peers,
     repartition,
+    report,
     scale,
+    scheduling,
     summaries,
     summary_peers,
     training,
@@ -26,6 +29,7 @@ from benchmarks.synthetic import make_store
 from butter_etl.datasets import DATASETS
 from butter_etl.engines import ENGINES
 from butter_etl.summarize import plan_summaries, run_summaries
+from butter_etl.tasks import MOST_TASKS
 
 TINY = training.Settings(rounds=2, seconds=0.01, runs=2)
 
@@ -243,6 +247,7 @@ def test_a_campaign_is_measured(capsys):
     assert 0 < facts["kernel_seconds"] < facts["cpu_seconds"]
     assert facts["kernel_share"] == facts["kernel_seconds"] / facts["cpu_seconds"]
     assert facts["runs_per_core_hour"] == 3600 * facts["runs"] / facts["cpu_seconds"]
+    assert facts["plan_ratio"] == facts["planned_seconds"] / facts["kernel_seconds"] > 0
     known = campaign.Campaign.__dataclass_fields__
     measured = campaign.Campaign(**{name: value for name, value in facts.items() if name in known})
     assert max(map(len, campaign.lines(measured))) <= 100
@@ -258,7 +263,7 @@ def test_a_failing_command_is_reported(capsys):
     [(20.0, (120, 10)), (0.2, (3000, 40)), (0.001, (3000, 255)), (1e6, (1, 1))],
 )
 def test_minutes_become_epochs_and_repetitions(kernel_seconds, filled):
-    pilot = campaign.Campaign("torch", 2, 20, 10, 100, 10.0, 30.0, kernel_seconds)
+    pilot = campaign.Campaign("torch", 2, 20, 10, 100, 10.0, 30.0, kernel_seconds, 1.0)
     assert campaign.fill(1.0, pilot) == filled
 
 
@@ -337,10 +342,35 @@ def test_commands_on_a_large_store_are_measured(capsys):
     ]
 
 
-def test_an_export_of_a_large_store_is_watched(capsys):
-    assert scale.main(["--files", "400", "--export", "--json"]) == 0
+def test_the_page_of_a_made_up_store_is_measured(tmp_path):
+    browser = next(filter(None, map(shutil.which, report.BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    figures = report.run(tmp_path, 6, 20, browser)
+    assert figures.experiments == 6
+    assert (tmp_path / "report.html").stat().st_size == round(1e6 * figures.page_megabytes)
+    assert figures.choices > 10
+    assert 0 < figures.choice_ms <= figures.longest_choice_ms
+
+
+def test_an_export_of_a_large_store_is_measured(capsys):
+    assert scale.main(["--files", "200", "--export", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    (cost,), shown = found["costs"], found["shown"]
-    assert min(cost["cpu_seconds"], cost["peak_megabytes"]) > 0
-    assert shown["last_number"] == shown["total"] >= 400 + 2 * 2
+    assert [cost["command"] for cost in found["costs"]] == ["export --all", "export --all, again"]
+    shown = found["shown"]
+    assert shown["last_number"] == shown["total"] >= 200
     assert 0 < shown["first_seconds"] <= shown["last_seconds"] <= shown["seconds"]
+
+
+def test_scheduling_is_measured(capsys):
+    small = ["--experiments", "10", "--runs", "10", "--futures", "20"]
+    assert scheduling.main([*small, "--measures", "pack", "--json"]) == 0
+    (packed,) = json.loads(capsys.readouterr().out)
+    assert 1 <= packed["value"] <= MOST_TASKS
+    assert scheduling.main([*small, "--measures", "start,futures"]) == 0
+    out = capsys.readouterr().out
+    assert "| start | 2,688 experiments |" in out
+    assert "| futures | 2 to 20 futures |" in out
+    with pytest.raises(SystemExit):
+        scheduling.main(["--measures", "nothing"])
