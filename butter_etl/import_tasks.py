@@ -19,8 +19,9 @@ from butter_etl.errors import ButterError, DuplicateError, SpecError
 from butter_etl.location import Location
 from butter_etl.merging import Merged, Prefer, compare, merge, refusal
 from butter_etl.profiles import PROFILES
-from butter_etl.sources import FileScan, Group, GroupScan, Reader, scan_file, spool_groups
+from butter_etl.sources import FileScan, Group, GroupScan, Reader, scan_file
 from butter_etl.spec import ExperimentSpec
+from butter_etl.spooling import spool_groups
 from butter_etl.store import RUNS, Store
 
 

@@ -52,9 +52,9 @@ from butter_etl.sources import (
     Source,
     hash_ids,
     list_source,
-    spool_rows,
 )
 from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
+from butter_etl.spooling import spool_rows
 from butter_etl.store import STATE, SWEEPS, Store
 
 if TYPE_CHECKING:

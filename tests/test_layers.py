@@ -51,7 +51,7 @@ LAYERS = [
         "registry",
         "frames",
     ],
-    ["profiles", "sources", "arrivals", "merging", "import_tasks"],
+    ["profiles", "sources", "spooling", "arrivals", "merging", "import_tasks"],
     ["columns", "reading", "attribution", "manifest", "data_card", "croissant", "publication", "export_plan"],
     ["findings", "checks", "inventory", "export_inventory"],
     ["vigil", "tasks", "driver"],

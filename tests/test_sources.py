@@ -1,6 +1,5 @@
 """What a source has: its files, their keys, and whose the rows are."""
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +8,7 @@ from butter_etl.errors import SourceError
 from butter_etl.location import write_common_metadata
 from butter_etl.profiles import PROFILES
 from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
-from butter_etl.sources import Reader, list_source, path_keys, row_keys, scan_file, spool_groups
+from butter_etl.sources import list_source, path_keys, row_keys, scan_file
 from butter_etl.store import Store, partition_path
 from tests.strategies import DIGITS, POLLEN, land, make_runs
 
@@ -67,21 +66,3 @@ def test_rows_of_one_experiment_share_a_key():
     version = other.set_column(place, other.schema.field(place), pa.array([2], pa.uint16()))
     rows = pa.concat_tables([rows_of(POLLEN, 0, range(2)), rows_of(DIGITS, 1, range(2)), other, version])
     assert row_keys(rows).indices.to_pylist() == [0, 0, 1, 1, 0, 2]
-
-
-def test_spooled_rows_are_the_rows(tmp_path):
-    rows = pa.concat_tables([rows_of(POLLEN, 0, range(5)), rows_of(DIGITS, 1, range(4))])
-    order = np.random.default_rng(1).permutation(rows.num_rows)
-    pq.write_table(rows.take(order), tmp_path / "a.parquet", row_group_size=6)
-    scan = scan_file(str(tmp_path), "a.parquet", 0, SEED)
-    assert [group.keys.size for group in scan.groups] == [6, 3]
-    reader = Reader(str(tmp_path), str(tmp_path), "seed")
-    spooled = spool_groups(reader, scan.groups, str(tmp_path))
-    assert len(spooled) == 2  # both groups were sorted at once
-    for code, example in enumerate(scan.examples):
-        own = [one for one in spooled if one.keys.tolist() == [code] * one.keys.size]
-        back = pa.concat_tables([reader.read(one.group) for one in own]).sort_by("repetition")
-        whole = rows.filter(pa.array(np.asarray(rows["experiment_id"]) == example.experiment_id))
-        assert back.equals(whole)
-        assert sum(one.bytes for one in own) > 0
-    assert sum(one.keys.size for one in spooled) == rows.num_rows
