@@ -182,7 +182,8 @@ def _examples(directories: list[ManifestDirectory]) -> Iterator[str]:
         Say what the partition keys are, as these do. Left to guess, DuckDB takes `learning_rate=0.0001` for text,
         Polars for a float64 and pandas for a category, and pyarrow and pandas fail where a key is null in all paths.
         The keys are float32: compare them with a float32, or with a range. With the package `butter_etl`,
-        `butter_etl.read_export(directory)` is a Dask dataframe with all of this seen to.
+        `butter_etl.read_export(directory)` is a Dask dataframe with all of this seen to. The examples in Python are
+        run by the tests of that package, the one in R is not.
     """)
     for one in directories:
         if not one.files:
