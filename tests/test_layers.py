@@ -58,6 +58,7 @@ LAYERS = [
     ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "plot", "report", "page"],
     [
         "commands",
+        "commands.completion",
         "commands.options",
         "commands.sweeps",
         "commands.train",

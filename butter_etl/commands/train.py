@@ -19,6 +19,7 @@ from butter_etl.commands.options import (
     quiet_option,
     select_options,
     state_option,
+    store_argument,
     workers_option,
 )
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @state_option
 @json_option
@@ -57,7 +58,7 @@ def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @cluster_option
 @workers_option
@@ -183,7 +184,7 @@ def print_trained(campaign: Campaign, report: TrainReport) -> None:
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @state_option
 @json_option
