@@ -7,7 +7,7 @@ names the experiment, the repetition and the seed, and so the run's id, its para
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -75,16 +75,60 @@ def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[s
             plain = [field.name for field in schema if not _is_series(field)]
             table = file.read(columns=plain, use_threads=False).select(plain)
             table.validate(full=True)
+            counts = [count for name in plain for count in _counts(name, table[name])]
             longest = {}
             for name in (field.name for field in schema if _is_series(field)):
                 column = file.read(columns=[name], use_threads=False).column(0)
                 column.validate(full=True)
+                counts.extend(_counts(name, column))
                 if len(column) != table.num_rows:
                     raise Flaw("torn-file", f"has {len(column)} values of {name} in {table.num_rows} rows")
                 longest[name] = pc.max(pc.list_value_length(column)).as_py()
+            _check_counts(file.metadata, {path: (values, nulls) for path, values, nulls in counts})
             return table.to_pylist(), longest
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
         raise Flaw("torn-file", f"cannot be read ({one_line(error)})") from error
+
+
+def _counts(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, int, int]]:
+    """The columns of numbers or texts that a column is stored as: path, values, and how many of them are null.
+
+    Lists that are null or empty are stored as one null each.
+    """
+    if pa.types.is_struct(column.type):
+        for field, part in zip(column.type, column.flatten(), strict=True):
+            yield from _counts(f"{name}.{field.name}", part)
+    elif pa.types.is_list(column.type):
+        lengths = pc.list_value_length(column).fill_null(0)
+        values = pc.sum(pc.max_element_wise(lengths, 1)).as_py() or 0
+        flat = pc.list_flatten(column)
+        yield f"{name}.list.element", values, values - len(flat) + flat.null_count
+    else:
+        yield name, len(column), column.null_count
+
+
+def _check_counts(metadata: pq.FileMetaData, counts: Mapping[str, tuple[int, int]]) -> None:
+    """Whether there are as many values and nulls as the file's footer says; raises Flaw ``torn-file``.
+
+    The checksums of pages do not cover the pages' headers, and a reader whom a header tells of values that are not
+    there makes nulls of them. To be called when all columns could be read.
+    """
+    said = dict.fromkeys(counts, (0, 0))
+    for group in range(metadata.num_row_groups):
+        for k in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(k)
+            path = chunk.path_in_schema
+            if chunk.physical_type != metadata.schema.column(k).physical_type:
+                # Arrow would abort the process when asked for the statistics.
+                raise Flaw("torn-file", f"{path}: {chunk.physical_type}, not {metadata.schema.column(k).physical_type}")
+            statistics = chunk.statistics if chunk.is_stats_set else None
+            if path in said and statistics is not None and statistics.has_null_count:
+                said[path] = (said[path][0] + chunk.num_values, said[path][1] + statistics.null_count)
+            else:
+                said.pop(path, None)
+    for path, wanted in said.items():
+        if counts[path] != wanted:
+            raise Flaw("torn-file", "{}: {} values, {} null, not {} and {}".format(path, *counts[path], *wanted))
 
 
 def _is_series(field: pa.Field) -> bool:

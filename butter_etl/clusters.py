@@ -289,6 +289,7 @@ def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
             # dask_jobqueue gives every core a task; the last option counts.
             *("--nthreads", str(threads.tasks)),
             *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
+            *("--preload", "butter_etl.vigil"),
         ],
         **KINDS[site.kind].options,
     }

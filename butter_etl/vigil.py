@@ -1,13 +1,15 @@
 """Watching over training between epochs: when to write a checkpoint, and when to stop.
 
-Training stops of its own accord, with a checkpoint, when the job is about to end, when the driver has lost its claim on
-the experiment, or when Dask's worker is being closed (its scheduler is gone, say). What stops here goes on elsewhere.
+Training stops of its own accord, with a checkpoint, when the job is about to end or is told to (it was cancelled, or
+preempted), when the driver has lost its claim on the experiment, or when Dask's worker is being closed (its scheduler
+is gone, say). What stops here goes on elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -60,6 +62,8 @@ class Vigil:
 
     def has_time_for(self, epoch_seconds: float, state_bytes: float) -> bool:
         """Whether one epoch and one checkpoint of that size can be done before the job ends."""
+        if _told_to_end.is_set():
+            return False
         if self._end is None:
             return True
         needed = SAFETY_SECONDS + 2 * (epoch_seconds + state_bytes / self._write_rate)
@@ -99,6 +103,8 @@ class Vigil:
         """Why to stop now, if at all; ``step`` is how long until the next chance, with its checkpoint."""
         if self._end is not None and now + SAFETY_SECONDS + 2 * step >= self._end:
             return "the job is about to end"
+        if _told_to_end.is_set():
+            return "the worker was told to end"
         if is_closing():
             return "the worker is being closed"
         if self._claim is not None and now - self._looked >= CLAIM_SECONDS:
@@ -123,6 +129,18 @@ def is_closing() -> bool:
     """Whether the worker whose task this thread runs is being closed: what it returns may not arrive."""
     worker = current_worker()
     return worker is not None and worker.status.name in _CLOSING
+
+
+_told_to_end = threading.Event()
+
+
+def dask_setup(_worker: object) -> None:
+    """What Dask calls in a worker that this module is a preload of: SIGTERM no longer ends the process at once.
+
+    Queues send it to all processes of a job some seconds before they kill them. In that time training comes to the end
+    of its epoch and writes a checkpoint. Dask's nanny, which gets the signal too, closes the worker.
+    """
+    signal.signal(signal.SIGTERM, lambda _number, _frame: _told_to_end.set())
 
 
 _CLOSING = ("closing_gracefully", "closing", "closed", "failed", "stopping")

@@ -14,7 +14,7 @@ from butter_etl import checkpoints, training
 from butter_etl.checkpoints import Checkpoints, read_checkpoint
 from butter_etl.datasets import load_dataset
 from butter_etl.engines import ENGINES, fused_engine
-from butter_etl.errors import CheckpointError
+from butter_etl.errors import CheckpointError, FullDiskError
 from butter_etl.schema import HISTORIES
 from butter_etl.spec import Regularizer
 from butter_etl.sweeps import make_experiment
@@ -171,7 +171,7 @@ def test_a_disk_that_is_full_leaves_the_earlier_checkpoint(written, monkeypatch,
 
     later = replace(read_checkpoint(path, STACK), core_seconds=99.0)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"cannot be written \(.*No space left.*make room and start again"):
+    with pytest.raises(FullDiskError, match=r"checkpoint: cannot be written \(.*No space left"):
         kept.write(later)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]

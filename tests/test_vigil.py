@@ -1,8 +1,21 @@
 """The watch over training: checkpoints by the clock, and stopping in time."""
 
-import pytest
+import os
+import signal
+import subprocess
+import sys
+import time
 
+import pytest
+from distributed import Client, LocalCluster
+
+from butter_etl.attempts import attempts_at
+from butter_etl.checkpoints import Checkpoints
 from butter_etl.claims import Claims, bucket_of
+from butter_etl.store import Store
+from butter_etl.sweeps import make_experiment
+from butter_etl.tasks import Settings, Task, train_and_land
+from butter_etl.training import Item
 from butter_etl.vigil import CLAIM_SECONDS, SAFETY_SECONDS, Stopped, Vigil
 
 
@@ -76,3 +89,48 @@ def test_training_stops_when_the_claim_is_lost(tmp_path, clock):
         saved, why = watched(vigil, clock, range(1100, 1300))
     assert why == "another driver has taken the experiment over"
     assert saved[0] <= 1100 + CLAIM_SECONDS
+
+
+@pytest.fixture
+def queue_worker(tmp_path):
+    """A scheduler, and one worker as jobs of a queue start it: its client and the process of its nanny."""
+    with LocalCluster(n_workers=0, dashboard_address=None, scheduler_kwargs={"dashboard": False}) as cluster:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        options = [
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--local-directory",
+            tmp_path,
+        ]
+        process = subprocess.Popen(
+            [*command, *options, "--preload", "butter_etl.vigil"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with Client(cluster) as client:
+            client.wait_for_workers(1, timeout=60)
+            yield client, process
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+def test_a_job_that_is_told_to_end_saves_what_it_is_at(tmp_path, queue_worker):
+    """As queues do it: SIGTERM to every process of the job, and some seconds later SIGKILL."""
+    client, process = queue_worker
+    store = Store.create(tmp_path / "store")
+    spec = make_experiment(dataset="wine", shape="rectangle", size=4096, depth=3, learning_rate=0.001, epochs=10**6)
+    settings = Settings(store=store.location.root, state=None, data_dir=str(tmp_path), engine="fused")
+    future = client.submit(train_and_land, Task((Item(spec, 2**24, "long", (0,)),)), settings)
+    while not list(attempts_at(store.state, 2**24, [0])):
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(30)
+    del future
+    (saved,) = Checkpoints(store.state).stacks()
+    assert [item.repetitions for item in saved.items] == [(0,)]
+    assert list(attempts_at(store.state, 2**24, [0])) == []
