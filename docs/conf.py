@@ -1,4 +1,4 @@
-"""The site, built by `make docs`. The folder of sources is the whole checkout, so links are the same here and on a forge."""
+"""The site, built by `make docs`. Its sources are the whole checkout, so links are the same there and on a forge."""
 
 import os
 import sys

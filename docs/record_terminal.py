@@ -12,6 +12,7 @@ import pty
 import re
 import shlex
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -175,20 +176,25 @@ class Screen:
 
 def run(command: str, folder: Path) -> list[tuple[float, str]]:
     """What a command writes to a terminal of 80 columns, in pieces with their times; raises if it fails."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-        os.chdir(folder)
-        os.environ |= {"TERM": "xterm-256color", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        words = shlex.split(command)
-        os.execvp(words[0], words)
+    ours, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        shlex.split(command),
+        cwd=folder,
+        env=os.environ | {"TERM": "xterm-256color", "PATH": path},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
     pieces = []
-    while piece := _read(terminal):
+    while piece := _read(ours):
         pieces.append((time.monotonic(), piece.decode(errors="replace")))
-    _, status = os.waitpid(pid, 0)
-    shown = "".join(piece for _, piece in pieces)
-    if status != 0:
-        raise RuntimeError(f"{command}: failed:\n{shown}")
+    os.close(ours)
+    if process.wait() != 0:
+        raise RuntimeError(f"{command}: failed:\n{''.join(piece for _, piece in pieces)}")
     return pieces
 
 

@@ -26,6 +26,7 @@ class CommandPages(SphinxDirective):
     """A section for each command; links lead to the command's name with hyphens for spaces."""
 
     def run(self) -> list[nodes.Node]:
+        """Called by Sphinx where the directive stands."""
         sections: list[nodes.Node] = []
         for name, text in help_pages(cli, "butter-etl"):
             section = nodes.section("", nodes.title("", name), ids=[name.replace(" ", "-")], names=[name])
