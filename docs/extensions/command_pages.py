@@ -15,7 +15,7 @@ WIDTH = 80
 
 def help_pages(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """The full name and the help of a command, then those of its subcommands."""
-    context = click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH)
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, **command.context_settings)
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
         for subcommand in command.list_commands(context):
