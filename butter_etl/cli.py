@@ -23,9 +23,10 @@ from butter_etl.commands.import_ import import_runs
 from butter_etl.commands.options import INTERRUPTED
 from butter_etl.commands.plot import plot
 from butter_etl.commands.report import report
+from butter_etl.commands.status import status
 from butter_etl.commands.summarize import summarize
 from butter_etl.commands.sweeps import sweeps
-from butter_etl.commands.train import plan, status, train
+from butter_etl.commands.train import plan, train
 from butter_etl.commands.verify import verify
 from butter_etl.errors import ButterError
 

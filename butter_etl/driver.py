@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ import msgspec
 from butter_etl.attempts import attempts_at, end_attempt, log_tail
 from butter_etl.claims import Claims, bucket_of
 from butter_etl.engines import Device
-from butter_etl.errors import AttemptsError, ButterError, CampaignError, FullDiskError, one_line
+from butter_etl.errors import FULL_DISK, AttemptsError, ButterError, CampaignError, FullDiskError, one_line
 from butter_etl.heartbeats import DRAINING
 from butter_etl.store import Failure, Store, partition_path
 from butter_etl.tasks import Begun, Settings, StoppedAt, Task, TaskReport, Wanted, cut_tasks, train_and_land
@@ -34,13 +35,17 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 #: So many tasks in a row that fail, and none that succeeds, are no accident.
 _FAILURES_IN_A_ROW = 20
+_MAKE_SPACE = "make space, then start the same command again"
 #: How long to wait for other drivers before looking at their buckets again.
 _POLL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a campaign is, in runs; those in flight are with the cluster now."""
+    """How far a campaign is, in runs; those in flight are with the cluster now.
+
+    ``share_done`` is the share of the estimated cost of all that is done, between 0 and 1.
+    """
 
     wanted: int
     landed: int
@@ -48,6 +53,7 @@ class Progress:
     failed: int
     runs_in_flight: int
     core_seconds: float
+    share_done: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,11 @@ class Share:
     ) -> None:
         self._claims, self._store = claims, store
         self._cut = partial(cut_tasks, target_seconds=target_seconds, device=device, begun=begun)
+        self._cost = self._cost_done = 0.0
         buckets: dict[int, list[Wanted]] = {}
         for entry in wanted:
             buckets.setdefault(bucket_of(_id(entry)), []).append(entry)
+            self._cost += len(entry.repetitions) * entry.core_seconds
         # Drivers that begin together begin at different buckets.
         order = sorted(buckets)
         start = random.randrange(len(order)) if order else 0
@@ -87,6 +95,11 @@ class Share:
         self._open: dict[int, dict[int, Wanted]] = {}
         self._left: dict[int, int] = {}
         self.present = 0
+
+    @property
+    def share_done(self) -> float:
+        """The share of the estimated cost of everything that is done, by whomever."""
+        return min(self._cost_done / self._cost, 1.0) if self._cost else 1.0
 
     @property
     def is_waiting(self) -> bool:
@@ -117,6 +130,7 @@ class Share:
             there = self._store.repetitions_of(_id(entry), partition_path(entry.spec.parameters()))
             missing = tuple(rep for rep in entry.repetitions if rep not in there)
             self.present += len(entry.repetitions) - len(missing)
+            self._cost_done += (len(entry.repetitions) - len(missing)) * entry.core_seconds
             if missing:
                 yield msgspec.structs.replace(entry, repetitions=missing)
 
@@ -126,6 +140,8 @@ class Share:
         if bucket not in self._left:  # lost to another driver meanwhile
             return
         self._left[bucket] -= runs
+        if entry := self._open[bucket].get(experiment_id):
+            self._cost_done += runs * entry.core_seconds
         if self._left[bucket] <= 0:
             self._give_back(bucket)
 
@@ -195,7 +211,7 @@ class Driver:
         except KeyboardInterrupt:
             interrupted = True
             self._client.cancel(list(self._running), force=True)
-        except CampaignError:
+        except (CampaignError, OSError):
             self._client.cancel(list(self._running), force=True)
             raise
         present = self._done.present + self._share.present
@@ -231,7 +247,10 @@ class Driver:
         done = self._done
         in_flight = sum(task.runs for task in self._running.values())
         present = done.present + self._share.present
-        self._on_progress(Progress(self._wanted, done.landed, present, self._failed, in_flight, done.core_seconds))
+        share = self._share.share_done
+        self._on_progress(
+            Progress(self._wanted, done.landed, present, self._failed, in_flight, done.core_seconds, share)
+        )
 
     def _finish(self, future: Future[Any], result: Any) -> None:
         task = self._running.pop(future)
@@ -264,7 +283,8 @@ class Driver:
             if left:
                 yielded[item.experiment_id] -= left
             self._share.done(item.experiment_id, len(item.repetitions) - left)
-        self._again.extend(self._share.again(report.yielded))
+        if report.yielded:  # only then may claims have been lost, and looking reads all of them
+            self._again.extend(self._share.again(report.yielded))
 
     def _retry(self, task: Task, error: Error) -> None:
         """Try a failed task again, its experiments one by one, until its attempts are used up; then record it."""
@@ -279,7 +299,7 @@ class Driver:
 
     def _stop_if_hopeless(self, error: Error) -> None:
         if error.is_full_disk:
-            raise CampaignError(f"stopped: {error.line}; make space, then start the same command again")
+            raise CampaignError(f"stopped: {error.line}; {_MAKE_SPACE}")
         if self._in_a_row >= _FAILURES_IN_A_ROW:
             raise CampaignError(
                 f"stopped: {self._in_a_row} tasks in a row failed, the last one with: {error.line}; "
@@ -304,6 +324,17 @@ class Driver:
         self._failures.append(failure)
         self._failed += len(repetitions)
         self._share.done(item.experiment_id, len(repetitions))
+
+
+@contextmanager
+def full_disk_stops() -> Iterator[None]:
+    """Where the driver itself finds no space for a claim or a record: raises CampaignError, as when a task does."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise CampaignError(f"stopped: {one_line(error)}; {_MAKE_SPACE}") from error
 
 
 class Error(msgspec.Struct, frozen=True):

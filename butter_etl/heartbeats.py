@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -11,8 +14,9 @@ import msgspec
 from butter_etl.location import write_durably
 from butter_etl.locks import Holder, file_age, is_dead, this_process
 
-#: A driver rewrites its file this often, and is taken for dead when the file is a few times as old.
+#: A driver rewrites its file this often at most, renews it this often, and is taken for dead when it is much older.
 _BEAT_SECONDS = 10.0
+_RENEW_SECONDS = 20.0
 _DEAD_SECONDS = 90.0
 
 #: The key in a Dask scheduler's metadata under which a driver says that it has handed out its last task.
@@ -20,7 +24,10 @@ DRAINING = "butter_etl.draining"
 
 
 class Driver(msgspec.Struct, frozen=True):
-    """A running campaign, in runs. ``started`` is in unix seconds; ``in_flight`` are with the cluster now."""
+    """A running campaign, in runs. ``started`` is in unix seconds; ``in_flight`` are with the cluster now.
+
+    ``present`` runs were trained by others meanwhile; ``share_done`` is the share of the estimated cost that is done.
+    """
 
     holder: Holder
     started: int
@@ -28,37 +35,53 @@ class Driver(msgspec.Struct, frozen=True):
     landed: int = 0
     failed: int = 0
     in_flight: int = 0
+    present: int = 0
+    share_done: float = 0.0
 
 
 class Heartbeat:
-    """``with Heartbeat(state, wanted) as heartbeat``: say that a driver is at work, until the block is left."""
+    """``with Heartbeat(state, wanted) as heartbeat``: say that a driver is at work, until the block is left.
+
+    The file is kept fresh also while nothing changes. That it cannot be written stops nothing: it is for people.
+    """
 
     def __init__(self, state: Path, wanted: int) -> None:
         holder = this_process()
         self._driver = Driver(holder, int(time.time()), wanted)
         self._path = state / "drivers" / f"{holder.token}.json"
         self._last = 0.0
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="butter-etl heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
+        self._thread.start()
         return self
 
-    def update(self, *, landed: int, failed: int, in_flight: int) -> None:
-        """Say how far the campaign is; written every ten seconds at most."""
-        self._driver = msgspec.structs.replace(self._driver, landed=landed, failed=failed, in_flight=in_flight)
+    def update(self, **counts: float) -> None:
+        """Say how far the campaign is, by fields of `Driver`; written every ten seconds at most."""
+        self._driver = msgspec.structs.replace(self._driver, **counts)
         if time.monotonic() - self._last >= _BEAT_SECONDS:
             self._write()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave.set()
+        self._thread.join()
         self._path.unlink(missing_ok=True)
+
+    def _renew(self) -> None:
+        while not self._leave.wait(_RENEW_SECONDS):
+            with suppress(OSError):
+                os.utime(self._path)
 
     def _write(self) -> None:
         data = msgspec.json.encode(self._driver)
-        write_durably(self._path.parent, lambda file: file.write(data)).replace(self._path)
         self._last = time.monotonic()
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(self._path.parent, lambda file: file.write(data)).replace(self._path)
 
 
 def running_drivers(state: Path) -> list[Driver]:

@@ -146,8 +146,8 @@ def file_age(path: Path) -> float:
 def create_exclusively(path: Path, holder: Holder) -> bool:
     """Create a file that names its holder, by a hard link; False, and nothing done, where there is one."""
     aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    aside.write_bytes(msgspec.json.encode(holder))
     try:
+        aside.write_bytes(msgspec.json.encode(holder))
         os.link(aside, path)
     except FileExistsError:
         return False

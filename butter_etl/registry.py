@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -33,6 +34,10 @@ from butter_etl.topology import network_structure
 _CLAIM = re.compile(r"(\d+)\.parquet")
 #: Ids from here up are never kept: there must be room for new ones above all that are taken.
 _HIGHEST_KEPT_ID = 2**31
+#: A row as Python's objects takes some kilobytes, and a sweep may have hundreds of thousands.
+_ROWS_AT_ONCE = 1000
+#: As Arrow's columns, with the structures of networks spelled out, some thousand rows take some ten megabytes.
+_ROWS_A_FILE = 10_000
 
 
 class Newcomer(msgspec.Struct, frozen=True):
@@ -106,13 +111,20 @@ class Registry:
         with FileLock(store.state / "locks" / "experiments.lock"):
             self._refresh()
             while missing := self._without_id(wanted):
-                table = _experiments_table(missing, self._free_ids(missing))
-                first = table["experiment_id"][0].as_py()
-                try:
-                    store.location.write_new(f"{EXPERIMENTS}/{first}.parquet", parquet_bytes(table))
-                except OSError as error:
-                    raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+                self._write(store, missing)
                 self._refresh()
+
+    def _write(self, store: Store, wanted: Mapping[Experiment, Newcomer]) -> None:
+        """Claim ids, some thousand a file, until all are or somebody else was faster."""
+        ids = self._free_ids(wanted)
+        for some in _slices(sorted(ids), _ROWS_A_FILE):
+            table = _experiments_table(wanted, {one: ids[one] for one in some})
+            try:
+                is_ours = store.location.write_new(f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table))
+            except OSError as error:
+                raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+            if not is_ours:
+                return
 
     def _without_id(self, wanted: Mapping[Experiment, Newcomer]) -> dict[Experiment, Newcomer]:
         return {spec: newcomer for spec, newcomer in wanted.items() if self.experiment_id(spec) is None}
@@ -141,7 +153,7 @@ class Registry:
             if name in self._files_read or not _CLAIM.fullmatch(name):
                 continue
             rows = location.read_table(f"{EXPERIMENTS}/{name}", ["experiment_id", "canonical_json", "batch"])
-            for row in rows.to_pylist():
+            for row in _rows(rows):
                 spec = parse_experiment(row["canonical_json"])
                 self._ids[spec] = row["experiment_id"]
                 self._experiments[row["experiment_id"]] = spec
@@ -189,9 +201,22 @@ class Registry:
         self.select(choice)  # whoever registered the same name first has the last word
 
 
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        yield from batch.to_pylist()
+
+
 def _experiments_table(wanted: Mapping[Experiment, Newcomer], ids: Mapping[int, Experiment]) -> pa.Table:
-    rows = [_experiment_row(ids[one], wanted[ids[one]], one) for one in sorted(ids)]
-    return pa.Table.from_pylist(rows, schema=EXPERIMENTS_SCHEMA)
+    def rows(some: Sequence[int]) -> list[dict[str, object]]:
+        return [_experiment_row(ids[one], wanted[ids[one]], one) for one in some]
+
+    slices = _slices(sorted(ids), _ROWS_AT_ONCE)
+    return pa.concat_tables(pa.Table.from_pylist(rows(some), schema=EXPERIMENTS_SCHEMA) for some in slices)
+
+
+def _slices(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), most):
+        yield numbers[start : start + most]
 
 
 def _experiment_row(spec: Experiment, newcomer: Newcomer, experiment_id: int) -> dict[str, object]:

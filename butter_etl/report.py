@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from butter_etl.activity import Activity, activity_lines, current_activity, failure_lines
 from butter_etl.costs import load_rates
 from butter_etl.driver import TrainReport
 from butter_etl.engines import choose_engine
 from butter_etl.frames import read_summary
-from butter_etl.heartbeats import running_drivers
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
-from butter_etl.store import Failure, Store
+from butter_etl.store import Store
 from butter_etl.summarize import plan_summaries
 from butter_etl.terminal import core_hours, core_time, duration
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
@@ -101,7 +101,7 @@ def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
 
 
 def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
-    """What training did, in words; failures are told apart by `failure_line`."""
+    """What training did, in words; failures are told apart by `butter_etl.activity.failure_lines`."""
     plan = campaign.plan
     if plan.infeasible:
         yield f"{plan.infeasible:,} experiments have {_TOLERANCE} and were left out"
@@ -112,25 +112,21 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
     yield f"{report.landed:,} runs landed ({cpu} of CPU time), {plan.there + report.present:,} were there"
 
 
-def failure_line(failure: Failure) -> str:
-    """A failure in one line."""
-    numbers = failure.repetitions
-    which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
-    return f"failed: experiment {failure.experiment_id} ({failure.experiment}), repetitions {which}: {failure.error}"
-
-
 def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
     """What a store holds, who trains into it, what failed; and of a choice, what is missing."""
     present = store.repetitions()
     registry = Registry(store)
     summaries = plan_summaries(store)
+    activity = current_activity(store.state) if store.has_state else Activity((), (), 0)
     facts: dict[str, Any] = {
         "store": str(store),
         "experiments": len(present),
         "runs": sum(mask.bit_count() for mask in present.values()),
         "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
         "sweeps": registry.sweep_names(),
-        "running": running_drivers(store.state) if store.has_state else [],
+        "running": activity.drivers,
+        "training": activity.places,
+        "left_behind": activity.left_behind,
         "failures": store.failures(present),
         "quarantined": store.quarantined(),
     }
@@ -166,12 +162,8 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
         infeasible = f" ({selection['infeasible']:,} more have {_TOLERANCE})" if selection.get("infeasible") else ""
         there = selection["runs_there"]
         yield f"selection: {selection['experiments']:,} experiments{infeasible}, {there:,} runs there{missing}"
-    for driver in facts["running"]:
-        yield (
-            f"running: {driver.holder.host}, process {driver.holder.pid}: {driver.landed:,} of {driver.wanted:,} runs "
-            f"landed, {driver.in_flight:,} in flight, {driver.failed:,} failed"
-        )
-    yield from map(failure_line, facts["failures"])
+    yield from activity_lines(Activity(facts["running"], facts["training"], facts["left_behind"]))
+    yield from failure_lines(facts["failures"])
     if quarantined := facts["quarantined"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
         yield f"in quarantine: {sum(quarantined.values()):,} files ({reasons})"

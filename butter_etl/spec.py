@@ -223,11 +223,25 @@ def _canonical_value(name: str, value: Value) -> Value:
 
 def to_json(values: Mapping[str, Value]) -> str:
     """Compact JSON with sorted keys, floats as `float_text` spells them, nulls kept."""
-    return "{" + ",".join(f"{json.dumps(key)}:{_json_value(values[key])}" for key in sorted(values)) + "}"
+    return "{" + ",".join([f"{quoted(key)}:{_json_value(values[key])}" for key in sorted(values)]) + "}"
 
 
 def _json_value(value: Value) -> str:
-    return float_text(value) if isinstance(value, float) else json.dumps(value)
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, float):
+        return float_text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+@lru_cache(maxsize=4096)
+def quoted(text: str) -> str:
+    """A text as JSON spells it; the same few names and values are spelled millions of times."""
+    return json.dumps(text)
 
 
 def parse_canonical(text: str) -> ExperimentSpec:

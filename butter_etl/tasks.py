@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 #: worker loses little. The lower bound only matters when there is less work than the cluster could share out.
 SHORTEST_TASK, LONGEST_TASK = 0.5, 600.0
 _TASKS_PER_WORKER = 4
-#: A campaign of short runs is no more than about so many tasks: a scheduler takes milliseconds for each.
+#: A campaign of short runs is no more than so many tasks: a scheduler takes milliseconds for each.
 MOST_TASKS = 20_000
 
 
@@ -151,7 +151,9 @@ def begun_stacks(checkpoints: Checkpoints) -> Begun:
 def target_task_seconds(total_core_seconds: float, workers: int) -> float:
     """How long tasks should be: long enough to matter, short enough that all workers share the end."""
     shared = total_core_seconds / (_TASKS_PER_WORKER * max(workers, 1))
-    return min(max(shared, total_core_seconds / MOST_TASKS, SHORTEST_TASK), LONGEST_TASK)
+    # Two tasks that come one after the other are longer than this together, or they would be one.
+    few = 2 * total_core_seconds / MOST_TASKS
+    return min(max(shared, few, SHORTEST_TASK), LONGEST_TASK)
 
 
 class StoppedAt(msgspec.Struct, frozen=True):

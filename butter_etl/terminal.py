@@ -85,11 +85,11 @@ class ProgressLine:
         if not self._quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"))
-            self._task = self._bar.add_task(self._what, total=self._total, note="")
+            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[left]}{task.fields[note]}"))
+            self._task = self._bar.add_task(self._what, total=self._total, left="", note="")
             self._live = Live(self._bar, console=Console(stderr=True), refresh_per_second=8)
             self._live.start()
         return self
@@ -100,21 +100,27 @@ class ProgressLine:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, done: int, note: str = "", figures: Mapping[str, str] | None = None) -> None:
-        """``done`` of the total are done; ``note`` is shown beside it, and ``figures`` by name below it."""
+    def update(
+        self, done: int, note: str = "", *, left: float | None = None, figures: Mapping[str, str] | None = None
+    ) -> None:
+        """``done`` of the total are done; ``note`` is shown beside it, and ``figures`` by name below it.
+
+        ``left`` is how many seconds are left, if that is known better than from the number done.
+        """
         if self._quiet:
             return
-        figures = figures or {}
+        now, figures = time.monotonic(), figures or {}
+        if left is None and done:
+            left = (now - self._started) * (self._total - done) / done
+        words = f"{duration(left)} left" if left is not None else ""
         if self._bar is not None and self._task is not None and self._live is not None:
-            self._bar.update(self._task, completed=done, note=note)
+            self._bar.update(self._task, completed=done, left=words and f"{words} ", note=note)
             if figures:
                 self._live.update(_with_figures(self._bar, figures))
-        elif time.monotonic() - self._last >= _PLAIN_SECONDS:
-            self._last = time.monotonic()
-            rate = done / (self._last - self._started)
-            left = f", {duration((self._total - done) / rate)} left" if rate else ""
-            words = "".join(f", {name} {value}" for name, value in figures.items())
-            click.echo(f"{self._what}: {count(done)} of {count(self._total)}{left}{words} {note}".rstrip(), err=True)
+        elif now - self._last >= _PLAIN_SECONDS:
+            self._last = now
+            parts = [f"{count(done)} of {count(self._total)}", words, *(f"{name} {figures[name]}" for name in figures)]
+            click.echo(f"{self._what}: {', '.join(filter(None, parts))} {note}".rstrip(), err=True)
 
 
 def _with_figures(bar: Bar, figures: Mapping[str, str]) -> RenderableType:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from butter_etl.errors import InfeasibleError
-from butter_etl.spec import HIDDEN_ACTIVATION, SHAPES, ExperimentSpec, Regularizer, float_text
+from butter_etl.spec import HIDDEN_ACTIVATION, SHAPES, ExperimentSpec, Regularizer, float_text, quoted
 
 #: A topology is refused when its parameter count differs from the size by more than this share of it.
 TOLERANCE = 0.2
@@ -100,12 +100,19 @@ def network_structure(spec: ExperimentSpec, inputs: int, widths: tuple[int, ...]
     Keys are sorted, with the type ``""`` and the label ``"&"`` last; an object used twice is spelled where it stands
     deepest, labelled, and is a string ``"*label"`` afterwards.
     """
-    regularizer = _regularizer_node(spec.kernel_regularizer)
+    return _structure(inputs, widths, is_residual(spec.shape), spec.kernel_regularizer, spec.output_activation)
+
+
+@lru_cache(maxsize=1024)  # experiments of one topology come one after the other
+def _structure(
+    inputs: int, widths: tuple[int, ...], residual: bool, penalty: Regularizer | None, output_activation: str
+) -> str:
+    regularizer = _regularizer_node(penalty)
     node: dict[str, Any] = {"inputs": [], "label": 0, "shape": [inputs], "": "NInput"}
     last = len(widths) - 1
     for index, width in enumerate(widths):
         dense: dict[str, Any] = {
-            "activation": spec.output_activation if index == last else HIDDEN_ACTIVATION,
+            "activation": output_activation if index == last else HIDDEN_ACTIVATION,
             "activity_regularizer": None,
             "bias_regularizer": None,
             "inputs": [node],
@@ -114,7 +121,7 @@ def network_structure(spec: ExperimentSpec, inputs: int, widths: tuple[int, ...]
             "shape": [width],
             "": "NDense",
         }
-        if is_residual(spec.shape) and 0 < index < last:
+        if residual and 0 < index < last:
             node = {"inputs": [dense, node], "label": 0, "shape": [width], "": "NAdd"}
         else:
             node = dense
@@ -143,17 +150,19 @@ def _marshal(value: Any, uses: dict[int, int], labels: dict[int, str]) -> str:
         return "[" + ",".join(_marshal(item, uses, labels) for item in value) + "]"
     if isinstance(value, float):
         return float_text(value)
+    if isinstance(value, str):
+        return quoted(value)
     if not isinstance(value, dict):
         return json.dumps(value)
     if id(value) in labels:
-        return json.dumps("*" + labels[id(value)])
+        return quoted("*" + labels[id(value)])
     named = sorted(key for key in value if key)
-    parts = [f"{json.dumps(key)}:{_marshal(value[key], uses, labels)}" for key in named]
+    parts = [f"{quoted(key)}:{_marshal(value[key], uses, labels)}" for key in named]
     if "" in value:
-        parts.append(f'"":{json.dumps(value[""])}')
+        parts.append(f'"":{quoted(value[""])}')
     if uses[id(value)] > 1:
         labels[id(value)] = _label(len(labels))
-        parts.append(f'"&":{json.dumps(labels[id(value)])}')
+        parts.append(f'"&":{quoted(labels[id(value)])}')
     return "{" + ",".join(parts) + "}"
 
 

@@ -20,7 +20,7 @@ from butter_etl import costs, datasets
 from butter_etl.checkpoints import Checkpoints
 from butter_etl.claims import Claims
 from butter_etl.datasets import dataset_info, ensure_dataset
-from butter_etl.driver import Driver, Progress, Share, TrainReport
+from butter_etl.driver import Driver, Progress, Share, TrainReport, full_disk_stops
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import SelectError
 from butter_etl.heartbeats import Heartbeat
@@ -173,11 +173,16 @@ def run_training(
     workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state))
-    with Heartbeat(store.state, plan.missing) as heartbeat, Claims(store.state) as claims:
+    with full_disk_stops(), Heartbeat(store.state, plan.missing) as heartbeat, Claims(store.state) as claims:
 
         def report(progress: Progress) -> None:
-            runs = {"landed": progress.landed, "failed": progress.failed, "in_flight": progress.runs_in_flight}
-            heartbeat.update(**runs)
+            heartbeat.update(
+                landed=progress.landed,
+                failed=progress.failed,
+                in_flight=progress.runs_in_flight,
+                present=progress.present,
+                share_done=progress.share_done,
+            )
             on_progress(progress)
 
         share = Share(wanted, claims, store, target, settings.device, begun)

@@ -20,6 +20,7 @@ from benchmarks import (
     repartition,
     report,
     scale,
+    scheduling,
     summaries,
     summary_peers,
     training,
@@ -28,6 +29,7 @@ from benchmarks.synthetic import make_store
 from butter_etl.datasets import DATASETS
 from butter_etl.engines import ENGINES
 from butter_etl.summarize import plan_summaries, run_summaries
+from butter_etl.tasks import MOST_TASKS
 
 TINY = training.Settings(rounds=2, seconds=0.01, runs=2)
 
@@ -349,3 +351,22 @@ def test_the_page_of_a_made_up_store_is_measured(tmp_path):
     assert (tmp_path / "report.html").stat().st_size == round(1e6 * figures.page_megabytes)
     assert figures.choices > 10
     assert 0 < figures.choice_ms <= figures.longest_choice_ms
+
+
+def test_an_export_of_a_large_store_is_measured(capsys):
+    assert scale.main(["--files", "200", "--export", "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)["costs"]
+    assert [cost["command"] for cost in costs] == ["export --all", "export --all, again"]
+
+
+def test_scheduling_is_measured(capsys):
+    small = ["--experiments", "10", "--runs", "10", "--futures", "20"]
+    assert scheduling.main([*small, "--measures", "pack", "--json"]) == 0
+    (packed,) = json.loads(capsys.readouterr().out)
+    assert 1 <= packed["value"] <= MOST_TASKS
+    assert scheduling.main([*small, "--measures", "start,futures"]) == 0
+    out = capsys.readouterr().out
+    assert "| start | 2,688 experiments |" in out
+    assert "| futures | 2 to 20 futures |" in out
+    with pytest.raises(SystemExit):
+        scheduling.main(["--measures", "nothing"])

@@ -215,3 +215,23 @@ def test_two_drivers_share_the_work(slurm, tmp_path, spec):
     assert sum(report["landed"] for report in reports) == runs
     assert len(landed(store)) == runs
     assert load_site(site).workers == 1
+
+
+def test_two_kinds_of_jobs_share_a_campaign(slurm, tmp_path, spec):
+    """Small networks in jobs of one core, large ones in jobs of two processes: a command for each, on one store."""
+    spec.write_text(SPEC.replace("EPOCHS", "20").replace("[200]", "[20]").replace("repetitions: 3", "repetitions: 2"))
+    store = tmp_path / "store"
+    kinds = {"size<1000": {"cores": 1}, "size>=1000": {"cores": 2, "processes": 2}}
+    drivers = []
+    for number, (where, shape) in enumerate(kinds.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        drivers.append(start(store, spec, change_site(slurm, folder, workers=1, **shape), "--where", where))
+    for driver in drivers:
+        out, err = driver.communicate(timeout=300)
+        assert driver.returncode == 0, (out, err)
+    files = sorted(map(str, store.glob("all_runs/**/*.parquet")))
+    query = f"select size < 1000, job_id, count(*) from read_parquet({files}) group by all"
+    rows = duckdb.sql(query).fetchall()
+    assert {small: runs for small, _, runs in rows} == {True: 8, False: 2}
+    assert len({job for _, job, _ in rows}) == 2

@@ -137,32 +137,94 @@ def test_a_campaign_in_which_everything_fails_is_stopped(tmp_path, tiny, client,
     assert list((store.state / "claims").glob("*.json")) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_stops_a_campaign_and_more_space_lets_it_go_on(tmp_path, tiny, client):
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts a file system of so many kilobytes of its own."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True, check=False
+
+    def mount(kilobytes):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", disk]
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"no tmpfs can be mounted: {mounted.stderr.strip()}")
+        return disk
+
+    yield mount
+    subprocess.run(["umount", "-l", disk], check=False, capture_output=True)
+
+
+def fill(disk, kilobytes_left):
+    """A file that leaves so much space on a disk."""
+    filler, space = disk / "filler", os.statvfs(disk)
+    filler.write_bytes(bytes(max(0, space.f_bavail * space.f_frsize - kilobytes_left * 1024)))
+    return filler
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+
+
+@needs_root
+def test_a_full_disk_stops_a_campaign_and_more_space_lets_it_go_on(tmp_path, tiny, client, small_disk):
+    disk = small_disk(2048)
+    campaign = plan_campaign(disk / "store", tiny)
+    store, settings = open_campaign(campaign, tmp_path)
+    filler = fill(disk, 200)
+    with pytest.raises(CampaignError, match=r"^stopped: .*No space left.*make space, then"):
+        run_training(campaign, store, settings, client)
+    assert store.failures(store.repetitions()) == []
+    filler.unlink()
+    again = plan_campaign(disk / "store", tiny)
+    report = run_training(again, store, settings, client)
+    assert report.failed == 0
+    assert set(landed(disk / "store").values()) == {1}
+    assert len(landed(disk / "store")) == 24
+
+
+@needs_root
+def test_a_disk_that_fills_while_saving_loses_nothing(tmp_path, client, small_disk):
+    """There is space to land, not to save: what landed stays, and the rest is trained once there is space."""
+    disk = small_disk(24 * 1024)
+    spec = tmp_path / "saved.yaml"
+    spec.write_text(
+        "name: saved\nrepetitions: 3\ncubes:\n"
+        "  - {dataset: [diabetes], size: [128], depth: [2, 3], epochs: [1]}\n"
+        "  - {dataset: [breast_cancer], size: [131072], depth: [2, 3], epochs: [3]}\n"
     )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted: {mounted.stderr.strip()}")
-    try:
-        campaign = plan_campaign(disk / "store", tiny)
-        store, settings = open_campaign(campaign, tmp_path)
-        filler = disk / "filler"
-        space = os.statvfs(disk)
-        filler.write_bytes(bytes(max(0, space.f_bavail * space.f_frsize - 200 * 1024)))
-        with pytest.raises(CampaignError, match=r"^stopped: .*No space left.*make space, then"):
-            run_training(campaign, store, settings, client)
-        assert store.failures(store.repetitions()) == []
-        filler.unlink()
-        again = plan_campaign(disk / "store", tiny)
-        report = run_training(again, store, settings, client)
-        assert report.failed == 0
-        assert set(landed(disk / "store").values()) == {1}
-        assert len(landed(disk / "store")) == 24
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+    choice = Choice(specs=(str(spec),))
+    open_campaign(plan_campaign(disk / "store", choice), tmp_path)
+    small = Choice(specs=(str(spec),), where=("size=128",))
+    campaign = plan_campaign(disk / "store", small)
+    store, settings = open_campaign(campaign, tmp_path)
+    assert run_training(campaign, store, settings, client).landed == 6
+    kept = {path: path.stat().st_mtime_ns for path in (disk / "store").glob("all_runs/**/*.parquet")}
+    campaign = plan_campaign(disk / "store", choice, engine="torch")
+    store, settings = open_campaign(campaign, tmp_path, checkpoint_seconds=1e-6)
+    filler = fill(disk, 1024)
+    stopped = r"^stopped: .*\.checkpoint: cannot be written \(.*No space left.*\); make space, then start"
+    with pytest.raises(CampaignError, match=stopped) as caught:
+        run_training(campaign, store, settings, client)
+    assert "\n" not in str(caught.value)
+    assert store.failures(store.repetitions()) == []
+    assert list((store.state / "claims").glob("*.json")) == []
+    filler.unlink()
+    report = run_training(plan_campaign(disk / "store", choice, engine="torch"), store, settings, client)
+    assert (report.landed, report.failed) == (6, 0)
+    assert set(landed(disk / "store").values()) == {1}
+    assert len(landed(disk / "store")) == 12
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert list((store.state / "checkpoints").iterdir()) == []
+
+
+@needs_root
+def test_a_driver_without_space_for_its_claims_says_so(tmp_path, tiny, client, small_disk):
+    disk = small_disk(1024)
+    campaign = plan_campaign(disk / "store", tiny)
+    store, settings = open_campaign(campaign, tmp_path)
+    campaign.registry.claim(store, {one.spec: one.batch for one in campaign.plan.wanted})
+    fill(disk, 0)
+    with pytest.raises(CampaignError, match=r"^stopped: .*No space left.*make space, then"):
+        run_training(campaign, store, settings, client)
 
 
 def test_an_experiment_that_kills_its_workers_is_recorded(tmp_path, tiny, client, monkeypatch):

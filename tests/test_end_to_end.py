@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 import butter_etl as be
+from butter_etl.claims import current_claims
 from butter_etl.errors import ButterError
+from butter_etl.heartbeats import running_drivers
 from butter_etl.store import Store
 
 SPEC = """
@@ -38,8 +40,8 @@ def spec(tmp_path):
     return path
 
 
-def start(store, spec, engine="torch"):
-    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--workers", "2", "--engine", engine]
+def start(store, spec, engine="torch", workers=2):
+    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--workers", str(workers), "--engine", engine]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -137,6 +139,40 @@ def test_two_drivers_at_once(tmp_path, spec):
         code, _, err = finish(driver)
         assert code == 0, err
     check_complete(store)
+
+
+def test_a_killed_driver_is_relieved_by_one_that_waits(tmp_path, spec):
+    """The first is suspended with claims in its hands, so that the second has to wait; then the first is killed."""
+    store = tmp_path / "store"
+    first = start(store, spec, workers=1)
+    claims = store / "state" / "claims"
+    wait_for(lambda: any(claims.glob("*.json")), first)
+    first.send_signal(signal.SIGSTOP)
+    second = start(store, spec, workers=1)
+    wait_for(lambda: second.pid in pids(running_drivers(store / "state")), second)
+    held = current_claims(store / "state")
+    assert first.pid in pids(held)
+    first.kill()
+    first.wait()  # its workers end in their own time
+    code, out, err = finish(second)
+    first.communicate()
+    assert code == 0, err
+    assert "runs landed" in out
+    check_complete(store)
+    assert list(claims.glob("*.json")) == []
+
+
+def pids(things):
+    """The processes of drivers, or of those who hold claims."""
+    return {thing.holder.pid for thing in things}
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_whole_way_from_python(tmp_path, spec, client):

@@ -54,7 +54,11 @@ def test_figures_are_named_below_the_bar_and_in_lines(capsys, monkeypatch):
     figures = {"in flight": "8", "CPU time": "3 s"}
     with ProgressLine("runs", 10) as line:
         line.update(0, figures=figures)
-    assert capsys.readouterr().err == "runs: 0 of 10, in flight 8, CPU time 3 s\n"
+        line.update(1, left=200.0, figures=figures)
+    assert capsys.readouterr().err.splitlines() == [
+        "runs: 0 of 10, in flight 8, CPU time 3 s",
+        "runs: 1 of 10, 3 min 20 s left, in flight 8, CPU time 3 s",
+    ]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")

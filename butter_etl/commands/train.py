@@ -1,4 +1,4 @@
-"""`butter-etl plan`, `train`, `status`: from a selection to landed runs."""
+"""`butter-etl plan`, `train`: from a selection to landed runs."""
 
 from __future__ import annotations
 
@@ -174,46 +174,27 @@ def train_with_progress(campaign: Campaign, store: Store, settings: Any, client:
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 
         def show(progress: Progress) -> None:
+            elapsed, share = time.monotonic() - began, progress.share_done
             figures = {
                 "in flight": f"{progress.runs_in_flight:,}",
                 "failed": f"{progress.failed:,}",
-                "runs a minute": f"{60 * progress.landed / (time.monotonic() - began):,.3g}",
+                "runs a minute": f"{60 * progress.landed / elapsed:,.3g}",
                 "CPU time": duration(progress.core_seconds),
             }
-            line.update(progress.landed + progress.present, figures=figures)
+            # By what is left of the estimated cost: the last runs of a sweep are often the largest.
+            left = elapsed * (1 - share) / share if share else None
+            line.update(progress.landed + progress.present, left=left, figures=figures)
 
         return run_training(campaign, store, settings, client, show)
 
 
 def print_trained(campaign: Campaign, report: TrainReport) -> None:
     """Say how a campaign ended, and what failed."""
-    from butter_etl.report import failure_line, train_lines
+    from butter_etl.activity import failure_line
+    from butter_etl.report import train_lines
 
     print_lines(train_lines(campaign, report))
     for failure in report.failures:
         click.echo(failure_line(failure), err=True)
     if report.interrupted:
         click.echo("stopped; the same command goes on from here", err=True)
-
-
-@click.command()
-@store_argument
-@select_options
-@state_option
-@json_option
-def status(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
-    """Show what STORE holds, what is missing, and what failed.
-
-    \b
-    butter-etl status runs
-    butter-etl status runs --sweep primary
-    """
-    from butter_etl.report import status_facts, status_lines
-    from butter_etl.store import Store
-
-    opened = Store.open(store, state)
-    facts = status_facts(opened, choice)
-    if as_json:
-        print_json(facts)
-    else:
-        print_lines(status_lines(facts))
