@@ -1,7 +1,7 @@
 """Records the pictures of terminal sessions in these pages: `make recordings`.
 
 Real commands run in a pseudo-terminal of 80 columns, in a new folder; what the terminal would show becomes an SVG. A
-session goes through its commands one after the other. The last one can be shown as it was half-way, in mid-air.
+session goes through its commands one after the other. The last one can be shown in mid-air.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ cubes:
 
 
 class Session(NamedTuple):
-    """Commands that are shown one below the other; the last one as it was half-way, if ``is_cut``."""
+    """Commands that are shown one below the other; the last one in mid-air, if ``is_cut``."""
 
     file: str
     title: str
@@ -205,10 +205,10 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def half_way(pieces: list[tuple[float, str]]) -> str:
-    """What had been written in the middle between the first and the last piece."""
-    middle = (pieces[0][0] + pieces[-1][0]) / 2
-    return "".join(piece for moment, piece in pieces if moment <= middle)
+def in_mid_air(pieces: list[tuple[float, str]]) -> str:
+    """What had been written when three quarters of the time had passed: workers take a while to come up."""
+    first, last = pieces[0][0], pieces[-1][0]
+    return "".join(piece for moment, piece in pieces if moment <= first + 0.75 * (last - first))
 
 
 def record(session: Session, folder: Path) -> None:
@@ -218,7 +218,7 @@ def record(session: Session, folder: Path) -> None:
         pieces = run(command, folder)
         screen = Screen()
         is_last = command == session.commands[-1]
-        screen.feed(half_way(pieces) if session.is_cut and is_last else "".join(piece for _, piece in pieces))
+        screen.feed(in_mid_air(pieces) if session.is_cut and is_last else "".join(piece for _, piece in pieces))
         console.print(Text.assemble(("$ ", "dim"), (command, "bold")), soft_wrap=False)
         console.print(Text.from_ansi(screen.ansi()))
         if not is_last:
