@@ -174,9 +174,9 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"custom sweeps: {', '.join(facts['sweeps'])}"
     if selection := facts.get("selection"):
         missing = f", {selection['runs_missing']:,} missing" if "runs_missing" in selection else ""
-        infeasible = f" ({selection['infeasible']:,} more have {_TOLERANCE})" if selection.get("infeasible") else ""
-        there = selection["runs_there"]
-        yield f"selection: {selection['experiments']:,} experiments{infeasible}, {there:,} runs there{missing}"
+        yield f"selection: {selection['experiments']:,} experiments, {selection['runs_there']:,} runs there{missing}"
+        if selection.get("infeasible"):
+            yield f"{selection['infeasible']:,} more experiments of it have {_TOLERANCE}"
     yield from activity_lines(Activity(facts["running"], facts["training"], facts["left_behind"]))
     yield from failure_lines(facts["failures"])
     if quarantined := facts["quarantined"]:

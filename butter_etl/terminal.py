@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _PLAIN_SECONDS = 30.0
-_NUMBER = re.compile(r"[\d,]+(\.\d+)?(e[+-]\d+)?")
+_NUMBER = re.compile(r"<?[\d,]+(\.\d+)?(e[+-]\d+)?")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
@@ -66,9 +66,11 @@ def core_time(core_seconds: float) -> str:
 
 
 def core_hours(core_seconds: float) -> str:
-    """An amount of computing as a number of hours of one core, with three digits that count."""
+    """An amount of computing as a number of hours of one core."""
     hours = core_seconds / 3600
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+    if 0 < hours < 0.005:
+        return "<0.01"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2f}"
 
 
 class ProgressLine:
@@ -87,8 +89,10 @@ class ProgressLine:
             from rich.live import Live
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[left]}{task.fields[note]}"))
+            # One hue: nothing is said by colour alone.
+            bar = BarColumn(24, complete_style="cyan", finished_style="cyan")
+            note = TextColumn("{task.fields[left]}{task.fields[note]}")
+            self._bar = Progress(TextColumn("{task.description}"), bar, MofNCompleteColumn(), note)
             self._task = self._bar.add_task(self._what, total=self._total, left="", note="")
             self._live = Live(self._bar, console=Console(stderr=True), refresh_per_second=8)
             self._live.start()

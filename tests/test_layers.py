@@ -59,6 +59,7 @@ LAYERS = [
     ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "plot", "activity", "report", "page"],
     [
         "commands",
+        "commands.completion",
         "commands.options",
         "commands.sweeps",
         "commands.train",

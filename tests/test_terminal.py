@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from butter_etl import terminal
-from butter_etl.terminal import ProgressLine, core_time, count, duration, print_table
+from butter_etl.terminal import ProgressLine, core_hours, core_time, count, duration, print_table
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ def test_amounts():
     assert count(1234567) == "1,234,567"
     assert core_time(90) == "1 min 30 s of one core"
     assert core_time(7.2e6) == "2,000.0 core-hours"
+    assert list(map(core_hours, (0, 3, 100, 5000, 7.2e6))) == ["0.00", "<0.01", "0.03", "1.39", "2,000"]
 
 
 def test_tables_fit_the_terminal(capsys, monkeypatch):

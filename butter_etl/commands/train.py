@@ -20,6 +20,7 @@ from butter_etl.commands.options import (
     quiet_option,
     select_options,
     state_option,
+    store_argument,
     workers_option,
 )
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @data_option
 @cluster_option
@@ -72,7 +73,7 @@ def plan(
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @cluster_option
 @workers_option
