@@ -3,8 +3,9 @@
 ``python -m benchmarks.campaign [--minutes 2] [--engine NAME] [--workers N]`` writes a mixed sweep of small networks
 (data sets of scikit-learn) to a temporary folder and trains it by ``butter-etl train``, as a user would: interpreters,
 Dask, encryption and landing are all in the measurement. A short campaign first finds how many epochs and repetitions
-fill the minutes. CPU seconds are user and system time of all processes; those of the kernels are the landed rows'
-`core_seconds`, thread time that includes making splits and start weights. Exit code 1: the command failed.
+fill the minutes. What ``butter-etl plan`` says beforehand is set against what it took. CPU seconds are user and system
+time of all processes; those of the kernels are the landed rows' `core_seconds`, thread time that includes making
+splits and start weights. Exit code 1: the command failed.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ DEPTHS = (2, 3, 5, 8)
 MAX_EPOCHS = 3000
 REPETITIONS = 10
 PILOT_EPOCHS = 20
+BUTTER_ETL = (sys.executable, "-m", "butter_etl")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a campaign took: ``cpu_seconds`` of all processes, ``kernel_seconds`` of the rows that it landed."""
+    """What a campaign took: ``cpu_seconds`` of all processes, ``kernel_seconds`` of the rows that it landed.
+
+    ``planned_seconds`` is what the plan took the kernels to need.
+    """
 
     engine: str
     workers: int
@@ -75,6 +80,7 @@ class Campaign:
     wall_seconds: float
     cpu_seconds: float
     kernel_seconds: float
+    planned_seconds: float
 
     @property
     def runs_per_core_hour(self) -> float:
@@ -91,10 +97,18 @@ class Campaign:
         """The kernels' share of the time that the workers' cores were held."""
         return self.kernel_seconds / (self.wall_seconds * self.workers)
 
+    @property
+    def plan_ratio(self) -> float:
+        """What was planned over what it took."""
+        return self.planned_seconds / self.kernel_seconds
+
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        shares = {name: getattr(self, name) for name in ("runs_per_core_hour", "kernel_share", "busy_share")}
+        shares = {name: getattr(self, name) for name in _SHARES}
         return {**asdict(self), **shares}
+
+
+_SHARES = ("runs_per_core_hour", "kernel_share", "busy_share", "plan_ratio")
 
 
 class CampaignError(ButterError):
@@ -105,15 +119,32 @@ def run_campaign(sweep: Sweep, folder: Path, engine: str, workers: int) -> Campa
     """Train a sweep into a new store in ``folder`` and measure it."""
     spec, store = folder / "campaign.yaml", folder / "store"
     spec.write_text(yaml.safe_dump(sweep.document()), encoding="utf-8")
-    command = [sys.executable, "-m", "butter_etl", "train", str(store), "--spec", str(spec), "--json"]
-    command += ["--engine", engine, "--workers", str(workers)]
+    selection = [str(store), "--spec", str(spec), "--json", "--workers", str(workers)]
+    planned = json.loads(_output([*BUTTER_ETL, "plan", *selection]))
+    command = [*BUTTER_ETL, "train", *selection, "--engine", engine]
     cpu_before, started = _children_seconds(), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    _output(command)
     wall, cpu = time.perf_counter() - started, _children_seconds() - cpu_before
+    kernels = landed_core_seconds(store)
+    return Campaign(
+        engine,
+        workers,
+        sweep.epochs,
+        sweep.repetitions,
+        runs=len(kernels),
+        wall_seconds=wall,
+        cpu_seconds=cpu,
+        kernel_seconds=sum(kernels),
+        planned_seconds=3600 * planned["core_hours"],
+    )
+
+
+def _output(command: Sequence[str]) -> str:
+    """What a command prints; raises CampaignError if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CampaignError(done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
-    kernels = landed_core_seconds(store)
-    return Campaign(engine, workers, sweep.epochs, sweep.repetitions, len(kernels), wall, cpu, sum(kernels))
+    return done.stdout
 
 
 def _children_seconds() -> float:
@@ -181,6 +212,7 @@ def lines(campaign: Campaign) -> list[str]:
         f"CPU time            {campaign.cpu_seconds:>12,.1f} s, all processes",
         f"  of it kernels     {campaign.kernel_seconds:>12,.1f} s, {campaign.kernel_share:.1%}",
         f"cores in kernels    {campaign.busy_share:>12.1%} of wall time x workers",
+        f"planned             {campaign.planned_seconds:>12,.1f} s, {campaign.plan_ratio:.2f} of the kernels' time",
         f"runs a core-hour    {campaign.runs_per_core_hour:>12,.0f}",
     ]
 

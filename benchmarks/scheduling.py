@@ -199,7 +199,7 @@ def measure_futures(folder: Path, options: argparse.Namespace) -> Result:
 
 def _one_run_each() -> Iterator[Wanted]:
     """One run of each experiment of the published sweeps that is feasible; each is taken to last a second."""
-    for spec, _ in Registry(None).select(Choice(sweeps=SWEEPS)).experiments():
+    for _, spec, _ in Registry(None).select(Choice(sweeps=SWEEPS)).experiments():
         topology = experiment_topology(spec)
         if topology is not None:
             yield Wanted(spec, published_id(spec), "", (0,), topology.num_free_parameters, 1.0)

@@ -261,7 +261,7 @@ def _check_sweeps(store: Store, present: Mapping[int, int], findings: list[Findi
     registry = Registry(store)
     for name in registry.sweep_names():
         wanted = missing = 0
-        for spec, count in Selection((registry.sweep(name),)).experiments():
+        for _, spec, count in Selection((registry.sweep(name),)).experiments():
             if experiment_topology(spec) is None:
                 continue
             experiment_id = registry.experiment_id(spec)

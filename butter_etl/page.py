@@ -155,7 +155,8 @@ def _text(value: object) -> str:
 
 def _curves(table: pa.Table) -> dict[str, Any]:
     """The thinned curves: all experiments' epochs one after the other, ``ends`` where each experiment's are over."""
-    epochs = [_kept_epochs(len(curve or ())) for curve in table[f"{SHOWN[0]}_median"].to_pylist()]
+    lengths = pc.list_value_length(table[f"{SHOWN[0]}_median"]).fill_null(0)
+    epochs = [_kept_epochs(length) for length in lengths.to_pylist()]
     ends = np.cumsum([len(kept) for kept in epochs], dtype=np.int64).tolist()
     flat = np.concatenate(epochs) if epochs else np.zeros(0, np.int64)
     return {
@@ -177,12 +178,14 @@ def _kept_epochs(epochs: int) -> NDArray[np.int64]:
 
 
 def _thinned(column: pa.ChunkedArray, epochs: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """The values at each row's positions; NaN where there is none."""
+    lists = pa.chunked_array([*column.chunks, pa.array([], column.type)]).combine_chunks()
+    starts, lengths = lists.offsets.to_numpy(), pc.list_value_length(lists).fill_null(0).to_numpy()
+    values = lists.values.cast(pa.float32()).to_numpy(zero_copy_only=False)
     parts = []
-    for row, kept in enumerate(epochs):
-        values = column[row].as_py()
-        curve = np.array([np.nan if value is None else value for value in values or ()], dtype=np.float32)
-        missing = np.full(len(kept), np.nan, np.float32)
-        parts.append(curve[kept] if len(curve) > (kept[-1] if len(kept) else -1) else missing)
+    for start, length, kept in zip(starts, lengths, epochs, strict=False):
+        is_whole = len(kept) == 0 or length > kept[-1]
+        parts.append(values[start + kept] if is_whole else np.full(len(kept), np.nan, np.float32))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,44 +16,75 @@ from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
 from butter_etl.store import Store
 from butter_etl.summarize import plan_summaries
-from butter_etl.terminal import core_time, duration
-from butter_etl.train_tasks import Campaign, plan_runs
+from butter_etl.terminal import core_hours, core_time, duration
+from butter_etl.train_tasks import Campaign, Tally, plan_runs
 
 _TOLERANCE = "no network within 20 % of their size"
+_YEAR = 365.25 * 86400
+_FAR = 2 * _YEAR
 
 
-def plan_facts(campaign: Campaign) -> dict[str, Any]:
-    """What training would do, in experiments, runs and core-hours."""
+def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
+    """What training would do, in experiments, runs and core-hours; and how long, with so many tasks at once."""
     plan = campaign.plan
     return {
-        "experiments": plan.experiments,
-        "infeasible": plan.infeasible,
-        "runs_there": plan.there,
-        "runs_missing": plan.missing,
-        "core_hours": plan.core_seconds / 3600,
+        **_tally_facts(plan.total),
+        "tasks_at_once": at_once,
+        "seconds": plan.seconds(at_once),
         "datasets": plan.datasets,
+        "parts": [
+            {"sweep": sweep, "dataset": dataset, **_tally_facts(tally)}
+            for (sweep, dataset), tally in plan.tallies.items()
+        ],
     }
 
 
-def plan_rows(campaign: Campaign) -> list[tuple[str, int, int, str]]:
-    """A row a data set of what is missing: experiments, runs, estimated cost."""
-    counts: dict[str, tuple[int, int, float]] = {}
-    for wanted in campaign.plan.wanted:
-        experiments, runs, seconds = counts.get(wanted.spec.dataset, (0, 0, 0.0))
-        own = len(wanted.repetitions)
-        counts[wanted.spec.dataset] = (experiments + 1, runs + own, seconds + own * wanted.core_seconds)
-    return [(name, one, runs, core_time(seconds)) for name, (one, runs, seconds) in sorted(counts.items())]
+def _tally_facts(tally: Tally) -> dict[str, Any]:
+    return {
+        "experiments": tally.experiments,
+        "infeasible": tally.infeasible,
+        "runs_there": tally.there,
+        "runs_missing": tally.missing,
+        "core_hours": tally.core_seconds / 3600,
+    }
 
 
-def plan_lines(campaign: Campaign) -> Iterator[str]:
-    """What training would do, in words."""
+#: The columns of `plan_tables`.
+PLAN_COLUMNS = ("data set", "experiments", "infeasible", "there", "missing", "core-hours")
+
+
+def plan_tables(campaign: Campaign) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
+    """For each sweep its name and a row a data set, in the columns `PLAN_COLUMNS`.
+
+    An experiment of several sweeps counts in the first.
+    """
+    tallies = campaign.plan.tallies
+    for sweep in dict.fromkeys(name for name, _ in tallies):
+        of_sweep = ((dataset, tally) for (name, dataset), tally in tallies.items() if name == sweep)
+        yield sweep, [(dataset, *_tally_cells(tally)) for dataset, tally in sorted(of_sweep)]
+
+
+def _tally_cells(tally: Tally) -> tuple[object, ...]:
+    return tally.experiments, tally.infeasible, tally.there, tally.missing, core_hours(tally.core_seconds)
+
+
+def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
+    """What training would do, in words; how long it takes where so many tasks run at once."""
     plan = campaign.plan
-    yield (
-        f"{plan.experiments:,} experiments ({plan.infeasible:,} more have {_TOLERANCE}), "
-        f"{plan.there:,} runs there, {plan.missing:,} missing"
-    )
+    yield (f"{plan.experiments:,} experiments, {plan.there:,} runs there, {plan.missing:,} missing")
+    if plan.infeasible:
+        yield f"{plan.infeasible:,} more experiments have {_TOLERANCE}"
     if plan.missing:
+        seconds = plan.seconds(at_once)
         yield f"estimated cost: {core_time(plan.core_seconds)}"
+        yield f"estimated time: {duration(seconds)} with {at_once:,} at once, done {_moment(seconds)} if begun now"
+
+
+def _moment(seconds: float) -> str:
+    """The local time in so many seconds, to the minute; the year alone where it is far away."""
+    if seconds > _FAR:
+        return f"in the year {time.localtime().tm_year + round(seconds / _YEAR)}"
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + seconds))
 
 
 def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:

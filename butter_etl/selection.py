@@ -125,10 +125,11 @@ class Selection(msgspec.Struct, frozen=True):
         parameters = spec.parameters()
         return all(condition.holds(parameters) for condition in self.conditions)
 
-    def experiments(self) -> Iterator[tuple[ExperimentSpec, int]]:
+    def experiments(self) -> Iterator[tuple[str, ExperimentSpec, int]]:
         """Every experiment of the sweeps that meets the conditions, once, with the repetitions wanted of it.
 
-        Infeasible experiments are included. Raises SelectError if repetition numbers leave uint16.
+        Each comes with the name of the first of the sweeps that has it. Infeasible experiments are included. Raises
+        SelectError if repetition numbers leave uint16.
         """
         several = sum(len(sweep.cubes) for sweep in self.sweeps) > 1
         seen: set[ExperimentSpec] = set()
@@ -139,7 +140,7 @@ class Selection(msgspec.Struct, frozen=True):
                         continue
                     seen.add(spec)
                 if self.meets_conditions(spec):
-                    yield spec, self._wanted(spec, sweep)
+                    yield sweep.name, spec, self._wanted(spec, sweep)
 
     def _wanted(self, spec: ExperimentSpec, sweep: Sweep) -> int:
         if self.repetitions is not None:

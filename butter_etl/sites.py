@@ -283,6 +283,19 @@ def plan_threads(site: SiteFile, threads_per_worker: int | None = None) -> Threa
     return Threads(tasks=tasks, pools=cores // tasks)
 
 
+def tasks_at_once(file: str | Path | None, workers: int | None, threads_per_worker: int | None = None) -> int:
+    """How many tasks run at once on so many workers of a site (on its jobs); without a site file, on this machine.
+
+    Raises:
+        ClusterFileError: the site file is malformed.
+        UsageError: see :func:`plan_threads`.
+    """
+    if file is None:
+        return workers or len(os.sched_getaffinity(0))
+    site = load_site(file)
+    return (workers or site.workers or 1) * (site.processes or 1) * plan_threads(site, threads_per_worker).tasks
+
+
 def walltime_seconds(site: SiteFile) -> int | None:
     """How long a job may run, in seconds; None where the site file does not say."""
     if site.walltime is None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
 _PLAIN_SECONDS = 30.0
+_NUMBER = re.compile(r"[\d,]+(\.\d+)?(e[+-]\d+)?")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
@@ -25,11 +29,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     for index, name in enumerate(columns):
-        is_number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+        is_number = bool(rows) and all(_is_number(row[index]) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
     Console(highlight=False).print(table)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | None) or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
 
 
 def _cell(value: object) -> str:
@@ -57,6 +65,12 @@ def core_time(core_seconds: float) -> str:
     return f"{core_seconds / 3600:,.1f} core-hours" if core_seconds >= 3600 else f"{duration(core_seconds)} of one core"
 
 
+def core_hours(core_seconds: float) -> str:
+    """An amount of computing as a number of hours of one core, with three digits that count."""
+    hours = core_seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
 class ProgressLine:
     """Progress of long work: a bar on a terminal, a line every half minute elsewhere, nothing when quiet."""
 
@@ -64,33 +78,58 @@ class ProgressLine:
         self._what, self._total, self._quiet = what, total, quiet
         self._bar: Bar | None = None
         self._task: TaskID | None = None
+        self._live: Live | None = None
         self._started = self._last = time.monotonic()
 
     def __enter__(self) -> ProgressLine:
         if not self._quiet and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.live import Live
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
-            self._bar.start()
-            self._task = self._bar.add_task(self._what, total=self._total, note="")
+            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[left]}{task.fields[note]}"))
+            self._task = self._bar.add_task(self._what, total=self._total, left="", note="")
+            self._live = Live(self._bar, console=Console(stderr=True), refresh_per_second=8)
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
-    def update(self, done: int, note: str = "") -> None:
-        """``done`` of the total are done; ``note`` is shown beside it."""
+    def update(
+        self, done: int, note: str = "", *, left: float | None = None, figures: Mapping[str, str] | None = None
+    ) -> None:
+        """``done`` of the total are done; ``note`` is shown beside it, and ``figures`` by name below it.
+
+        ``left`` is how many seconds are left, if that is known better than from the number done.
+        """
         if self._quiet:
             return
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self._last >= _PLAIN_SECONDS:
-            self._last = time.monotonic()
-            rate = done / (self._last - self._started)
-            left = f", {duration((self._total - done) / rate)} left" if rate else ""
-            click.echo(f"{self._what}: {count(done)} of {count(self._total)}{left} {note}".rstrip(), err=True)
+        now, figures = time.monotonic(), figures or {}
+        if left is None and done:
+            left = (now - self._started) * (self._total - done) / done
+        words = f"{duration(left)} left" if left is not None else ""
+        if self._bar is not None and self._task is not None and self._live is not None:
+            self._bar.update(self._task, completed=done, left=words and f"{words} ", note=note)
+            if figures:
+                self._live.update(_with_figures(self._bar, figures))
+        elif now - self._last >= _PLAIN_SECONDS:
+            self._last = now
+            parts = [f"{count(done)} of {count(self._total)}", words, *(f"{name} {figures[name]}" for name in figures)]
+            click.echo(f"{self._what}: {', '.join(filter(None, parts))} {note}".rstrip(), err=True)
+
+
+def _with_figures(bar: Bar, figures: Mapping[str, str]) -> RenderableType:
+    """A bar with a row of names and a row of values below it."""
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table(box=None, show_edge=False, padding=(0, 2), header_style="dim")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(*figures.values())
+    return Group(bar, table)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from butter_etl.errors import SelectError
 from butter_etl.heartbeats import Heartbeat
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice, Selection
-from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
+from butter_etl.spec import MAX_REPETITIONS
 from butter_etl.store import Store, require_state
 from butter_etl.sweeps import experiment_topology
 from butter_etl.tasks import Settings, Wanted, begun_stacks, target_task_seconds
@@ -35,15 +36,70 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Plan:
-    """What a selection comes to. ``experiments`` counts feasible ones; ``there`` and ``missing`` count runs."""
+class Tally:
+    """What a part of a selection comes to. ``experiments`` counts feasible ones; ``there`` and ``missing`` count runs.
+
+    ``core_seconds`` is the estimated cost of what is missing, ``longest_run`` that of its most expensive run.
+    """
 
     experiments: int = 0
     infeasible: int = 0
     there: int = 0
     missing: int = 0
     core_seconds: float = 0.0
+    longest_run: float = 0.0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.experiments + other.experiments,
+            self.infeasible + other.infeasible,
+            self.there + other.there,
+            self.missing + other.missing,
+            self.core_seconds + other.core_seconds,
+            max(self.longest_run, other.longest_run),
+        )
+
+
+@dataclass
+class Plan:
+    """What is to be trained, and what the selection comes to by sweep and data set."""
+
     wanted: list[Wanted] = field(default_factory=list)
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+
+    @cached_property
+    def total(self) -> Tally:
+        """What the whole selection comes to."""
+        return sum(self.tallies.values(), Tally())
+
+    @property
+    def experiments(self) -> int:
+        """How many experiments can be trained."""
+        return self.total.experiments
+
+    @property
+    def infeasible(self) -> int:
+        """How many experiments have no network of about their size."""
+        return self.total.infeasible
+
+    @property
+    def there(self) -> int:
+        """How many of the wanted runs are there."""
+        return self.total.there
+
+    @property
+    def missing(self) -> int:
+        """How many runs are to be trained."""
+        return self.total.missing
+
+    @property
+    def core_seconds(self) -> float:
+        """What they cost, estimated."""
+        return self.total.core_seconds
+
+    def seconds(self, at_once: int) -> float:
+        """How long training takes where so many tasks run at once: no less than the longest run."""
+        return max(self.total.core_seconds / at_once, self.total.longest_run)
 
     @property
     def datasets(self) -> list[str]:
@@ -58,17 +114,18 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
     Raises SelectError where an experiment would come to more than 255 runs.
     """
     plan = Plan()
-    for spec, count in selection.experiments():
+    for sweep, spec, count in selection.experiments():
+        tally = plan.tallies.setdefault((sweep, spec.dataset), Tally())
         topology = experiment_topology(spec)
         if topology is None:
-            plan.infeasible += 1
+            tally.infeasible += 1
             continue
-        plan.experiments += 1
+        tally.experiments += 1
         experiment_id = registry.experiment_id(spec)
         mask = 0 if experiment_id is None else present.get(experiment_id, 0)
         repetitions = selection.wanted_repetitions(count)
         missing = tuple(rep for rep in repetitions if not mask >> rep & 1)
-        plan.there += len(repetitions) - len(missing)
+        tally.there += len(repetitions) - len(missing)
         if not missing:
             continue
         if mask.bit_count() + len(missing) > MAX_REPETITIONS:
@@ -77,15 +134,12 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
                 f"{len(missing)} more would pass {MAX_REPETITIONS}"
             )
         cost = costs.core_seconds(spec, topology.num_free_parameters, dataset_info(spec.dataset), rates)
-        batch = registry.batch(experiment_id) if experiment_id is not None else _asking_sweep(spec, selection)
-        plan.missing += len(missing)
-        plan.core_seconds += cost * len(missing)
+        batch = registry.batch(experiment_id) if experiment_id is not None else sweep
+        tally.missing += len(missing)
+        tally.core_seconds += cost * len(missing)
+        tally.longest_run = max(tally.longest_run, cost)
         plan.wanted.append(Wanted(spec, experiment_id, batch, missing, topology.num_free_parameters, cost))
     return plan
-
-
-def _asking_sweep(spec: ExperimentSpec, selection: Selection) -> str:
-    return next(sweep.name for sweep in selection.sweeps if spec in sweep)
 
 
 # --- on a cluster ------------------------------------------------------------------------------------------------

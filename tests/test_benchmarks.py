@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from benchmarks import (
     parquet_settings,
     peers,
     repartition,
+    report,
     scale,
     scheduling,
     summaries,
@@ -245,6 +247,7 @@ def test_a_campaign_is_measured(capsys):
     assert 0 < facts["kernel_seconds"] < facts["cpu_seconds"]
     assert facts["kernel_share"] == facts["kernel_seconds"] / facts["cpu_seconds"]
     assert facts["runs_per_core_hour"] == 3600 * facts["runs"] / facts["cpu_seconds"]
+    assert facts["plan_ratio"] == facts["planned_seconds"] / facts["kernel_seconds"] > 0
     known = campaign.Campaign.__dataclass_fields__
     measured = campaign.Campaign(**{name: value for name, value in facts.items() if name in known})
     assert max(map(len, campaign.lines(measured))) <= 100
@@ -260,7 +263,7 @@ def test_a_failing_command_is_reported(capsys):
     [(20.0, (120, 10)), (0.2, (3000, 40)), (0.001, (3000, 255)), (1e6, (1, 1))],
 )
 def test_minutes_become_epochs_and_repetitions(kernel_seconds, filled):
-    pilot = campaign.Campaign("torch", 2, 20, 10, 100, 10.0, 30.0, kernel_seconds)
+    pilot = campaign.Campaign("torch", 2, 20, 10, 100, 10.0, 30.0, kernel_seconds, 1.0)
     assert campaign.fill(1.0, pilot) == filled
 
 
@@ -336,6 +339,18 @@ def test_commands_on_a_large_store_are_measured(capsys):
         "summarize --json",
         "summarize --json, one run added",
     ]
+
+
+def test_the_page_of_a_made_up_store_is_measured(tmp_path):
+    browser = next(filter(None, map(shutil.which, report.BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    figures = report.run(tmp_path, 6, 20, browser)
+    assert figures.experiments == 6
+    assert (tmp_path / "report.html").stat().st_size == round(1e6 * figures.page_megabytes)
+    assert figures.choices > 10
+    assert 0 < figures.choice_ms <= figures.longest_choice_ms
 
 
 def test_an_export_of_a_large_store_is_measured(capsys):

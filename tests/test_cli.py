@@ -62,7 +62,8 @@ def test_the_way_of_a_sweep(run, spec, tmp_path):
     store = tmp_path / "runs"
     code, out, _ = run("plan", store, "--spec", spec)
     assert (code, store.exists()) == (0, False)
-    assert "2 experiments (0 more have no network within 20 % of their size), 0 runs there, 4 missing" in out
+    assert "2 experiments, 0 runs there, 4 missing" in out
+    assert "with 3 at once, done 20" in run("plan", store, "--spec", spec, "--workers", 3)[1]
     code, out, err = run("train", store, "--spec", spec, "--workers", 2)
     assert code == 0
     assert "4 runs landed" in out
@@ -91,6 +92,14 @@ def test_json_for_machines(run, spec, tmp_path):
     store = tmp_path / "runs"
     planned = json.loads(run("plan", store, "--spec", spec, "--json")[1])
     assert (planned["experiments"], planned["runs_missing"], planned["datasets"]) == (2, 4, ["breast_cancer"])
+    assert [(part["sweep"], part["dataset"], part["runs_missing"]) for part in planned["parts"]] == [
+        ("quick", "breast_cancer", 4)
+    ]
+    site = tmp_path / "site.yaml"
+    site.write_text("kind: local\ncores: 4\n")
+    times = json.loads(run("plan", store, "--spec", spec, "--json", "--cluster", site, "--workers", 3)[1])
+    assert times["tasks_at_once"] == 12
+    assert times["seconds"] <= planned["seconds"]
     _code, out, err = run("train", store, "--spec", spec, "--repetitions", 1, "--workers", 1, "--json")
     trained = json.loads(out)
     assert (trained["landed"], trained["failed"], trained["interrupted"], err) == (2, 0, False, "")

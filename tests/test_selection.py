@@ -85,8 +85,9 @@ def test_experiments_of_several_sweeps_come_once_with_the_most_repetitions():
     conditions = tuple(map(parse_condition, ["dataset=mnist", "shape=rectangle", "size=1024", "depth=4"]))
     selection = Selection((PUBLISHED["optimizer"], PUBLISHED["primary"]), conditions)
     found = list(selection.experiments())
-    assert len({spec for spec, _ in found}) == len(found) == 4 * 4 * 5
-    wanted = dict(found)
+    assert len({spec for _, spec, _ in found}) == len(found) == 4 * 4 * 5
+    wanted = {spec: count for _, spec, count in found}
+    assert {name for name, spec, _ in found if spec in PUBLISHED["optimizer"]} == {"optimizer"}
     baseline = make_experiment(dataset="mnist", size=1024, depth=4)
     assert wanted[baseline] == 30
     assert sorted(set(wanted.values())) == [20, 30]

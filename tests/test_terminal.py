@@ -1,5 +1,6 @@
 """What a person sees: amounts in words, tables of 80 columns, progress as a bar or as lines."""
 
+import re
 import sys
 
 import pytest
@@ -46,6 +47,28 @@ def test_progress_is_a_bar_on_a_terminal(capsys, monkeypatch):
     with ProgressLine("runs", 10) as line:
         line.update(10, "done")
     assert "10/10" in capsys.readouterr().err
+
+
+def test_figures_are_named_below_the_bar_and_in_lines(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "_PLAIN_SECONDS", 0.0)
+    figures = {"in flight": "8", "CPU time": "3 s"}
+    with ProgressLine("runs", 10) as line:
+        line.update(0, figures=figures)
+        line.update(1, left=200.0, figures=figures)
+    assert capsys.readouterr().err.splitlines() == [
+        "runs: 0 of 10, in flight 8, CPU time 3 s",
+        "runs: 1 of 10, 3 min 20 s left, in flight 8, CPU time 3 s",
+    ]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with ProgressLine("runs", 10) as line:
+        line.update(5, figures=figures)
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    lines = [text.split() for text in screen.splitlines()]
+    assert any("5/10" in words for words in lines)
+    assert ["in", "flight", "CPU", "time"] in lines
+    assert ["8", "3", "s"] in lines
 
 
 def test_quiet_is_quiet(capsys, monkeypatch):

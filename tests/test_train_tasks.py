@@ -65,6 +65,19 @@ def test_plan_counts_what_is_missing(tmp_path, tiny):
     assert plan.core_seconds > 0
     assert campaign.store is None
     assert not (tmp_path / "store").exists()
+    assert set(plan.tallies) == {("tiny", "breast_cancer"), ("tiny", "diabetes")}
+    assert [tally.missing for tally in plan.tallies.values()] == [12, 12]
+    most = max(wanted.core_seconds for wanted in plan.wanted)
+    assert plan.seconds(1) == pytest.approx(sum(w.core_seconds * len(w.repetitions) for w in plan.wanted))
+    assert plan.seconds(10**6) == most
+
+
+def test_an_experiment_of_several_sweeps_is_planned_once(tmp_path):
+    where = ("dataset=529_pollen", "shape=rectangle", "size=32", "depth=2", "batch_size=256", "learning_rate=0.0001")
+    plan = plan_campaign(tmp_path / "store", Choice(sweeps=("learning_rate", "primary"), where=where)).plan
+    alone = plan_campaign(tmp_path / "store", Choice(sweeps=("primary",), where=where)).plan
+    assert (alone.experiments, alone.missing) == (1, 30)
+    assert {sweep: tally.experiments for (sweep, _), tally in plan.tallies.items()} == {"learning_rate": 1}
 
 
 def test_plan_leaves_out_what_is_there(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,26 +35,33 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("store")
 @select_options
+@cluster_option
+@workers_option
 @state_option
 @json_option
-def plan(store: str, choice: Choice, state: str | None, as_json: bool) -> None:
+def plan(
+    store: str, choice: Choice, cluster: str | None, workers: int | None, state: str | None, as_json: bool
+) -> None:
     """Show what `train` would do; nothing is written.
 
     \b
     butter-etl plan runs --sweep primary --where 'dataset=nursery'
+    butter-etl plan runs --sweep primary --cluster cluster/slurm.yaml --workers 40
     """
     from butter_etl import report
+    from butter_etl.sites import tasks_at_once
     from butter_etl.train_tasks import plan_campaign
 
     campaign = plan_campaign(store, choice, state)
+    at_once = tasks_at_once(cluster, workers, None if campaign.engine == "fused" else 1)
     if as_json:
-        print_json(report.plan_facts(campaign))
+        print_json(report.plan_facts(campaign, at_once))
         return
     from butter_etl.terminal import print_table
 
-    if rows := report.plan_rows(campaign):
-        print_table(("missing of data set", "experiments", "runs", "estimate"), rows)
-    print_lines(report.plan_lines(campaign))
+    for sweep, rows in report.plan_tables(campaign):
+        print_table(report.PLAN_COLUMNS, rows, title=sweep)
+    print_lines(report.plan_lines(campaign, at_once))
 
 
 @click.command()
@@ -161,12 +169,20 @@ def train_with_progress(campaign: Campaign, store: Store, settings: Any, client:
     from butter_etl.terminal import ProgressLine, duration
     from butter_etl.train_tasks import run_training
 
+    began = time.monotonic()
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 
         def show(progress: Progress) -> None:
-            failed = f", {progress.failed} failed" if progress.failed else ""
-            note = f"{progress.runs_in_flight} in flight{failed}, {duration(progress.core_seconds)} CPU"
-            line.update(progress.landed + progress.present, note)
+            elapsed, share = time.monotonic() - began, progress.share_done
+            figures = {
+                "in flight": f"{progress.runs_in_flight:,}",
+                "failed": f"{progress.failed:,}",
+                "runs a minute": f"{60 * progress.landed / elapsed:,.3g}",
+                "CPU time": duration(progress.core_seconds),
+            }
+            # By what is left of the estimated cost: the last runs of a sweep are often the largest.
+            left = elapsed * (1 - share) / share if share else None
+            line.update(progress.landed + progress.present, left=left, figures=figures)
 
         return run_training(campaign, store, settings, client, show)
 
