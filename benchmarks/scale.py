@@ -3,8 +3,7 @@
 ``python -m benchmarks.scale [--files 1000000] [--folder DIR] [--json]`` makes a synthetic store: partitions of 25
 experiments with 8 run files each, which are links to an empty file, since only names and sizes are looked at; and
 real summary files, small ones, which say that they were made from these. Then it runs the real commands and prints
-what their processes took: `status`, `summarize` that finds nothing to do, `summarize` after one run was added. With
-``--export`` it exports the store whole instead, twice, the second time with nothing to do.
+what their processes took: `status`, `summarize` that finds nothing to do, `summarize` after one run was added.
 Exit code 1: a command failed, or said something else than it should.
 """
 
@@ -145,31 +144,18 @@ def run(store: Store, experiments: int) -> list[Cost]:
     return costs
 
 
-def run_exports(store: Store, destination: Path) -> list[Cost]:
-    """An export of everything, and the same again; raises ValueError if it changed something the second time."""
-    costs = []
-    for again in (False, True):
-        cost, output = measure(store, "export", str(destination), "--all", "--json")
-        if json.loads(output)["changed"] is again:
-            raise ValueError(f"{cost.command}: changed is {again}")
-        costs.append(Cost(f"export --all{', again' if again else ''}", cost.cpu_seconds, cost.peak_megabytes))
-    return costs
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table, or JSON; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--files", type=int, default=1_000_000, help="about how many run files (1000000)")
     parser.add_argument("--folder", type=Path, help="where to make the store (else a temporary folder)")
-    parser.add_argument("--export", action="store_true", help="measure an export of everything instead")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         store = make_store(Path(folder) / "store", options.files)
         files = sum(1 for _ in store.run_files())
         try:
-            exports = Path(folder) / "export"
-            costs = run_exports(store, exports) if options.export else run(store, files // FILES)
+            costs = run(store, files // FILES)
         except (ValueError, subprocess.CalledProcessError) as problem:
             print(problem, file=sys.stderr)
             return 1

@@ -353,12 +353,6 @@ def test_the_page_of_a_made_up_store_is_measured(tmp_path):
     assert 0 < figures.choice_ms <= figures.longest_choice_ms
 
 
-def test_an_export_of_a_large_store_is_measured(capsys):
-    assert scale.main(["--files", "200", "--export", "--json"]) == 0
-    costs = json.loads(capsys.readouterr().out)["costs"]
-    assert [cost["command"] for cost in costs] == ["export --all", "export --all, again"]
-
-
 def test_scheduling_is_measured(capsys):
     small = ["--experiments", "10", "--runs", "10", "--futures", "20"]
     assert scheduling.main([*small, "--measures", "pack", "--json"]) == 0
