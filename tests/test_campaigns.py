@@ -249,7 +249,7 @@ def test_the_driver_as_a_job_submits_itself_again(slurm, tmp_path, spec, monkeyp
     first = submitted.stdout.strip()
     wait_until(lambda: list(store.glob("state/attempts/*/*.json")), 120)
     subprocess.run(["scancel", "--signal=INT", "--batch", first], check=True, timeout=30)
-    wait_until(lambda: (store / "complete_summary/_common_metadata").exists(), 240)
+    wait_until((store / "complete_summary/_common_metadata").exists, 240)
     wait_until(lambda: not job_ids("PD,R,CG"), 60)
     logs = sorted(tmp_path.glob("butter-etl-driver-*.log"))
     assert len(logs) == 2, [log.read_text() for log in logs]
