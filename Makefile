@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test check format lint types clean
+.PHONY: install demo test check format lint types docs recordings clean
 
 install: $(INSTALLED)
 
@@ -31,5 +31,13 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# The site, without a network; whatever Sphinx warns of is an error. Its notebooks train, in about a minute on two cores.
+docs: install
+	$(BIN)/python -m sphinx -c docs -W --keep-going -q . build/site
+
+# The pictures of terminal sessions, from sessions that are run.
+recordings: install
+	$(BIN)/python docs/record_terminal.py
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

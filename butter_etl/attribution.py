@@ -26,12 +26,12 @@ REFERENCES = (
 DISCLAIMER = f"""\
 These data were made by repeating the experiments that the BUTTER data set describes. They are not that data set:
 the runs are new ones, and the authors and institutions of BUTTER have neither made nor checked them. The data are
-provided as they are, without warranty of any kind. Losses and accuracies are those of networks on public benchmark
-data.
+provided as they are, without warranty of any kind. Losses and accuracies are those of networks on the data
+sets that are named.
 
 The data are licensed under [{LICENSE_ID}]({LICENSE_URL}); see `LICENSE`. Cite them as `CITATION.cff` says, and cite
-BUTTER too. The data sets that were learned from are PMLB's and scikit-learn's, under their own terms; none of their
-rows are in here."""
+BUTTER too. The data sets that were learned from are PMLB's and scikit-learn's, or of whoever made the runs, under
+their own terms; none of their rows are in here."""
 
 LICENSE_TEXT = f"""\
 Creative Commons Attribution 4.0 International ({LICENSE_ID})

@@ -15,7 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from butter_etl.errors import SpecError, one_line
+from butter_etl.data_copies import other_content, read_copy, read_kept
+from butter_etl.datasets import DatasetInfo, info_of
+from butter_etl.errors import DatasetError, SpecError, TornFileError, one_line
+from butter_etl.location import Location
+from butter_etl.own_data import Declaration
 from butter_etl.schema import EXPERIMENTS_SCHEMA, PARTITION_KEYS
 from butter_etl.spec import (
     PARAMETERS,
@@ -367,10 +371,43 @@ def _claimed(row: Mapping[str, Any], text: str) -> Known:
     return known
 
 
-def check_sweep_file(data: bytes, name: str) -> None:
-    """Whether a file of ``sweeps/`` is the custom sweep that its name says; raises Flaw ``wrong-sweep``."""
+def check_data_file(location: Location, name: str, known: dict[str, DatasetInfo]) -> None:
+    """Whether a file of ``datasets/`` holds the content that it says, and experiments have under its name.
+
+    ``known`` are the data sets of experiments; that of the file joins them. Raises Flaw ``wrong-data``.
+    """
     try:
-        sweep = parse_sweep(data.decode(), name)
+        kept = read_kept(location, name)
+        if kept is None:
+            return  # it has gone since it was listed
+        if known.setdefault(name, kept.info) != kept.info:
+            raise Flaw("wrong-data", other_content(kept.info, known[name], "an experiment"))
+        read_copy(location, kept.info)
+    except (DatasetError, TornFileError) as error:
+        raise Flaw("wrong-data", one_line(error)) from error
+
+
+def own_datasets(known: Iterable[Known]) -> Iterator[DatasetInfo]:
+    """The users' own data sets of experiments, one an experiment."""
+    for one in known:
+        spec = parse_experiment(one.canonical_json)
+        if isinstance(spec, ExperimentSpec) and spec.own:
+            yield info_of(spec)
+
+
+def check_sweep_file(data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> None:
+    """Whether a file of ``sweeps/`` is the custom sweep that its name says; raises Flaw ``wrong-sweep``.
+
+    ``own`` are the own data sets that the store knows.
+    """
+
+    def look_up(dataset: str, declaration: Declaration, place: str) -> DatasetInfo:  # noqa: ARG001 (a Lookup)
+        if dataset not in own:
+            raise SpecError(f"{place}: the store keeps no copy of it")
+        return own[dataset]
+
+    try:
+        sweep = parse_sweep(data.decode(), name, look_up)
     except (SpecError, UnicodeDecodeError) as error:
         raise Flaw("wrong-sweep", one_line(error)) from error
     if name != f"{sweep.name}.yaml":

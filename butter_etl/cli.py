@@ -14,6 +14,7 @@ import click
 from butter_etl import __version__
 from butter_etl.commands.calibrate import calibrate
 from butter_etl.commands.cluster import cluster
+from butter_etl.commands.completion import completion
 from butter_etl.commands.demo import demo
 from butter_etl.commands.drop import drop
 from butter_etl.commands.errors import errors
@@ -93,5 +94,6 @@ for _command in (
     drop,
     calibrate,
     errors,
+    completion,
 ):
     cli.add_command(_command)

@@ -75,7 +75,7 @@ _DESCRIPTION = (
 )
 _RESPONSIBLE_AI = {
     "rai:dataCollection": (
-        "Every run is the training of a fully connected network from a seed, on a public benchmark data set, by the "
+        "Every run is the training of a fully connected network from a seed, on the data set that it names, by the "
         "software butter_etl. Twenty statistics were recorded after every epoch. Nothing was collected from people."
     ),
     "rai:dataCollectionType": ["Software Collection", "Experiments"],
@@ -84,7 +84,8 @@ _RESPONSIBLE_AI = {
         "are kept as they are, NaN or infinite."
     ),
     "rai:dataCollectionRawData": (
-        "The data sets of PMLB and scikit-learn that were learned from; their rows are not here."
+        "The data sets of PMLB and scikit-learn that were learned from, and those that whoever made the runs brought "
+        "along under other names; their rows are not here."
     ),
     "rai:dataPreprocessingProtocol": [
         "Inputs and targets are one-hot encoded or scaled to [0, 1], by one rule for all data sets. Each run has its "

@@ -71,7 +71,7 @@ def _description(directories: list[ManifestDirectory]) -> Iterator[str]:
     yield _paragraph("""
         The curves serve the study of how architecture, size, regularization, noise and optimization shape learning,
         and as a benchmark for the prediction of learning curves. The data sets that were learned from are public ones,
-        of PMLB and scikit-learn.
+        of PMLB and scikit-learn, but for those that whoever made the runs brought along under other names.
     """)
 
 

@@ -1,7 +1,8 @@
 """Data sets: which there are, how they come to this machine, and how their columns become a network's numbers.
 
-Thirteen are PMLB's (https://github.com/EpistasisLab/pmlb), one ``.tsv.gz`` each, named by their SHA-256; the others
-scikit-learn carries with it. Only the driver downloads (`ensure_dataset`); tasks only read (`load_dataset`).
+Thirteen are PMLB's (https://github.com/EpistasisLab/pmlb), one ``.tsv.gz`` each, named by their SHA-256; others
+scikit-learn carries with it; users bring their own (`butter_etl.own_data`). Only the driver downloads
+(`ensure_dataset`); tasks only read (`load_dataset`).
 Encoding, split and label noise follow the published framework but for the departures named at each function.
 """
 
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from butter_etl.errors import DatasetError, SpecError
-from butter_etl.spec import Loss
+from butter_etl.spec import ExperimentSpec, Loss, OwnData
 from butter_etl.streams import Stream, integers, normals, permutation
 
 #: PMLB's repository by its present name; the pmlb package of 2020 reaches it through a redirect from the former one.
@@ -34,6 +35,8 @@ PMLB_URL = "https://github.com/EpistasisLab/pmlb/raw/master/datasets"
 MAX_CATEGORIES = 20
 
 Task = Literal["classification", "regression"]
+#: How an input column is encoded; see `encode_column`.
+Encoding = Literal["auto", "numeric", "one-hot", "drop"]
 #: Told the bytes so far and, where the server says so, the bytes in all.
 Progress = Callable[[int, int | None], None]
 
@@ -49,11 +52,12 @@ class DatasetInfo:
 
     ``rows`` and ``features`` are the source's, ``inputs`` and ``outputs`` the columns after encoding. ``sha256`` holds
     the hashes of the ``.tsv.gz`` that are accepted, the present one first. With ``input_divisor``, all inputs are
-    divided by it in place of the rule of `encode_column`.
+    divided by it in place of the rule of `encode_column`. Of a user's own data set, made by `own_info`, ``sha256`` is
+    that of the encoded content, and ``features`` are the encoded columns, since nothing else is kept.
     """
 
     name: str
-    source: Literal["pmlb", "sklearn"]
+    source: Literal["pmlb", "sklearn", "own"]
     task: Task
     rows: int
     features: int
@@ -61,6 +65,14 @@ class DatasetInfo:
     outputs: int
     sha256: tuple[str, ...] = ()
     input_divisor: int | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def own(self) -> OwnData | None:
+        """What an experiment's identity says of the content; None of data sets that come with the package."""
+        return OwnData(self.sha256[0], self.rows, self.inputs) if self.source == "own" else None
 
     @property
     def loss(self) -> Loss:
@@ -155,6 +167,24 @@ def dataset_info(name: str) -> DatasetInfo:
     raise SpecError(f"dataset: {name!r} is not known{hint} (known: {', '.join(DATASETS)})")
 
 
+def own_info(name: str, task: Task, outputs: int, own: OwnData) -> DatasetInfo:
+    """A user's own data set."""
+    return DatasetInfo(name, "own", task, own.rows, own.inputs, own.inputs, outputs, sha256=(own.sha256,))
+
+
+def info_of(spec: ExperimentSpec) -> DatasetInfo:
+    """The data set of an experiment. That of a user's own follows from the experiment alone, wherever its file is."""
+    return dataset_info(spec.dataset) if spec.own is None else _own_info_of(spec)
+
+
+@lru_cache(maxsize=4096)
+def _own_info_of(spec: ExperimentSpec) -> DatasetInfo:
+    if spec.own is None:
+        raise AssertionError(spec)
+    task: Task = "regression" if spec.loss == "mean_squared_error" else "classification"
+    return own_info(spec.dataset, task, spec.outputs, spec.own)
+
+
 def data_dir(option: str | Path | None = None) -> Path:
     """The folder of PMLB's files: ``option``, else BUTTER_ETL_DATA, else butter_etl/pmlb in the user's cache."""
     chosen = option or os.environ.get("BUTTER_ETL_DATA")
@@ -181,37 +211,53 @@ def ensure_dataset(
     info = dataset_info(name)
     if info.source != "pmlb":
         return
-    path = dataset_path(name, directory)
+    path = dataset_path(info.name, directory)
     if path.exists():
         found = _checked_sha256(info, path)
         if found != info.sha256[0]:
             _LOG.info("data set %s: %s is a version that PMLB has replaced since; accepted", name, path)
         return
-    base = base_url or os.environ.get("BUTTER_ETL_PMLB_URL") or PMLB_URL
-    _download(info, path, f"{base.rstrip('/')}/{name}/{name}.tsv.gz", on_progress)
+    _download(info.name, info.sha256, path, base_url, on_progress)
 
 
-def _download(info: DatasetInfo, path: Path, url: str, on_progress: Progress | None) -> None:
-    """Write aside under a name that no other process uses, check, then rename."""
+def ensure_pmlb(name: str, directory: str | Path) -> Path:
+    """The file of any data set of PMLB, downloaded to ``directory`` if it is absent.
+
+    Its SHA-256 is checked if it is one that the package knows. Raises DatasetError if it cannot be had.
+    """
+    path = dataset_path(name, directory)
+    if name in DATASETS and DATASETS[name].source == "pmlb":
+        ensure_dataset(name, directory)
+    elif not path.exists():
+        _download(name, (), path, None, None)
+    return path
+
+
+def _download(
+    name: str, sha256: tuple[str, ...], path: Path, base_url: str | None, on_progress: Progress | None
+) -> None:
+    """Write aside under a name that no other process uses, check against the hashes if any, then rename."""
     import requests
 
+    base = base_url or os.environ.get("BUTTER_ETL_PMLB_URL") or PMLB_URL
+    url = f"{base.rstrip('/')}/{name}/{name}.tsv.gz"
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             _fetch(url, file, on_progress)
         found = _sha256(temporary)
-        if found not in info.sha256:
+        if sha256 and found not in sha256:
             raise DatasetError(
-                f"data set {info.name}: {url} has SHA-256 {found}, expected {' or '.join(info.sha256)}; "
+                f"data set {name}: {url} has SHA-256 {found}, expected {' or '.join(sha256)}; "
                 f"put PMLB's {path.name} at {path}, or name a mirror by BUTTER_ETL_PMLB_URL"
             )
         temporary.replace(path)
     except requests.RequestException as error:
         reason = " ".join(str(error).split())
-        raise DatasetError(f"data set {info.name}: {url} cannot be had ({reason}); {_way_out(path)}") from error
+        raise DatasetError(f"data set {name}: {url} cannot be had ({reason}); {_way_out(path)}") from error
     except OSError as error:
-        raise DatasetError(f"data set {info.name}: {path} cannot be written ({error}); {_way_out(path)}") from error
+        raise DatasetError(f"data set {name}: {path} cannot be written ({error}); {_way_out(path)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -314,18 +360,21 @@ def encode_features(columns: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.concatenate([encode_column(column) for column in columns], axis=1))
 
 
-def encode_column(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Encode one input column (rows,) as (rows, width), by its distinct values over all rows (the framework's rule).
+def encode_column(values: NDArray[Any], encoding: Encoding = "auto") -> NDArray[np.float32]:
+    """Encode one input column (rows,) as (rows, width).
 
-    One: dropped (width 0). Two: 1 where the value is that of the first row, else 0. Up to `MAX_CATEGORIES`, or not
-    numeric: one-hot, categories ascending. More: scaled linearly to [0, 1].
+    ``auto`` goes by the distinct values over all rows (the framework's rule). One: dropped (width 0). Two: 1 where the
+    value is that of the first row, else 0. Up to `MAX_CATEGORIES`, or not numeric: one-hot, categories ascending. More:
+    scaled linearly to [0, 1]. ``numeric`` scales and ``one-hot`` makes a column of each value, however many there are;
+    to be scaled, a column must have two at least.
     """
     distinct = np.unique(values)
-    if distinct.size == 1:
+    if encoding == "drop" or (encoding == "auto" and distinct.size == 1):
         return np.empty((values.size, 0), dtype=np.float32)
-    if distinct.size == 2:
+    if encoding == "auto" and distinct.size == 2:
         return _one_hot(values, values[:1])
-    if distinct.size <= MAX_CATEGORIES or values.dtype.kind not in "iuf":
+    is_categorical = distinct.size <= MAX_CATEGORIES or values.dtype.kind not in "iuf"
+    if encoding == "one-hot" or (encoding == "auto" and is_categorical):
         return _one_hot(values, distinct)
     return _min_max(values)
 

@@ -35,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown-experiment": Kind("restore its file in experiments/"),
     "wrong-experiment": Kind("restore the file from a copy"),
     "wrong-sweep": Kind("restore the file from a copy"),
+    "wrong-data": Kind("verify --repair, then train --spec", moves=True),
     "wrong-record": Kind("verify --repair", moves=True),
     "stale-summary": Kind("summarize"),
     "orphaned-summary": Kind("summarize"),

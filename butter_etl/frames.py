@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from butter_etl.datasets import DATASETS
 from butter_etl.errors import SelectError, StoreError
 from butter_etl.location import COMMON_METADATA, Location
 from butter_etl.schema import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
@@ -68,13 +69,10 @@ def _read(
 ) -> dd.DataFrame:
     import dask.dataframe as dd
 
-    conditions = tuple(parse_condition(text, _KEYS) for text in where)
     wanted = schema if columns is None else _columns(schema, list(columns))
-    files = [
-        (name, size)
-        for name, size in location.walk(root)
-        if name.endswith(".parquet") and _may_hold(name.rpartition("/")[0], conditions)
-    ]
+    everything = [(name, size) for name, size in location.walk(root) if name.endswith(".parquet")]
+    conditions = _conditions(where, [name for name, _ in everything])
+    files = [(name, size) for name, size in everything if _may_hold(name.rpartition("/")[0], conditions)]
     groups = list(_groups(files)) or [[]]
     prefix = f"{root}/" if root else ""
     frame: dd.DataFrame = dd.from_map(
@@ -88,6 +86,16 @@ def _read(
         enforce_metadata=False,
     )
     return frame
+
+
+def _conditions(where: Iterable[str], files: list[str]) -> tuple[Condition, ...]:
+    """What ``where`` spells; a data set is known by the package, or by the names of the frame's files."""
+    texts = list(where)
+    if not texts:
+        return ()
+    there = {str(parse_partition(partition)["dataset"]) for partition in {file.rpartition("/")[0] for file in files}}
+    names = list(dict.fromkeys([*DATASETS, *sorted(there)]))
+    return tuple(parse_condition(text, _KEYS, names) for text in texts)
 
 
 def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:

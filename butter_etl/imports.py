@@ -28,6 +28,8 @@ import numpy as np
 import pyarrow as pa
 
 from butter_etl.arrivals import Arrival, Item, gather, must_spool, pack, without
+from butter_etl.data_copies import adopt_copy, copy_names, read_kept
+from butter_etl.datasets import info_of
 from butter_etl.errors import (
     ButterError,
     DuplicateError,
@@ -55,7 +57,7 @@ from butter_etl.sources import (
     list_source,
     spool_rows,
 )
-from butter_etl.spec import MAX_REPETITIONS
+from butter_etl.spec import MAX_REPETITIONS, ExperimentSpec
 from butter_etl.store import STATE, SWEEPS, Store
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def run_import(
 
     Tasks run on ``client``, without one on threads of this process. Raises SelectError for an unknown profile,
     SourceError, TornFileError or SpecError for what is wrong with the source, DuplicateError for runs that differ from
-    those of the same id; nothing has been landed then.
+    those of the same id, DatasetError for own data sets that share a name; nothing has been landed then.
     """
     find_profile(profile)
     found = list_source(source)
@@ -194,8 +196,10 @@ def _bring_in(
         scans = _spooled(scans, spooled, settings, each, on_progress)
         items = gather(scans, Registry(dest))
     experiments = len(items)
+    _refuse_other_content(items, source, dest)
     items, there, kept = _checked(items, dest, settings, each, on_progress)
     store = Store.create(settings.store, settings.state)
+    _bring_data(source, store)
     warnings = tuple(_bring_sweeps(source, store))
     items = _with_ids(items, store)
     total = Merged(present=there)
@@ -304,6 +308,24 @@ def _newcomer(example: Example) -> Newcomer:
     return Newcomer(
         example.batch, example.experiment_id, example.num_free_parameters, example.widths, example.network_structure
     )
+
+
+def _refuse_other_content(items: Iterable[Item], source: Source | None, dest: Store | None) -> None:
+    """Raise DatasetError if users' own data sets of a source share a name with others, there or in the store."""
+    experiments = (item.arrival.experiment for item in items)
+    own = {info_of(spec) for spec in experiments if isinstance(spec, ExperimentSpec) and spec.own}
+    if source is not None and source.is_store:
+        location = Location(source.url)
+        own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name))}
+    Registry(dest).refuse_other_content(sorted(own, key=str))
+
+
+def _bring_data(source: Source | None, store: Store) -> None:
+    """Keep the own data sets of a source that is a store."""
+    if source is not None and source.is_store:
+        location = Location(source.url)
+        for name in copy_names(location):
+            adopt_copy(store, location, name)
 
 
 def _bring_sweeps(source: Source | None, store: Store) -> Iterator[str]:

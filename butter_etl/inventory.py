@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 import msgspec
 import pyarrow as pa
 
-from butter_etl.checks import Flaw, Known, check_experiments_file, check_schema_file, check_sweep_file
+from butter_etl.checks import (
+    Flaw,
+    Known,
+    check_data_file,
+    check_experiments_file,
+    check_schema_file,
+    check_sweep_file,
+    own_datasets,
+)
+from butter_etl.datasets import DatasetInfo
 from butter_etl.errors import StoreError
 from butter_etl.findings import Finding
 from butter_etl.location import COMMON_METADATA, Location
@@ -19,6 +28,7 @@ from butter_etl.registry import Registry
 from butter_etl.schema import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.selection import Selection
 from butter_etl.store import (
+    DATA,
     EXECUTIVE,
     EXPERIMENTS,
     QUARANTINE,
@@ -94,6 +104,7 @@ def take_inventory(store: Store) -> Inventory:
     location = store.location
     plan = Inventory(location.absolute, is_store=True)
     known = _check_claims(location, plan.findings)
+    own = _check_data(location, known, plan.findings)
     runs = _frame_files(location, RUNS, RUN_SCHEMA, plan.findings)
     summaries = _frame_files(location, SUMMARY, SUMMARY_SCHEMA, plan.findings)
     executives = _frame_files(location, EXECUTIVE, EXECUTIVE_SCHEMA, plan.findings)
@@ -102,7 +113,7 @@ def take_inventory(store: Store) -> Inventory:
     plan.findings.extend(_gaps(runs))
     plan.findings.extend(_leftovers(location))
     plan.findings.extend(_failures(store, masks))
-    _check_sweeps(store, masks, plan.findings)
+    _check_sweeps(store, masks, own, plan.findings)
     return plan
 
 
@@ -120,6 +131,25 @@ def _check_claims(location: Location, findings: list[Finding]) -> dict[int, Know
         except Flaw as flaw:
             findings.append(Finding(flaw.kind, path, flaw.detail))
     return known
+
+
+def _check_data(location: Location, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, DatasetInfo]:
+    """What the names of users' own data sets stand for: in experiments, and in the copies that a store keeps."""
+    own: dict[str, DatasetInfo] = {}
+    for info in own_datasets(known.values()):
+        if own.setdefault(info.name, info) != info:
+            detail = f"data set {info.name!r} has several contents; import the experiments of one into another store"
+            findings.append(Finding("wrong-experiment", EXPERIMENTS, detail))
+    for name, _ in location.walk(DATA):
+        path = f"{DATA}/{name}"
+        if "/" in name or not name.endswith(".parquet"):
+            findings.append(Finding("foreign-file", path, "is no copy of a data set"))
+            continue
+        try:
+            check_data_file(location, name.removesuffix(".parquet"), own)
+        except Flaw as flaw:
+            findings.append(Finding(flaw.kind, path, flaw.detail))
+    return own
 
 
 def _frame_files(location: Location, root: str, schema: pa.Schema, findings: list[Finding]) -> dict[str, list[Listed]]:
@@ -245,7 +275,9 @@ def _failures(store: Store, present: Mapping[int, int]) -> Iterator[Finding]:
         yield Finding(kind, place, f"{failure.experiment}: {failure.error}")
 
 
-def _check_sweeps(store: Store, present: Mapping[int, int], findings: list[Finding]) -> None:
+def _check_sweeps(
+    store: Store, present: Mapping[int, int], own: Mapping[str, DatasetInfo], findings: list[Finding]
+) -> None:
     """Custom sweeps, and what is missing of each."""
     for name, _ in store.location.walk(SWEEPS):
         path = f"{SWEEPS}/{name}"
@@ -253,10 +285,10 @@ def _check_sweeps(store: Store, present: Mapping[int, int], findings: list[Findi
             findings.append(Finding("foreign-file", path, "is no file of a sweep"))
             continue
         try:
-            check_sweep_file(store.location.read_bytes(path), name)
+            check_sweep_file(store.location.read_bytes(path), name, own)
         except Flaw as flaw:
             findings.append(Finding(flaw.kind, path, flaw.detail))
-    if any(finding.kind in ("wrong-sweep", "wrong-experiment") for finding in findings):
+    if any(finding.kind in ("wrong-sweep", "wrong-experiment", "wrong-data") for finding in findings):
         return  # nothing can be said of what they lack
     registry = Registry(store)
     for name in registry.sweep_names():

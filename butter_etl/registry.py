@@ -1,24 +1,26 @@
-"""The experiments and custom sweeps that a store knows by name: ids that are claimed, never changed."""
+"""What a store knows: experiments, with ids that are claimed and never changed; by name, sweeps and own data sets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from butter_etl.datasets import dataset_info
-from butter_etl.errors import InfeasibleError, SelectError, StoreError
+from butter_etl.data_copies import copy_names, difference, keep, other_content, read_kept
+from butter_etl.datasets import DATASETS, DatasetInfo, info_of
+from butter_etl.errors import DatasetError, InfeasibleError, SelectError, StoreError
 from butter_etl.location import parquet_bytes
 from butter_etl.locks import FileLock
+from butter_etl.own_data import Declaration, describe, fetch_source, find_source, load_content
 from butter_etl.schema import EXPERIMENTS_SCHEMA
 from butter_etl.selection import Choice, Selection, parse_condition
 from butter_etl.spec import TASK, Experiment, ExperimentSpec, ForeignSpec, parse_experiment
 from butter_etl.store import EXPERIMENTS, SWEEPS, Store
-from butter_etl.sweep_files import load_sweep, parse_sweep
+from butter_etl.sweep_files import Lookup, load_declarations, load_sweep, parse_sweep
 from butter_etl.sweeps import (
     FIRST_CLAIMED_ID,
     PUBLISHED,
@@ -63,6 +65,7 @@ class Registry:
         self._batches: dict[int, str] = {}
         self._next_id = FIRST_CLAIMED_ID
         self._files_read: set[str] = set()
+        self._own: dict[str, DatasetInfo] = {}
         self._refresh()
 
     def experiment_id(self, spec: Experiment) -> int | None:
@@ -102,7 +105,7 @@ class Registry:
 
         Ids are given under a lock, and taken by creating one file exclusively; whoever loses a race all the same (by
         another state folder) reads the winner's file and tries again with what is left. Raises StoreError if the store
-        cannot be written.
+        cannot be written, DatasetError if two contents would have one name.
         """
         self._store = store
         self._refresh()
@@ -110,6 +113,7 @@ class Registry:
             return
         with FileLock(store.state / "locks" / "experiments.lock"):
             self._refresh()
+            self.refuse_other_content(info_of(spec) for spec in wanted if isinstance(spec, ExperimentSpec) and spec.own)
             while missing := self._without_id(wanted):
                 self._write(store, missing)
                 self._refresh()
@@ -158,11 +162,74 @@ class Registry:
                 self._ids[spec] = row["experiment_id"]
                 self._experiments[row["experiment_id"]] = spec
                 self._batches[row["experiment_id"]] = row["batch"] or ""
+                if isinstance(spec, ExperimentSpec) and spec.own:
+                    self._own.setdefault(spec.dataset, info_of(spec))
                 self._next_id = max(self._next_id, row["experiment_id"] + 1)
             self._files_read.add(name)
 
-    def sweep(self, name: str) -> Sweep:
-        """The published or registered sweep called ``name``; raises SelectError naming the known ones."""
+    # --- own data sets -------------------------------------------------------------------------------------------
+
+    def own_dataset(self, name: str) -> DatasetInfo | None:
+        """The user's own data set that a name stands for in the store; None if it stands for none yet."""
+        if name in self._own or self._store is None:
+            return self._own.get(name)
+        kept = read_kept(self._store.location, name)
+        return kept.info if kept else None
+
+    def _dataset_names(self, own: Iterable[DatasetInfo]) -> list[str]:
+        """Every data set that an experiment may have: those of the package, ``own``, of the store, of other tasks."""
+        kept = copy_names(self._store.location) if self._store else []
+        others = {str(spec.parameters()["dataset"]) for spec in self._experiments.values()}
+        return list(dict.fromkeys([*DATASETS, *(info.name for info in own), *kept, *sorted(others)]))
+
+    def refuse_other_content(self, infos: Iterable[DatasetInfo]) -> None:
+        """Raise DatasetError if own data sets are not what their names stand for in the store, or share a name."""
+        known: dict[str, DatasetInfo] = {}
+        for info in infos:
+            in_store = self.own_dataset(info.name)
+            there = known.setdefault(info.name, in_store or info)
+            if there != info:
+                raise DatasetError(other_content(info, there, str(self._store) if in_store else "another experiment"))
+
+    def _from_files(self, spec_file: str, directory: Path | None) -> Lookup:
+        """What the data sets that a sweep file declares are: by their files, or by the store's copies of them."""
+        folder = Path(spec_file).parent
+
+        def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
+            known = self.own_dataset(name)
+            if known and not find_source(declaration, folder, directory) and self._was_declared(name, declaration):
+                return known
+            path = fetch_source(declaration, folder, directory, place)
+            info = describe(name, declaration, path, place)
+            if known and self._store and info != known:
+                how = difference(self._store.location, known, load_content(name, declaration, path, place))
+                raise DatasetError(
+                    f"{place}: {path} is not what {self._store} has runs or a copy of as {name!r}: {how}; "
+                    "restore the file and the declaration, or give the data set another name"
+                )
+            return info
+
+        return look_up
+
+    def _was_declared(self, name: str, declaration: Declaration) -> bool:
+        """Whether the store keeps a data set that was declared so, wherever its file was."""
+        kept = read_kept(self._store.location, name) if self._store else None
+        return kept is not None and kept.declaration.means_the_same(declaration)
+
+    def _by_name(self, name: str, declaration: Declaration, place: str) -> DatasetInfo:  # noqa: ARG002 (a Lookup)
+        """What a data set of a registered sweep is."""
+        info = self.own_dataset(name)
+        if info is None:
+            raise DatasetError(f"{place}: the store keeps no copy of it; train with --spec and the data set's file")
+        return info
+
+    # --- sweeps --------------------------------------------------------------------------------------------------
+
+    def sweep(self, name: str, lookup: Lookup | None = None) -> Sweep:
+        """The published or registered sweep called ``name``; raises SelectError naming the known ones.
+
+        ``lookup`` says what its own data sets are, if not the store.
+        """
         if name in PUBLISHED:
             return PUBLISHED[name]
         registered = self.sweep_names()
@@ -170,35 +237,57 @@ class Registry:
             known = f"; registered in the store: {', '.join(registered)}" if registered else ""
             raise SelectError(f"{unknown_sweep(name, registered)}{known}")
         text = self._store.location.read_bytes(f"{SWEEPS}/{name}.yaml").decode()
-        return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml")
+        return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml", lookup or self._by_name)
 
     def sweep_names(self) -> list[str]:
         """The custom sweeps that are registered."""
         names = self._store.location.names(SWEEPS) if self._store is not None else []
         return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
 
-    def select(self, choice: Choice) -> Selection:
-        """The selection that a user's choice comes to. Pure: custom sweeps are read and checked, not registered.
+    def select(self, choice: Choice, directory: Path | None = None) -> Selection:
+        """The selection that a user's choice comes to. The store is not changed: custom sweeps are read and checked.
 
-        Raises SelectError or SpecError in one line, also where the store has another sweep of the same name.
+        Own data sets are read, and those of PMLB that are not at hand downloaded to ``directory``. Raises SelectError,
+        SpecError or DatasetError in one line, also where the store has another sweep, or other data, of the same name.
         """
-        custom = [load_sweep(path) for path in choice.specs]
+        custom = [load_sweep(path, self._from_files(path, directory)) for path in choice.specs]
         for sweep, path in zip(custom, choice.specs, strict=True):
-            if sweep.name in self.sweep_names() and self.sweep(sweep.name) != sweep:
+            if sweep.name in self.sweep_names() and self.sweep(sweep.name, self._as_in(sweep)) != sweep:
                 raise SelectError(f"{path}: {self._store} has another sweep called {sweep.name!r}; choose another name")
-        sweeps = (*map(self.sweep, choice.sweeps), *custom)
-        conditions = tuple(map(parse_condition, choice.where))
+        sweeps = (*(self.sweep(name) for name in choice.sweeps), *custom)
+        own = [info for sweep in sweeps for info in sweep.own_datasets()]
+        self.refuse_other_content(own)
+        names = self._dataset_names(own) if choice.where else []
+        conditions = tuple(parse_condition(text, datasets=names) for text in choice.where)
         return Selection(sweeps, conditions, choice.repetitions, choice.first_repetition)
 
-    def register(self, store: Store, choice: Choice) -> None:
-        """Keep the files of a choice's custom sweeps in ``store``, so that they can be named from now on."""
+    def _as_in(self, sweep: Sweep) -> Lookup:
+        """The own data sets of another sweep, and else those of the store."""
+        own = {info.name: info for info in sweep.own_datasets()}
+        return lambda name, declaration, place: own.get(name) or self._by_name(name, declaration, place)
+
+    def register(self, store: Store, choice: Choice, directory: Path | None = None) -> None:
+        """Keep a choice's custom sweeps and their own data sets in ``store``: they can be named from now on.
+
+        Raises DatasetError where a data set is not what it was when the choice was looked at.
+        """
+        self._store = store
         for path in choice.specs:
             content = Path(path).read_bytes()
-            name = load_sweep(path).name
+            name = load_sweep(path, self._from_files(path, directory)).name
+            self._keep_data(store, path, directory)
             with FileLock(store.state / "locks" / "sweeps.lock"):
                 store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
-        self._store = store
-        self.select(choice)  # whoever registered the same name first has the last word
+        self.select(choice, directory)  # whoever registered the same name first has the last word
+
+    def _keep_data(self, store: Store, spec_file: str, directory: Path | None) -> None:
+        for name, declaration in load_declarations(spec_file).items():
+            if read_kept(store.location, name) is None:
+                place = f"{spec_file}: datasets.{name}"
+                path = fetch_source(declaration, Path(spec_file).parent, directory, place)
+                content = load_content(name, declaration, path, place)
+                self.refuse_other_content([content.info])
+                keep(store, content, declaration, path)
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -237,7 +326,7 @@ def _own_columns(spec: ExperimentSpec) -> dict[str, object]:
         "task": TASK,
         "num_free_parameters": topology.num_free_parameters,
         "widths": list(topology.widths),
-        "network_structure": network_structure(spec, dataset_info(spec.dataset).inputs, topology.widths),
+        "network_structure": network_structure(spec, info_of(spec).inputs, topology.widths),
     }
 
 

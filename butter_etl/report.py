@@ -7,8 +7,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from butter_etl.activity import Activity, activity_lines, current_activity, failure_lines
 from butter_etl.costs import load_rates
+from butter_etl.datasets import DatasetInfo
 from butter_etl.driver import TrainReport
 from butter_etl.engines import choose_engine
 from butter_etl.frames import read_summary
@@ -32,6 +35,11 @@ def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
         "tasks_at_once": at_once,
         "seconds": plan.seconds(at_once),
         "datasets": plan.datasets,
+        "own_datasets": [
+            {"dataset": info.name, "task": info.task, "outputs": info.outputs, **msgspec.structs.asdict(info.own)}
+            for info in _own_datasets(campaign.selection)
+            if info.own
+        ],
         "parts": [
             {"sweep": sweep, "dataset": dataset, **_tally_facts(tally)}
             for (sweep, dataset), tally in plan.tallies.items()
@@ -78,6 +86,13 @@ def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
         seconds = plan.seconds(at_once)
         yield f"estimated cost: {core_time(plan.core_seconds)}"
         yield f"estimated time: {duration(seconds)} with {at_once:,} at once, done {_moment(seconds)} if begun now"
+    for info in _own_datasets(campaign.selection):
+        what = "a response" if info.task == "regression" else f"{max(info.outputs, 2):,} classes"
+        yield f"{info.name}: {info.rows:,} rows, {info.inputs:,} inputs, {what}, content {info.sha256[0][:12]}"
+
+
+def _own_datasets(selection: Selection) -> list[DatasetInfo]:
+    return list(dict.fromkeys(info for sweep in selection.sweeps for info in sweep.own_datasets()))
 
 
 def _moment(seconds: float) -> str:

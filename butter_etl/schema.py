@@ -85,6 +85,7 @@ _PARAMETERS = [
 _TOPOLOGY = [("num_free_parameters", pa.uint64()), ("widths", UINT32_LIST), ("network_structure", pa.string())]
 _BOTH_ADDITIONS = [("momentum", pa.float32()), ("optimizer_sweep", pa.bool_())]
 
+#: The columns of the run frame, a row a run.
 RUN_SCHEMA = pa.schema(
     [
         ("experiment_id", pa.uint32()),
@@ -150,6 +151,7 @@ def _extremum_columns(extremum: str) -> list[tuple[str, pa.DataType]]:
     return [(f"{extremum}_{name}", pa.uint32() if name in integers else pa.float32()) for name in names]
 
 
+#: The columns of the summary frame, a row an experiment.
 SUMMARY_SCHEMA = pa.schema(
     [
         ("experiment_id", pa.uint32()),

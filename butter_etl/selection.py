@@ -25,7 +25,7 @@ WHERE_KEYS = tuple(
 )
 MAX_REPETITION_NUMBER = 2**16 - 1
 #: The values of these keys are known, so a misspelt one is an error rather than an empty selection.
-_NAMES: Mapping[str, tuple[str, ...]] = {"dataset": tuple(DATASETS), "shape": SHAPES, "optimizer": OPTIMIZERS}
+_NAMES: Mapping[str, tuple[str, ...]] = {"shape": SHAPES, "optimizer": OPTIMIZERS}
 
 _CONDITION = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 _ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
@@ -61,8 +61,13 @@ class Condition(msgspec.Struct, frozen=True):
         return value is not None and _ORDERINGS[self.op](value, self.values[0])
 
 
-def parse_condition(text: str, keys: Collection[str] = WHERE_KEYS) -> Condition:
-    """The condition on one of ``keys`` that ``text`` spells; raises SelectError in one line."""
+def parse_condition(
+    text: str, keys: Collection[str] = WHERE_KEYS, datasets: Collection[str] = tuple(DATASETS)
+) -> Condition:
+    """The condition on one of ``keys`` that ``text`` spells; raises SelectError in one line.
+
+    ``datasets`` are the names that a data set may have.
+    """
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise SelectError(f"--where {text!r}: write KEY OP VALUE[,VALUE...] with OP one of = != < <= > >=")
@@ -70,12 +75,11 @@ def parse_condition(text: str, keys: Collection[str] = WHERE_KEYS) -> Condition:
     if key not in keys:
         raise SelectError(f"--where {text!r}: unknown key {key!r}; known: {', '.join(sorted(keys))}")
     values = tuple(_parse_value(key, part.strip(), text) for part in right.split(","))
-    for value in values if key in _NAMES else ():
-        if value is not None and value not in _NAMES[key]:
-            known = ", ".join(_NAMES[key])
-            raise SelectError(
-                f"--where {text!r}: unknown {key} {value!r}{suggestion(str(value), _NAMES[key])}; {known}"
-            )
+    names = datasets if key == "dataset" else _NAMES.get(key, ())
+    for value in values if names else ():
+        if value is not None and value not in names:
+            known = ", ".join(names)
+            raise SelectError(f"--where {text!r}: unknown {key} {value!r}{suggestion(str(value), names)}; {known}")
     if op in _ORDERINGS and (len(values) != 1 or values[0] is None):
         raise SelectError(f"--where {text!r}: {op} takes exactly one value, and not null")
     return Condition(key, op, values)

@@ -11,7 +11,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -79,11 +79,23 @@ class Regularizer(msgspec.Struct, frozen=True):
     factor: float
 
 
-class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+class OwnData(msgspec.Struct, frozen=True):
+    """What the name of a user's own data set stands for in an experiment: its encoded content, by hash and extent.
+
+    ``sha256`` is that of `butter_etl.own_data.content_sha256`, in hexadecimal; ``inputs`` counts encoded columns.
+    """
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    rows: Annotated[int, msgspec.Meta(ge=1)]
+    inputs: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, omit_defaults=True):
     """One setting of every hyperparameter, the seed left out. Made by `butter_etl.sweeps.make_experiment`.
 
     Floats are canonical (see `canonical_float`). ``loss``, ``outputs`` and ``output_activation`` follow from the data
-    set and are part of the identity.
+    set and are part of the identity. So is ``own``, the content of a data set that does not come with the package;
+    None for those that do.
     """
 
     dataset: str
@@ -100,6 +112,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True)
     loss: Loss
     outputs: int
     output_activation: str
+    own: OwnData | None = None
 
     def parameters(self) -> dict[str, Value]:
         """The parameter columns of both frames, but for `batch` and `task`, by column name."""
@@ -130,8 +143,10 @@ class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True)
 
     def canonical(self) -> dict[str, Value]:
         """What the canonical JSON holds."""
+        own = self.own
         return {
             **self.parameters(),
+            **({f"data.{name}": getattr(own, name) for name in OwnData.__struct_fields__} if own else {}),
             "activity_regularizer": None,
             "bias_regularizer": None,
             "loss": self.loss,
@@ -250,8 +265,10 @@ def parse_canonical(text: str) -> ExperimentSpec:
         values = json.loads(text)
         kind = values["kernel_regularizer.type"]
         factor = values[f"kernel_regularizer.{kind}"] if kind else None
-        raw = {key: values[key] for key in ExperimentSpec.__struct_fields__}
+        raw = {key: values[key] for key in ExperimentSpec.__struct_fields__ if key != "own"}
         raw["kernel_regularizer"] = {"type": kind, "factor": factor} if kind else None
+        if "data.sha256" in values:
+            raw["own"] = {name: values[f"data.{name}"] for name in OwnData.__struct_fields__}
         spec = msgspec.convert(raw, ExperimentSpec)
     except (ValueError, KeyError, TypeError) as error:
         raise SpecError(f"not the canonical JSON of an experiment ({error}): {text[:200]}") from error

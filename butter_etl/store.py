@@ -36,6 +36,8 @@ FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
 RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
 EXECUTIVE = "complete_executive_summary"
+#: Where users' own data sets are kept.
+DATA = "datasets"
 QUARANTINE = "quarantine"
 SUMMARY_FILE = "summary.parquet"
 

@@ -1,15 +1,22 @@
-"""Custom sweeps from YAML, checked strictly: every complaint is one line that names the file and the place."""
+"""Custom sweeps from YAML, checked strictly: every complaint is one line that names the file and the place.
+
+What a sweep declares of users' own data sets is looked up by a function: planning reads the files that are declared, a
+store knows its own by name.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
+from butter_etl.datasets import DATASETS, DatasetInfo
 from butter_etl.errors import SpecError, one_line
+from butter_etl.own_data import Declaration, check_declaration, describe, fetch_source
 from butter_etl.spec import OPTIMIZERS, OptimizerName, Regularizer, canonical_float
 from butter_etl.sweeps import (
     AXES,
@@ -22,6 +29,9 @@ from butter_etl.sweeps import (
     make_experiment,
     suggestion,
 )
+
+#: What a declared data set is: of its name, the declaration, and its place in the sweep file, for errors.
+Lookup = Callable[[str, Declaration, str], DatasetInfo]
 
 _NAME = re.compile(r"[a-z0-9_]+")
 
@@ -44,19 +54,53 @@ class _SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     repetitions: int
     cubes: list[_CubeFile]
+    datasets: dict[str, Declaration] = {}
 
 
-def load_sweep(path: str | Path) -> Sweep:
-    """The custom sweep of a YAML file; raises SpecError with the file and the place in one line."""
+def load_sweep(path: str | Path, lookup: Lookup | None = None) -> Sweep:
+    """The custom sweep of a YAML file; raises SpecError with the file and the place in one line.
+
+    Own data sets are read, and those of PMLB downloaded, unless ``lookup`` says what they are. Raises DatasetError.
+    """
+    return parse_sweep(_read(path), str(path), lookup or from_files(Path(path).parent))
+
+
+def load_declarations(path: str | Path) -> dict[str, Declaration]:
+    """The data sets that a YAML file declares, by name, each with a cube that uses it; raises SpecError."""
+    return dict(_parse(_read(path), str(path)).datasets)
+
+
+def from_files(folder: Path) -> Lookup:
+    """What declared data sets are, by their files; ``folder`` is where the sweep file is."""
+
+    def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
+        return describe(name, declaration, fetch_source(declaration, folder, None, place), place)
+
+    return look_up
+
+
+def _read(path: str | Path) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read ({error})") from error
-    return parse_sweep(text, str(path))
 
 
-def parse_sweep(text: str, origin: str) -> Sweep:
-    """The custom sweep that a YAML text describes; ``origin`` names the text in errors."""
+def parse_sweep(text: str, origin: str, lookup: Lookup | None = None) -> Sweep:
+    """The custom sweep that a YAML text describes; ``origin`` names the text in errors.
+
+    Without ``lookup``, files of own data sets are sought from the working directory.
+    """
+    file = _parse(text, origin)
+    look_up = lookup or from_files(Path())
+    places = {name: f"{origin}: datasets.{name}" for name in file.datasets}
+    own = {name: look_up(name, declared, places[name]) for name, declared in file.datasets.items()}
+    cubes = tuple(_cube(cube, own, f"{origin}: cubes[{index}]") for index, cube in enumerate(file.cubes))
+    return Sweep(file.name, file.repetitions, cubes)
+
+
+def _parse(text: str, origin: str) -> _SweepFile:
+    """A sweep file, checked as far as it goes without its cubes' values and its data sets' files."""
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -72,18 +116,22 @@ def parse_sweep(text: str, origin: str) -> Sweep:
     check_repetitions(file.repetitions, f"{origin}: repetitions")
     if not file.cubes:
         raise SpecError(f"{origin}: cubes: there must be at least one")
-    cubes = tuple(_cube(cube, f"{origin}: cubes[{index}]") for index, cube in enumerate(file.cubes))
-    return Sweep(file.name, file.repetitions, cubes)
+    used = {name for cube in file.cubes for name in cube.dataset}
+    for name, declaration in file.datasets.items():
+        check_declaration(name, declaration, f"{origin}: datasets.{name}")
+        if name not in used:
+            raise SpecError(f"{origin}: datasets.{name}: no cube has it as `dataset`; take it out")
+    return file
 
 
 def _key_suggestion(message: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", message)
-    known = (*_SweepFile.__struct_fields__, *_CubeFile.__struct_fields__)
-    return suggestion(unknown.group(1), known) if unknown else ""
+    kind = Declaration if "`$.datasets" in message else _CubeFile if "`$.cubes" in message else _SweepFile
+    return suggestion(unknown.group(1), kind.__struct_fields__) if unknown else ""
 
 
-def _cube(file: _CubeFile, place: str) -> Cube:
-    """A cube whose every value has been checked; errors name the cube and the key."""
+def _cube(file: _CubeFile, own: Mapping[str, DatasetInfo], place: str) -> Cube:
+    """A cube whose every value has been checked; errors name the cube and the key. ``own`` are declared data sets."""
     for key in file.__struct_fields__:
         values = getattr(file, key)
         if values is not None and not values:
@@ -95,7 +143,7 @@ def _cube(file: _CubeFile, place: str) -> Cube:
         return tuple(canonical_float(value, f"{place}.{key}") for value in getattr(file, key))
 
     cube = Cube(
-        dataset=tuple(file.dataset),
+        dataset=tuple(own.get(name, name) for name in file.dataset),
         shape=tuple(file.shape),
         size=tuple(file.size),
         depth=tuple(file.depth),
@@ -139,6 +187,9 @@ def _check_values(cube: Cube, place: str) -> None:
             raise SpecError(f"{place}.{key}: a value stands there twice")
         for value in values:
             axes = {"optimizer": value[0], "momentum": value[1]} if key == "optimizer" else {key: value}
+            if key == "dataset" and isinstance(value, str) and value not in DATASETS:
+                hint = f"{suggestion(value, DATASETS)}; declare your own data sets under `datasets:`"
+                raise SpecError(f"{place}.dataset: {value!r} is not known{hint} (known: {', '.join(DATASETS)})")
             try:
                 make_experiment(**{**base, **axes})
             except SpecError as error:

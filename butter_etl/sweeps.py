@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.datasets import DATASETS, dataset_info
+from butter_etl.datasets import DATASETS, DatasetInfo, dataset_info, info_of
 from butter_etl.errors import SelectError, SpecError
 from butter_etl.spec import (
     MAX_REPETITIONS,
@@ -65,9 +65,12 @@ def sizes(first: int, last: int) -> tuple[int, ...]:
 
 
 class Cube(msgspec.Struct, frozen=True):
-    """A hypercube of experiments: the product of the values of its axes, the last axis fastest."""
+    """A hypercube of experiments: the product of the values of its axes, the last axis fastest.
 
-    dataset: tuple[str, ...]
+    A user's own data set stands there as what it is, one that comes with the package as its name.
+    """
+
+    dataset: tuple[str | DatasetInfo, ...]
     shape: tuple[str, ...]
     size: tuple[int, ...]
     depth: tuple[int, ...]
@@ -114,6 +117,11 @@ class Sweep(msgspec.Struct, frozen=True):
         """Every cell of every cube in order; a cell of two cubes comes twice."""
         for cube in self.cubes:
             yield from cube.experiments()
+
+    def own_datasets(self) -> list[DatasetInfo]:
+        """The users' own data sets of its cubes, each once."""
+        found = [value for cube in self.cubes for value in cube.dataset if isinstance(value, DatasetInfo)]
+        return list(dict.fromkeys(found))
 
     def __contains__(self, spec: Experiment) -> bool:
         return any(spec in cube for cube in self.cubes)
@@ -190,7 +198,7 @@ def sweep_flags(spec: Experiment) -> dict[str, bool]:
 
 def make_experiment(
     *,
-    dataset: str,
+    dataset: str | DatasetInfo,
     size: int,
     depth: int,
     shape: str = "rectangle",
@@ -203,7 +211,7 @@ def make_experiment(
     momentum: float | None = None,
 ) -> ExperimentSpec:
     """An experiment with canonical floats and what follows from its data set; raises SpecError naming the key."""
-    info = dataset_info(dataset)
+    info = dataset if isinstance(dataset, DatasetInfo) else dataset_info(dataset)
     check_choice("shape", shape, SHAPES)
     check_choice("optimizer", optimizer, OPTIMIZERS)
     _check_range("size", size, 2, MAX_SIZE)
@@ -224,7 +232,7 @@ def make_experiment(
         factor = canonical_float(kernel_regularizer.factor, "kernel_regularizer")
         kernel_regularizer = Regularizer(kernel_regularizer.type, factor)
     return ExperimentSpec(
-        dataset=dataset,
+        dataset=info.name,
         shape=shape,
         size=size,
         depth=depth,
@@ -238,6 +246,7 @@ def make_experiment(
         loss=info.loss,
         outputs=info.outputs,
         output_activation=info.output_activation,
+        own=info.own,
     )
 
 
@@ -261,9 +270,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def _from_cell(cell: tuple[Any, ...]) -> ExperimentSpec:
     """An experiment of a cube, whose values were checked when the cube was made."""
     dataset, shape, size, depth, learning_rate, batch_size, regularizer, noise, epochs, (optimizer, momentum) = cell
-    info = DATASETS[dataset]
+    info = dataset if isinstance(dataset, DatasetInfo) else DATASETS[dataset]
     return ExperimentSpec(
-        dataset=dataset,
+        dataset=info.name,
         shape=shape,
         size=size,
         depth=depth,
@@ -277,6 +286,7 @@ def _from_cell(cell: tuple[Any, ...]) -> ExperimentSpec:
         loss=info.loss,
         outputs=info.outputs,
         output_activation=info.output_activation,
+        own=info.own,
     )
 
 
@@ -284,7 +294,7 @@ def _to_cell(spec: Experiment) -> tuple[Any, ...]:
     if isinstance(spec, ForeignSpec):
         return _foreign_cell(spec.parameters())
     return (
-        spec.dataset,
+        spec.dataset if spec.own is None else info_of(spec),
         spec.shape,
         spec.size,
         spec.depth,
@@ -307,7 +317,7 @@ def _foreign_cell(values: dict[str, Any]) -> tuple[Any, ...]:
 
 def experiment_topology(spec: ExperimentSpec) -> Topology | None:
     """The topology of an experiment, or None where none is within 20 % of its size."""
-    info = DATASETS[spec.dataset]
+    info = info_of(spec)
     topology = closest_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
     return topology if is_feasible(topology, spec.size) else None
 

@@ -17,7 +17,8 @@ import msgspec
 from butter_etl import costs
 from butter_etl.attempts import begin_attempt, end_attempt
 from butter_etl.checkpoints import Checkpoints
-from butter_etl.datasets import Dataset, cached_dataset, dataset_info
+from butter_etl.data_copies import cached_copy
+from butter_etl.datasets import Dataset, cached_dataset, info_of
 from butter_etl.engines import Device
 from butter_etl.errors import DeviceMemoryError
 from butter_etl.schema import HISTORIES
@@ -133,7 +134,7 @@ def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) 
         if set(together) <= set(left):
             left = tuple(rep for rep in left if rep not in together)
             yield Item(entry.spec, entry.experiment_id, entry.batch, together)
-    most = costs.stack_limit(entry.num_free_parameters, dataset_info(entry.spec.dataset), device)
+    most = costs.stack_limit(entry.num_free_parameters, info_of(entry.spec), device)
     most = max(1, min(most, int(target_seconds / entry.core_seconds)))
     for start in range(0, len(left), most):
         yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
@@ -205,7 +206,7 @@ def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]
 def _has_time_for(vigil: Vigil, items: Sequence[Item], engine: str) -> bool:
     spec, runs = items[0].spec, sum(len(item.repetitions) for item in items)
     rates = costs.DEFAULT_RATES[engine]
-    epoch_seconds = costs.core_seconds(spec, spec.size, dataset_info(spec.dataset), rates) / spec.epochs
+    epoch_seconds = costs.core_seconds(spec, spec.size, info_of(spec), rates) / spec.epochs
     state_bytes = 4 * runs * (3 * spec.size + len(HISTORIES) * spec.epochs)
     return vigil.has_time_for(epoch_seconds, state_bytes)
 
@@ -217,7 +218,7 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
     report = TaskReport(present=sum(len(item.repetitions) for item in items) - len(stack.runs()))
     if not stack.items:
         return report
-    dataset = cached_dataset(items[0].spec.dataset, settings.data_dir)
+    dataset = _dataset(store, items[0].spec, settings)
     checkpoints = Checkpoints(store.state)
     resume = checkpoints.read(stack)
     attempt = _begin(store, stack, int(resume.state.epochs.sum()) if resume else 0)
@@ -238,6 +239,13 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
         checkpoints.discard(part)
     _end(store, stack)
     return report
+
+
+def _dataset(store: Store, spec: ExperimentSpec, settings: Settings) -> Dataset:
+    """What an experiment is trained on: the store keeps users' own data sets, others lie in the data folder."""
+    if spec.own is None:
+        return cached_dataset(spec.dataset, settings.data_dir)
+    return cached_copy(store.location, info_of(spec))
 
 
 def _missing(store: Store, item: Item) -> Item:

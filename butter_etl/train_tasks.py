@@ -19,7 +19,8 @@ import msgspec
 from butter_etl import costs, datasets
 from butter_etl.checkpoints import Checkpoints
 from butter_etl.claims import Claims
-from butter_etl.datasets import dataset_info, ensure_dataset
+from butter_etl.data_copies import require_copy
+from butter_etl.datasets import ensure_dataset, info_of
 from butter_etl.driver import Driver, Progress, Share, TrainReport, full_disk_stops
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import SelectError
@@ -133,7 +134,7 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
                 f"{spec.describe()}: {mask.bit_count()} runs are there, "
                 f"{len(missing)} more would pass {MAX_REPETITIONS}"
             )
-        cost = costs.core_seconds(spec, topology.num_free_parameters, dataset_info(spec.dataset), rates)
+        cost = costs.core_seconds(spec, topology.num_free_parameters, info_of(spec), rates)
         batch = registry.batch(experiment_id) if experiment_id is not None else sweep
         tally.missing += len(missing)
         tally.core_seconds += cost * len(missing)
@@ -216,16 +217,18 @@ def plan_campaign(
     *,
     engine: str = "auto",
     device: Device = "cpu",
+    data_dir: str | Path | None = None,
 ) -> Campaign:
-    """What training a choice into the store at ``path`` would mean; nothing is written.
+    """What training a choice into the store at ``path`` would mean; nothing is written there.
 
-    Raises SelectError if no sweep is named, and whatever is wrong with the choice or the store.
+    Own data sets that are PMLB's are downloaded to ``data_dir``: only their content tells what is to be done. Raises
+    SelectError if no sweep is named, and whatever is wrong with the choice, its data sets, or the store.
     """
     if not choice.sweeps and not choice.specs:
         raise SelectError("name what to train: --sweep NAME or --spec FILE.yaml")
     store = Store.find(path, state)
     registry = Registry(store)
-    selection = registry.select(choice)
+    selection = registry.select(choice, datasets.data_dir(data_dir))
     present = store.repetitions() if store else {}
     engine = choose_engine(engine, device)
     plan = plan_runs(selection, registry, present, costs.load_rates(engine))
@@ -235,17 +238,20 @@ def plan_campaign(
 
 
 def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 300.0) -> tuple[Store, Settings]:
-    """Have the data sets at hand, then the store, with the campaign's sweeps registered.
+    """Have the data sets at hand, then the store, with the campaign's sweeps and own data sets registered.
 
     Unfinished training is saved every ``checkpoint_seconds``.
 
     The driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
     require_state(campaign.path, campaign.state)
-    for name in campaign.plan.datasets:
+    infos = {wanted.spec.dataset: info_of(wanted.spec) for wanted in campaign.plan.wanted}
+    for name in (name for name, info in infos.items() if info.own is None):
         ensure_dataset(name, folder)
     store = campaign.store or Store.create(campaign.path, campaign.state)
-    campaign.registry.register(store, campaign.choice)
+    campaign.registry.register(store, campaign.choice, folder)
+    for info in (info for info in infos.values() if info.own):
+        require_copy(store.location, info)
     settings = Settings(
         store=store.location.absolute,
         state=str(store.state),
@@ -284,6 +290,6 @@ def train(
         repetitions=repetitions,
         first_repetition=first_repetition,
     )
-    campaign = plan_campaign(store, choice, state, engine=engine, device=device)
+    campaign = plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir)
     opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
     return run_training(campaign, opened, settings, client)

@@ -217,7 +217,8 @@ def cut_stack(stack: Stack, most: int) -> list[Stack]:
 
 def stack_key(spec: ExperimentSpec) -> tuple[str | int, ...]:
     """Experiments of equal key can be trained in one stack."""
-    return spec.dataset, spec.shape, spec.size, spec.depth, spec.optimizer, spec.batch_size, spec.epochs
+    content = spec.own.sha256 if spec.own else ""
+    return spec.dataset, content, spec.shape, spec.size, spec.depth, spec.optimizer, spec.batch_size, spec.epochs
 
 
 def _variant(spec: ExperimentSpec, network: Network) -> Variant:

@@ -31,6 +31,7 @@ from butter_etl.datasets import (
     encode_features,
     encode_target,
     ensure_dataset,
+    ensure_pmlb,
     load_dataset,
     noisy_targets,
     split_rows,
@@ -415,6 +416,21 @@ def test_the_length_need_not_be_announced(content, mirror, tmp_path):
     progress = []
     ensure_dataset("tiny", tmp_path, base_url=mirror.url, on_progress=lambda *counts: progress.append(counts))
     assert progress[-1] == (len(content), None)
+
+
+def test_other_data_sets_of_pmlb_are_downloaded_unless_they_are_there(mirror, monkeypatch, tmp_path):
+    monkeypatch.setenv("BUTTER_ETL_PMLB_URL", mirror.url)
+    mirror.files["/datasets/mushroom/mushroom.tsv.gz"] = b"whatever it holds"
+    for _ in range(2):
+        path = ensure_pmlb("mushroom", tmp_path)
+        assert path.read_bytes() == b"whatever it holds"
+    assert (path, mirror.asked) == (dataset_path("mushroom", tmp_path), ["/datasets/mushroom/mushroom.tsv.gz"])
+    with pytest.raises(DatasetError, match=r"data set mushrom: .*404.*put PMLB's mushrom.tsv.gz at"):
+        ensure_pmlb("mushrom", tmp_path)
+    dataset_path("banana", tmp_path).parent.mkdir()
+    dataset_path("banana", tmp_path).write_bytes(b"another file")
+    with pytest.raises(DatasetError, match=r"data set banana: .* has SHA-256"):
+        ensure_pmlb("banana", tmp_path)
 
 
 def test_the_variable_names_a_mirror(content, mirror, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """The documents say what is so: columns, links, commands, snippets and layers are held to the code."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -13,16 +14,18 @@ import click
 import dask
 import pytest
 import yaml
+from rich.text import Text
 
 import butter_etl as be
 from butter_etl import schema
 from butter_etl.cli import cli
+from butter_etl.datasets import own_info
 from butter_etl.location import Location
 from butter_etl.partition import ExportOptions, plan_export, run_export
 from butter_etl.registry import Registry
 from butter_etl.selection import Choice
 from butter_etl.sites import load_site
-from butter_etl.spec import Regularizer
+from butter_etl.spec import OwnData, Regularizer
 from butter_etl.store import Store
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.sweep_files import parse_sweep
@@ -34,7 +37,10 @@ from tests.test_layers import LAYERS
 ROOT = Path(__file__).parents[1]
 FORMAT, HOW_TO, README = ROOT / "docs/data-format.md", ROOT / "docs/how-to.md", ROOT / "README.md"
 RECIPES = ROOT / "docs/recipes.md"
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for top in ("docs", "cluster") for path in (ROOT / top).rglob("*.md"))])
+TUTORIAL = ROOT / "docs/tutorial.md"
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(path for top in ("docs", "cluster", "examples") for path in (ROOT / top).rglob("*.md"))]
+)
 ALL_MARKDOWN = sorted([*DOCUMENTS, *(ROOT / "tests").rglob("*.md")])
 
 
@@ -134,7 +140,7 @@ def test_every_module_has_its_line_in_the_layer_table():
 
 
 def test_decisions_are_numbered_dated_and_complete():
-    paths = sorted((ROOT / "docs/decisions").glob("*.md"))
+    paths = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
     for number, path in enumerate(paths, 1):
         text = path.read_text()
         assert path.name.startswith(f"{number:04d}-")
@@ -191,6 +197,7 @@ def test_the_check_of_commands_finds_mistakes():
         with pytest.raises((AssertionError, click.UsageError)):
             check_command(line, complete=True)
     assert ("butter-etl summarize store", True) in list(commands_of(README))
+    assert ("butter-etl plan store --spec quick.yaml", True) in list(commands_of(TUTORIAL))
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -210,6 +217,49 @@ def test_make_targets_exist():
     ]
     assert {one or other for one, other in named} <= set(targets)
     assert {"demo", "test"} <= {one or other for one, other in named}
+
+
+# --- the site ----------------------------------------------------------------------------------------------------
+
+
+def test_every_page_is_linked_from_the_index():
+    index = ROOT / "docs/index.md"
+    linked = {(index.parent / target).resolve() for target in re.findall(r"\]\(([^)\s]+)\)", prose(index))}
+    pages = {path for path in DOCUMENTS if path.parent != ROOT / "docs/decisions" and path != index}
+    assert pages | {ROOT / "docs/decisions/README.md"} == linked
+
+
+def test_every_public_name_has_its_place_in_the_api():
+    described = re.findall(r"^\.\. auto\w+:: (\S+)$", (ROOT / "docs/api.md").read_text(), flags=re.MULTILINE)
+    assert set(be.__all__) <= set(described)
+
+
+@pytest.fixture(scope="module")
+def recorder():
+    """The script that records sessions, as a module."""
+    spec = importlib.util.spec_from_file_location("record_terminal", ROOT / "docs/record_terminal.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_recorded_sessions_are_of_commands_that_exist(recorder):
+    for session in recorder.SESSIONS:
+        for command in session.commands:
+            check_command(command, complete=True)
+        picture = (recorder.IMAGES / session.file).read_text()
+        loaded = re.findall(r'(?:href|src)="|url\((?!#)|@import', picture)
+        assert loaded == [], "a picture must not load anything"
+
+
+def test_the_screen_of_recordings_shows_what_a_terminal_does(recorder):
+    screen = recorder.Screen()
+    screen.feed("one\r\n\x1b[32mtwo\x1b[0m 1/3\r\x1b[2K\x1b[32mtwo\x1b[0m 3/3\r\n\x1b[1A\x1b[2Kthr\bree\r\n" + "x" * 81)
+    assert Text.from_ansi(screen.ansi()).plain == f"one\nthree\n{'x' * 80}\nx"
+    screen = recorder.Screen()
+    screen.feed("\x1b[?25lplain \x1b[1;31mloud\x1b[0m")
+    (span,) = Text.from_ansi(screen.ansi()).spans
+    assert (span.start, span.end, str(span.style)) == (6, 10, "bold color(1)")
 
 
 # --- snippets ----------------------------------------------------------------------------------------------------
@@ -269,6 +319,11 @@ def test_python_snippets_run(path, folder, tmp_path, monkeypatch, request):
     assert ran > 0
 
 
+def any_data(name, declaration, place):
+    """Some data set: those that documents declare are not there."""
+    return own_info(name, declaration.task, 1, OwnData("0" * 64, 100, 5))
+
+
 def test_yaml_snippets_are_what_they_should_be(tmp_path):
     sweeps = sites = 0
     for path in DOCUMENTS:
@@ -276,7 +331,7 @@ def test_yaml_snippets_are_what_they_should_be(tmp_path):
             if block.language != "yaml":
                 continue
             if "cubes:" in block.text:
-                assert len(parse_sweep(block.text, name_of(path))) > 0
+                assert len(parse_sweep(block.text, name_of(path), any_data)) > 0
                 sweeps += 1
             else:
                 (tmp_path / "site.yaml").write_text(block.text)

@@ -31,7 +31,7 @@ LAYERS = [
         "engines.kernel_cache",
         "engines.fused_engine",
     ],
-    ["topology", "datasets", "sweeps", "sweep_files"],
+    ["topology", "datasets", "sweeps", "own_data", "sweep_files"],
     ["order_statistics", "aggregations", "provenance", "costs", "training", "calibrate", "selection", "sweep_tables"],
     [
         "object_store",
@@ -47,6 +47,7 @@ LAYERS = [
         "fingerprints",
         "summary_files",
         "rewriting",
+        "data_copies",
         "registry",
         "frames",
     ],
@@ -58,6 +59,7 @@ LAYERS = [
     ["sites", "certificates", "supervisor", "clusters", "probe", "terminal", "plot", "activity", "report", "page"],
     [
         "commands",
+        "commands.completion",
         "commands.options",
         "commands.sweeps",
         "commands.train",

@@ -20,8 +20,10 @@ import pytest
 import butter_etl as be
 from butter_etl.archives import write_archive
 from butter_etl.cli import main
+from butter_etl.data_copies import adopt_copy, keep, read_copy, read_kept
 from butter_etl.errors import LandingError, StorageError, StoreError
 from butter_etl.location import Location
+from butter_etl.own_data import Declaration, load_content
 from butter_etl.partition import ExportOptions, plan_export, run_export
 from butter_etl.registry import Registry
 from butter_etl.report import status_facts
@@ -111,6 +113,26 @@ def export(store, dest, choice=Choice(), **kwargs):
     options = ExportOptions(tar=True)
     return run_export(
         plan_export(store, Registry(store).select(choice), options, **kwargs), store, Location(dest), options
+    )
+
+
+# --- own data ----------------------------------------------------------------------------------------------------
+
+
+def test_own_data_are_kept_and_read_there(server, bucket, tmp_path):
+    lines = ["size,kind", *(f"{k},{'abc'[k % 3]}" for k in range(30))]
+    (tmp_path / "mine.csv").write_text("\n".join(lines) + "\n")
+    declared = Declaration(file="mine.csv", task="classification", target="kind")
+    content = load_content("mine", declared, tmp_path / "mine.csv", "mine")
+    store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
+    assert read_kept(store.location, "mine") is None
+    keep(store, content, declared, tmp_path / "mine.csv")
+    assert read_copy(Location(store.location.absolute), content.info).x.tobytes() == content.x.tobytes()
+    local = Store.create(tmp_path / "local")
+    adopt_copy(local, store.location, "mine")
+    assert (
+        objects(server, bucket, "study")["datasets/mine.parquet"]
+        == local_files(tmp_path / "local")["datasets/mine.parquet"]
     )
 
 

@@ -13,6 +13,7 @@ from butter_etl import __version__
 from butter_etl.errors import SpecError
 from butter_etl.spec import (
     TASK_VERSION,
+    OwnData,
     Regularizer,
     RunSpec,
     canonical_float,
@@ -127,10 +128,24 @@ def test_every_parameter_is_part_of_the_identity():
         "loss": "binary_crossentropy",
         "outputs": 2,
         "output_activation": "softmax",
+        "own": OwnData("0" * 64, 100, 3),
     }
     assert set(other) == set(POLLEN.__struct_fields__)
     texts = {msgspec.structs.replace(POLLEN, **{key: value}).canonical_json() for key, value in other.items()}
     assert len(texts | {GOLDEN_JSON}) == len(other) + 1
+
+
+def test_the_content_of_own_data_is_part_of_the_identity_and_of_nothing_else():
+    own = msgspec.structs.replace(POLLEN, dataset="heart", own=OwnData("ab" * 32, 303, 13))
+    text = own.canonical_json()
+    added = {"data.sha256": "ab" * 32, "data.rows": 303, "data.inputs": 13}
+    assert json.loads(text) == {**json.loads(GOLDEN_JSON), "dataset": "heart", **added}
+    assert parse_canonical(text) == own
+    assert parse_command(RunSpec(own, 3).command("mine")) == own
+    assert own.parameters() == {**POLLEN.parameters(), "dataset": "heart"}
+    for broken in ('"data.inputs":0', '"data.inputs":"13"', '"data.in":13'):
+        with pytest.raises(SpecError, match="not the canonical JSON of an experiment"):
+            parse_canonical(text.replace('"data.inputs":13', broken))
 
 
 @pytest.mark.parametrize(

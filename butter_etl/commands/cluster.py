@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from butter_etl.commands.completion import files, site_kinds
 from butter_etl.commands.options import json_option, print_json
 from butter_etl.errors import UsageError
 
@@ -21,8 +22,8 @@ def cluster() -> None:
 
 
 @cluster.command()
-@click.argument("kind")
-@click.argument("file", required=False)
+@click.argument("kind", shell_complete=site_kinds)
+@click.argument("file", required=False, shell_complete=files)
 def init(kind: str, file: str | None) -> None:
     """Write a site file of a KIND (slurm, pbs, …) to be changed for your site.
 
@@ -50,7 +51,7 @@ def init(kind: str, file: str | None) -> None:
 
 
 @cluster.command()
-@click.argument("file")
+@click.argument("file", shell_complete=files)
 @json_option
 def check(file: str, as_json: bool) -> int:
     """Start one job as FILE says, and show what its worker is like.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from butter_etl.commands.completion import folders
 from butter_etl.commands.export import export_with_progress
 from butter_etl.commands.options import INTERRUPTED, quiet_option, workers_option
 from butter_etl.commands.summarize import summarize_with_progress
@@ -21,7 +22,7 @@ DEMO_SPEC = Path(__file__).parents[1] / "demo.yaml"
 
 
 @click.command()
-@click.argument("store", default="demo-store")
+@click.argument("store", default="demo-store", shell_complete=folders)
 @workers_option
 @quiet_option
 def demo(store: str, workers: int | None, quiet: bool) -> int:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.commands.options import json_option, print_json, quiet_option, select_options, state_option
+from butter_etl.commands.options import (
+    json_option,
+    print_json,
+    quiet_option,
+    select_options,
+    state_option,
+    store_argument,
+)
 
 if TYPE_CHECKING:
     from butter_etl.selection import Choice
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @state_option

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import click
 
+from butter_etl.commands.completion import among
+
 #: The catalogue: in an installed package beside its modules, in a checkout among the documents.
 _PLACES = (Path(__file__).parents[1] / "errors.md", Path(__file__).parents[2] / "docs" / "errors.md")
 
 
 @click.command()
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=among(lambda _context: read_catalogue()))
 def errors(kind: str | None) -> None:
     """Explain a kind of error or finding, or list all kinds.
 

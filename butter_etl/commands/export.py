@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from butter_etl.commands.options import json_option, print_json, quiet_option, select_options, state_option
+from butter_etl.commands.completion import folders
+from butter_etl.commands.options import (
+    json_option,
+    print_json,
+    quiet_option,
+    select_options,
+    state_option,
+    store_argument,
+)
 
 if TYPE_CHECKING:
     from butter_etl.selection import Choice
@@ -14,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store")
-@click.argument("dest")
+@store_argument
+@click.argument("dest", shell_complete=folders)
 @select_options
 @click.option("--all", "everything", is_flag=True, help="Every sweep of which STORE has runs, and the whole.")
 @click.option("--runs/--no-runs", default=True, help="Export the run frames.")

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from butter_etl.commands.completion import files
 from butter_etl.commands.options import (
     cluster_option,
     json_option,
     print_json,
     quiet_option,
     state_option,
+    store_argument,
     workers_option,
 )
 
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("source")
-@click.argument("store")
+@click.argument("source", shell_complete=files)
+@store_argument
 @click.option("--profile", default="seed", metavar="NAME", help="SOURCE's schema: seed (default) or oedi-2022-08.")
 @click.option(
     "--prefer", type=click.Choice(["store", "source"]), help="Which run to keep where two of one run_id differ."

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from butter_etl.commands.completion import conditions, files, folders, sweep_names
+
 INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,10 +17,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 def select_options(command: F) -> F:
     """SELECT: which experiments, and how many runs of each."""
     options = [
-        click.option("--sweep", "sweeps", multiple=True, metavar="NAME", help="A published or registered sweep."),
-        click.option("--spec", "specs", multiple=True, metavar="FILE", help="A custom sweep (YAML)."),
         click.option(
-            "--where", multiple=True, metavar="COND", help="'KEY OP VALUE[,VALUE]', OP one of = != < <= > >=."
+            "--sweep",
+            "sweeps",
+            multiple=True,
+            metavar="NAME",
+            help="A published or registered sweep.",
+            shell_complete=sweep_names,
+        ),
+        click.option(
+            "--spec", "specs", multiple=True, metavar="FILE", help="A custom sweep (YAML).", shell_complete=files
+        ),
+        click.option(
+            "--where",
+            multiple=True,
+            metavar="COND",
+            help="'KEY OP VALUE[,VALUE]', OP one of = != < <= > >=.",
+            shell_complete=conditions,
         ),
         click.option("--repetitions", type=int, metavar="N", help="Runs wanted of each experiment, in all."),
         click.option("--first-repetition", type=int, default=0, metavar="K", help="Count repetitions from K."),
@@ -47,13 +62,21 @@ def select_options(command: F) -> F:
     return wrapped  # type: ignore[no-any-return]
 
 
+store_argument = click.argument("store", shell_complete=folders)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-state_option = click.option("--state", metavar="DIR", help="Locks and failures; needed where STORE is a URL.")
-cluster_option = click.option("--cluster", metavar="FILE", help="A site file; without one, this machine.")
+state_option = click.option(
+    "--state", metavar="DIR", help="Locks and failures; needed where STORE is a URL.", shell_complete=folders
+)
+cluster_option = click.option(
+    "--cluster", metavar="FILE", help="A site file; without one, this machine.", shell_complete=files
+)
 workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many workers.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
 data_option = click.option(
-    "--data-dir", metavar="DIR", help="Data sets in PMLB's layout (else BUTTER_ETL_DATA, else the user's cache)."
+    "--data-dir",
+    metavar="DIR",
+    help="Data sets in PMLB's layout (else BUTTER_ETL_DATA, else the user's cache).",
+    shell_complete=folders,
 )
 
 

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.commands.options import select_options, state_option
+from butter_etl.commands.completion import files, parameters, series_names
+from butter_etl.commands.options import select_options, state_option, store_argument
 
 if TYPE_CHECKING:
     from butter_etl.selection import Choice
 
 
 @click.command()
-@click.argument("store")
-@click.argument("out")
+@store_argument
+@click.argument("out", shell_complete=files)
 @select_options
 @click.option(
     "--kind",
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
     default="curves",
     help="Learning curves; best value by size and depth; all repetitions.",
 )
-@click.option("--by", metavar="KEY", help="One curve for each value of a parameter.")
-@click.option("--series", default="test_loss", metavar="NAME", help="What is drawn (test_loss).")
+@click.option("--by", metavar="KEY", help="One curve for each value of a parameter.", shell_complete=parameters)
+@click.option(
+    "--series",
+    default="test_loss",
+    metavar="NAME",
+    help="What is drawn (test_loss).",
+    shell_complete=series_names,
+)
 @state_option
 def plot(store: str, out: str, choice: Choice, kind: str, by: str | None, series: str, state: str | None) -> None:
     """Draw a selection of STORE into OUT (.png, .pdf or .svg).

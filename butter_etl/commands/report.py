@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.commands.options import select_options, state_option
+from butter_etl.commands.completion import files
+from butter_etl.commands.options import select_options, state_option, store_argument
 
 if TYPE_CHECKING:
     from butter_etl.selection import Choice
 
 
 @click.command()
-@click.argument("store")
-@click.argument("out")
+@store_argument
+@click.argument("out", shell_complete=files)
 @select_options
 @state_option
 def report(store: str, out: str, choice: Choice, state: str | None) -> None:

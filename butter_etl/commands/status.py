@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.commands.options import json_option, print_json, print_lines, select_options, state_option
+from butter_etl.commands.options import (
+    json_option,
+    print_json,
+    print_lines,
+    select_options,
+    state_option,
+    store_argument,
+)
 from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ _REFRESH_SECONDS = 2.0
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @click.option("--follow", is_flag=True, help="Look on until no driver is at work.")
 @state_option

@@ -16,6 +16,7 @@ from butter_etl.commands.options import (
     quiet_option,
     select_options,
     state_option,
+    store_argument,
     workers_option,
 )
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @cluster_option
 @workers_option

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from butter_etl.commands.completion import sweep_names
 from butter_etl.commands.options import json_option, print_json
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=sweep_names)
 @json_option
 def sweeps(name: str | None, as_json: bool) -> None:
     """Show the published sweeps, or the cubes of one.

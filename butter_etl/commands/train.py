@@ -20,6 +20,7 @@ from butter_etl.commands.options import (
     quiet_option,
     select_options,
     state_option,
+    store_argument,
     workers_option,
 )
 
@@ -33,16 +34,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
+@data_option
 @cluster_option
 @workers_option
 @state_option
 @json_option
 def plan(
-    store: str, choice: Choice, cluster: str | None, workers: int | None, state: str | None, as_json: bool
+    store: str,
+    choice: Choice,
+    data_dir: str | None,
+    cluster: str | None,
+    workers: int | None,
+    state: str | None,
+    as_json: bool,
 ) -> None:
-    """Show what `train` would do; nothing is written.
+    """Show what `train` would do; STORE is not changed.
 
     \b
     butter-etl plan runs --sweep primary --where 'dataset=nursery'
@@ -52,7 +60,7 @@ def plan(
     from butter_etl.sites import tasks_at_once
     from butter_etl.train_tasks import plan_campaign
 
-    campaign = plan_campaign(store, choice, state)
+    campaign = plan_campaign(store, choice, state, data_dir=data_dir)
     at_once = tasks_at_once(cluster, workers, None if campaign.engine == "fused" else 1)
     if as_json:
         print_json(report.plan_facts(campaign, at_once))
@@ -65,7 +73,7 @@ def plan(
 
 
 @click.command()
-@click.argument("store")
+@store_argument
 @select_options
 @cluster_option
 @workers_option
@@ -108,7 +116,9 @@ def train(
 
     if cluster is not None:
         load_site(cluster)  # complain of it before anything is done
-    campaign = plan_campaign(store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu")
+    campaign = plan_campaign(
+        store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu", data_dir=data_dir
+    )
     plan = campaign.plan
     if not plan.missing:
         report = TrainReport()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from butter_etl.commands.completion import folders
 from butter_etl.commands.options import (
     cluster_option,
     json_option,
@@ -28,7 +29,7 @@ _NAMED = 10
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=folders)
 @click.option("--summaries", is_flag=True, help="Recompute a sample of the summaries.")
 @click.option("--repair", is_flag=True, help="Move what is wrong to quarantine (stores only).")
 @cluster_option

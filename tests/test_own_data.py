@@ -1,0 +1,296 @@
+"""Users' own data sets: what is read, what is refused, how it is encoded, and what makes two the same."""
+
+import gzip
+import hashlib
+import string
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from butter_etl.datasets import dataset_path, encode_features, encode_target, load_dataset
+from butter_etl.errors import DatasetError, SpecError
+from butter_etl.own_data import Declaration, check_declaration, content_sha256, describe, load_content
+
+PLACE = "mine.yaml: datasets.mine"
+COLUMNS = {
+    "code": [f"p{k}" for k in range(30)],
+    "age": [20 + k for k in range(30)],
+    "colour": [["red", "blue", "green"][k % 3] for k in range(30)],
+    "weight": [70.5 - k / 8 for k in range(30)],
+    "sex": [["m", "f"][k % 2] for k in range(30)],
+    "same": [1] * 30,
+    "ward": [k % 4 for k in range(30)],
+    "outcome": [["yes", "no"][k % 5 == 0] for k in range(30)],
+}
+CLASSES = {"task": "classification", "target": "outcome", "columns": {"code": "drop"}}
+
+
+def as_text(columns, delimiter=","):
+    rows = zip(*([str(value) for value in values] for values in columns.values()), strict=True)
+    return "\n".join(map(delimiter.join, [columns, *rows])) + "\n"
+
+
+def write(folder, name, columns=COLUMNS):
+    path = folder / name
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table(columns), path)
+        return path
+    text = as_text(columns, "\t" if ".tsv" in name else ",").encode()
+    path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    return path
+
+
+def load(path, **declared):
+    declaration = Declaration(**{"file": path.name, **CLASSES, **declared})
+    check_declaration("mine", declaration, PLACE)
+    return load_content("mine", declaration, path, PLACE)
+
+
+# --- encoding ----------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_encoded_as_the_published_ones_unless_declared(tmp_path):
+    content = load(write(tmp_path, "mine.csv"))
+    assert content.inputs == (
+        "age", "colour=blue", "colour=green", "colour=red", "weight", "sex=m", "ward=0", "ward=1", "ward=2", "ward=3",
+    )  # fmt: skip
+    assert content.outputs == ("outcome=no",)
+    kept = [np.array(values) for name, values in COLUMNS.items() if name not in ("code", "outcome")]
+    assert content.x.tobytes() == encode_features(kept).tobytes()
+    assert content.y.tobytes() == encode_target(np.array(COLUMNS["outcome"]), "classification").tobytes()
+    info = content.info
+    assert (info.rows, info.inputs, info.outputs, info.loss) == (30, 10, 1, "binary_crossentropy")
+
+
+def test_declared_encodings(tmp_path):
+    path = write(tmp_path, "mine.csv")
+    columns = {"code": "one-hot", "ward": "numeric", "sex": "one-hot", "age": "drop", "same": "drop"}
+    content = load(path, columns=columns)
+    assert content.inputs[:30] == tuple(f"code=p{k}" for k in sorted(range(30), key=str))
+    assert content.inputs[30:] == ("colour=blue", "colour=green", "colour=red", "weight", "sex=f", "sex=m", "ward")
+    assert content.x[:4, -1].tolist() == [0, np.float32(1 / 3), np.float32(2 / 3), 1]
+    assert (content.x[:, :30] == np.eye(30)[np.argsort(sorted(range(30), key=str))]).all()
+
+
+def test_regressions_are_scaled_and_classes_are_one_hot(tmp_path):
+    path = write(tmp_path, "mine.tsv")
+    response = load(path, task="regression", target="weight", columns={"code": "drop", "outcome": "drop"})
+    assert (response.info.loss, response.outputs, response.y.min(), response.y.max()) == (
+        "mean_squared_error", ("weight",), 0, 1,
+    )  # fmt: skip
+    classes = load(path, target="colour", columns={"code": "drop"})
+    assert classes.outputs == ("colour=blue", "colour=green", "colour=red")
+    assert classes.y[:3].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+
+
+def test_the_same_table_in_another_format_or_place_is_the_same_data_set(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    names = ["a.csv", "b.tsv", "c.tsv.gz", "d.parquet", "elsewhere/e.csv"]
+    assert len({load(write(tmp_path, name)).info for name in names}) == 1
+    spaced = tmp_path / "f.csv"
+    spaced.write_bytes(b"\xef\xbb\xbf" + as_text(COLUMNS, " , ").replace("\n", "\r\n").encode())
+    table = pa.table(COLUMNS)
+    pq.write_table(
+        table.set_column(2, "colour", table["colour"].dictionary_encode())
+        .set_column(0, "code", table["code"].cast(pa.large_string()))
+        .set_column(1, "age", table["age"].cast(pa.decimal128(20, 0))),
+        tmp_path / "g.parquet",
+    )
+    numbered = {"code": "one-hot", "ward": "one-hot"}
+    for name in ("f.csv", "g.parquet"):
+        assert load(tmp_path / name).info == load(tmp_path / "a.csv").info
+        assert load(tmp_path / name, columns=numbered).info == load(tmp_path / "a.csv", columns=numbered).info
+
+
+def test_what_networks_see_makes_another_data_set(tmp_path):
+    first = load(write(tmp_path, "a.csv")).info
+    changes = [
+        {"age": [*COLUMNS["age"][:-2], 48.5, 49]},
+        {"outcome": ["yes", *COLUMNS["outcome"][1:]]},
+        {name: values[:-1] for name, values in COLUMNS.items()},
+        {name: values[::-1] for name, values in COLUMNS.items()},
+    ]
+    others = {load(write(tmp_path, "a.csv", {**COLUMNS, **change})).info for change in changes}
+    others.add(load(write(tmp_path, "a.csv"), columns={"code": "drop", "ward": "numeric"}).info)
+    assert len(others | {first}) == 6
+    unseen = {**COLUMNS, "code": COLUMNS["code"][::-1], "weight": [2 * value for value in COLUMNS["weight"]]}
+    assert load(write(tmp_path, "a.csv", unseen)).info == first
+
+
+def test_the_hash_of_a_known_table():
+    """What `docs/data-format.md` says of the hash; it must never change."""
+    x, y = np.array([[0, 0.25], [1, 0.5]], np.float32), np.array([[1], [0]], np.float32)
+    line = b'{"inputs":2,"outputs":1,"rows":2,"task":"regression"}\n'
+    zero, quarter, half, one = b"\0\0\0\0", b"\0\0\x80\x3e", b"\0\0\0\x3f", b"\0\0\x80\x3f"
+    expected = hashlib.sha256(line + zero + quarter + one + half + one + zero).hexdigest()
+    assert content_sha256("regression", x, y) == expected
+
+
+def test_the_content_of_a_known_file(tmp_path):
+    """Reading or encoding otherwise would make other experiments of the same files."""
+    assert load(write(tmp_path, "a.csv")).info.sha256[0].startswith("efda3762ee7bd27af95e7ce9559cfb89")
+
+
+texts = st.text(string.ascii_lowercase, min_size=1, max_size=3).filter(lambda word: word not in ("nan", "inf"))
+numbers = st.one_of(st.integers(-(2**40), 2**40), st.floats(-1e9, 1e9).map(lambda value: round(value, 3) + 0.0))
+
+
+@st.composite
+def tables(draw):
+    rows = draw(st.integers(6, 40))
+    columns = {
+        f"c{k}": draw(
+            st.lists(draw(st.sampled_from([texts, numbers, st.integers(0, 3)])), min_size=rows, max_size=rows)
+        )
+        for k in range(draw(st.integers(1, 4)))
+    }
+    return {**columns, "varied": list(range(rows)), "target": [k % 2 for k in range(rows)]}
+
+
+@settings(max_examples=60)
+@given(table=tables(), encodings=st.lists(st.sampled_from(["auto", "one-hot"]), min_size=4, max_size=4))
+def test_any_table_is_one_data_set_in_every_format(table, encodings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    columns = {
+        name: how
+        for name, how in zip((name for name in table if name.startswith("c")), encodings, strict=False)
+        if len(set(table[name])) > 1
+    }
+    floats = {name: [float(v) for v in vs] if any(type(v) is float for v in vs) else vs for name, vs in table.items()}
+    found = [
+        load(write(folder, name, floats), target="target", columns=columns)
+        for name in ("a.csv", "b.tsv.gz", "c.parquet")
+    ]
+    assert len({content.info for content in found}) == 1
+    x = found[0].x
+    assert x.dtype == np.float32
+    assert x.shape == (found[0].info.rows, len(found[0].inputs))
+    assert (x.min(), x.max()) == (0, 1)
+    assert not np.signbit(x).any()
+    for name, how in columns.items():
+        if how == "one-hot":
+            own = [place for place, label in enumerate(found[0].inputs) if label.startswith(f"{name}=")]
+            assert (x[:, own].sum(axis=1) == 1).all()
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def changed(name, row, value):
+    return {**COLUMNS, name: [value if place == row else old for place, old in enumerate(COLUMNS[name])]}
+
+
+@pytest.mark.parametrize(
+    ("table", "declared", "message"),
+    [
+        (COLUMNS, {"target": "outcom"}, r"target: mine.csv has no column 'outcom' \(did you mean 'outcome'.*has code"),
+        (COLUMNS, {"columns": {"cod": "drop"}}, r"columns: mine.csv has no column 'cod' \(did you mean 'code'"),
+        (COLUMNS, {"columns": {"outcome": "drop"}}, r"columns: 'outcome' is the target; take it out"),
+        (COLUMNS, {"columns": {"code": "numeric"}}, r"mine.csv: column 'code' has 'p0' in row 1, which is no number"),
+        (COLUMNS, {"columns": {"code": "drop", "same": "numeric"}}, r"'same' has one value only; write `same: drop`"),
+        (changed("age", 6, ""), {}, r"mine.csv: column 'age' has a missing value in row 7; fill it in, .*`age: drop`"),
+        (changed("colour", 29, "?"), {}, r"column 'colour' has a missing value \(\?\) in row 30; fill it in"),
+        (changed("weight", 2, "NA"), {}, r"column 'weight' has a missing value \(NA\) in row 3"),
+        (changed("weight", 2, "inf"), {}, r"column 'weight' has a value that is not finite \(inf\) in row 3"),
+        (changed("weight", 2, "1e999"), {}, r"column 'weight' has a value that is not finite \(inf\) in row 3"),
+        ({**COLUMNS, "age": ["1e308", "-1e308"] * 15}, {"columns": {"code": "drop", "age": "numeric"}},
+         r"column 'age' cannot be scaled: its values are too large or too close"),
+        ({**COLUMNS, "age": [2**60 + k % 2 for k in range(30)]}, {"columns": {"code": "drop", "age": "numeric"}},
+         r"column 'age' cannot be scaled"),
+        (changed("age", 4, "4o"), {}, r"'age' has '4o' in row 5, which is no number; .*`age: one-hot` for texts"),
+        (changed("outcome", 4, ""), {}, r"'outcome' has a missing value in row 5; fill it in, or leave the row out$"),
+        ({**COLUMNS, "outcome": ["yes"] * 30}, {}, r"target 'outcome' has one value only"),
+        (COLUMNS, {"target": "age"}, r"target 'age' has 30 classes in 30 rows; if it is a response"),
+        (COLUMNS, {"task": "regression"}, r"column 'outcome' has 'no' in row 1, .*write `task: classification`"),
+        ({name: values[:4] for name, values in COLUMNS.items()}, {}, r"mine.csv: has 4 rows; 5 are the least"),
+        ({"same": COLUMNS["same"], "outcome": COLUMNS["outcome"]}, {"columns": {}}, r"has no column to learn from"),
+        ({"a": [f"x{k}" for k in range(300)], "outcome": [k % 2 for k in range(300)]}, {"columns": {}},
+         r"column 'a' has 300 distinct texts; write `a: drop`, or `a: one-hot` to make"),
+        ({"age ": COLUMNS["age"], **COLUMNS}, {}, r"mine.csv: column 'age' is there twice; rename one"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path, table, declared, message):
+    with pytest.raises((DatasetError, SpecError), match=message) as caught:
+        load(write(tmp_path, "mine.csv", table), **declared)
+    assert str(caught.value).startswith(PLACE)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (pa.array([None, *range(29)]), r"column 'age' has no value in row 1; fill it in"),
+        (pa.array([1.5, float("nan"), *range(28)]), r"column 'age' has no value \(nan\) in row 2"),
+        (pa.array([float("-inf"), *range(29)]), r"column 'age' has a value that is not finite \(-inf\) in row 1"),
+        (pa.array([[1]] * 30), r"column 'age' is of type list<.*; turn it into numbers or texts, or write `age: drop`"),
+        (pa.array([0] * 30, pa.timestamp("ms")), r"column 'age' is of type timestamp\[ms\]"),
+    ],
+)
+def test_columns_of_parquet_that_are_refused(tmp_path, values, message):
+    table = pa.table(COLUMNS)
+    pq.write_table(table.set_column(1, "age", values), tmp_path / "mine.parquet")
+    with pytest.raises(DatasetError, match=message) as caught:
+        load(tmp_path / "mine.parquet")
+    assert "\n" not in str(caught.value)
+    assert "age" not in load(tmp_path / "mine.parquet", columns={"code": "drop", "age": "drop"}).inputs
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mine.csv", b"", "cannot be read as csv"),
+        ("mine.csv", b"a,outcome\n1,2,3\n", "cannot be read as csv .*Expected 2 columns, got 3"),
+        ("mine.csv", b"a,outcome\n\xff\xfe\xfa,2\n" * 9, "cannot be read as csv"),
+        ("mine.tsv.gz", gzip.compress(as_text(COLUMNS, "\t").encode())[:-40], "cannot be read as tsv"),
+        ("mine.parquet", b"PAR1", "cannot be read as parquet"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=message) as caught:
+        load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "message"),
+    [
+        ("wine", {"file": "a.csv"}, "'wine' is the name of a data set that comes with the package"),
+        ("../x", {"file": "a.csv"}, "a name is up to 100 letters"),
+        ("mine", {}, "either `file: PATH` or `pmlb: NAME`"),
+        ("mine", {"file": "a.csv", "pmlb": "mushroom"}, "either `file: PATH` or `pmlb: NAME`"),
+        ("mine", {"pmlb": "../mushroom"}, "is no name of a data set of PMLB"),
+        ("mine", {"file": "a.xlsx"}, r"'a.xlsx' must end in .csv, .tsv \(also with"),
+    ],
+)
+def test_declarations_are_checked(name, declared, message):
+    with pytest.raises(SpecError, match=message):
+        check_declaration(name, Declaration(task="regression", **declared), PLACE)
+
+
+def test_a_changed_file_is_described_anew(tmp_path):
+    path = write(tmp_path, "mine.csv")
+    declaration = Declaration(file="mine.csv", **CLASSES)
+    first = describe("mine", declaration, path, PLACE)
+    assert describe("mine", declaration, path, PLACE) is first
+    assert (
+        describe("mine", msgspec.structs.replace(declaration, columns={"code": "drop", "age": "drop"}), path, PLACE)
+        != first
+    )
+    write(tmp_path, "mine.csv", changed("age", 3, 21.5))
+    assert describe("mine", declaration, path, PLACE) != first
+
+
+@pytest.mark.parametrize("name", ["529_pollen", "wine_quality_white", "nursery", "201_pol"])
+def test_the_published_data_sets_come_out_as_the_package_has_them(name, pmlb_dir):
+    """Declared as if they were somebody's own, from PMLB's own files."""
+    there = load_dataset(name, pmlb_dir)
+    declaration = Declaration(pmlb=name, task=there.info.task)
+    content = load_content("mine", declaration, dataset_path(name, pmlb_dir), PLACE)
+    assert content.x.tobytes() == there.x.tobytes()
+    assert content.y.tobytes() == there.y.tobytes()
