@@ -87,7 +87,7 @@ def document(name: str, experiments: int, repetitions: int, epochs: int) -> dict
     cube = {
         "dataset": list(DATA),
         "shape": shapes,
-        "size": [4096 + 64 * step for step in range(math.ceil(experiments / each))],
+        "size": [4096 + 64 * step for step in range(max(1, math.ceil(experiments / each)))],
         "depth": [2, 3, 4, 5],
         "learning_rate": list(LEARNING_RATES),
         "batch_size": list(BATCH_SIZES),

@@ -87,6 +87,10 @@ def _dask_settings(site: SiteFile) -> Iterator[None]:
         # Loopback is shared with the other users of a login node: show them no tasks, logs or proxies.
         **({} if site.dashboard else {"distributed.scheduler.http.routes": health_only}),
         "distributed.worker.http.routes": health_only,
+        # Only a dashboard shows these: samples of what event loops do, kept for half an hour, which take more memory
+        # than a campaign's futures, and an hour's load of the machine.
+        "distributed.worker.profile.enabled": site.dashboard,
+        **({} if site.dashboard else {"distributed.admin.system-monitor.log-length": 60}),
     }
     # Below an error Dask tells of workers that are busy, slow to end or gone: nothing that a user can act on.
     logs = {name: logging.getLogger(name) for name in ("distributed", "tornado.application")}

@@ -36,6 +36,7 @@ ATTEMPTS = 3
 #: So many tasks in a row that fail, and none that succeeds, are no accident.
 _FAILURES_IN_A_ROW = 20
 _MAKE_SPACE = "make space, then start the same command again"
+_KEYS_REMEMBERED = 5_000
 #: How long to wait for other drivers before looking at their buckets again.
 _POLL_SECONDS = 5.0
 
@@ -186,6 +187,7 @@ class Driver:
         self._failures: list[Failure] = []
         self._failed = 0
         self._in_a_row = 0
+        self._keys_remembered = 0
         self._looked = 0.0
 
     def run(self, window: int) -> TrainReport:
@@ -235,6 +237,7 @@ class Driver:
         while len(self._running) + len(new) < window and (task := self._next_task()) is not None:
             new.append(task)
         if new:
+            self._forget_old_keys(len(new))
             futures = self._client.map(train_and_land, new, settings=self._settings, pure=False)
             self._running.update(zip(futures, new, strict=True))
             completed.update(futures)
@@ -242,6 +245,15 @@ class Driver:
             self._client.set_metadata(DRAINING, True)
         self._report()
         return bool(self._running)
+
+    def _forget_old_keys(self, new: int) -> None:
+        """Dask remembers the kind of task of a hundred thousand keys, done or not: tens of megabytes for nothing."""
+        from dask.utils import key_split
+
+        self._keys_remembered += new
+        if self._keys_remembered > _KEYS_REMEMBERED:
+            key_split.cache_clear()
+            self._keys_remembered = 0
 
     def _report(self) -> None:
         done = self._done

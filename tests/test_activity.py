@@ -6,12 +6,14 @@ import sys
 import time
 
 import msgspec
+import pytest
 
 from butter_etl.activity import Activity, activity_lines, current_activity, driver_line, failure_lines, rate
 from butter_etl.attempts import begin_attempt
 from butter_etl.claims import Claims, bucket_of
 from butter_etl.heartbeats import Driver, Heartbeat, running_drivers
 from butter_etl.locks import Holder
+from butter_etl.provenance import host_facts
 from butter_etl.store import Failure, Store
 
 SPEC = """
@@ -23,8 +25,16 @@ cubes:
 HOLDER = Holder("t", "machine", 7, "1", "login1")
 
 
-def test_what_is_begun_under_a_living_claim_runs_and_the_rest_was_left(tmp_path, monkeypatch):
+@pytest.fixture
+def job(monkeypatch):
+    """This process as one of a job of the queue."""
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    host_facts.cache_clear()
+    yield "4711"
+    host_facts.cache_clear()
+
+
+def test_what_is_begun_under_a_living_claim_runs_and_the_rest_was_left(tmp_path, job):
     begin_attempt(tmp_path, 1, (0, 1, 2))
     left = current_activity(tmp_path)
     assert (left.drivers, left.places, left.left_behind) == ([], [], 3)
@@ -35,7 +45,7 @@ def test_what_is_begun_under_a_living_claim_runs_and_the_rest_was_left(tmp_path,
         begin_attempt(tmp_path, 2, (5, 6))
         activity = current_activity(tmp_path)
     (place,) = activity.places
-    assert (place.host, place.job_id, place.stacks, place.runs) == (socket.gethostname(), "4711", 2, 4)
+    assert (place.host, place.job_id, place.stacks, place.runs) == (socket.gethostname(), job, 2, 4)
     assert activity.left_behind == 3
     assert f"training on {place.host}, job 4711: 4 runs in 2 stacks" in list(activity_lines(activity))[1]
 

@@ -25,7 +25,7 @@ from butter_etl.sites import load_site
 from butter_etl.store import Store
 from butter_etl.supervisor import Supervisor
 from butter_etl.training import Item, Stack, train_stack
-from tests.test_clusters import change_site
+from tests.test_clusters import change_site, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -235,3 +235,23 @@ def test_two_kinds_of_jobs_share_a_campaign(slurm, tmp_path, spec):
     rows = duckdb.sql(query).fetchall()
     assert {small: runs for small, _, runs in rows} == {True: 8, False: 2}
     assert len({job for _, job, _ in rows}) == 2
+
+
+def test_the_driver_as_a_job_submits_itself_again(slurm, tmp_path, spec, monkeypatch):
+    """Stopped by the queue's signal before its time is over, it goes on as another job, and summarises at the end."""
+    spec.write_text(SPEC.replace("EPOCHS", "3000").replace("[200]", "[20]").replace("repetitions: 3", "repetitions: 1"))
+    store, script = tmp_path / "store", tmp_path / "campaign.sbatch"
+    shipped = (Path(__file__).parents[1] / "cluster" / "campaign.sbatch").read_text()
+    script.write_text(shipped.replace("--mem=8G", "--mem=1G").replace("2-00:00:00", "00:10:00"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    command = ["sbatch", "--parsable", script, store, change_site(slurm, tmp_path, workers=1), "--spec", spec]
+    submitted = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=tmp_path)
+    first = submitted.stdout.strip()
+    wait_until(lambda: list(store.glob("state/attempts/*/*.json")), 120)
+    subprocess.run(["scancel", "--signal=INT", "--batch", first], check=True, timeout=30)
+    wait_until((store / "complete_summary/_common_metadata").exists, 240)
+    wait_until(lambda: not job_ids("PD,R,CG"), 60)
+    logs = sorted(tmp_path.glob("butter-etl-driver-*.log"))
+    assert len(logs) == 2, [log.read_text() for log in logs]
+    assert "stopped; the same command goes on from here" in logs[0].read_text()
+    assert len(landed(store)) == 5
