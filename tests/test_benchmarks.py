@@ -363,6 +363,13 @@ def test_an_export_of_a_large_store_is_measured(capsys):
     assert 0 < shown["first_seconds"] <= shown["last_seconds"] <= shown["seconds"]
 
 
+def test_the_memory_of_a_large_partition_is_measured(capsys):
+    assert scale.main(["--partition", "2", "--json"]) == 0
+    (cost,) = json.loads(capsys.readouterr().out)["costs"]
+    assert cost["command"] == "summarize --json"
+    assert cost["peak_megabytes"] > 50
+
+
 def test_scheduling_is_measured(capsys):
     small = ["--experiments", "10", "--runs", "10", "--futures", "20"]
     assert scheduling.main([*small, "--measures", "pack", "--json"]) == 0
