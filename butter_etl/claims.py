@@ -2,8 +2,8 @@
 
 Experiments fall into `BUCKETS` buckets by a hash of their id. A driver claims a bucket by exclusively creating
 ``state/claims/<bucket>.json`` and renews all its claims every `RENEW_SECONDS`. A claim is stale when its driver was a
-process of this machine that is no more, or when it is older than `STALE_SECONDS` by the file server's own clock; it is
-taken over by renaming it to a name of its own, then creating it anew.
+process of this machine that is no more, or when it is older than `STALE_SECONDS` by the file server's own clock; of
+those that find it so, one takes it over.
 
 Claims save work. Landing keeps each run once whatever claims say.
 """
@@ -11,14 +11,13 @@ Claims save work. Landing keeps each run once whatever claims say.
 from __future__ import annotations
 
 import threading
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from butter_etl.locks import Holder, create_exclusively, file_age, is_dead, read_holder, this_process
+from butter_etl.locks import Holder, create_exclusively, is_stale, read_holder, take_over, this_process
 
 BUCKETS = 1024
 RENEW_SECONDS = 30.0
@@ -78,7 +77,9 @@ class Claims:
         path = claim_path(self._state, bucket)
         if not create_exclusively(path, self._holder):
             holder = read_holder(path)
-            if holder is None or not _is_stale(path, holder) or not self._take_over(path, holder):
+            if holder is None or not is_stale(path, holder, STALE_SECONDS):
+                return False
+            if not take_over(path, holder, self._holder, STALE_SECONDS):
                 return False
         with self._guard:
             self._buckets.add(bucket)
@@ -98,20 +99,6 @@ class Claims:
             self._buckets -= lost
         return lost
 
-    def _take_over(self, path: Path, stale: Holder) -> bool:
-        aside = path.with_name(f".{uuid.uuid4().hex}.stale")
-        try:
-            path.rename(aside)
-        except FileNotFoundError:
-            return create_exclusively(path, self._holder)
-        caught = read_holder(aside)
-        aside.unlink(missing_ok=True)
-        if caught is not None and caught.token != stale.token:  # it had been taken over already: give it back
-            with suppress(FileExistsError):
-                create_exclusively(path, caught)
-            return False
-        return create_exclusively(path, self._holder)
-
     def _renew(self) -> None:
         while not self._leave.wait(RENEW_SECONDS):
             with self._guard:
@@ -120,13 +107,6 @@ class Claims:
                 if is_claimed_by(self._state, bucket, self.token):
                     with suppress(FileNotFoundError):
                         claim_path(self._state, bucket).touch()
-
-
-def _is_stale(path: Path, holder: Holder) -> bool:
-    try:
-        return is_dead(holder) or file_age(path) > STALE_SECONDS
-    except FileNotFoundError:
-        return False
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -141,6 +121,6 @@ def current_claims(state: Path) -> list[Claim]:
     found = []
     for path in sorted((state / "claims").glob("*.json")):
         holder = read_holder(path)
-        if holder is not None and not _is_stale(path, holder):
+        if holder is not None and not is_stale(path, holder, STALE_SECONDS):
             found.append(Claim(int(path.stem), holder))
     return found

@@ -247,7 +247,7 @@ def _leftovers(location: Location) -> Iterator[Finding]:
         if folder == location.root and QUARANTINE in folders:
             folders.remove(QUARANTINE)
         for name in sorted(names):
-            if not name.endswith((".tmp", ".broken")):
+            if not name.endswith((".tmp", ".turn")):
                 continue
             path = os.path.join(folder, name)  # noqa: PTH118 (for a million names, strings)
             try:

@@ -1,7 +1,7 @@
 """Exclusive lock files on shared file systems.
 
 A lock is a file that came into being by a hard link, which is atomic on NFS, Lustre and GPFS alike; `flock` is not
-dependable on all of them. It says who holds it. A lock is broken when its holder was a process of this machine that
+dependable on all of them. It says who holds it. A lock is taken over when its holder was a process of this machine that
 is no more, or when it is older than `STALE_SECONDS` by the file server's own clock.
 """
 
@@ -70,8 +70,7 @@ class FileLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self._timeout
         pause = 0.002
-        while not self._try_acquire():
-            self._break_if_stale()
+        while not (create_exclusively(self.path, self._holder) or self._take_over()):
             if time.monotonic() > deadline:
                 raise LandingError(f"{self.path}: still locked by {read_holder(self.path)} after {self._timeout:.0f} s")
             time.sleep(pause * random.uniform(0.5, 1.0))
@@ -107,30 +106,40 @@ class FileLock:
             done.set()
             thread.join()
 
-    def _try_acquire(self) -> bool:
-        return create_exclusively(self.path, self._holder)
-
-    def _break_if_stale(self) -> None:
-        """Rename a stale lock away; if a fresh one was caught instead, give it back."""
+    def _take_over(self) -> bool:
         holder = read_holder(self.path)
-        if holder is None or not (is_dead(holder) or self._is_old()):
-            return
-        broken = self.path.with_name(f".{uuid.uuid4().hex}.broken")
-        try:
-            self.path.rename(broken)
-        except FileNotFoundError:
-            return
-        caught = read_holder(broken)
-        if caught is not None and caught.token != holder.token:
-            with suppress(FileExistsError):
-                os.link(broken, self.path)
-        broken.unlink(missing_ok=True)
-
-    def _is_old(self) -> bool:
-        try:
-            return file_age(self.path) > STALE_SECONDS
-        except FileNotFoundError:
+        if holder is None or not is_stale(self.path, holder, STALE_SECONDS):
             return False
+        return take_over(self.path, holder, self._holder, STALE_SECONDS)
+
+
+def is_stale(path: Path, holder: Holder, seconds: float) -> bool:
+    """Whether a lock or claim file may be taken over: its holder is dead, or it was not renewed for so long."""
+    try:
+        return is_dead(holder) or file_age(path) > seconds
+    except FileNotFoundError:
+        return False
+
+
+def take_over(path: Path, stale: Holder, holder: Holder, seconds: float) -> bool:
+    """Put a holder in the place of a stale one, atomically; False, and nothing done, where another came first.
+
+    Of all that found the same stale holder, the one that creates the file of this takeover decides, so that nobody
+    replaces the claim of a winner. That file may itself be left by a dead process: then it is taken over likewise.
+    """
+    turn = path.with_name(f".{path.name}.{stale.token}.turn")
+    if not create_exclusively(turn, holder):
+        former = read_holder(turn)
+        if former is None or not is_stale(turn, former, seconds) or not take_over(turn, former, holder, seconds):
+            return False
+    try:
+        present = read_holder(path)
+        if present is None or present.token != stale.token:
+            return False
+        _write_new(path, holder).replace(path)
+        return True
+    finally:
+        turn.unlink(missing_ok=True)
 
 
 def file_age(path: Path) -> float:
@@ -145,15 +154,25 @@ def file_age(path: Path) -> float:
 
 def create_exclusively(path: Path, holder: Holder) -> bool:
     """Create a file that names its holder, by a hard link; False, and nothing done, where there is one."""
-    aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    aside = _write_new(path, holder)
     try:
-        aside.write_bytes(msgspec.json.encode(holder))
         os.link(aside, path)
     except FileExistsError:
         return False
     finally:
         aside.unlink(missing_ok=True)
     return True
+
+
+def _write_new(path: Path, holder: Holder) -> Path:
+    """A file beside a path that names a holder, whole."""
+    aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        aside.write_bytes(msgspec.json.encode(holder))
+    except OSError:  # a full disk leaves an empty file
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
 
 
 def read_holder(path: Path) -> Holder | None:

@@ -90,28 +90,61 @@ def test_claims_are_renewed_while_the_driver_lives(tmp_path, monkeypatch):
             time.sleep(0.01)
 
 
-@pytest.mark.parametrize("stale", [False, True])
-def test_of_many_drivers_at_once_one_gets_the_bucket(tmp_path, stale):
-    folder = claim_path(tmp_path, 0).parent
-    folder.mkdir()
-    if stale:
-        dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-        abandoned = Claims(tmp_path)
-        assert abandoned.take(2)
-        path = claim_path(tmp_path, 2)
-        path.write_bytes(path.read_bytes().replace(f'"pid":{os.getpid()}'.encode(), b'"pid":' + dead.stdout.strip()))
-    drivers = [Claims(tmp_path) for _ in range(8)]
+def compete(drivers, bucket):
+    """What of many drivers that want a bucket at the same moment get it."""
     got, ready = [], threading.Barrier(len(drivers))
 
-    def compete(driver):
+    def take(driver):
         ready.wait()
-        if driver.take(2):
+        if driver.take(bucket):
             got.append(driver.token)
 
-    threads = [threading.Thread(target=compete, args=(driver,)) for driver in drivers]
+    threads = [threading.Thread(target=take, args=(driver,)) for driver in drivers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(got) == 1
-    assert is_claimed_by(tmp_path, 2, got[0])
+    return got
+
+
+def dead_process():
+    """The id of a process that has ended."""
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    return done.stdout.strip()
+
+
+def abandon(path, dead):
+    """Let a claim be that of a process that has ended."""
+    path.write_bytes(path.read_bytes().replace(f'"pid":{os.getpid()}'.encode(), b'"pid":' + dead))
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_drivers_at_once_one_gets_the_bucket(tmp_path, stale):
+    claim_path(tmp_path, 0).parent.mkdir()
+    abandoned, dead = Claims(tmp_path), dead_process()
+    drivers = [Claims(tmp_path) for _ in range(8)]
+    for bucket in range(40):
+        if stale:
+            assert abandoned.take(bucket)
+            abandon(claim_path(tmp_path, bucket), dead)
+        got = compete(drivers, bucket)
+        assert len(got) == 1
+        assert is_claimed_by(tmp_path, bucket, got[0])
+    assert sorted(path.name for path in claim_path(tmp_path, 0).parent.iterdir()) == sorted(
+        claim_path(tmp_path, bucket).name for bucket in range(40)
+    )
+
+
+def test_a_takeover_that_was_killed_halfway_is_taken_over_itself(tmp_path):
+    claim_path(tmp_path, 0).parent.mkdir()
+    abandoned, dead = Claims(tmp_path), dead_process()
+    for bucket in range(20):
+        path = claim_path(tmp_path, bucket)
+        assert abandoned.take(bucket)
+        abandon(path, dead)
+        turn = path.with_name(f".{path.name}.{abandoned.token}.turn")
+        turn.write_bytes(path.read_bytes().replace(abandoned.token.encode(), b"halfway"))
+        got = compete([Claims(tmp_path) for _ in range(8)], bucket)
+        assert len(got) == 1
+        assert is_claimed_by(tmp_path, bucket, got[0])
+        assert not turn.exists()

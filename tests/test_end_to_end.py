@@ -75,7 +75,7 @@ def check_complete(store):
     runs = landed(store)
     assert len(runs) == RUNS
     assert set(runs.values()) == {1}
-    assert not list(Path(store).rglob("*.broken"))
+    assert not list(Path(store).rglob("*.turn"))
 
 
 def workers_of(process):
@@ -117,12 +117,13 @@ def test_a_killed_worker(tmp_path, spec):
 
 
 def test_an_interrupt_stops_cleanly(tmp_path, spec):
+    spec.write_text(SPEC.replace("epochs: [30]", "epochs: [120]"))
     store = tmp_path / "store"
     driver = start(store, spec)
     wait_for_runs(store, driver)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
-    code, _, err = finish(driver)
-    assert code == 130
+    code, out, err = finish(driver)
+    assert code == 130, (out, err)
     assert "stopped; the same command goes on from here" in err
     assert "Traceback" not in err
     assert max(landed(store).values()) == 1
