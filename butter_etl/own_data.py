@@ -50,6 +50,8 @@ MISSING_WORDS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "?")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf(inity)?)$"
+#: Numbers as many countries write them. A column of nothing else would pass for texts, and be one-hot encoded.
+_DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED = (".gz", ".bz2", ".zst")
 
@@ -318,6 +320,11 @@ class _Table:
             self._refuse(
                 f"column {name!r} has {column[row].as_py()!r} in row {row + 1}, which is no number; "
                 f"correct it{self._other_encodings(name, encoding)}"
+            )
+        if encoding == "auto" and pc.all(pc.match_substring_regex(column, _DECIMAL_COMMA)).as_py():
+            self._refuse(
+                f"column {name!r} has {column[0].as_py()!r} in row 1, a decimal comma; "
+                f"write numbers with a point{self._other_encodings(name, encoding)}"
             )
         return _texts(column)
 

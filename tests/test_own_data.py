@@ -202,6 +202,8 @@ def changed(name, row, value):
          r"column 'age' cannot be scaled: its values are too large or too close"),
         ({**COLUMNS, "age": [2**60 + k % 2 for k in range(30)]}, {"columns": {"code": "drop", "age": "numeric"}},
          r"column 'age' cannot be scaled"),
+        ({**COLUMNS, "age": [f'"{k},5"' for k in range(30)]}, {},
+         r"'age' has '0,5' in row 1, a decimal comma; write numbers with a point, .*`age: one-hot` for texts"),
         (changed("age", 4, "4o"), {}, r"'age' has '4o' in row 5, which is no number; .*`age: one-hot` for texts"),
         (changed("outcome", 4, ""), {}, r"'outcome' has a missing value in row 5; fill it in, or leave the row out$"),
         ({**COLUMNS, "outcome": ["yes"] * 30}, {}, r"target 'outcome' has one value only"),
