@@ -1,9 +1,12 @@
 """What goes on in a store, told from its state folder: who drives, what runs where, what failed."""
 
+import os
+import pty
 import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import msgspec
 import pytest
@@ -93,6 +96,42 @@ def test_a_campaign_is_followed_to_its_end(run, tmp_path, monkeypatch):
     assert f"{store}: 16 runs of 4 experiments" in lines
     assert "selection: 4 experiments, 16 runs there, 0 missing" in lines
     assert run("status", store, "--follow", "--json")[0] == 2
+
+
+def read_terminal(terminal, until=None):
+    """What a terminal shows from now on, up to some words, or to the end of who writes to it."""
+    shown = b""
+    deadline = time.monotonic() + 60
+    while until is None or until not in shown:
+        assert time.monotonic() < deadline, shown
+        try:
+            some = os.read(terminal, 4096)
+        except OSError:  # how Linux says that nobody has the other side open any more
+            break
+        if not some:
+            break
+        shown += some
+    return shown
+
+
+def test_on_a_terminal_the_picture_is_refreshed_and_wiped_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("butter_etl.heartbeats._BEAT_SECONDS", 0.0)
+    store = Store.create(tmp_path / "store")
+    terminal, side = pty.openpty()
+    command = [sys.executable, "-m", "butter_etl", "status", tmp_path / "store", "--follow"]
+    environment = os.environ | {"COLUMNS": "80", "TERM": "xterm", "PYTHONWARNINGS": "error"}
+    with ExitStack() as stack:
+        heartbeat = stack.enter_context(Heartbeat(store.state, 10))
+        process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=environment)
+        os.close(side)
+        assert b"0 of 10 runs landed" in read_terminal(terminal, until=b"0 of 10 runs landed")
+        heartbeat.update(landed=3, in_flight=7)
+        assert b"3 of 10 runs landed, 7 in flight" in read_terminal(terminal, until=b"7 in flight")
+    rest = read_terminal(terminal).decode()
+    os.close(terminal)
+    assert process.wait() == 0
+    assert "\x1b[2K" in rest  # a line that is erased
+    assert rest.rpartition("\x1b[2K")[2].count("0 runs of 0 experiments") == 1
 
 
 def test_nothing_to_follow_ends_at_once(run, tmp_path):
