@@ -239,7 +239,8 @@ class SummaryBlock:
 
         Raises `SpecError` unless there are 1 to 255 runs.
         """
-        present = [one.history for one in SERIES if one.history in histories.column_names]
+        names = set(histories.column_names)
+        present = [one.history for one in SERIES if one.history in names]
         self.add_lists(histories.num_rows, {name: run_lists(histories[name]) for name in present})
 
     def add_lists(self, runs: int, histories: Mapping[str, RunLists]) -> None:

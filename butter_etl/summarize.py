@@ -97,6 +97,11 @@ class SummaryPlan:
         return sum(len(plan.stale) for plan in self.partitions)
 
     @property
+    def size(self) -> int:
+        """How many bytes are to be read."""
+        return sum(plan.size for plan in self.partitions)
+
+    @property
     def orphans(self) -> int:
         """How many summary rows have lost their runs."""
         return sum(plan.orphans for plan in self.partitions)
@@ -333,7 +338,7 @@ def run_summaries(
 
 
 def _run_here(plans: list[PartitionPlan], store: Store, threads: int) -> Iterator[SummaryReport]:
-    readers = 0 if threads == 1 else max(1, threads // max(1, len(plans)))
+    readers = _readers(plans, threads)
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(summarize_partition, store, plan, readers=readers) for plan in plans]
         try:
@@ -343,17 +348,29 @@ def _run_here(plans: list[PartitionPlan], store: Store, threads: int) -> Iterato
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _readers(plans: list[PartitionPlan], threads: int) -> int:
+    """How many threads help each that summarises: only where a partition is more than one's share.
+
+    Passing experiments from thread to thread takes time, too.
+    """
+    largest, total = max((plan.size for plan in plans), default=0), sum(plan.size for plan in plans)
+    return max(1, threads // len(plans)) if largest * threads > total else 0
+
+
 def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterator[SummaryReport]:
     """Batches as Dask tasks, two for every thread of the cluster at a time: nothing piles up at the scheduler."""
     import distributed
 
     path, state = store.location.absolute, str(store.state) if store.has_state else None
 
+    threads = max(1, sum(client.nthreads().values()))
+    readers = min(1, _readers(plans, threads))
+
     def submit(batch: list[PartitionPlan]) -> Any:
-        return client.submit(_summarize_batch, batch, path=path, state=state, pure=False)
+        return client.submit(_summarize_batch, batch, path=path, state=state, readers=readers, pure=False)
 
     batches = _batches(plans)
-    window = max(2, 2 * sum(client.nthreads().values()))
+    window = 2 * threads
     running = distributed.as_completed([submit(batch) for batch in islice(batches, window)])
     for future in running:
         report = future.result()
@@ -377,9 +394,9 @@ def _batches(plans: list[PartitionPlan]) -> Iterator[list[PartitionPlan]]:
         yield batch
 
 
-def _summarize_batch(plans: list[PartitionPlan], path: str, state: str | None) -> SummaryReport:
+def _summarize_batch(plans: list[PartitionPlan], path: str, state: str | None, readers: int) -> SummaryReport:
     store = Store.open(path, state)
-    return sum((summarize_partition(store, plan) for plan in plans), SummaryReport())
+    return sum((summarize_partition(store, plan, readers=readers) for plan in plans), SummaryReport())
 
 
 # --- any Dask dataframe ------------------------------------------------------------------------------------------

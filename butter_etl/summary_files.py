@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.fs
@@ -93,7 +94,6 @@ class SummaryReader:
         metadata = file.metadata.metadata or {}
         #: What each row was made from, by experiment id.
         self.fingerprints = parse_fingerprints(metadata.get(METADATA_KEY))
-        self._group_of = self._groups()
         self._group: tuple[int, pa.Table] = (-1, SUMMARY_FILE_SCHEMA.empty_table())
 
     @classmethod
@@ -119,7 +119,8 @@ class SummaryReader:
         table = self._group[1]
         return table.slice(table["experiment_id"].to_pylist().index(experiment_id), 1)
 
-    def _groups(self) -> dict[int, int]:
+    @cached_property
+    def _group_of(self) -> dict[int, int]:
         """The row group of each experiment."""
         return {
             experiment_id: group

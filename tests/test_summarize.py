@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
+import butter_etl.clusters
 import butter_etl.summarize
 from benchmarks.synthetic import make_store
 from butter_etl.errors import TornFileError
@@ -256,6 +257,24 @@ def test_on_a_cluster_the_same_bytes(store, client):
     distributed = all_bytes(store)
     summarize(store, full=True)
     assert all_bytes(store) == distributed
+
+
+def test_large_partitions_are_summarised_by_processes_to_the_same_bytes(run, store, monkeypatch):
+    started, start_cluster = [], butter_etl.clusters.start_cluster
+
+    def start(*args, **kwargs):
+        started.append(kwargs)
+        return start_cluster(*args, **kwargs)
+
+    monkeypatch.setattr("butter_etl.clusters.start_cluster", start)
+    command = ("summarize", store.location.root, "--full", "--quiet", "--workers", 2)
+    assert run(*command)[0] == 0
+    in_threads = all_bytes(store)
+    assert started == []
+    monkeypatch.setattr("butter_etl.commands.summarize._BYTES_FOR_PROCESSES", 1)
+    assert run(*command)[1] == "4 experiments summarised, 0 were up to date\n"
+    assert started == [{"workers": 2, "threads_per_worker": 1}]
+    assert all_bytes(store) == in_threads
 
 
 def test_the_distributed_groupby_gives_the_same_rows(store, client):
