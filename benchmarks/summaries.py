@@ -5,6 +5,8 @@ contestant reads the same run files, computes all statistics of the summary fram
 settings. Each peer takes turns with ours and the floor, in a process of its own that is held to the given cores: with
 all libraries in one process, all are slower. The table has medians; ratios are of one process.
 On one core, time is the CPU time of the process, which other processes disturb least; on several it is wall time.
+There, ``workers`` is ours with a process for each core, as the command has them for large stores; that they have been
+started is not counted. With several numbers of cores, wall times are compared in the end.
 
 Without ``--store`` a store of made-up runs is used (``--partitions``, ``--experiments`` of each, ``--runs``,
 ``--epochs``); curves of real trainings come from a store that `butter-etl train` made. The store's summary files are
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -31,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.summary_peers import CONTESTANTS, Partition, partitions
+from benchmarks.summary_peers import CONTESTANTS, OURS, Partition, Workers, partitions
 from benchmarks.synthetic import make_store
 from butter_etl.schema import SUMMARY_FILE_SCHEMA
 from butter_etl.store import Store
@@ -52,6 +55,7 @@ class Result:
     milliseconds: float
     all_milliseconds: list[float]
     ratio: float
+    wall_milliseconds: float
 
 
 @dataclass(frozen=True)
@@ -80,31 +84,19 @@ class Disagreement(Exception):  # noqa: N818
 def measure(store: Store, names: Sequence[str], cores: int, rounds: int, folder: Path) -> Report:
     """Let the contestants summarise the store in turns; raises Disagreement if one wrote something else than ours."""
     parts = partitions(store, folder)
-    contestants: dict[str, Any] = {}
-    left_out = {}
-    for name in names:
-        try:
-            contestants[name] = CONTESTANTS[name](store, parts, cores)
-        except ImportError as error:
-            left_out[name] = str(error)
-            continue
-        contestants[name].run()
-        if name not in ("ours", "floor"):
-            for part in parts:
-                check(store, part, name)
-    clock = time.process_time if cores == 1 else time.perf_counter
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    left_out: dict[str, str] = {}
+    with ExitStack() as stack:
+        contestants = _ready(store, parts, names, cores, stack, left_out)
+        taken = _take_turns(contestants, rounds)
     experiments = sum(len(part.experiments) for part in parts)
-    order = list(contestants)
-    for _ in range(rounds):
-        order.append(order.pop(0))  # nobody always runs after the same one
-        for name in order:
-            gc.collect()
-            started = clock()
-            contestants[name].run()
-            taken[name].append(1000 * (clock() - started) / experiments)
-    ours = median(taken["ours"])
-    results = [Result(name, median(times), times, median(times) / ours) for name, times in taken.items()]
+    clock = 1 if cores > 1 else 0
+    ours = median(times[clock] for times in taken["ours"])
+    results = []
+    for name, times in taken.items():
+        milliseconds = [1000 * one[clock] / experiments for one in times]
+        wall = 1000 * median(seconds for _, seconds in times) / experiments
+        ratio = median(one[clock] for one in times) / ours
+        results.append(Result(name, median(milliseconds), milliseconds, ratio, wall))
     paths = [path for part in parts for path in part.paths]
     return Report(
         cores,
@@ -115,6 +107,40 @@ def measure(store: Store, names: Sequence[str], cores: int, rounds: int, folder:
         results,
         left_out,
     )
+
+
+def _ready(
+    store: Store, parts: list[Partition], names: Sequence[str], cores: int, stack: ExitStack, left_out: dict[str, str]
+) -> dict[str, Any]:
+    """The contestants that can be had, warm and held against ours; the others go to ``left_out``."""
+    contestants: dict[str, Any] = {}
+    for name in names:
+        try:
+            contestants[name] = CONTESTANTS[name](store, parts, cores)
+        except ImportError as error:
+            left_out[name] = str(error)
+            continue
+        if isinstance(contestants[name], Workers):
+            stack.callback(contestants[name].close)
+        contestants[name].run()
+        if name not in OURS:
+            for part in parts:
+                check(store, part, name)
+    return contestants
+
+
+def _take_turns(contestants: dict[str, Any], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """CPU and wall seconds of every contestant in every round."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    order = list(contestants)
+    for _ in range(rounds):
+        order.append(order.pop(0))  # nobody always runs after the same one
+        for name in order:
+            gc.collect()
+            started = time.process_time(), time.perf_counter()
+            contestants[name].run()
+            taken[name].append((time.process_time() - started[0], time.perf_counter() - started[1]))
+    return taken
 
 
 def _epochs(path: str) -> int:
@@ -157,6 +183,19 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def scaling(reports: Sequence[Report]) -> str:
+    """What more cores give, in wall time, of those contestants of each report that are ours or the floor."""
+    base = {one.contestant: one.wall_milliseconds for one in reports[0].results}
+    lines = [
+        f"{one.contestant} on {report.cores} core(s): "
+        f"{base.get(one.contestant, base['ours']) / one.wall_milliseconds:.2f} times as fast as on {reports[0].cores}"
+        for report in reports[1:]
+        for one in report.results
+        if one.contestant in OURS
+    ]
+    return "\n".join(["wall time:", *lines])
+
+
 def united(reports: Sequence[Report]) -> Report:
     """One report of several processes: all rounds of a contestant together, its ratio the median of its processes."""
     found: dict[str, list[Result]] = {}
@@ -166,7 +205,8 @@ def united(reports: Sequence[Report]) -> Report:
     results = []
     for name, same in found.items():
         times = [one for result in same for one in result.all_milliseconds]
-        results.append(Result(name, median(times), times, median(result.ratio for result in same)))
+        ratio, wall = (median(getattr(result, one) for result in same) for one in ("ratio", "wall_milliseconds"))
+        results.append(Result(name, median(times), times, ratio, wall))
     left_out = {name: reason for report in reports for name, reason in report.left_out.items()}
     return replace(reports[0], results=results, left_out=left_out)
 
@@ -182,6 +222,12 @@ def _rerun(names: Sequence[str], rounds: int, cores: int, store: Path) -> Report
         sys.exit(done.returncode)
     found: dict[str, Any] = json.loads(done.stdout)
     return Report(results=[Result(**one) for one in found.pop("results")], **found)
+
+
+def _report(common: Sequence[str], peers: Sequence[str], rounds: int, cores: int, store: Path) -> Report:
+    """The report of all contestants, each peer beside those that all have in common."""
+    apart = [[name] for name in peers if name != "workers" or cores > 1]
+    return united([_rerun([*common, *one], rounds, cores, store) for one in apart or [[]]])
 
 
 def _child(options: argparse.Namespace, cores: int) -> int:
@@ -233,16 +279,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Path(folder) / "store", options.partitions, options.experiments, options.runs, options.epochs
             )
             store = Path(made.location.absolute)
-        reports = [
-            united(
-                [_rerun([*common, *one], options.rounds, cores, store) for one in ([[name] for name in peers] or [[]])]
-            )
-            for cores in options.cores
-        ]
+        reports = [_report(common, peers, options.rounds, cores, store) for cores in options.cores]
     if options.json:
         print(json.dumps([asdict(report) for report in reports], indent=1))
     else:
-        print("\n\n".join(map(table, reports)))
+        print("\n\n".join([*map(table, reports), *([scaling(reports)] if len(reports) > 1 else [])]))
     return 0
 
 

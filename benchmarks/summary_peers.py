@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from butter_etl.clusters import start_cluster
 from butter_etl.location import parquet_writer
 from butter_etl.schema import EXTREMA, SERIES, SUMMARY_FILE_SCHEMA
 from butter_etl.store import RUNS, RunFile, Store
@@ -95,6 +97,23 @@ class Ours:
     def run(self) -> None:
         """Summarise the store anew."""
         run_summaries(plan_summaries(self._store, full=True), self._store, threads=self._cores)
+
+
+class Workers:
+    """`Ours` with a process for each core, started before."""
+
+    def __init__(self, store: Store, parts: list[Partition], cores: int) -> None:
+        self._store, self._stack = store, ExitStack()
+        self._client = self._stack.enter_context(start_cluster(workers=cores, threads_per_worker=1))
+        del parts
+
+    def run(self) -> None:
+        """Summarise the store anew."""
+        run_summaries(plan_summaries(self._store, full=True), self._store, self._client)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._stack.close()
 
 
 class Floor:
@@ -425,8 +444,12 @@ def _sql(paths: list[str]) -> str:
 
 
 #: Every contestant by name; the first two are not peers.
+#: Those that have nothing to be checked.
+OURS = ("ours", "workers", "floor")
+
 CONTESTANTS: dict[str, Callable[[Store, list[Partition], int], Any]] = {
     "ours": Ours,
+    "workers": Workers,
     "floor": Floor,
     "duckdb": DuckDB,
     "polars": Polars,

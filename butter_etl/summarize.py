@@ -63,6 +63,7 @@ INPUT_COLUMNS = (*EXPERIMENT_COLUMNS, *INPUT_HISTORIES)
 
 #: A Dask task has partitions of about this many run files or bytes, whichever comes first: a few seconds of work.
 BATCH_FILES, BATCH_BYTES = 500, 512 * 2**20
+_BATCHES_A_THREAD = 4
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
@@ -369,7 +370,7 @@ def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterato
     def submit(batch: list[PartitionPlan]) -> Any:
         return client.submit(_summarize_batch, batch, path=path, state=state, readers=readers, pure=False)
 
-    batches = _batches(plans)
+    batches = _batches(plans, threads)
     window = 2 * threads
     running = distributed.as_completed([submit(batch) for batch in islice(batches, window)])
     for future in running:
@@ -380,14 +381,20 @@ def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterato
         yield report
 
 
-def _batches(plans: list[PartitionPlan]) -> Iterator[list[PartitionPlan]]:
-    """Partitions in batches of about as much to read, so that tiny ones do not drown in overhead."""
+def _batches(plans: list[PartitionPlan], threads: int) -> Iterator[list[PartitionPlan]]:
+    """Partitions in batches of about as much to read, so that tiny ones do not drown in overhead.
+
+    Every thread gets a few batches, so that all have about as much to do in the end.
+    """
+    shares = _BATCHES_A_THREAD * threads
+    most_files = min(BATCH_FILES, sum(plan.files + 1 for plan in plans) / shares)
+    most_bytes = min(BATCH_BYTES, sum(plan.size for plan in plans) / shares)
     batch: list[PartitionPlan] = []
     files = size = 0
     for plan in plans:
         batch.append(plan)
         files, size = files + plan.files + 1, size + plan.size
-        if files >= BATCH_FILES or size >= BATCH_BYTES:
+        if files >= most_files or size >= most_bytes:
             yield batch
             batch, files, size = [], 0, 0
     if batch:
