@@ -184,10 +184,11 @@ def train_with_progress(campaign: Campaign, store: Store, settings: Any, client:
 
         def show(progress: Progress) -> None:
             elapsed, share = time.monotonic() - began, progress.share_done
+            a_minute = 60 * progress.landed / elapsed
             figures = {
                 "in flight": f"{progress.runs_in_flight:,}",
                 "failed": f"{progress.failed:,}",
-                "runs a minute": f"{60 * progress.landed / elapsed:,.3g}",
+                "runs a minute": f"{a_minute:,.0f}" if a_minute >= 10 else f"{a_minute:.2g}",
                 "CPU time": duration(progress.core_seconds),
             }
             # By what is left of the estimated cost: the last runs of a sweep are often the largest.
