@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TRAINING := $(VENV)/.installed-for-training
+# Without compiling ahead what may never be imported.
+PIP_INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt --editable
 
 .PHONY: install demo test check format lint types docs recordings clean
 
@@ -11,10 +14,16 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python $(PIP_INSTALL) ".[dev]"
 	touch $(INSTALLED)
 
-demo: install
+$(TRAINING): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) ".[plot,train]"
+	touch $(TRAINING)
+
+# What developers need as well takes much longer to install.
+demo: $(or $(wildcard $(INSTALLED)),$(TRAINING))
 	$(BIN)/butter-etl demo
 
 test: install
