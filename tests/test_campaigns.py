@@ -196,12 +196,17 @@ def slurm_home():
     return Path(os.environ["SLURM_TEST_DIR"])
 
 
-def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, spec, monkeypatch):
-    """One run that takes several times as long as a job may: each job goes on where the one before stopped."""
+@pytest.mark.timeout(3600)
+def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, spec, monkeypatch, capsys):
+    """One run that takes several times as long as a job may: each job goes on where the one before stopped.
+
+    With more epochs (`BUTTER_ETL_TEST_EPOCHS`) it takes as many times as one likes, and says how many.
+    """
     monkeypatch.setattr(Supervisor, "first_pause", 0.5)
+    epochs = os.environ.get("BUTTER_ETL_TEST_EPOCHS", "8000")
     spec.write_text(
         "name: long\nrepetitions: 1\ncubes:\n"
-        "  - {dataset: [digits], size: [16384], depth: [3], batch_size: [32], epochs: [15000]}\n"
+        f"  - {{dataset: [digits], size: [16384], depth: [3], batch_size: [32], epochs: [{epochs}]}}\n"
     )
     # The queue's own limit is a minute at least: these jobs believe in a shorter one.
     site = change_site(slurm, tmp_path, workers=1, prologue=("export BUTTER_ETL_JOB_WALLTIME=28",))
@@ -220,6 +225,8 @@ def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, 
         thread.join()
     assert (report.landed, report.failed) == (1, 0)
     assert len(jobs) > 1
+    with capsys.disabled():
+        print(f"\n{report.core_seconds:.0f} s of training in {len(jobs)} jobs of 28 s")
     check_against_undisturbed(tmp_path / "store", spec)
 
 
