@@ -208,6 +208,9 @@ class Store:
         if location.kind() == pa.fs.FileType.File:
             raise StoreError(f"{location}: is a file, not a store")
         if next(location.walk(), None) is not None:
+            # Whoever makes a store writes this file first: if it was made since we looked, it is there now.
+            if location.kind("store.json") != pa.fs.FileType.NotFound:
+                return cls.open(path, state)
             raise StoreError(
                 f"{location}: is no store (it has no store.json) and not empty; name a new or empty folder"
             )

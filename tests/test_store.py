@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_etl.errors import LandingError, StoreError, TornFileError
+from butter_etl.location import Location
 from butter_etl.schema import RUN_FILE_SCHEMA
 from butter_etl.spec import Regularizer
 from butter_etl.store import Failure, RunFile, Store, consecutive, parse_partition, partition_path
@@ -245,3 +246,17 @@ def test_a_file_url_is_a_path(tmp_path):
     land(store, POLLEN, 0, range(2))
     assert Store.open(tmp_path / "store").repetitions() == {0: 0b11}
     assert Store.open(f"file://{tmp_path}/store").repetitions() == {0: 0b11}
+
+
+def test_a_store_that_is_made_while_another_looks_is_found(tmp_path, monkeypatch):
+    """Two commands at once on a new folder: one sees no store.json, and then what the other has made."""
+    walk = Location.walk
+
+    def make_and_walk(location, *args, **kwargs):
+        monkeypatch.undo()
+        Store.create(tmp_path / "store")
+        return walk(location, *args, **kwargs)
+
+    monkeypatch.setattr(Location, "walk", make_and_walk)
+    assert list(Store.create(tmp_path / "store").run_files()) == []
+    assert Store.open(tmp_path / "store").location.absolute == str(tmp_path / "store")
