@@ -443,10 +443,10 @@ def _sql(paths: list[str]) -> str:
     """  # noqa: S608 (names of columns, and paths of our own)
 
 
-#: Every contestant by name; the first two are not peers.
-#: Those that have nothing to be checked.
+#: Those that are no peers, whose values need no check.
 OURS = ("ours", "workers", "floor")
 
+#: Every contestant by name.
 CONTESTANTS: dict[str, Callable[[Store, list[Partition], int], Any]] = {
     "ours": Ours,
     "workers": Workers,

@@ -364,20 +364,25 @@ def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterato
 
     path, state = store.location.absolute, str(store.state) if store.has_state else None
 
-    threads = max(1, sum(client.nthreads().values()))
-    readers = min(1, _readers(plans, threads))
+    def threads() -> int:
+        return max(1, sum(int(each) for each in client.nthreads().values()))
+
+    readers = min(1, _readers(plans, threads()))
 
     def submit(batch: list[PartitionPlan]) -> Any:
         return client.submit(_summarize_batch, batch, path=path, state=state, readers=readers, pure=False)
 
-    batches = _batches(plans, threads)
-    window = 2 * threads
-    running = distributed.as_completed([submit(batch) for batch in islice(batches, window)])
-    for future in running:
+    batches = _batches(plans, threads())
+    first = [submit(batch) for batch in islice(batches, 2 * threads())]
+    running = distributed.as_completed(first)
+    submitted = len(first)
+    for done, future in enumerate(running, start=1):
         report = future.result()
         future.release()
-        if (batch := next(batches, None)) is not None:
+        # Workers of a queue come one by one, and may go.
+        for batch in islice(batches, max(0, 2 * threads() - (submitted - done))):
             running.add(submit(batch))
+            submitted += 1
         yield report
 
 

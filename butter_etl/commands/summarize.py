@@ -22,8 +22,8 @@ from butter_etl.commands.options import (
 
 #: How many threads of one process summarise side by side; more would wait for the interpreter.
 _THREADS = 4
-#: From so many bytes on, processes save more than starting them takes: on two cores they are 1.9 times as fast as one,
-#: threads 1.6 times.
+#: From so many bytes on, processes are worth the seconds that starting them takes: they hold each other up less than
+#: threads, which wait for the interpreter (`benchmarks.summaries --cores 1,2` measures both).
 _BYTES_FOR_PROCESSES = 4e9
 
 if TYPE_CHECKING:
