@@ -49,7 +49,7 @@ from butter_etl.engines.plans import (
     Plan,
     panel_step,
 )
-from butter_etl.engines.vector_math import compiled, exp_of_negative, log, log1p, log1p_ratio
+from butter_etl.engines.vector_math import compiled, compiled_in_place, exp_of_negative, log, log1p, log1p_ratio
 
 if TYPE_CHECKING:
     from butter_etl.engines.lanes import Array, Vector
@@ -77,26 +77,31 @@ def _flush(work: Array, partial: int, sums: Sums) -> None:
         store(work, partial + at, splat(0.0))
 
 
-@compiled
+@compiled_in_place
 def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in registers)
     work: Array, logits: int, labels: int, error: int, outputs: int, scale: float, rows: int, partial: int
 ) -> bool:
     """The metrics of one panel of softmax outputs, ``labels`` holding each row's class; see `_measure_panel`.
 
     With p the outputs and q the true class's: sum |p - y| = (1 - q) + sum of the other p, and so on. That keeps all
-    digits of small errors, as sums over everything would not. False, and nothing added, where a logit is not finite.
+    digits of small errors, as sums over everything would not. False, and nothing added, where a row's outputs are not
+    numbers: a logit is none, or infinite (one of minus infinity among others is an output of almost 0).
+
+    In place, since a call would set up some thirty constants for every panel.
     """
     label, top = load(work, labels), load(work, logits)
-    bottom, total = top, splat(0.0)
     for k in range(1, outputs):
         z = load(work, logits + LANES * k)
         top = where_less(top, z, z, top)
-        bottom = where_less(z, bottom, z, bottom)
+    total, true_logit, number = splat(0.0), splat(0.0), splat(0.0)
     for k in range(outputs):
-        power = exp_of_negative(load(work, logits + LANES * k) - top)
+        z = load(work, logits + LANES * k) - top
+        power = exp_of_negative(z)
         store(work, error + LANES * k, power)
         total = total + power
-    if not all_less(0.0 * bottom, total):
+        true_logit = where_equal(label, number, z, true_logit)
+        number = number + 1.0
+    if not all_less(splat(0.0), total):
         return False
     highest, log_total = 1.0 / total, log(total)
     predicted, true, others, squares, number = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(outputs)
@@ -106,27 +111,25 @@ def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in reg
         number = number - 1.0
         p = load(work, at) * highest
         predicted = where_less(p, highest, predicted, number)
-        true = true + where_equal(label, number, p, 0.0)
-        other = where_equal(label, number, 0.0, p)
+        true = where_equal(label, number, p, true)
+        residual = p - where_equal(label, number, 1.0, 0.0)
+        # The true class's residual is at most 0, the others' are the outputs themselves.
+        other = where_less(0.0, residual, residual, 0.0)
         others = others + other
         squares = multiply_add(other, other, squares)
-        store(work, at, other)
+        store(work, at, residual)
     missing, share, logarithmic = 1.0 - true, 1.0 / outputs, splat(0.0)
+    # Kullback and Leibler's p is at least 1e-7.
+    floor, clipped = log_total + _LOG_EPSILON, splat(0.0)
     for k in range(outputs):
-        other = load(work, error + LANES * k)
+        residual = load(work, error + LANES * k)
+        store(work, error + LANES * k, residual * scale)
+        other = where_less(0.0, residual, residual, 0.0)
         difference = multiply_add(other, log1p_ratio(other), -_EPSILON)
         difference = where_less(0.0, difference, difference, 0.0)
         logarithmic = multiply_add(difference, difference, logarithmic)
-    # Kullback and Leibler's p is at least 1e-7.
-    floor, true_logit, clipped, number = log_total + _LOG_EPSILON, splat(0.0), splat(0.0), splat(0.0)
-    pull = missing * scale
-    for k in range(outputs):
         z = load(work, logits + LANES * k) - top
         clipped = clipped + where_less(floor, z, z, floor)
-        true_logit = true_logit + where_equal(label, number, z, 0.0)
-        slope = load(work, error + LANES * k) * scale - where_equal(label, number, pull, 0.0)
-        store(work, error + LANES * k, slope)
-        number = number + 1.0
     loss = log_total - true_logit
     # The other targets count as 1e-7, too.
     divergence = multiply_add(floor, outputs - 1.0, where_less(floor, true_logit, true_logit, floor)) - clipped
