@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TEST_PROCESSES ?= 2
 INSTALLED := $(VENV)/.installed
 TRAINING := $(VENV)/.installed-for-training
 # Without compiling ahead what may never be imported.
@@ -27,7 +28,7 @@ demo: $(or $(wildcard $(INSTALLED)),$(TRAINING))
 	$(BIN)/butter-etl demo
 
 test: install
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_OPTIONS)
 
 check: format lint types test
 

@@ -22,6 +22,14 @@ CLUSTER = Path(__file__).parents[1] / "cluster"
 _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, those of queues, which mostly wait, stay one after the other in one."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if item.get_closest_marker("slurm"):
+                item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
 @pytest.fixture(scope="session")
 def pmlb_dir() -> Path:
     """The folder of PMLB files; skips the test if there is none."""

@@ -346,7 +346,7 @@ def queued() -> list[str]:
     return subprocess.check_output(["squeue", "--noheader", "--format=%A"], text=True, timeout=30).split()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -362,8 +362,8 @@ def change_site(site: Path, folder: Path, **changes: object) -> Path:
 def test_futures_run_in_slurm_jobs(slurm: Path) -> None:
     with start_cluster(slurm, workers=1) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
-        assert client.submit(os.getenv, "SLURM_JOB_ID").result(timeout=30) in queued()
-        assert client.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=30) == "1"
+        assert client.submit(os.getenv, "SLURM_JOB_ID").result(timeout=120) in queued()
+        assert client.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=120) == "1"
     wait_until(lambda: not queued())
     assert list((Path(os.environ["SLURM_TEST_DIR"]) / "tls").iterdir()) == []
 
@@ -374,10 +374,10 @@ def test_a_cancelled_job_is_replaced(slurm: Path, tmp_path: Path, monkeypatch: p
     # Two processes: Dask itself forgets only jobs of one.
     site = change_site(slurm, tmp_path, cores=2, processes=2)
     with start_cluster(site, workers=1) as client:
-        first = client.submit(os.getenv, "SLURM_JOB_ID").result(timeout=30)
+        first = client.submit(os.getenv, "SLURM_JOB_ID").result(timeout=120)
         subprocess.run(["scancel", first], check=True, timeout=30)
         wait_until(lambda: first not in queued() and not client.scheduler_info()["workers"])
-        second = client.submit(os.getenv, "SLURM_JOB_ID", pure=False).result(timeout=30)
+        second = client.submit(os.getenv, "SLURM_JOB_ID", pure=False).result(timeout=120)
         assert second != first
 
 
