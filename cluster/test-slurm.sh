@@ -89,18 +89,28 @@ END
 }
 
 # Slurm's daemons and commands recognise each other by munge. One munge serves all; whoever stops the last Slurm ends
-# the munge that was started here, never one that was running before.
+# the munge that was started here, never one that was running before. MUNGE_LOCK keeps one Slurm from ending what
+# another is about to use; no daemon may inherit it.
 start_munge() {
     lives munged && return
     install -d -o munge -g munge -m 755 /run/munge
-    runuser -u munge -- /usr/sbin/munged
+    # One that is ending keeps its socket for a moment.
+    wait_until 30 runuser -u munge -- /usr/sbin/munged 2>"$DIR/log/munged.log" || {
+        cat "$DIR/log/munged.log" >&2
+        die "munge did not start"
+    }
     touch "$MUNGE_MARK"
+}
+
+no_munge() {
+    ! lives munged
 }
 
 stop_munge() {
     [[ -e $MUNGE_MARK ]] || return 0
     lives slurmctld && return
     kill "$(cat /run/munge/munged.pid)" 2>/dev/null || true
+    wait_until 30 no_munge || true
     rm -f "$MUNGE_MARK"
 }
 
@@ -120,13 +130,16 @@ start() {
     local node
     mkdir -p "$DIR"/{state,run,log,spool}
     write_configuration
-    start_munge
-    slurmctld -i -f "$SLURM_CONF"
+    {
+        flock 9
+        start_munge 9>&-
+        slurmctld -i -f "$SLURM_CONF" 9>&-
+    } 9>"$MUNGE_LOCK"
     for ((node = 1; node <= NODES; node++)); do
         mkdir -p "$DIR/spool/n$node"
         slurmd -N "n$node" -f "$SLURM_CONF"
     done
-    wait_until 20 nodes_are_idle || {
+    wait_until 60 nodes_are_idle || {
         tail -n 5 "$DIR"/log/*.log >&2
         stop
         die "the nodes did not come up"
@@ -170,7 +183,10 @@ stop() {
             kill -KILL "$pid" 2>/dev/null || true
         done
     fi
-    stop_munge
+    {
+        flock 9
+        stop_munge 9>&-
+    } 9>"$MUNGE_LOCK"
     rm -rf "$SLURM_CONF" "${DIR:?}"/{state,run,spool}
 }
 
@@ -182,6 +198,7 @@ NODES=${NODES:-3}
 CPUS=${CPUS:-2}
 PATH=$PATH:/usr/sbin:/sbin
 MUNGE_MARK=/run/munge/started-by-test-slurm
+MUNGE_LOCK=/run/lock/test-slurm-munge
 export SLURM_CONF=$DIR/slurm.conf SLURM_TEST_DIR=$DIR
 
 case $command in

@@ -75,8 +75,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip("only root can start a Slurm")
     home = tmp_path / "slurm"
     script = CLUSTER / "test-slurm.sh"
-    subprocess.run([script, "start", home], check=True, timeout=60)
+    subprocess.run([script, "start", home], check=True, timeout=240)
     monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
     monkeypatch.setenv("SLURM_TEST_DIR", str(home))
     yield CLUSTER / "slurm-test.yaml"
-    subprocess.run([script, "stop", home], check=True, timeout=120)
+    subprocess.run([script, "stop", home], check=True, timeout=240)
