@@ -44,7 +44,7 @@ cubes:
 @pytest.fixture
 def spec(tmp_path):
     path = tmp_path / "disturbed.yaml"
-    path.write_text(SPEC.replace("EPOCHS", "4500"))
+    path.write_text(SPEC.replace("EPOCHS", "9000"))
     return path
 
 
