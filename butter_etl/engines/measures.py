@@ -87,7 +87,7 @@ def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in reg
     digits of small errors, as sums over everything would not. False, and nothing added, where a row's outputs are not
     numbers: a logit is none, or infinite (one of minus infinity among others is an output of almost 0).
 
-    In place, since a call would set up some thirty constants for every panel.
+    In place, since a call would set up the polynomials' constants for every panel.
     """
     label, top = load(work, labels), load(work, logits)
     for k in range(1, outputs):
