@@ -1,9 +1,11 @@
 """Campaigns on a real Slurm: whatever is killed, cut off or taken away, every run lands once, with the same bits."""
 
 import contextlib
+import functools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -31,6 +33,8 @@ from tests.test_clusters import change_site, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(2400)]
 
+#: Seconds that anything may take on a slow machine before it counts as stuck.
+PATIENCE = 900
 BUTTER_ETL = [sys.executable, "-m", "butter_etl"]
 SPEC = """
 name: disturbed
@@ -41,11 +45,36 @@ cubes:
 """
 
 
+@functools.cache
+def compile_kernels(folder):
+    """Have compiled kernels at hand: on a slow machine that alone may take longer than the jobs here do."""
+    spec = folder / "compile.yaml"
+    spec.write_text(SPEC.replace("EPOCHS", "1").replace("[200]", "[1]"))
+    command = [*BUTTER_ETL, "train", folder / "compile", "--spec", spec, "--engine", "fused", "--quiet"]
+    subprocess.run(command, check=True, timeout=1200)
+
+
 @pytest.fixture
-def spec(tmp_path):
+def spec(tmp_path, tmp_path_factory):
+    compile_kernels(tmp_path_factory.getbasetemp())
     path = tmp_path / "disturbed.yaml"
     path.write_text(SPEC.replace("EPOCHS", "18000"))
     return path
+
+
+@pytest.fixture
+def start():
+    """Start the command of a driver; what still runs when the test ends is killed."""
+    with contextlib.ExitStack() as drivers:
+
+        def begin(store, spec, site, *options):
+            command = [*BUTTER_ETL, "train", store, "--spec", spec, "--cluster", site, "--engine", "fused", *options]
+            driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            drivers.enter_context(driver)
+            drivers.callback(driver.kill)
+            return driver
+
+        yield begin
 
 
 def landed(store):
@@ -80,8 +109,8 @@ def job_ids(state="R"):
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.split()
 
 
-def a_worker():
-    """A process of this Slurm's jobs that trains, once there is one; not its nanny."""
+def a_worker(spared=""):
+    """A process of this Slurm's jobs that trains, once there is one; not its nanny, and not of the spared job."""
 
     def workers():
         for process in psutil.process_iter(["cmdline"]):
@@ -89,17 +118,19 @@ def a_worker():
                 environment = process.environ() if "spawn_main" in " ".join(process.info["cmdline"] or []) else {}
             except psutil.NoSuchProcess:
                 continue
+            if environment.get("SLURM_CONF") != os.environ["SLURM_CONF"]:
+                continue
             # A job that is being cancelled has processes for a while that nobody need disturb.
-            if environment.get("SLURM_CONF") == os.environ["SLURM_CONF"] and environment["SLURM_JOB_ID"] in job_ids():
+            if environment["SLURM_JOB_ID"] != spared and environment["SLURM_JOB_ID"] in job_ids():
                 yield process, environment["SLURM_JOB_ID"]
 
     found = []
-    wait_until(lambda: found.extend(workers()) or found, 120)
+    wait_until(lambda: found.extend(workers()) or found, PATIENCE)
     return random.choice(found)
 
 
-def wait_for_progress(store):
-    """Return when something has been landed, or kept in a checkpoint, since the call."""
+def wait_for_progress(store, driver):
+    """Return when something has been landed, or kept in a checkpoint, since the call; the driver must be at work."""
 
     def there():
         found = {}
@@ -109,17 +140,31 @@ def wait_for_progress(store):
         return found
 
     before = there()
-    wait_until(lambda: there().items() - before.items(), 120)
+    wait_until(lambda: driver.poll() is not None or there().items() - before.items(), PATIENCE)
+    assert driver.poll() is None, driver.communicate()
 
 
-def kill_a_worker():
+def end_the_walltime():
+    """Have the queue end a job for its time, which it does at its next round, within half a minute."""
+    _, job_id = a_worker()
+    subprocess.run(["scontrol", "update", f"jobid={job_id}", "endtime=now"], check=True, timeout=60)
+    return job_id
+
+
+def ended_for_its_time(job_id):
+    """Whether the queue's own record of ended jobs says so of this one."""
+    record = Path(os.environ["SLURM_TEST_DIR"], "log", "jobcomp.log")
+    return re.search(rf"^JobId={job_id} .*JobState=TIMEOUT ", record.read_text(), re.MULTILINE)
+
+
+def kill_a_worker(spared):
     """As the kernel does when memory runs out: the process is gone, its nanny is not."""
-    process, _ = a_worker()
+    process, _ = a_worker(spared)
     process.kill()
 
 
-def cancel_a_job():
-    _, job_id = a_worker()
+def cancel_a_job(spared=""):
+    _, job_id = a_worker(spared)
     subprocess.run(["scancel", job_id], check=True, timeout=60)
 
 
@@ -148,11 +193,6 @@ def start_the_controller():
     subprocess.run(["/usr/sbin/slurmctld", "-f", configuration], check=True, timeout=60)
 
 
-def start(store, spec, site, *options):
-    command = [*BUTTER_ETL, "train", store, "--spec", spec, "--cluster", site, "--engine", "fused", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def histories(store):
     """The histories of every run, in the order of (experiment, repetition), by Parquet readers of their own."""
     paths = sorted(Path(store).glob("all_runs/**/*.parquet"))
@@ -161,19 +201,23 @@ def histories(store):
     return rows.sort_by([("experiment_id", "ascending"), ("repetition", "ascending")]).combine_chunks()
 
 
-def test_a_disturbed_campaign_ends_as_an_undisturbed_one(slurm, tmp_path, spec, capsys):
-    """Jobs cancelled, a worker killed, a node down, the controller away, the driver killed."""
+def test_a_disturbed_campaign_ends_as_an_undisturbed_one(slurm, tmp_path, spec, start, capsys):
+    """Jobs cancelled, one out of time, a worker killed, a node down, the controller away, the driver killed."""
     store = tmp_path / "store"
-    site = change_site(slurm, tmp_path, workers=3, walltime="00:01:00", death_timeout="20s")
+    site = change_site(slurm, tmp_path, workers=3, death_timeout="20s")
     began = time.monotonic()
     driver = start(store, spec, site, "--checkpoint-minutes", "0.02")
-    wait_for_progress(store)
-    kill_a_worker()
-    wait_for_progress(store)
-    cancel_a_job()
-    wait_for_progress(store)
+    wait_for_progress(store, driver)
+    # Its end comes while the others are disturbed.
+    timed = end_the_walltime()
+    kill_a_worker(timed)
+    wait_for_progress(store, driver)
+    cancel_a_job(timed)
+    wait_for_progress(store, driver)
+    wait_until(lambda: driver.poll() is not None or ended_for_its_time(timed), PATIENCE)
+    wait_for_progress(store, driver)
     node = lose_a_node()
-    wait_for_progress(store)
+    wait_for_progress(store, driver)
     stop_the_controller()
     # So long that the supervisor asks it in vain.
     time.sleep(1.5 * Supervisor.first_pause)
@@ -181,31 +225,30 @@ def test_a_disturbed_campaign_ends_as_an_undisturbed_one(slurm, tmp_path, spec, 
     cancel_a_job()
     # Refused where the controller, starting anew, has taken the node back by itself.
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False, timeout=60)
-    wait_for_progress(store)
-    assert driver.poll() is None
+    wait_for_progress(store, driver)
     driver.kill()
     driver.communicate()
     second = start(store, spec, site, "--checkpoint-minutes", "0.02")
     for _ in range(3):
-        wait_for_progress(store)
+        wait_for_progress(store, second)
         cancel_a_job()
-    out, err = second.communicate(timeout=800)
+    out, err = second.communicate(timeout=PATIENCE)
     disturbed = time.monotonic() - began
     assert second.returncode == 0, (out, err)
     assert list((store / "state" / "checkpoints").glob("*.checkpoint")) == []
     assert list((store / "state" / "claims").glob("*.json")) == []
 
     began = time.monotonic()
-    quiet = start(tmp_path / "quiet", spec, change_site(slurm, tmp_path, workers=3, walltime="00:10:00"))
-    out, err = quiet.communicate(timeout=800)
+    quiet = start(tmp_path / "quiet", spec, change_site(slurm, tmp_path, workers=3))
+    out, err = quiet.communicate(timeout=PATIENCE)
     undisturbed = time.monotonic() - began
     assert quiet.returncode == 0, (out, err)
     assert landed(store) == landed(tmp_path / "quiet")
     assert histories(store).equals(histories(tmp_path / "quiet"))
     with capsys.disabled():
         print(
-            f"\na campaign took {disturbed:.0f} s with five jobs cancelled, a worker, a node, the controller and the "
-            f"driver lost, {undisturbed:.0f} s undisturbed"
+            f"\na campaign took {disturbed:.0f} s with five jobs cancelled, one out of time, a worker, a node, the "
+            f"controller and the driver lost, {undisturbed:.0f} s undisturbed"
         )
 
 
@@ -215,9 +258,8 @@ repetitions: 1
 cubes:
   - {dataset: [digits], size: [16384], depth: [3], batch_size: [32], epochs: [EPOCHS]}
 """
-#: What jobs of the test below train for, and how many of them one run takes. More of both make it as long as one likes.
-TRAINING_SECONDS = 6
-JOBS = int(os.environ.get("BUTTER_ETL_TEST_JOBS", "3"))
+#: How many jobs the one run of the test below takes, about: as many as one likes.
+JOBS = int(os.environ.get("BUTTER_ETL_TEST_JOBS", "4"))
 
 
 def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, spec, monkeypatch, capsys):
@@ -231,9 +273,11 @@ def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, 
         before_training = time.monotonic() - began
         spec.write_text(LONG.replace("EPOCHS", "300"))
         rate = 300 / train_tasks.train(tmp_path / "short", spec=spec, client=client, engine="fused").core_seconds
-    spec.write_text(LONG.replace("EPOCHS", str(int(rate * TRAINING_SECONDS * JOBS))))
+    # So a job has time where it starts half as slowly again, and is not the only one where it starts twice as fast.
+    training = 4 + before_training / 2
+    spec.write_text(LONG.replace("EPOCHS", str(int(rate * training * JOBS))))
     # The queue's own limit is a minute at least: these jobs believe in a shorter one.
-    walltime = int(SAFETY_SECONDS + before_training + TRAINING_SECONDS)
+    walltime = int(SAFETY_SECONDS + before_training + training)
     site = change_site(slurm, tmp_path, workers=1, prologue=(f"export BUTTER_ETL_JOB_WALLTIME={walltime}",))
     jobs = set()
     with start_cluster(site) as client:
@@ -255,7 +299,7 @@ def test_a_task_of_many_walltimes_finishes_through_checkpoints(slurm, tmp_path, 
     check_against_undisturbed(store, spec)
 
 
-def test_two_drivers_share_the_work(slurm, tmp_path, spec):
+def test_two_drivers_share_the_work(slurm, tmp_path, spec, start):
     """Each run is trained once, and both end well; so they do when one of them is killed."""
     spec.write_text(SPEC.replace("EPOCHS", "400").replace("repetitions: 3", "repetitions: 4"))
     store = tmp_path / "store"
@@ -263,7 +307,7 @@ def test_two_drivers_share_the_work(slurm, tmp_path, spec):
     drivers = [start(store, spec, site, "--json") for _ in range(2)]
     reports = []
     for driver in drivers:
-        out, err = driver.communicate(timeout=800)
+        out, err = driver.communicate(timeout=PATIENCE)
         assert driver.returncode == 0, err
         reports.append(json.loads(out))
     runs = 5 * 4
@@ -272,7 +316,7 @@ def test_two_drivers_share_the_work(slurm, tmp_path, spec):
     assert load_site(site).workers == 1
 
 
-def test_two_kinds_of_jobs_share_a_campaign(slurm, tmp_path, spec):
+def test_two_kinds_of_jobs_share_a_campaign(slurm, tmp_path, spec, start):
     """Small networks in jobs of one core, large ones in jobs of two processes: a command for each, on one store."""
     spec.write_text(SPEC.replace("EPOCHS", "20").replace("[200]", "[20]").replace("repetitions: 3", "repetitions: 2"))
     store = tmp_path / "store"
@@ -283,7 +327,7 @@ def test_two_kinds_of_jobs_share_a_campaign(slurm, tmp_path, spec):
         folder.mkdir()
         drivers.append(start(store, spec, change_site(slurm, folder, workers=1, **shape), "--where", where))
     for driver in drivers:
-        out, err = driver.communicate(timeout=800)
+        out, err = driver.communicate(timeout=PATIENCE)
         assert driver.returncode == 0, (out, err)
     files = sorted(map(str, store.glob("all_runs/**/*.parquet")))
     query = f"select size < 1000, job_id, count(*) from read_parquet({files}) group by all"
@@ -302,10 +346,10 @@ def test_the_driver_as_a_job_submits_itself_again(slurm, tmp_path, spec, monkeyp
     command = ["sbatch", "--parsable", script, store, change_site(slurm, tmp_path, workers=1), "--spec", spec]
     submitted = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=tmp_path)
     first = submitted.stdout.strip()
-    wait_until(lambda: list(store.glob("state/attempts/*/*.json")), 120)
+    wait_until(lambda: list(store.glob("state/attempts/*/*.json")), PATIENCE)
     subprocess.run(["scancel", "--signal=INT", "--batch", first], check=True, timeout=30)
-    wait_until((store / "complete_summary/_common_metadata").exists, 240)
-    wait_until(lambda: not job_ids("PD,R,CG"), 60)
+    wait_until((store / "complete_summary/_common_metadata").exists, PATIENCE)
+    wait_until(lambda: not job_ids("PD,R,CG"), PATIENCE)
     logs = sorted(tmp_path.glob("butter-etl-driver-*.log"))
     assert len(logs) == 2, [log.read_text() for log in logs]
     assert "stopped; the same command goes on from here" in logs[0].read_text()

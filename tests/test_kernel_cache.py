@@ -56,10 +56,41 @@ def test_the_second_process_finds_what_the_first_compiled(tmp_path):
     assert output(start(tmp_path))[-1] == "42 0"  # other sources, another folder
 
 
-def test_processes_may_race(tmp_path):
+def test_of_several_processes_one_compiles(tmp_path):
+    """The others wait, say so, and take what it kept, so that a node full of workers compiles once."""
+    (tmp_path / "small.py").write_text(
+        "import numba\n@numba.njit\ndef double(x):\n    return x + x\n"
+        "import time\ncompile_it = double.compile\n"
+        "double.compile = lambda signature: (time.sleep(2), compile_it(signature))\n"
+    )
     lines = [output(process) for process in [start(tmp_path) for _ in range(3)]]
-    assert [line[-1][:2] for line in lines] == ["42"] * 3
+    assert sorted(line[-1] for line in lines) == ["42 0", "42 1", "42 1"]
+    assert sum("compiling kernels, once" in line[0] for line in lines) == 1
+    assert sum("waiting for another process" in line[0] for line in lines) >= 1
     assert output(start(tmp_path)) == ["42 1"]
+
+
+def test_one_that_dies_while_it_compiles_holds_up_nobody(tmp_path, monkeypatch):
+    with (tmp_path / "small.py").open("a") as file:
+        file.write("import os\nif 'DIE' in os.environ:\n    double.compile = lambda signature: os._exit(9)\n")
+    monkeypatch.setenv("DIE", "1")
+    with start(tmp_path) as process:
+        assert process.wait(120) == 9
+    monkeypatch.delenv("DIE")
+    assert output(start(tmp_path))[-1] == "42 0"
+
+
+def test_without_locks_each_compiles(tmp_path, monkeypatch, caplog):
+    def refused(*arguments):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(kernel_cache.fcntl, "flock", refused)
+    function = compiled(add_one)
+    with caplog.at_level(logging.INFO, "butter_etl"):
+        kernel_cache.ready(function, (1,), [Path(__file__)])
+    assert function(1) == 2
+    assert "No locks available" not in caplog.text
+    assert list((tmp_path / "scratch").rglob("*.nbc"))
 
 
 def test_the_users_own_folder_is_taken(tmp_path, monkeypatch):

@@ -3,12 +3,15 @@
 Numba's own cache watches the one file of a cached function and neither those that it calls nor numba's version, and a
 package folder is often shared by machines or not writable. So the folder is chosen here: below ``NUMBA_CACHE_DIR``, or
 else in the temporary folder (node-local scratch on a cluster; ``TMPDIR`` moves it), and named by a hash of the kernels'
-sources, the versions and the CPU. Numba writes files aside and renames them, so processes may race. Cached code is
-code that runs: a folder that is not the user's own is not used. Whatever is wrong with the cache, kernels compile.
+sources, the versions and the CPU. Numba writes files aside and renames them, so processes may race; where they can,
+they wait for each other, and one compiles. Cached code is code that runs: a folder that is not the user's own is not
+used. Whatever is wrong with the cache, kernels compile.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import logging
@@ -26,7 +29,7 @@ import numba as untyped_numba
 from llvmlite import binding  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # It says that it is typed but leaves most of its functions untyped.
 numba: Any = untyped_numba
@@ -87,18 +90,44 @@ def _compile(function: Any, signature: tuple[Any, ...], folder: Path | None) -> 
     started = time.perf_counter()
     if folder is None:
         _log.info("compiling kernels; there is no folder to keep them in")
-    elif not any(folder.rglob("*.nbc")):
-        _log.info("compiling kernels, once for this machine and version; kept in %s", folder)
-    if folder is not None:
+    else:
         try:
             _enable(function, folder)
-            function.compile(signature)
+            with _turn(function, folder):
+                if not _is_kept(function):
+                    _log.info("compiling kernels, once for this machine and version; kept in %s", folder)
+                function.compile(signature)
         # A full disk, a file torn by a crash: the cache is a convenience.
         except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
             _log.info("compiling kernels, as %s cannot be used (%s)", folder, error)
             function._cache = numba.core.caching.NullCache()
     function.compile(signature)  # does nothing where that is done
     _log.debug("kernels ready after %.1f s", time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _turn(function: Any, folder: Path) -> Iterator[None]:
+    """Where the ``function`` is not kept yet, wait for other processes of this machine that are compiling it.
+
+    A node full of workers would compile it in each of them. The kernel's own locks end with their process; on file
+    systems that have none, each compiles as if alone.
+    """
+    if _is_kept(function):
+        yield
+        return
+    with (folder / f"{function.__name__}.turn").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.info("waiting for another process, which compiles kernels")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            _log.debug("compiling without waiting for others (%s)", error)
+        yield
+
+
+def _is_kept(function: Any) -> bool:
+    return any(Path(function._cache.cache_path).glob(f"*{function.__name__}*.nbc"))
 
 
 def _enable(function: Any, folder: Path) -> None:
