@@ -118,6 +118,15 @@ def test_a_killed_worker(tmp_path, spec):
     check_complete(store)
 
 
+@pytest.fixture
+def hears_interrupts():
+    """Children hear interrupts, though the tests may run in the background of a shell that has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupt_stops_cleanly(tmp_path, spec):
     spec.write_text(SPEC.replace("epochs: [30]", "epochs: [120]"))
     store = tmp_path / "store"

@@ -174,6 +174,18 @@ def test_non_finite_values_are_recorded_as_the_torch_engine_records_them(network
             np.testing.assert_allclose(*values, atol=1e-6, err_msg=name)
 
 
+def test_a_class_whose_logit_is_minus_infinity_is_measured_as_the_torch_engine_measures_it():
+    network = Network(5, (8, 3), "categorical_crossentropy")
+    data, start = stack_data(network), stack_starts(SEEDS, network)
+    start[-1][1][:, 1] = -np.inf
+    ours, theirs = (engine(network, ADAM, data, SEEDS, start) for engine in (train, oracle.train))
+    assert_same(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert np.isneginf(ours.weights[-1][1][:, 1]).all()
+    # Its target of 0 times minus infinity is no number, here as in Keras.
+    assert np.isnan(ours.histories["val_loss"]).all()
+    assert np.isfinite(ours.histories["val_mean_squared_error"]).all()
+
+
 # -- against itself
 
 

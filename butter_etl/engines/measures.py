@@ -84,8 +84,7 @@ def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in reg
     """The metrics of one panel of softmax outputs, ``labels`` holding each row's class; see `_measure_panel`.
 
     With p the outputs and q the true class's: sum |p - y| = (1 - q) + sum of the other p, and so on. That keeps all
-    digits of small errors, as sums over everything would not. False, and nothing added, where a row's outputs are not
-    numbers: a logit is none, or infinite (one of minus infinity among others is an output of almost 0).
+    digits of small errors, as sums over everything would not. False, and nothing added, where a logit is not finite.
 
     In place, since a call would set up the polynomials' constants for every panel.
     """
@@ -93,15 +92,16 @@ def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in reg
     for k in range(1, outputs):
         z = load(work, logits + LANES * k)
         top = where_less(top, z, z, top)
-    total, true_logit, number = splat(0.0), splat(0.0), splat(0.0)
+    total, true_logit, number, depth = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     for k in range(outputs):
         z = load(work, logits + LANES * k) - top
+        depth = depth + z
         power = exp_of_negative(z)
         store(work, error + LANES * k, power)
         total = total + power
         true_logit = where_equal(label, number, z, true_logit)
         number = number + 1.0
-    if not all_less(splat(0.0), total):
+    if not all_less(0.0 * depth, total):
         return False
     highest, log_total = 1.0 / total, log(total)
     predicted, true, others, squares, number = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(outputs)
