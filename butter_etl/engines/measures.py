@@ -92,16 +92,16 @@ def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in reg
     for k in range(1, outputs):
         z = load(work, logits + LANES * k)
         top = where_less(top, z, z, top)
-    total, true_logit, number, depth = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    total, true_logit, number = splat(0.0), splat(0.0), splat(0.0)
     for k in range(outputs):
         z = load(work, logits + LANES * k) - top
-        depth = depth + z
         power = exp_of_negative(z)
         store(work, error + LANES * k, power)
         total = total + power
-        true_logit = where_equal(label, number, z, true_logit)
+        # Of a logit that is not finite, 0 times it is no number.
+        true_logit = multiply_add(where_equal(label, number, 1.0, 0.0), z, true_logit)
         number = number + 1.0
-    if not all_less(0.0 * depth, total):
+    if not all_less(0.0 * true_logit, total):
         return False
     highest, log_total = 1.0 / total, log(total)
     predicted, true, others, squares, number = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(outputs)
