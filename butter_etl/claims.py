@@ -69,6 +69,8 @@ class Claims:
         self._thread.join()
         for bucket in list(self._buckets):
             self.release(bucket)
+        if kind is None:
+            self._clear_stale()
 
     def take(self, bucket: int) -> bool:
         """Claim a bucket; False while another driver has it."""
@@ -91,6 +93,14 @@ class Claims:
             self._buckets.discard(bucket)
         if is_claimed_by(self._state, bucket, self.token):
             claim_path(self._state, bucket).unlink(missing_ok=True)
+
+    def _clear_stale(self) -> None:
+        """Remove what killed drivers left on buckets of which nothing is missing: nobody would take those over."""
+        for path in claim_path(self._state, 0).parent.glob("*.json"):
+            holder = read_holder(path)
+            # By a takeover, so that nobody's fresh claim is removed.
+            if holder is not None and is_stale(path, holder, STALE_SECONDS) and self.take(int(path.stem)):
+                self.release(int(path.stem))
 
     def forget_lost(self) -> set[int]:
         """The buckets that another driver has taken over since (this process was suspended, say); ours no more."""

@@ -61,6 +61,25 @@ def test_a_killed_drivers_claims_are_taken_over_at_once(tmp_path):
         assert ours.take(7)
 
 
+def test_what_a_killed_driver_left_is_cleared_away_by_the_next_that_ends(tmp_path):
+    claim_path(tmp_path, 0).parent.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from butter_etl.claims import Claims\n"
+        "claims = Claims(Path(sys.argv[1])); assert claims.take(7) and claims.take(8)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    with Claims(tmp_path) as living:
+        assert living.take(9)
+        with pytest.raises(OSError, match="disk"), Claims(tmp_path):
+            raise OSError("the disk is full")
+        assert (claim_path(tmp_path, 7).exists(), claim_path(tmp_path, 8).exists()) == (True, True)
+        with Claims(tmp_path) as ours:
+            assert ours.take(7)
+        assert list((tmp_path / "claims").iterdir()) == [claim_path(tmp_path, 9)]
+        assert is_claimed_by(tmp_path, 9, living.token)
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
 def test_an_old_claim_of_another_machine_is_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr("butter_etl.locks._machine", lambda: "elsewhere")
     theirs = Claims(tmp_path)
