@@ -149,6 +149,14 @@ def begun_stacks(checkpoints: Checkpoints) -> Begun:
     return found
 
 
+def discard_landed(store: Store) -> None:
+    """Remove the checkpoints of stacks that have landed: in stacks cut otherwise, or on a worker that then died."""
+    checkpoints = Checkpoints(store.state)
+    for stack in checkpoints.stacks():
+        if not any(_missing(store, item).repetitions for item in stack.items):
+            checkpoints.discard(stack)
+
+
 def target_task_seconds(total_core_seconds: float, workers: int) -> float:
     """How long tasks should be: long enough to matter, short enough that all workers share the end."""
     shared = total_core_seconds / (_TASKS_PER_WORKER * max(workers, 1))

@@ -30,7 +30,7 @@ from butter_etl.selection import Choice, Selection
 from butter_etl.spec import MAX_REPETITIONS
 from butter_etl.store import Store, require_state
 from butter_etl.sweeps import experiment_topology
-from butter_etl.tasks import Settings, Wanted, begun_stacks, target_task_seconds
+from butter_etl.tasks import Settings, Wanted, begun_stacks, discard_landed, target_task_seconds
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -188,7 +188,9 @@ def run_training(
 
         share = Share(wanted, claims, store, target, settings.device, begun)
         own = msgspec.structs.replace(settings, claim=claims.token)
-        return Driver(store, own, client, share, plan.missing, report).run(window=max(8, 3 * workers))
+        done = Driver(store, own, client, share, plan.missing, report).run(window=max(8, 3 * workers))
+    discard_landed(store)
+    return done
 
 
 # --- the whole way -----------------------------------------------------------------------------------------------

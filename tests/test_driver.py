@@ -10,14 +10,18 @@ import duckdb
 import pytest
 
 from butter_etl import driver
+from butter_etl.checkpoints import Checkpoints
 from butter_etl.claims import Claims, bucket_of
+from butter_etl.datasets import cached_dataset
 from butter_etl.driver import Share, TrainReport
 from butter_etl.errors import CampaignError
 from butter_etl.selection import Choice
 from butter_etl.store import Store
 from butter_etl.tasks import Item, Wanted
-from butter_etl.train_tasks import open_campaign, plan_campaign, run_training
+from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign, run_training
+from butter_etl.training import Stack
 from tests.strategies import POLLEN, land
+from tests.test_checkpoints import stop
 
 SPEC = """
 name: tiny
@@ -123,6 +127,22 @@ def test_two_drivers_train_each_run_once(tmp_path, tiny, client):
     assert [report.failed for report in reports] == [0, 0]
     assert set(landed(store).values()) == {1}
     assert len(landed(store)) == 24
+
+
+def test_checkpoints_of_what_has_landed_are_removed(tmp_path, tiny, client):
+    """One of a stack that nobody trains any more, since another engine was chosen; that of missing runs is kept."""
+    campaign = plan_campaign(tmp_path / "store", tiny)
+    opened, settings = open_campaign(campaign, tmp_path)
+    first = claim_ids(campaign.plan, campaign.registry, opened)[0]
+    checkpoints, kept = Checkpoints(opened.state), []
+    for repetitions in ((0, 1), (2, 3)):
+        stack = Stack((Item(first.spec, first.experiment_id, first.batch, repetitions),), "torch")
+        checkpoints.write(stop(cached_dataset(first.spec.dataset, tmp_path), stack, epochs=1))
+        kept.append(stack)
+    assert settings.engine == "fused"
+    report = run_training(campaign, opened, settings, client)
+    assert report.landed == 24
+    assert checkpoints.stacks() == kept[1:]
 
 
 def test_a_campaign_in_which_everything_fails_is_stopped(tmp_path, tiny, client, monkeypatch):
