@@ -144,11 +144,24 @@ def wait_for_progress(store, driver):
     assert driver.poll() is None, driver.communicate()
 
 
+def run_for(*command):
+    """The output of a command; None where it failed, as what was to be hit may be gone before it is."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def end_the_walltime():
     """Have the queue end a job for its time, which it does at its next round, within half a minute."""
-    _, job_id = a_worker()
-    subprocess.run(["scontrol", "update", f"jobid={job_id}", "endtime=now"], check=True, timeout=60)
-    return job_id
+    hit = []
+
+    def end():
+        _, job_id = a_worker()
+        if run_for("scontrol", "update", f"jobid={job_id}", "endtime=now") is not None:
+            hit.append(job_id)
+        return hit
+
+    wait_until(end, PATIENCE)
+    return hit[0]
 
 
 def ended_for_its_time(job_id):
@@ -159,29 +172,46 @@ def ended_for_its_time(job_id):
 
 def kill_a_worker(spared):
     """As the kernel does when memory runs out: the process is gone, its nanny is not."""
-    process, _ = a_worker(spared)
-    process.kill()
+
+    def kill():
+        process, _ = a_worker(spared)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+            return True
+        return False
+
+    wait_until(kill, PATIENCE)
 
 
 def cancel_a_job(spared=""):
-    _, job_id = a_worker(spared)
-    subprocess.run(["scancel", job_id], check=True, timeout=60)
+    wait_until(lambda: run_for("scancel", a_worker(spared)[1]) is not None, PATIENCE)
 
 
 def lose_a_node():
-    _, job_id = a_worker()
-    command = ["squeue", "--noheader", f"--jobs={job_id}", "--format=%N"]
-    node = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True, timeout=60)
-    return node
+    lost = []
+
+    def lose():
+        node = run_for("squeue", "--noheader", f"--jobs={a_worker()[1]}", "--format=%N")
+        if node and run_for("scontrol", "update", f"nodename={node}", "state=down", "reason=test") is not None:
+            lost.append(node)
+        return lost
+
+    wait_until(lose, PATIENCE)
+    return lost[0]
 
 
 def stop_the_controller():
     home = os.environ["SLURM_TEST_DIR"]
+
+    def command_line(process):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one of an earlier Slurm, that has ended
+            return " ".join(process.cmdline())
+        return ""
+
     (controller,) = [
         process
         for process in psutil.process_iter(["name"])
-        if process.info["name"] == "slurmctld" and home in " ".join(process.cmdline())
+        if process.info["name"] == "slurmctld" and home in command_line(process)
     ]
     controller.terminate()
     gone, _ = psutil.wait_procs([controller], 60)
