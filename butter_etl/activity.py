@@ -1,4 +1,4 @@
-"""What is being trained now, where, and how fast: read from a store's state folder alone, from any machine.
+"""Activity in a store: what is trained now, where, and how fast, read from its state folder alone, on any machine.
 
 A driver keeps a file of its own fresh; a task writes down what it begins, with host and job, and strikes it out when it
 has landed. So what was written down under a living driver's claim is in flight, and what nobody claims was left behind.
@@ -37,7 +37,7 @@ class Place(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Activity:
-    """Who drives, where training goes on, and how many runs were begun and left by drivers that are gone."""
+    """The drivers at work, the places that train, and how many runs were begun and left by drivers that are gone."""
 
     drivers: Sequence[Driver]
     places: Sequence[Place]
@@ -45,7 +45,7 @@ class Activity:
 
 
 def current_activity(state: Path) -> Activity:
-    """What goes on in a store now, as its state folder tells."""
+    """Return what goes on in a store now, as its state folder tells."""
     drivers = running_drivers(state)
     alive = {_process(driver.holder): driver.started for driver in drivers}
     here: dict[tuple[str, str | None], list[Attempt]] = {}
@@ -83,7 +83,7 @@ def _attempts(state: Path) -> Iterator[Attempt]:
 
 
 def activity_lines(activity: Activity) -> Iterator[str]:
-    """What goes on, in words."""
+    """Yield what goes on, in words."""
     now = time.time()
     yield from (driver_line(driver, now) for driver in activity.drivers)
     for place in activity.places[:_PLACES_SHOWN]:
@@ -97,7 +97,7 @@ def activity_lines(activity: Activity) -> Iterator[str]:
 
 
 def driver_line(driver: Driver, now: float) -> str:
-    """How far a driver is, how fast, and how long it will take if the rest goes on as it did."""
+    """Say how far a driver is, how fast, and how long the rest will take at that pace; ``now`` is in unix seconds."""
     who = f"{driver.holder.host}, process {driver.holder.pid}"
     words = [
         f"running: {who}: {driver.landed:,} of {driver.wanted:,} runs landed",
@@ -114,7 +114,7 @@ def driver_line(driver: Driver, now: float) -> str:
 
 
 def rate(runs_a_second: float) -> str:
-    """Runs in a time that makes the number one or more: ``12 runs a minute``."""
+    """Format a rate in the unit of time that makes the number one or more: ``12 runs a minute``."""
     for seconds, unit in ((1, "second"), (60, "minute"), (3600, "hour")):
         if runs_a_second * seconds >= 1:
             return f"{runs_a_second * seconds:,.0f} runs a {unit}"
@@ -122,7 +122,7 @@ def rate(runs_a_second: float) -> str:
 
 
 def failure_lines(failures: Sequence[Failure]) -> Iterator[str]:
-    """The newest failures: what, where, and the end of the traceback or of the job's log."""
+    """Yield the newest failures: what, where, and the end of the traceback or of the job's log."""
     newest = sorted(failures, key=lambda failure: failure.time)[-_FAILURES_SHOWN:]
     if hidden := len(failures) - len(newest):
         yield f"failed: {hidden:,} more, older than these (--json has all)"
@@ -134,7 +134,7 @@ def failure_lines(failures: Sequence[Failure]) -> Iterator[str]:
 
 
 def failure_line(failure: Failure) -> str:
-    """A failure in one line."""
+    """Say in one line what failed, and why."""
     numbers = failure.repetitions
     which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     return f"failed: experiment {failure.experiment_id} ({failure.experiment}), repetitions {which}: {failure.error}"

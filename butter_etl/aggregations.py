@@ -44,7 +44,7 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Statistic:
-    """What is computed at an epoch, and how a column stores it: null where fewer than ``least`` values were counted.
+    """A statistic over runs, and how a column stores it: null where fewer than ``least`` values were counted.
 
     ``rule`` names a result of the kernel, a count or a moment; a number is the fraction of a quantile.
     """
@@ -142,7 +142,7 @@ EXTREMUM_COLUMNS: Final[Mapping[str, ExtremumColumn]] = {
 }
 
 
-# What the kernel fills, in this order: counts of runs; moments, then quantiles of every fraction that is declared.
+# The kernel's results, in this order: counts of runs; moments, then quantiles of every fraction that is declared.
 _COUNTS: Final = ("num", "num_finite")
 _MOMENTS: Final = ("avg", "stddev", "min", "max")
 _DECLARED: Final = {
@@ -153,7 +153,7 @@ _FRACTIONS: Final = tuple(sorted({one.rule for one in _DECLARED if isinstance(on
 _FLOATS: Final = (*_MOMENTS, *_FRACTIONS)
 _FRACTION_ARRAY: Final = np.array(_FRACTIONS)
 
-# Up to here whole numbers, epochs among them, are float32 numbers.
+# Up to this number, float32 holds every whole number exactly, epochs among them.
 _WHOLE: Final = 2**24
 
 
@@ -173,7 +173,10 @@ class RunLists(NamedTuple):
 
 
 def run_lists(column: pa.Array | pa.ChunkedArray) -> RunLists:
-    """The lists of a column: a view of it if it is in one piece, of float32 or float64, and has no null element."""
+    """Return the lists of a column.
+
+    They are views of it if it is in one piece, of float32 or float64, and has no null element.
+    """
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
@@ -190,7 +193,7 @@ def run_lists(column: pa.Array | pa.ChunkedArray) -> RunLists:
 
 
 def matrix_lists(values: Floats) -> RunLists:
-    """The rows of a float32 or float64 matrix of shape (runs, epochs) as lists."""
+    """Return the rows of a float32 or float64 matrix (runs, epochs) as lists."""
     runs, epochs = values.shape
     return RunLists(values.reshape(-1), np.arange(runs) * epochs, np.full(runs, epochs))
 
@@ -199,7 +202,7 @@ def matrix_lists(values: Floats) -> RunLists:
 
 
 def summarize_experiment(histories: pa.Table) -> pa.Table:
-    """The summary of one experiment from its runs, a table of one row: see `SummaryBlock`."""
+    """Summarise one experiment from its runs, in a table of one row: see `SummaryBlock`."""
     block = SummaryBlock()
     block.add(histories)
     return block.table()
@@ -231,7 +234,7 @@ class SummaryBlock:
 
     @property
     def epochs(self) -> int:
-        """Of all experiments together."""
+        """Return the number of epochs of all experiments together."""
         return self._ends[-1]
 
     def add(self, histories: pa.Table) -> None:
@@ -246,8 +249,8 @@ class SummaryBlock:
     def add_lists(self, runs: int, histories: Mapping[str, RunLists]) -> None:
         """Add the experiment that has these histories, by name, each with the lists of so many runs.
 
-        The fastest way in: nothing is copied, and the interpreter is not held while it computes. Raises `SpecError`
-        unless there are 1 to 255 runs.
+        This is the fastest way in: nothing is copied, and the interpreter is not held while it computes. Raises
+        `SpecError` unless there are 1 to 255 runs.
         """
         from butter_etl.order_statistics import epoch_statistics
 
@@ -284,7 +287,7 @@ class SummaryBlock:
         self._extremum_floats.append(floats)
 
     def _reserve(self, epochs: int) -> None:
-        """Have room for so many epochs."""
+        """Make room for so many epochs."""
         if epochs <= self._capacity:
             return
         self._capacity = max(epochs, 2 * self._capacity)
@@ -295,7 +298,7 @@ class SummaryBlock:
             setattr(self, name, new)
 
     def table(self) -> pa.Table:
-        """The summaries so far, a row an experiment in the order in which they came."""
+        """Return the summaries so far, a row an experiment in the order in which they came."""
         columns = {"num_runs": pa.array(self._runs, pa.uint8())}
         columns |= self._list_columns()
         columns |= self._extremum_columns()
@@ -329,14 +332,14 @@ class SummaryBlock:
 
 
 class _Results:
-    """What the kernel filled for one history: `_COUNTS` and `_FLOATS`, each over the same positions."""
+    """The kernel's results for one history: `_COUNTS` and `_FLOATS`, each over the same positions."""
 
     def __init__(self, counts: npt.NDArray[np.uint8], floats: Floats) -> None:
         self._rows = dict(zip((*_COUNTS, *_FLOATS), (*counts, *floats), strict=True))
         self._fewest = {name: int(row.min(initial=MAX_RUNS)) for name, row in zip(_COUNTS, counts, strict=True)}
 
     def stored(self, statistic: Statistic) -> pa.Array:
-        """One statistic in the type of its column; NaN stays NaN, too few values are null."""
+        """Return one statistic in the type of its column; NaN stays NaN, too few values are null."""
         values, kind = self._rows[statistic.rule], statistic.type.to_pandas_dtype()
         if values.dtype != kind:
             with np.errstate(over="ignore"):  # a number beyond float32 is stored as infinity
@@ -347,7 +350,7 @@ class _Results:
 
 
 class _Layout:
-    """Which positions belong to which experiment's list, and which lists are null."""
+    """The extent of each experiment's list among the positions; lists of experiments that are not present are null."""
 
     def __init__(self, ends: list[int], present: tuple[bool, ...]) -> None:
         self._mask = self._keep = None
@@ -358,7 +361,7 @@ class _Layout:
         self._offsets = pa.array(ends, pa.int32())
 
     def lists(self, values: pa.Array) -> pa.Array:
-        """The column of lists that has these values at its positions."""
+        """Return the column of lists that has these values at its positions."""
         if self._keep is not None:
             values = values.filter(self._keep)
         kind = pa.list_(pa.field("element", values.type))

@@ -1,4 +1,4 @@
-"""The experiments of a source: which rows each has, in which files, and how they are put together to tasks."""
+"""The experiments of a source: the rows of each, the files that hold them, and how they are grouped into tasks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from butter_etl.sources import SLICE_BYTES, Example, FileScan, Group, GroupScan
 from butter_etl.spec import Experiment
 from butter_etl.store import RunFile, partition_path
 
-#: A task holds experiments of about as many bytes in memory; of a small source fewer, so that every thread has some.
+#: A task holds experiments of about this many bytes in memory; of a small source fewer, so that no thread is idle.
 _TASK_BYTES, _LEAST_TASK_BYTES = 64 * 2**20, 4 * 2**20
 _TASKS_A_THREAD = 4
 _TASK_EXPERIMENTS = 256
-#: Groups are spooled if tasks would otherwise read this many times what is there.
+#: Groups are spooled if tasks would otherwise read more than this many times the bytes of the source.
 _MOST_REREADING = 1.5
 T = TypeVar("T")
 
@@ -33,11 +33,11 @@ class Arrival:
 
     @property
     def partition(self) -> str:
-        """The hive keys of its place."""
+        """Return the path of its partition: the hive keys."""
         return partition_path(self.experiment.parameters())
 
     def describe(self) -> str:
-        """The experiment in messages."""
+        """Return the name of the experiment in messages."""
         number = "" if self.experiment_id is None else f" {self.experiment_id}"
         return f"experiment{number} ({self.experiment.describe()})"
 
@@ -53,7 +53,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """An experiment of the source: its rows, and those of its files that a store could have as they are."""
+    """An experiment of the source with its rows; ``whole`` are its files that a store could have as they are."""
 
     arrival: Arrival
     example: Example
@@ -63,21 +63,25 @@ class Item:
 
     @property
     def bytes(self) -> int:
-        """The size of its rows in memory, about."""
+        """Return the size of its rows in memory, about."""
         return sum(piece.bytes for piece in self.pieces)
 
     @property
     def rows(self) -> int:
-        """How many rows it has, runs that stand twice included."""
+        """Return how many rows it has, runs that stand twice included."""
         return sum(piece.rows for piece in self.pieces)
 
     @property
     def repeats(self) -> bool:
-        """Whether runs stand twice in the source."""
+        """Tell whether runs stand twice in the source."""
         return bool(np.unique(self.run_ids).size < self.run_ids.size)
 
     def as_files(self) -> dict[RunFile, str] | None:
-        """The files that can be landed as they are, with their names in the source; None if rows must be looked at."""
+        """Return the files that can be landed as they are, with their names in the source.
+
+        Returns None if the rows must be looked at: some are in no such file, a file has another id, or two files hold
+        the same repetition.
+        """
         files: dict[RunFile, str] = {}
         for piece in self.pieces:
             file = self.whole.get(piece.group.file)
@@ -89,7 +93,7 @@ class Item:
 
 
 def gather(scans: Iterable[FileScan], registry: Registry) -> list[Item]:
-    """The experiments of scanned files, in the order in which they first occur, with the ids that they have there."""
+    """Return the experiments of scanned files in order of first occurrence, with their ids in ``registry``."""
     examples: dict[Experiment, Example] = {}
     pieces: dict[Experiment, list[Piece]] = {}
     hashes: dict[Experiment, list[NDArray[np.uint64]]] = {}
@@ -134,7 +138,10 @@ def _pieces(group: GroupScan) -> Iterator[tuple[int, Piece, NDArray[np.uint64]]]
 
 
 def must_spool(items: Sequence[Item], group_bytes: Mapping[Group, int], threads: int = 1) -> set[Group]:
-    """The groups of several experiments, if they are to be spooled first: they are large, or would be read often."""
+    """Return the groups of several experiments if they are to be spooled first, else none.
+
+    They are if one of them is large, or if tasks would read groups too often.
+    """
     mixed = {piece.group for item in items for piece in item.pieces if piece.places is not None}
     read = sum(
         sum(group_bytes[group] for group in {piece.group for item in task for piece in item.pieces})
@@ -147,7 +154,7 @@ def must_spool(items: Sequence[Item], group_bytes: Mapping[Group, int], threads:
 
 
 def to_spool(scans: Iterable[FileScan], items: Sequence[Item], groups: Set[Group]) -> list[GroupScan]:
-    """The scans of some groups, with the place in ``items`` of each row's experiment as its key."""
+    """Return the scans of some groups, with the place in ``items`` of each row's experiment as its key."""
     places = {item.arrival.experiment: place for place, item in enumerate(items)}
     found = []
     for scan in scans:
@@ -157,7 +164,7 @@ def to_spool(scans: Iterable[FileScan], items: Sequence[Item], groups: Set[Group
 
 
 def spooled(items: Iterable[Item], groups: Set[Group], spools: Iterable[GroupScan]) -> list[Item]:
-    """The experiments with their rows of some groups where these were spooled to; see `to_spool`."""
+    """Return the experiments with their rows of some groups where these were spooled to; see `to_spool`."""
     moved: dict[int, list[Piece]] = {}
     for one in spools:
         moved.setdefault(int(one.keys[0]), []).append(Piece(one.group, None, one.keys.size, one.bytes))
@@ -168,12 +175,12 @@ def spooled(items: Iterable[Item], groups: Set[Group], spools: Iterable[GroupSca
 
 
 def pack(items: Sequence[Item], threads: int = 1) -> Iterator[list[Item]]:
-    """Experiments in tasks of about `_TASK_BYTES`, in their order; in smaller ones if ``threads`` would be idle."""
+    """Group experiments into tasks of about `_TASK_BYTES`, in order; smaller ones if ``threads`` would be idle."""
     return in_tasks(items, [item.bytes for item in items], threads)
 
 
 def in_tasks(things: Sequence[T], sizes: Sequence[int], threads: int) -> Iterator[list[T]]:
-    """Things of some bytes in tasks, in their order."""
+    """Group things of given sizes in bytes into tasks, in their order."""
     most = min(_TASK_BYTES, max(_LEAST_TASK_BYTES, sum(sizes) // (_TASKS_A_THREAD * threads)))
     task: list[T] = []
     held = 0
@@ -188,6 +195,6 @@ def in_tasks(things: Sequence[T], sizes: Sequence[int], threads: int) -> Iterato
 
 
 def without(item: Item, files: frozenset[str]) -> Item:
-    """An experiment without the rows of some files."""
+    """Return an experiment without the rows of some files."""
     left = tuple(piece for piece in item.pieces if piece.group.file not in files)
     return replace(item, pieces=left) if files else item

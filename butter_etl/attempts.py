@@ -1,4 +1,4 @@
-"""How often training was begun without getting further: counted in the store, so that it holds across drivers.
+"""Attempts at training that got no further, counted in the store, so that the count holds across drivers.
 
 A worker that is killed says nothing. So an attempt is written down before it begins and struck out when it has landed
 or stopped of its own accord; what is left over are deaths and errors.
@@ -20,7 +20,7 @@ from butter_etl.errors import FULL_DISK, AttemptsError, FullDiskError, one_line
 from butter_etl.location import write_durably
 from butter_etl.provenance import host_facts
 
-#: How often the same runs are begun without a newer checkpoint.
+#: How often, at most, the same runs are begun without a newer checkpoint.
 MOST_ATTEMPTS = 3
 _LOG_LINES = 20
 
@@ -29,7 +29,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """The last time that some repetitions of an experiment were begun, and where.
 
     ``count`` says how many times without getting further; ``epochs`` are those trained before it, added up over runs;
-    ``logs`` is where the queue writes the logs of its jobs.
+    ``logs`` is where the queue writes the logs of its jobs; ``time`` is in unix seconds.
     """
 
     experiment_id: int
@@ -43,12 +43,12 @@ class Attempt(msgspec.Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """Host and job, for messages."""
+        """Return host and job, for messages."""
         return self.host + (f", job {self.job_id}" if self.job_id else "")
 
 
 def begin_attempt(state: Path, experiment_id: int, repetitions: Sequence[int], epochs: int = 0) -> int:
-    """Write down that repetitions are begun with so many epochs trained; how many attempts that makes.
+    """Write down that repetitions are begun with so many epochs trained; return how many attempts that makes.
 
     Raises AttemptsError where it would be one too many, FullDiskError where there is no space to write it down.
     """
@@ -96,7 +96,7 @@ def end_attempt(state: Path, experiment_id: int, repetitions: Sequence[int]) -> 
 
 
 def attempts_at(state: Path, experiment_id: int, repetitions: Sequence[int]) -> Iterator[Attempt]:
-    """The attempts written down that share repetitions with these, however tasks were cut then."""
+    """Yield the attempts written down that share repetitions with these, however tasks were cut then."""
     for path in (state / "attempts" / str(bucket_of(experiment_id))).glob(f"{experiment_id}-*.json"):
         try:
             attempt = msgspec.json.decode(path.read_bytes(), type=Attempt)
@@ -107,7 +107,7 @@ def attempts_at(state: Path, experiment_id: int, repetitions: Sequence[int]) -> 
 
 
 def log_tail(attempt: Attempt) -> str:
-    """The last lines of the log of the job that an attempt was made in; empty where there is none to be found."""
+    """Return the last lines of the log of the job that an attempt was made in; empty where none can be found."""
     if attempt.logs is None or attempt.job_id is None:
         return ""
     number = attempt.job_id.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Whose a published data set is, and what it builds on: its licence, its citation file, references and disclaimer."""
+"""Attribution of a published data set and of what it builds on: licence, citation file, references, disclaimer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ as CITATION.cff does.
 
 
 def citation() -> str:
-    """The text of ``CITATION.cff``."""
+    """Return the text of ``CITATION.cff``."""
     authors = "\n".join(
         f"      - family-names: {last}\n        given-names: {first}" for last, first in _BUTTER_AUTHORS
     )

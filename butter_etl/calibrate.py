@@ -31,10 +31,10 @@ _SECONDS_EACH = 0.3
 
 
 def measure_rates(engine: str) -> Rates:
-    """The rates of ``engine`` on one core of this machine, from about half a minute of training.
+    """Measure the rates of ``engine`` on one core of this machine, by about half a minute of training.
 
-    Least squares of the relative error with non-negative rates (Lawson & Hanson), over networks of different
-    sizes, depths, batch sizes and data.
+    They are the non-negative rates with the least sum of squared relative errors (Lawson & Hanson), over networks of
+    different sizes, depths, batch sizes and data.
     """
     from scipy.optimize import nnls
 
@@ -59,7 +59,7 @@ def _problems() -> Iterator[tuple[ExperimentSpec, Topology, DatasetInfo]]:
 
 
 def _measure(train: Engine, spec: ExperimentSpec, topology: Topology, info: DatasetInfo) -> float:
-    """Core-seconds of one epoch of one run, the compiling of a first call left out."""
+    """Measure the core-seconds of one epoch of one run, the compiling of a first call left out."""
     network = network_of(spec, info.inputs, topology.widths)
     seeds = list(range(_STACK))
     data, start = _noise(info), stack_starts(seeds, network)

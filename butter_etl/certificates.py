@@ -21,9 +21,10 @@ _CERTIFICATE, _KEY = "certificate.pem", "key.pem"
 
 @contextlib.contextmanager
 def certificates(home: Path) -> Iterator[Security]:
-    """A certificate for one cluster, in files that only this user can read; gone with the block.
+    """Make a certificate for one cluster, in files that only this user can read; it is gone with the block.
 
-    Scheduler, client and workers show the same certificate and trust no other.
+    Scheduler, client and workers show the same certificate and trust no other. Raises ClusterFileError if ``home``
+    cannot be made, or is not this user's alone.
     """
     _make_private(home)
     _clear_leftovers(home)
@@ -40,7 +41,7 @@ def certificates(home: Path) -> Iterator[Security]:
 
 
 def security_files(folder: Path) -> Security:
-    """TLS for all roles with the certificate and key that lie, or will lie, in a folder."""
+    """Return TLS for all roles with the certificate and key that lie, or will lie, in a folder."""
     from distributed import Security
 
     certificate, key = str(folder / _CERTIFICATE), str(folder / _KEY)

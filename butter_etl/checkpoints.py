@@ -47,7 +47,7 @@ _MAGIC = b"butter_etl checkpoint 1\n"
 _LENGTH = 8
 _DIGEST = hashlib.sha256().digest_size
 
-#: What the bits of a result may depend on, besides the processor.
+#: The packages that the bits of a result may depend on, besides the processor.
 _PACKAGES = ("butter-etl", "numpy", "scipy", "numba", "llvmlite", "torch")
 
 logger = logging.getLogger(__name__)
@@ -76,12 +76,12 @@ class Checkpoints:
         self._folder = state / "checkpoints"
 
     def path(self, stack: Stack) -> Path:
-        """Where the checkpoint of a stack lies, whether it is there or not."""
+        """Return where the checkpoint of a stack lies, whether it is there or not."""
         digest = hashlib.sha256(msgspec.json.encode(stack)).hexdigest()
         return self._folder / f"{stack.items[0].experiment_id}-{digest[:16]}.checkpoint"
 
     def write(self, unfinished: Unfinished) -> int:
-        """Write a stack's checkpoint durably, in place of the one that may be there; returns its size in bytes.
+        """Write a stack's checkpoint durably, in place of the one that may be there; return its size in bytes.
 
         Raises CheckpointError, or FullDiskError, if it cannot be written; the earlier one is then still there.
         """
@@ -98,7 +98,7 @@ class Checkpoints:
         return size
 
     def read(self, stack: Stack) -> Unfinished | None:
-        """What a stack goes on from; None if it is to start at the beginning.
+        """Return what a stack goes on from; None if it is to start at the beginning.
 
         A file that is torn, or that this version cannot go on from, is removed, with a warning in the log.
         """
@@ -117,7 +117,7 @@ class Checkpoints:
         self.path(stack).unlink(missing_ok=True)
 
     def stacks(self) -> list[Stack]:
-        """The stacks that have a checkpoint, as far as their files can be made out; contents are not checked."""
+        """Return the stacks that have a checkpoint, as far as their files can be made out; contents are not checked."""
         found = []
         for path in sorted(self._folder.glob("*.checkpoint")):
             try:
@@ -129,7 +129,7 @@ class Checkpoints:
 
 
 def read_checkpoint(path: Path, stack: Stack) -> Unfinished:
-    """What ``stack`` goes on from, as a file has it, checked.
+    """Return what ``stack`` goes on from, as a file has it, checked.
 
     Raises FileNotFoundError, and CheckpointError for a file that is torn, was made by other versions, or is of another
     stack.
@@ -162,7 +162,7 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
 
 
 def _split(content: memoryview, arrays: Sequence[_Array]) -> dict[str, NDArray[Any]]:
-    """The arrays that lie one after the other in ``content``, by name; read-only views."""
+    """Return the arrays that lie one after the other in ``content``, by name; read-only views."""
     found: dict[str, NDArray[Any]] = {}
     begin = 0
     for array in arrays:
@@ -181,7 +181,7 @@ def _write(file: BinaryIO, unfinished: Unfinished) -> None:
 
 
 def _pieces(unfinished: Unfinished) -> Iterator[bytes | memoryview]:
-    """The bytes of a file, but for the digest; the arrays are not copied."""
+    """Yield the bytes of a file, but for the digest; the arrays are not copied."""
     arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(unfinished.state)}
     header = msgspec.json.encode(
         _Header(
@@ -210,7 +210,7 @@ def _arrays_of(state: State) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _state_of(arrays: Mapping[str, NDArray[Any]], moments: int) -> State:
-    """The inverse of `_arrays_of`."""
+    """Return the state that `_arrays_of` made the arrays of."""
     layers = sum(name.startswith("kernel 0 ") for name in arrays)
     weights, *others = (
         [(arrays[f"kernel {number} {layer}"], arrays[f"bias {number} {layer}"]) for layer in range(layers)]

@@ -1,7 +1,7 @@
-"""Whether one file of a frame holds what it should: pure functions of its bytes and of where it lies.
+"""Checks that one file of a frame holds what it should: pure functions of its bytes and of where it lies.
 
-Every column is decoded and every page's checksum compared. Rows are held against what their own ``command`` says, which
-names the experiment, the repetition and the seed, and so the run's id, its parameters and the file's place.
+Every column is decoded and every page's checksum compared. Rows are compared with their own ``command``: it names the
+experiment, the repetition and the seed, from which the run's id, its parameters and the file's place follow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STRICT = frozenset({*PARAMETERS, "run_id", "task"})
 
 
 class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an error)
-    """What is wrong with a file: a kind of `butter_etl.findings.KINDS`, and one line."""
+    """A fault of a file: a kind of `butter_etl.findings.KINDS`, and one line of detail."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -49,7 +49,7 @@ class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an e
 
 
 class Known(NamedTuple):
-    """What a store knows of an experiment: its identity, and the partition that holds it."""
+    """An experiment as a store knows it: its identity, and the partition that holds it."""
 
     canonical_json: str
     partition: str
@@ -67,7 +67,7 @@ class RunRow(NamedTuple):
 
 
 def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[str, int | None]]:
-    """The rows of a Parquet file without its lists of numbers, and the longest of each such list.
+    """Return the rows of a Parquet file without its lists of numbers, and the length of the longest of each such list.
 
     Columns are decoded one at a time, so that memory is bounded by the largest. Raises Flaw if the file cannot be read
     (``torn-file``) or has another schema (``wrong-schema``).
@@ -95,7 +95,7 @@ def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[s
 
 
 def _counts(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, int, int]]:
-    """The columns of numbers or texts that a column is stored as: path, values, and how many of them are null.
+    """Yield the columns of numbers or texts that a column is stored as: path, values, and how many of them are null.
 
     Lists that are null or empty are stored as one null each.
     """
@@ -112,10 +112,10 @@ def _counts(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, int, int]
 
 
 def _check_counts(metadata: pq.FileMetaData, counts: Mapping[str, tuple[int, int]]) -> None:
-    """Whether there are as many values and nulls as the file's footer says; raises Flaw ``torn-file``.
+    """Raise Flaw ``torn-file`` unless there are as many values and nulls as the file's footer says.
 
-    The checksums of pages do not cover the pages' headers, and a reader whom a header tells of values that are not
-    there makes nulls of them. To be called when all columns could be read.
+    The checksums of pages do not cover the pages' headers. If a damaged header tells a reader of values that are not
+    there, it makes nulls of them. To be called when all columns could be read.
     """
     said = dict.fromkeys(counts, (0, 0))
     for group in range(metadata.num_row_groups):
@@ -156,7 +156,7 @@ def _check_schema(found: pa.Schema, wanted: pa.Schema) -> None:
 
 
 def check_schema_file(data: bytes, schema: pa.Schema) -> None:
-    """Whether ``_common_metadata`` holds ``schema``; raises Flaw ``wrong-metadata``."""
+    """Raise Flaw ``wrong-metadata`` unless ``_common_metadata`` holds ``schema``."""
     try:
         _check_schema(pq.read_schema(pa.BufferReader(data)), schema)
     except (pa.ArrowException, OSError) as error:
@@ -176,10 +176,10 @@ def check_run_rows(
     file: RunFile | None = None,
     known: Mapping[int, Known] | None = None,
 ) -> list[RunRow]:
-    """The runs of a file, each checked. ``known`` are the experiments of a store; without, a row's command is trusted.
+    """Check each run of a file, and return the runs.
 
-    ``file`` is what the name says, if it says anything. Raises Flaw: ``wrong-name``, ``unknown-experiment``,
-    ``wrong-row`` or ``misplaced-file``.
+    ``known`` are the experiments of a store; without, a row's command is trusted. ``file`` is what the name says, if it
+    says anything. Raises Flaw: ``wrong-name``, ``unknown-experiment``, ``wrong-row`` or ``misplaced-file``.
     """
     if file is not None:
         _check_name(file, rows)
@@ -200,7 +200,7 @@ def _check_name(file: RunFile, rows: list[dict[str, Any]]) -> None:
 
 
 def _check_run(row: Mapping[str, Any], partition: str, known: Mapping[int, Known] | None) -> None:
-    """One row against its command, its experiment and its place."""
+    """Check one row against its command, its experiment and its place."""
     expected = None if known is None else known_experiment(row["experiment_id"], known)
     if is_own(row["task"], row["task_version"]):
         spec = _check_command(row)
@@ -217,7 +217,7 @@ def _check_run(row: Mapping[str, Any], partition: str, known: Mapping[int, Known
 
 
 def known_experiment(experiment_id: int, known: Mapping[int, Known]) -> Known:
-    """What an id stands for; raises Flaw ``unknown-experiment`` for one that nobody has claimed."""
+    """Return the experiment that an id stands for; raises Flaw ``unknown-experiment`` if nobody has claimed the id."""
     if experiment_id in known:
         return known[experiment_id]
     found = _published(experiment_id)
@@ -236,7 +236,10 @@ def _published(experiment_id: int) -> Known | None:
 
 
 def _check_command(row: Mapping[str, Any]) -> ExperimentSpec:
-    """The experiment that a row's command names, if everything else in the row follows from the command."""
+    """Return the experiment that a row's command names.
+
+    Raises Flaw ``wrong-row`` unless everything else in the row follows from the command.
+    """
     try:
         spec = parse_command(row["command"] or "")
     except SpecError as error:
@@ -254,7 +257,7 @@ def _check_command(row: Mapping[str, Any]) -> ExperimentSpec:
 
 @lru_cache(maxsize=256)
 def _expected(spec: ExperimentSpec) -> dict[str, object]:
-    """What every run of an experiment says in the columns of a file that follow from the experiment."""
+    """Return what every run of an experiment says in the columns of a file that follow from the experiment."""
     topology = experiment_topology(spec)
     network: dict[str, object] = {}
     if topology is not None:
@@ -265,7 +268,7 @@ def _expected(spec: ExperimentSpec) -> dict[str, object]:
 
 @lru_cache(maxsize=256)
 def _stated(canonical_json: str) -> dict[str, object]:
-    """What rows of an experiment of any task say in the columns that follow from it."""
+    """Return what rows of an experiment of any task say in the columns that follow from it."""
     spec = parse_experiment(canonical_json)
     if isinstance(spec, ExperimentSpec):
         return _expected(spec)
@@ -281,7 +284,7 @@ def _compare(row: Mapping[str, Any], expected: Mapping[str, object], kind: str =
 
 
 def canonical_value(value: Any) -> Any:
-    """A value read from a float32 column as the decimal that it stands for; any other as it is."""
+    """Return a value read from a float32 column as the decimal that it stands for; any other as it is."""
     return float(float_text(value)) if isinstance(value, float) else value
 
 
@@ -295,7 +298,7 @@ def _check_length(rows: list[dict[str, Any]], name: str, length: int | None, par
 
 
 def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mapping[int, Known] | None = None) -> None:
-    """Whether each row is of an experiment of the partition, once, and says of it what is so.
+    """Check that each row is of an experiment of the partition, once, and says of it what is so.
 
     ``known`` are the claimed experiments; in an export only those with fixed ids are known. Raises Flaw:
     ``misplaced-file`` or ``wrong-summary``.
@@ -315,14 +318,14 @@ def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mappin
 
 
 def check_executive(executive: pa.Table, complete: pa.Table) -> None:
-    """Whether an executive summary holds what the complete one does; raises Flaw ``wrong-summary``."""
+    """Raise Flaw ``wrong-summary`` unless an executive summary holds what the complete one does."""
     for name in executive.column_names:
         if not _is_same(executive[name].combine_chunks(), complete[name].combine_chunks()):
             raise Flaw("wrong-summary", f"{name} is not what the complete summary has")
 
 
 def same_statistics(stored: pa.Table, computed: pa.Table) -> None:
-    """Whether a summary row holds the values computed anew, bit for bit; raises Flaw ``wrong-summary``."""
+    """Raise Flaw ``wrong-summary`` unless a summary row holds the values computed anew, bit for bit."""
     for name in computed.column_names:
         if name not in stored.column_names:
             continue
@@ -332,7 +335,7 @@ def same_statistics(stored: pa.Table, computed: pa.Table) -> None:
 
 
 def _is_same(one: pa.Array, other: pa.Array) -> bool:
-    """Whether two columns have the same values, bit by bit: NaN equals NaN, and 0 is not -0."""
+    """Tell whether two columns have the same values, bit by bit: NaN equals NaN, and 0 is not -0."""
     if pa.types.is_list(one.type):
         lengths = [pc.list_value_length(column) for column in (one, other)]
         return bool(lengths[0].equals(lengths[1])) and _is_same(one.flatten(), other.flatten())
@@ -347,9 +350,9 @@ def _is_same(one: pa.Array, other: pa.Array) -> bool:
 
 
 def check_experiments_file(data: bytes, name: str, known: dict[int, Known], ids: dict[str, int]) -> None:
-    """Take the experiments of a file of ``experiments/`` into ``known`` (by id) and ``ids`` (by canonical JSON).
+    """Add the experiments of a file of ``experiments/`` to ``known`` (by id) and ``ids`` (by canonical JSON).
 
-    Both hold those of the files before it. Raises Flaw ``wrong-experiment`` at the first that cannot be taken.
+    Both hold those of the files before it. Raises Flaw ``wrong-experiment`` at the first that cannot be added.
     """
     try:
         rows, _ = decode(data, EXPERIMENTS_SCHEMA)
@@ -382,9 +385,9 @@ def _claimed(row: Mapping[str, Any], text: str) -> Known:
 
 
 def check_data_file(location: Location, name: str, known: dict[str, DatasetInfo]) -> None:
-    """Whether a file of ``datasets/`` holds the content that it says, and experiments have under its name.
+    """Check that a file of ``datasets/`` holds the content that it says, and experiments have under its name.
 
-    ``known`` are the data sets of experiments; that of the file joins them. Raises Flaw ``wrong-data``.
+    ``known`` are the data sets of experiments, by name; that of the file joins them. Raises Flaw ``wrong-data``.
     """
     try:
         kept = read_kept(location, name)
@@ -398,7 +401,7 @@ def check_data_file(location: Location, name: str, known: dict[str, DatasetInfo]
 
 
 def own_datasets(known: Iterable[Known]) -> Iterator[DatasetInfo]:
-    """The users' own data sets of experiments, one an experiment."""
+    """Yield the users' own data sets of experiments, one for each experiment that has one."""
     for one in known:
         spec = parse_experiment(one.canonical_json)
         if isinstance(spec, ExperimentSpec) and spec.own:
@@ -406,7 +409,7 @@ def own_datasets(known: Iterable[Known]) -> Iterator[DatasetInfo]:
 
 
 def check_sweep_file(data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> None:
-    """Whether a file of ``sweeps/`` is the custom sweep that its name says; raises Flaw ``wrong-sweep``.
+    """Raise Flaw ``wrong-sweep`` unless a file of ``sweeps/`` is the custom sweep that its name says.
 
     ``own`` are the own data sets that the store knows.
     """
@@ -425,6 +428,6 @@ def check_sweep_file(data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> 
 
 
 def _some(values: Iterable[object]) -> str:
-    """The first few of some values, for a message."""
+    """Return the first few of some values, for a message."""
     texts = list(map(str, values))
     return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "") if texts else "none"

@@ -1,4 +1,4 @@
-"""Which driver works on which experiments: claims on buckets, so that two drivers on one store share the work.
+"""Claims of drivers on buckets of experiments, so that two drivers on one store share the work.
 
 Experiments fall into `BUCKETS` buckets by a hash of their id. A driver claims a bucket by exclusively creating
 ``state/claims/<bucket>.json`` and renews all its claims every `RENEW_SECONDS`. A claim is stale when its driver was a
@@ -26,17 +26,17 @@ STALE_SECONDS = 120.0
 
 
 def bucket_of(experiment_id: int) -> int:
-    """The bucket of an experiment: Knuth's multiplicative hash, so that neighbouring ids part."""
+    """Return the bucket of an experiment by Knuth's multiplicative hash, so that neighbouring ids part."""
     return (experiment_id * 2654435761 % 2**32) * BUCKETS >> 32
 
 
 def claim_path(state: Path, bucket: int) -> Path:
-    """Where the claim on a bucket lies."""
+    """Return where the claim on a bucket lies."""
     return state / "claims" / f"{bucket}.json"
 
 
 def is_claimed_by(state: Path, bucket: int, token: str) -> bool:
-    """Whether a bucket is that driver's: what a task asks of its own driver's claim at each checkpoint."""
+    """Tell whether a bucket is claimed by the driver of ``token``; a task asks this of its own driver's claim."""
     holder = read_holder(claim_path(state, bucket))
     return holder is not None and holder.token == token
 
@@ -54,7 +54,7 @@ class Claims:
 
     @property
     def token(self) -> str:
-        """What this driver's claims are known by."""
+        """Return the token that this driver's claims are known by."""
         return self._holder.token
 
     def __enter__(self) -> Claims:
@@ -73,7 +73,7 @@ class Claims:
             self._clear_stale()
 
     def take(self, bucket: int) -> bool:
-        """Claim a bucket; False while another driver has it."""
+        """Claim a bucket; return False while another driver has it."""
         if bucket in self._buckets:
             return True
         path = claim_path(self._state, bucket)
@@ -103,7 +103,7 @@ class Claims:
                 self.release(int(path.stem))
 
     def forget_lost(self) -> set[int]:
-        """The buckets that another driver has taken over since (this process was suspended, say); ours no more."""
+        """Forget and return the buckets that another driver has taken over (this process was suspended, say)."""
         lost = {bucket for bucket in self._buckets if not is_claimed_by(self._state, bucket, self.token)}
         with self._guard:
             self._buckets -= lost
@@ -120,14 +120,14 @@ class Claims:
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who works on a bucket, for `status`."""
+    """A bucket and the driver that works on it, for `status`."""
 
     bucket: int
     holder: Holder
 
 
 def current_claims(state: Path) -> list[Claim]:
-    """The claims of drivers that are alive, as far as can be known."""
+    """Return the claims of drivers that are alive, as far as can be known."""
     found = []
     for path in sorted((state / "claims").glob("*.json")):
         holder = read_holder(path)

@@ -30,7 +30,7 @@ from butter_etl.commands.train import plan, train
 from butter_etl.commands.verify import verify
 from butter_etl.errors import ButterError
 
-#: What each extra of the package brings; the commands that need none do without.
+#: The modules that each extra of the package brings; commands that do not need them work without.
 EXTRAS = {"train": ("torch", "pmlb", "requests", "sklearn"), "plot": ("matplotlib",)}
 
 

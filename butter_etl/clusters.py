@@ -1,8 +1,8 @@
 """From a site file, or from nothing, to a Dask client.
 
 A *site file* is a short YAML file that says once how a computing site is used: which queue, how large a job, which
-network interface. :func:`start_cluster` reads it, starts Dask's scheduler in this process and the workers where the
-file says, and gives a client; leaving the ``with`` block ends all of it, the jobs in the queue included::
+network interface. `start_cluster` reads it, starts Dask's scheduler in this process and the workers where the file
+says, and gives a client; leaving the ``with`` block ends all of it, the jobs in the queue included::
 
     with start_cluster("cluster/slurm.yaml") as client:
         client.submit(sum, [1, 2]).result()
@@ -10,7 +10,7 @@ file says, and gives a client; leaving the ``with`` block ends all of it, the jo
 Without a file the workers are processes of this machine. Unless the file gives it up by name, all connections are
 encrypted and need the certificate of this one cluster, and there is no dashboard; HTTP is served on 127.0.0.1 only.
 
-A kind of cluster is one entry of :data:`KINDS`.
+A kind of cluster is one entry of `KINDS`.
 """
 
 from __future__ import annotations
@@ -45,19 +45,14 @@ def start_cluster(
 ) -> Iterator[Client]:
     """Start a Dask cluster, give its client, and end it when the block is left.
 
-    Args:
-        file: a site file; without one the workers are processes of this machine.
-        workers: how many jobs (on this machine: processes), before what the file says.
-        threads_per_worker: tasks at a time in one worker process; see :func:`plan_threads`.
-
-    In a script that starts worker processes on its own machine, the call belongs under
+    ``file`` is a site file; without one the workers are processes of this machine. ``workers`` is how many jobs (on
+    this machine: processes), before what the file says; ``threads_per_worker`` is how many tasks one worker process has
+    at a time, see `plan_threads`. In a script that starts worker processes on its own machine, the call belongs under
     ``if __name__ == "__main__":``, since they import the script.
 
-    Raises:
-        ClusterFileError: the site file is malformed.
-        UsageError: an impossible number of workers or threads.
-        ClusterError: no worker came up, or jobs kept ending before theirs did; the message has the queue's words and
-            the place of the logs.
+    Raises ClusterFileError if the site file is malformed, and UsageError for an impossible number of workers or
+    threads. Raises ClusterError if no worker came up, or jobs kept ending before theirs did; the message has the
+    queue's words and the place of the logs.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers: wants a whole number from 1 up; got {workers}")
@@ -74,7 +69,7 @@ def start_cluster(
 
 @contextlib.contextmanager
 def _dask_settings(site: SiteFile) -> Iterator[None]:
-    """Dask's settings for a campaign; must hold before the scheduler is made and until it is gone."""
+    """Apply Dask's settings for a campaign; they must hold before the scheduler is made and until it is gone."""
     import dask
     import distributed  # noqa: F401 (its defaults must be there before they are overridden)
 
@@ -169,11 +164,10 @@ def _pinned(threads: Threads) -> Iterator[None]:
 
 
 def job_script(file: str | Path, *, threads_per_worker: int | None = None) -> str:
-    """The script that a site file makes a job of, with stand-ins for the scheduler's address and certificates.
+    """Return the script that a site file makes a job of, with stand-ins for the scheduler's address and certificates.
 
-    Raises:
-        ClusterFileError: the site file is malformed, or its kind has no job scripts.
-        UsageError: an impossible number of threads.
+    Raises ClusterFileError if the site file is malformed, or its kind has no job scripts, and UsageError for an
+    impossible number of threads.
     """
     import dask
 
@@ -217,7 +211,7 @@ def _start_jobs(site: SiteFile, workers: int | None, threads: Threads) -> Iterat
 
 
 def _open_queue(site: SiteFile, security: Security | None, threads: Threads, refusals: list[str]) -> Any:
-    """A scheduler with no jobs yet; what the queue says to those it refuses later is added to ``refusals``."""
+    """Start a scheduler with no jobs yet; add what the queue says to those it refuses later to ``refusals``."""
     cluster_class = _cluster_class(KINDS[site.kind])
     try:
         return cluster_class(
@@ -238,7 +232,7 @@ def _protocol(site: SiteFile) -> str:
 
 
 def _dashboard(site: SiteFile) -> dict[str, Any]:
-    """What the scheduler is told of HTTP: on loopback in any case, and no dashboard unless it was asked for."""
+    """Return what the scheduler is told of HTTP: on loopback in any case, and no dashboard unless it was asked for."""
     return {"dashboard": site.dashboard, "dashboard_address": "127.0.0.1:0"}
 
 
@@ -252,7 +246,7 @@ def _cluster_class(kind: Kind) -> Any:
 
 
 def _jobqueue() -> Any:
-    """The module dask_jobqueue, without the handler that importing it installs: Ctrl-C would end us with code 0."""
+    """Import dask_jobqueue, without the handler that importing it installs: Ctrl-C would end us with code 0."""
     handler = signal.getsignal(signal.SIGINT)
     import dask_jobqueue
 
@@ -262,14 +256,17 @@ def _jobqueue() -> Any:
 
 
 def _distributed() -> Any:
-    """The module, as Any: few of its functions have annotations, and strict checking refuses to call the others."""
+    """Import distributed as Any: few of its functions have annotations, and strict checking refuses the others."""
     import distributed
 
     return distributed
 
 
 def _jobqueue_defaults() -> dict[str, Any]:
-    """dask_jobqueue's own defaults, so that a forgotten ~/.config/dask/jobqueue.yaml does not mix with a site file."""
+    """Return dask_jobqueue's own defaults, so that a forgotten jobqueue.yaml does not mix with a site file.
+
+    Such a file lies in ~/.config/dask.
+    """
     import yaml
 
     text = Path(_jobqueue().__file__).with_name("jobqueue.yaml").read_text()
@@ -277,7 +274,7 @@ def _jobqueue_defaults() -> dict[str, Any]:
 
 
 def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
-    """The arguments of dask_jobqueue's job class, those that the cluster itself also needs left out."""
+    """Return the arguments of dask_jobqueue's job class, those that the cluster itself also needs left out."""
     pins = [f"export {name}={value}" for name, value in threads.environment().items()]
     options = {
         "job_name": "butter-etl",
@@ -312,10 +309,10 @@ def _in_words_of_the_queue(site: SiteFile, key: str) -> Any:
 
 
 def _reporting(job_class: type, refusals: list[str]) -> type:
-    """``job_class``, keeping the queue's words where a job is refused.
+    """Return ``job_class``, made to keep the queue's words where a job is refused.
 
-    dask_jobqueue leaves a refused job in its books with ``job_id`` None and a traceback in a log. Here it is left
-    there without the traceback, and the supervisor tries again.
+    dask_jobqueue leaves a refused job in its books with ``job_id`` None and a traceback in a log. Here it is left there
+    without the traceback, and the supervisor tries again.
     """
 
     class ReportingJob(job_class):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What each column of the published frames means, in a sentence: for data cards and metadata."""
+"""The meaning of each column of the published frames, in a phrase: for data cards and metadata."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _NOTES = {
 
 
 def describe_column(name: str) -> str:
-    """What a column of either frame means; raises KeyError for a column that neither frame has."""
+    """Describe a column of either frame in a phrase; raise KeyError for a column that neither frame has."""
     if name in _NOTES:
         return _NOTES[name]
     if name in FLAG_COLUMNS:

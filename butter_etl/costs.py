@@ -1,4 +1,4 @@
-"""What training costs: estimates for plans, and for cutting tasks of even length. They never touch results.
+"""Estimates of the cost of training, for plans and for cutting tasks of even length. They never touch results.
 
 An epoch of one run costs, in seconds of one core::
 
@@ -27,21 +27,21 @@ from butter_etl.topology import Topology
 _WEIGHT_COPIES = 6
 _STACK_BYTES = 1.5e9
 
-#: What a plan takes a GPU to have. A worker looks at its own, and cuts stacks that are too large for it.
+#: Memory that a plan takes a GPU to have. A worker looks at its own GPU, and cuts stacks that are too large for it.
 _PLANNED_GPU_BYTES = 64e9
-#: Of a GPU's free memory a stack may take so much: the estimate is rough, and libraries need some too.
+#: Share of a GPU's free memory that a stack may take: the estimate is rough, and libraries need some too.
 _GPU_SHARE = 0.7
-#: The run frame's ``stack`` is a uint16.
+#: The most runs in a stack: the run frame's ``stack`` is a uint16.
 _LARGEST_STACK = 2**16 - 1
-#: What the torch engine takes on a GPU whatever the stack: metrics are computed of up to 2^22 outputs at once.
+#: Memory that the torch engine takes on a GPU whatever the stack: metrics are computed for up to 2^22 outputs at once.
 _GPU_FIXED_BYTES = 4.0 * 2**22 * 14
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """What an engine costs on a kind of core.
+    """The cost rates of an engine on a kind of core.
 
-    ``flops`` are floating-point operations a second in matrix products; ``step_seconds`` a batch takes whatever it
-    holds, ``layer_seconds`` a batch and layer, ``metric_seconds`` a row and output.
+    ``flops`` are floating-point operations a second in matrix products. ``step_seconds`` are taken by each batch
+    whatever it holds, ``layer_seconds`` by each layer of each batch, ``metric_seconds`` by each output of each row.
     """
 
     flops: float
@@ -60,7 +60,7 @@ GPU_RATES = Rates(flops=5e12, step_seconds=1e-6, layer_seconds=5e-7, metric_seco
 
 
 def features(spec: ExperimentSpec, parameters: int, info: DatasetInfo) -> tuple[float, float, float, float]:
-    """One run of an experiment in the units of `Rates`: operations, batches, batches times layers, row outputs."""
+    """Count one run's work in the units of `Rates`: operations, batches, batches times layers, rows times outputs."""
     batches = math.ceil(info.train_rows / spec.batch_size) + math.ceil(info.test_rows / spec.batch_size)
     operations = float(spec.epochs) * (6 * info.train_rows + 2 * info.test_rows) * parameters
     steps = float(spec.epochs) * batches
@@ -68,7 +68,7 @@ def features(spec: ExperimentSpec, parameters: int, info: DatasetInfo) -> tuple[
 
 
 def core_seconds(spec: ExperimentSpec, parameters: int, info: DatasetInfo, rates: Rates) -> float:
-    """The estimated cost of one run of an experiment, in seconds of one core."""
+    """Estimate the cost of one run of an experiment, in seconds of one core."""
     operations, steps, layers, outputs = features(spec, parameters, info)
     return (
         operations / rates.flops
@@ -79,21 +79,21 @@ def core_seconds(spec: ExperimentSpec, parameters: int, info: DatasetInfo, rates
 
 
 def stack_bytes(parameters: int, info: DatasetInfo) -> float:
-    """What one run of a stack needs in a worker's memory: weights and their companions, its rows and targets."""
+    """Estimate a worker's memory for one run of a stack, in bytes: weights and their copies, its rows and targets."""
     return 4.0 * (_WEIGHT_COPIES * parameters + info.train_rows * (info.outputs + 2))
 
 
 def stack_limit(parameters: int, info: DatasetInfo, device: Device = "cpu") -> int:
-    """How many runs may be planned to be trained side by side in a worker's, or a GPU's, memory; at least one."""
+    """Return how many runs a plan may train side by side in the memory of a worker, or of a GPU; at least one."""
     most = _PLANNED_GPU_BYTES if device == "cuda" else _STACK_BYTES
     return max(1, int(most / stack_bytes(parameters, info)))
 
 
 def gpu_run_bytes(spec: ExperimentSpec, topology: Topology, info: DatasetInfo) -> float:
-    """What the torch engine holds on a GPU for each run of a stack, at most, in bytes.
+    """Return the bytes that the torch engine holds on a GPU for each run of a stack, at most.
 
-    Weights, their gradient, two moments and two temporaries; a batch with its activations on the way forth and back;
-    the training targets, and for an epoch in order the numbers of rows; a batch's outputs with what metrics take.
+    They hold weights, their gradient, two moments and two temporaries; a batch with its activations on the way forth
+    and back; the training targets; the row numbers of an epoch in order; a batch's outputs with what metrics take.
     """
     batch = min(spec.batch_size, info.train_rows)
     activations = info.inputs + 4 * sum(topology.widths) + 14 * info.outputs
@@ -103,14 +103,17 @@ def gpu_run_bytes(spec: ExperimentSpec, topology: Topology, info: DatasetInfo) -
 
 
 def gpu_stack_limit(spec: ExperimentSpec, topology: Topology, info: DatasetInfo, free_bytes: float) -> int:
-    """How many runs are trained side by side on a GPU that has so much memory free; at least one."""
+    """Return how many runs to train side by side on a GPU that has so much memory free; at least one."""
     shared = 4.0 * info.rows * (info.inputs + info.outputs) + _GPU_FIXED_BYTES
     fitting = int((_GPU_SHARE * free_bytes - shared) / gpu_run_bytes(spec, topology, info))
     return min(max(1, fitting), _LARGEST_STACK)
 
 
 def load_rates(engine: str, device: Device = "cpu") -> Rates:
-    """The rates of an engine on this kind of core: measured, where `butter-etl calibrate` has run; else the default."""
+    """Return an engine's rates on this kind of core: measured where `butter-etl calibrate` has run, else the default.
+
+    Of a GPU they are always the default, `GPU_RATES`.
+    """
     if device == "cuda":
         return GPU_RATES
     path = rates_path(engine)
@@ -123,7 +126,7 @@ def load_rates(engine: str, device: Device = "cpu") -> Rates:
 
 
 def save_rates(engine: str, rates: Rates) -> Path:
-    """Keep measured rates for this user and kind of core; returns the file."""
+    """Keep measured rates for this user and kind of core; return the file."""
     path = rates_path(engine)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(rates)) + b"\n")
@@ -131,6 +134,6 @@ def save_rates(engine: str, rates: Rates) -> Path:
 
 
 def rates_path(engine: str) -> Path:
-    """Where measured rates lie."""
+    """Return the path of an engine's measured rates for this user and kind of core."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "butter_etl" / f"rates-{engine}-{cpu_family()}.json"

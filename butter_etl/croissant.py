@@ -126,7 +126,7 @@ _RESPONSIBLE_AI = {
 def croissant(
     directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], schemas: Mapping[str, pa.Schema]
 ) -> str:
-    """The text of ``croissant.json``; ``schemas`` are the full ones, by directory."""
+    """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included."""
     there = list(directories)
     document: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -155,7 +155,7 @@ def _published() -> dict[str, str]:
 
 
 def _file_objects(files: Iterable[ManifestFile]) -> list[dict[str, Any]]:
-    """Archives and schemas one by one; the Parquet files are sets."""
+    """Return the entries of archives and schemas, one by one; the Parquet files are sets."""
     objects = []
     for file in sorted(files, key=lambda one: one.path):
         is_archive = "/" not in file.path and file.path.endswith(".tar")

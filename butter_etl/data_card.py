@@ -25,7 +25,7 @@ _FRAMES = {"runs": "training runs", "summary": "summaries of experiments", "exec
 
 
 def data_card(directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile]) -> str:
-    """The text of the data card of these directories; ``files`` say which archives there are."""
+    """Return the text of the data card of these directories; ``files`` say which archives there are."""
     there = list(directories)
     present = sorted(files, key=lambda file: file.path)
     sections = [

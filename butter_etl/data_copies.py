@@ -1,4 +1,4 @@
-"""What a store keeps of users' own data sets: the encoded content of each, once, so that any worker finds it.
+"""A store's copies of users' own data sets: the encoded content of each, once, so that any worker finds it.
 
 ``datasets/<name>.parquet`` has a row a row of the data set, inputs in ``x`` and targets in ``y``, and its footer says
 what it was made from. In a store, a name stands for one content, for good; the file is never replaced.
@@ -37,7 +37,7 @@ _LOADING = threading.Lock()
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What the footer of a copy says. ``inputs`` and ``outputs`` name the columns of ``x`` and ``y``.
+    """The contents of a copy's footer. ``inputs`` and ``outputs`` name the columns of ``x`` and ``y``.
 
     ``source`` is the name of the file that the copy was made from, ``source_sha256`` that of its bytes.
     """
@@ -54,22 +54,25 @@ class Kept(msgspec.Struct, frozen=True):
 
     @property
     def info(self) -> DatasetInfo:
-        """The data set."""
+        """Return the description of the data set."""
         return own_info(self.name, self.task, len(self.outputs), self.own)
 
 
 def copy_path(name: str) -> str:
-    """Where the copy of a data set lies in a store."""
+    """Return the path of a data set's copy in a store."""
     return f"{DATA}/{name}.parquet"
 
 
 def copy_names(location: Location) -> list[str]:
-    """The data sets that a store keeps."""
+    """Return the names of the data sets that a store keeps."""
     return [name.removesuffix(".parquet") for name in location.names(DATA) if name.endswith(".parquet")]
 
 
 def read_kept(location: Location, name: str) -> Kept | None:
-    """What a store keeps under a name; None if it keeps nothing. Raises TornFileError or DatasetError."""
+    """Return the footer of the copy that a store keeps under a name; None if it keeps nothing.
+
+    Raises TornFileError if the copy cannot be read, DatasetError if it is no copy of that data set.
+    """
     path = copy_path(name)
     if location.kind(path) != pa.fs.FileType.File:
         return None
@@ -85,7 +88,7 @@ def read_kept(location: Location, name: str) -> Kept | None:
 
 
 def keep(store: Store, content: Content, declaration: Declaration, path: Path) -> None:
-    """Have a store keep a data set that was read from the file at ``path``.
+    """Write to a store the copy of a data set that was read from the file at ``path``, unless there is one.
 
     Raises DatasetError if it keeps other content under that name, StoreError if it cannot be written.
     """
@@ -117,7 +120,7 @@ def require_copy(location: Location, info: DatasetInfo) -> None:
 
 
 def other_content(info: DatasetInfo, known: DatasetInfo, place: str) -> str:
-    """What to say where a store knows other content under a name."""
+    """Return the message for a store that knows other content under a name."""
     return (
         f"data set {info.name}: {place} has that name for other content (SHA-256 {known.sha256[0][:12]}…, "
         f"not {info.sha256[0][:12]}…); use another name or another store"
@@ -142,7 +145,7 @@ def _encode(content: Content, declaration: Declaration, path: Path) -> bytes:
 
 
 def _lists(values: NDArray[np.float32]) -> pa.ChunkedArray:
-    """An array (rows, columns) as a list column."""
+    """Return a float32 array (rows, columns) as a list column."""
     columns = values.shape[1]
     step = max(1, _CHUNK_ELEMENTS // columns)
     return pa.chunked_array(
@@ -165,7 +168,7 @@ def _array(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
 
 
 def read_copy(location: Location, info: DatasetInfo) -> Dataset:
-    """A data set from a store's copy, its content checked; raises DatasetError or TornFileError."""
+    """Read a data set from a store's copy and check its content; raise DatasetError or TornFileError."""
     require_copy(location, info)
     table = location.read_table(copy_path(info.name))
     try:
@@ -179,7 +182,10 @@ def read_copy(location: Location, info: DatasetInfo) -> Dataset:
 
 
 def cached_copy(location: Location, info: DatasetInfo) -> Dataset:
-    """`read_copy`, remembering the last few: one copy for all threads of a worker process. Do not write to it."""
+    """Call `read_copy`, remembering the last few data sets.
+
+    There is one copy for all threads of a worker process: do not write to it.
+    """
     with _LOADING:  # else two threads would load the same one
         return _remembered_copy(location.absolute, info)
 
@@ -193,7 +199,7 @@ def _remembered_copy(url: str, info: DatasetInfo) -> Dataset:
 
 
 def difference(location: Location, known: DatasetInfo, content: Content) -> str:
-    """In what a content differs from that which a store knows under its name, in a few words."""
+    """Say in a few words how a content differs from that which a store knows under its name."""
     return next(_differences(location, known, content), "its numbers differ")
 
 

@@ -37,7 +37,7 @@ MAX_CATEGORIES = 20
 Task = Literal["classification", "regression"]
 #: How an input column is encoded; see `encode_column`.
 Encoding = Literal["auto", "numeric", "one-hot", "drop"]
-#: Told the bytes so far and, where the server says so, the bytes in all.
+#: A callback that is given the bytes so far and, where the server tells it, the bytes in all.
 Progress = Callable[[int, int | None], None]
 
 _LOG = logging.getLogger("butter_etl")
@@ -48,7 +48,7 @@ _CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a data set's name stands for.
+    """The description of the data set that a name stands for.
 
     ``rows`` and ``features`` are the source's, ``inputs`` and ``outputs`` the columns after encoding. ``sha256`` holds
     the hashes of the ``.tsv.gz`` that are accepted, the present one first. With ``input_divisor``, all inputs are
@@ -71,29 +71,29 @@ class DatasetInfo:
 
     @property
     def own(self) -> OwnData | None:
-        """What an experiment's identity says of the content; None of data sets that come with the package."""
+        """Return what an experiment's identity says of the content; None for data sets that come with the package."""
         return OwnData(self.sha256[0], self.rows, self.inputs) if self.source == "own" else None
 
     @property
     def loss(self) -> Loss:
-        """The loss that the task implies."""
+        """Return the loss that the task implies."""
         if self.task == "regression":
             return "mean_squared_error"
         return "categorical_crossentropy" if self.outputs > 1 else "binary_crossentropy"
 
     @property
     def output_activation(self) -> Literal["softmax", "sigmoid"]:
-        """Softmax for several classes; sigmoid for two, and for regressions, whose targets lie in [0, 1]."""
+        """Return softmax for several classes, sigmoid for two and for regressions, whose targets lie in [0, 1]."""
         return "softmax" if self.loss == "categorical_crossentropy" else "sigmoid"
 
     @property
     def test_rows(self) -> int:
-        """How many rows a run is tested on."""
+        """Return the number of rows that a run is tested on."""
         return count_test_rows(self.rows)
 
     @property
     def train_rows(self) -> int:
-        """How many rows a run learns from."""
+        """Return the number of rows that a run learns from."""
         return self.rows - self.test_rows
 
 
@@ -159,7 +159,7 @@ DATASETS: dict[str, DatasetInfo] = {
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """The data set called ``name``; raises SpecError with the names that come close."""
+    """Return the data set called ``name``; raise SpecError with the names that come close."""
     if name in DATASETS:
         return DATASETS[name]
     close = difflib.get_close_matches(str(name), DATASETS, n=3)
@@ -168,12 +168,15 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def own_info(name: str, task: Task, outputs: int, own: OwnData) -> DatasetInfo:
-    """A user's own data set."""
+    """Return the description of a user's own data set."""
     return DatasetInfo(name, "own", task, own.rows, own.inputs, own.inputs, outputs, sha256=(own.sha256,))
 
 
 def info_of(spec: ExperimentSpec) -> DatasetInfo:
-    """The data set of an experiment. That of a user's own follows from the experiment alone, wherever its file is."""
+    """Return the data set of an experiment.
+
+    A user's own data set follows from the experiment alone, wherever its file is. Raises SpecError for an unknown name.
+    """
     return dataset_info(spec.dataset) if spec.own is None else _own_info_of(spec)
 
 
@@ -186,7 +189,7 @@ def _own_info_of(spec: ExperimentSpec) -> DatasetInfo:
 
 
 def data_dir(option: str | Path | None = None) -> Path:
-    """The folder of PMLB's files: ``option``, else BUTTER_ETL_DATA, else butter_etl/pmlb in the user's cache."""
+    """Return the folder of PMLB's files: ``option``, else BUTTER_ETL_DATA, else butter_etl/pmlb in the user's cache."""
     chosen = option or os.environ.get("BUTTER_ETL_DATA")
     if chosen:
         return Path(chosen).expanduser()
@@ -195,14 +198,14 @@ def data_dir(option: str | Path | None = None) -> Path:
 
 
 def dataset_path(name: str, directory: str | Path) -> Path:
-    """Where a PMLB data set lies in ``directory``, in the layout of PMLB's own cache."""
+    """Return the path of a PMLB data set in ``directory``, in the layout of PMLB's own cache."""
     return Path(directory) / name / f"{name}.tsv.gz"
 
 
 def ensure_dataset(
     name: str, directory: str | Path, *, base_url: str | None = None, on_progress: Progress | None = None
 ) -> None:
-    """Have a data set at hand: download it to ``directory`` if it is absent, and check its SHA-256 either way.
+    """Make a data set available: download it to ``directory`` if it is absent, and check its SHA-256 either way.
 
     ``base_url`` is the folder URL of PMLB or of a mirror with its layout; by default BUTTER_ETL_PMLB_URL, else
     `PMLB_URL`. Several processes may do this at once: a file appears whole or not at all. Raises DatasetError if the
@@ -221,7 +224,7 @@ def ensure_dataset(
 
 
 def ensure_pmlb(name: str, directory: str | Path) -> Path:
-    """The file of any data set of PMLB, downloaded to ``directory`` if it is absent.
+    """Return the file of any data set of PMLB; download it to ``directory`` if it is absent.
 
     Its SHA-256 is checked if it is one that the package knows. Raises DatasetError if it cannot be had.
     """
@@ -236,7 +239,7 @@ def ensure_pmlb(name: str, directory: str | Path) -> Path:
 def _download(
     name: str, sha256: tuple[str, ...], path: Path, base_url: str | None, on_progress: Progress | None
 ) -> None:
-    """Write aside under a name that no other process uses, check against the hashes if any, then rename."""
+    """Download to a name that no other process uses, check the file against the hashes if any, then rename it."""
     import requests
 
     base = base_url or os.environ.get("BUTTER_ETL_PMLB_URL") or PMLB_URL
@@ -302,7 +305,7 @@ def _way_out(path: Path) -> str:
 
 
 def load_dataset(name: str, directory: str | Path) -> Dataset:
-    """Read and encode a data set; never downloads.
+    """Read and encode a data set; never download.
 
     Raises DatasetError if its file is absent or not the one that the name stands for.
     """
@@ -324,7 +327,10 @@ def load_dataset(name: str, directory: str | Path) -> Dataset:
 
 
 def cached_dataset(name: str, directory: str | Path) -> Dataset:
-    """`load_dataset`, remembering the last few: one copy for all threads of a worker process. Do not write to it."""
+    """Call `load_dataset`, remembering the last few data sets.
+
+    There is one copy for all threads of a worker process: do not write to it.
+    """
     with _LOADING:  # else two threads would load the same one
         return _remembered_dataset(name, directory)
 
@@ -407,12 +413,12 @@ def _min_max(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def count_test_rows(rows: int) -> int:
-    """ceil(0.2 rows), in integers."""
+    """Return ceil(0.2 rows), in integers."""
     return -(-rows // 5)
 
 
 def split_rows(seed: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A run's own (train, test) row numbers, int64, shuffled and not stratified.
+    """Draw a run's own (train, test) row numbers, int64, shuffled and not stratified.
 
     The first ceil(0.2 ``rows``) of one permutation are the test rows, the rest the training rows, as in scikit-learn's
     ``train_test_split(test_size=0.2)``.
@@ -423,7 +429,7 @@ def split_rows(seed: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def noisy_targets(seed: int, targets: NDArray[np.float32], level: float, loss: Loss) -> NDArray[np.float32]:
-    """A run's training targets (n_train, outputs) with label noise; the array itself if ``level`` is 0.
+    """Return a run's training targets (n_train, outputs) with label noise; ``targets`` itself if ``level`` is 0.
 
     Of classes, exactly floor(level n_train) rows, drawn without replacement, become wrong: flipped if there are two,
     else moved to another class drawn uniformly (what the framework meant; it shifted the chosen rows as one block). To
@@ -450,5 +456,8 @@ def noisy_targets(seed: int, targets: NDArray[np.float32], level: float, loss: L
 
 
 def count_noisy_rows(level: float, rows: int) -> int:
-    """floor(level rows) of the decimal that ``level`` stands for: 0.29 of 100 rows are 29, though 0.29 * 100 < 29."""
+    """Return floor(level rows) of the decimal that ``level`` stands for.
+
+    0.29 of 100 rows are 29, though 0.29 * 100 < 29.
+    """
     return int(Fraction(str(np.float32(level))) * rows)

@@ -43,7 +43,7 @@ _POLL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a campaign is, in runs; those in flight are with the cluster now.
+    """Progress of a campaign, in runs; those in flight are with the cluster now.
 
     ``share_done`` is the share of the estimated cost of all that is done, between 0 and 1.
     """
@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """How a campaign ended, in runs. ``interrupted`` says that somebody asked it to stop."""
+    """Result of a campaign, in runs. ``interrupted`` says that somebody asked it to stop."""
 
     landed: int = 0
     present: int = 0
@@ -70,7 +70,7 @@ class TrainReport:
 
 
 class Share:
-    """What of a campaign this driver works on, bucket by bucket."""
+    """The part of a campaign that this driver works on, bucket by bucket."""
 
     def __init__(
         self,
@@ -99,16 +99,16 @@ class Share:
 
     @property
     def share_done(self) -> float:
-        """The share of the estimated cost of everything that is done, by whomever."""
+        """Return the share of the estimated cost of everything that is done, by whomever, between 0 and 1."""
         return min(self._cost_done / self._cost, 1.0) if self._cost else 1.0
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there are buckets that this driver has not had yet."""
+        """Tell whether there are buckets that this driver has not had yet."""
         return bool(self._waiting)
 
     def tasks(self) -> Iterator[Task]:
-        """One pass over the buckets not had yet: the tasks of those that can be claimed."""
+        """Return the tasks of those buckets not had yet that can be claimed, in one pass over them."""
         return self._cut(self._claimable())
 
     def _claimable(self) -> Iterator[Wanted]:
@@ -126,7 +126,7 @@ class Share:
             yield from entries
 
     def _still_missing(self, entries: list[Wanted]) -> Iterator[Wanted]:
-        """What another driver has left of a bucket that it had."""
+        """Yield what another driver has left of a bucket that it had."""
         for entry in entries:
             there = self._store.repetitions_of(_id(entry), partition_path(entry.spec.parameters()))
             missing = tuple(rep for rep in entry.repetitions if rep not in there)
@@ -136,7 +136,7 @@ class Share:
                 yield msgspec.structs.replace(entry, repetitions=missing)
 
     def done(self, experiment_id: int, runs: int) -> None:
-        """So many runs of an experiment have landed, were there, or have failed for good."""
+        """Count so many runs of an experiment as done: they have landed, were there, or have failed for good."""
         bucket = bucket_of(experiment_id)
         if bucket not in self._left:  # lost to another driver meanwhile
             return
@@ -147,7 +147,7 @@ class Share:
             self._give_back(bucket)
 
     def again(self, items: Iterable[Item]) -> list[Task]:
-        """Tasks that go on with items that were yielded; those of buckets that were lost are waited for."""
+        """Return tasks that go on with items that were yielded; wait for those of buckets that were lost."""
         lost = self._claims.forget_lost()
         for bucket in lost & self._open.keys():
             self._waiting[bucket] = list(self._open.pop(bucket).values())
@@ -232,7 +232,7 @@ class Driver:
         return task
 
     def _refill(self, completed: Any, window: int) -> bool:
-        """Give the cluster more to do, if there is more; whether it has anything to do."""
+        """Give the cluster more to do, if there is more; tell whether it has anything to do."""
         new: list[Task] = []
         while len(self._running) + len(new) < window and (task := self._next_task()) is not None:
             new.append(task)
@@ -247,7 +247,10 @@ class Driver:
         return bool(self._running)
 
     def _forget_old_keys(self, new: int) -> None:
-        """Dask remembers the kind of task of a hundred thousand keys, done or not: tens of megabytes for nothing."""
+        """Clear a cache of Dask's now and then.
+
+        Dask remembers the kind of task of a hundred thousand keys, done or not: tens of megabytes for nothing.
+        """
         from dask.utils import key_split
 
         self._keys_remembered += new
@@ -274,7 +277,7 @@ class Driver:
         future.release()
 
     def _without_done(self, task: Task, stopped: StoppedAt | None) -> Task:
-        """What of a task that raised is tried again; what it had done counts, what it never began is put aside."""
+        """Return what of a task that raised is tried again; count what it had done, put aside what it never began."""
         if stopped is None:
             return task
         done = len(task.items) - len(stopped.failed) - len(stopped.left)
@@ -340,7 +343,7 @@ class Driver:
 
 @contextmanager
 def full_disk_stops() -> Iterator[None]:
-    """Where the driver itself finds no space for a claim or a record: raises CampaignError, as when a task does."""
+    """Raise CampaignError where the driver itself finds no space for a claim or a record, as when a task does."""
     try:
         yield
     except OSError as error:
@@ -350,7 +353,7 @@ def full_disk_stops() -> Iterator[None]:
 
 
 class Error(msgspec.Struct, frozen=True):
-    """What a future that did not finish says: one line, and its traceback.
+    """The error of a future that did not finish: one line, and its traceback.
 
     ``is_final`` means that trying again would not help, ``is_full_disk`` that nothing else would succeed either.
     """
@@ -362,7 +365,7 @@ class Error(msgspec.Struct, frozen=True):
 
 
 def error_of(future: Future[Any], result: Any) -> Error:
-    """What became of a future that did not finish."""
+    """Return the error of a future that did not finish."""
     if future.status != "error":
         return Error(f"the task was {future.status}")
     kind, error, trace = result

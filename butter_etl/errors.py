@@ -5,7 +5,7 @@ with the error's ``kind`` in brackets, under which docs/errors.md (`butter-etl e
 its ``exit_code``::
 
     ButterError                 1  something failed
-    ├── UsageError              2  what the user asked for cannot be meant
+    ├── UsageError              2  the user asked for something that makes no sense
     │   ├── SpecError           2  an experiment or a sweep is malformed
     │   ├── SelectError         2  an unknown sweep, a malformed --where
     │   ├── StoreError          2  the store path is not a usable store
@@ -13,7 +13,7 @@ its ``exit_code``::
     ├── InfeasibleError         1  no topology within 20 % of the size wanted
     ├── DatasetError            1  a data set is missing, damaged, or not what it should be
     ├── TornFileError           1  a Parquet file of a store cannot be read
-    ├── SourceError             1  what is to be imported cannot be read as runs
+    ├── SourceError             1  a source of an import cannot be read as runs
     ├── DuplicateError          1  two different runs have one run_id
     ├── LandingError            1  rows could not be written durably
     │   └── FullDiskError       1  there is no space left for them
@@ -22,7 +22,7 @@ its ``exit_code``::
     ├── StorageError            1  an object store refuses something or cannot be reached
     ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
     ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
-    ├── StaleSummaryError       1  summaries do not speak of all runs that are there
+    ├── StaleSummaryError       1  summaries do not cover all runs that are there
     └── ClusterError            1  a cluster did not start or was lost
 """
 
@@ -31,7 +31,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-#: What the operating system says where there is no space left, or none left for this user.
+#: The operating system's error numbers where there is no space left, or none left for this user.
 FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -43,7 +43,7 @@ class ButterError(Exception):
 
 
 class UsageError(ButterError):
-    """What the user asked for cannot be meant."""
+    """The user asked for something that makes no sense: an unknown name, a malformed file, no store."""
 
     kind = "usage"
     exit_code = 2
@@ -92,7 +92,7 @@ class TornFileError(ButterError):
 
 
 class SourceError(ButterError):
-    """What is to be imported cannot be read as runs; the message names the file and the column."""
+    """A source of an import cannot be read as runs; the message names the file and the column."""
 
     kind = "source"
 
@@ -146,7 +146,7 @@ class DeviceMemoryError(ButterError):
 
 
 class StaleSummaryError(ButterError):
-    """Summaries do not speak of all runs that are there."""
+    """Summaries do not cover all runs that are there."""
 
     kind = "stale-summary"
 
@@ -158,5 +158,5 @@ class ClusterError(ButterError):
 
 
 def one_line(error: object) -> str:
-    """What an error of somebody else says, as one line for a message of ours."""
+    """Return the text of another library's error as one line, for a message of ours."""
     return "; ".join(line.strip() for line in str(error).split("\n") if line.strip())

@@ -1,4 +1,4 @@
-"""What there is to check in an export: its directories, what its manifest says of each file, its archives."""
+"""The inventory of an export for a check: its directories, what its manifest says of each file, its archives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from butter_etl.store import EXECUTIVE
 
 
 def take_export_inventory(location: Location) -> Inventory | None:
-    """List an export: one exported directory, or a folder of them; None if the location is neither."""
+    """List an export, one exported directory or a folder of them; return None if the location is neither."""
     files = [Listed(name, size) for name, size in location.walk()]
     roots = [file.path.removesuffix(COMMON_METADATA) for file in files if _is_schema(file.path)]
     if not roots:
@@ -56,12 +56,12 @@ def take_export_inventory(location: Location) -> Inventory | None:
 
 
 def _is_schema(path: str) -> bool:
-    """Whether a file is the schema of an exported directory: of the location itself, or of a folder in it."""
+    """Tell whether a file is the schema of an exported directory: of the location itself, or of a folder in it."""
     return path.rpartition("/")[2] == COMMON_METADATA and path.count("/") <= 1
 
 
 def _frame_schema(location: Location, root: str, findings: list[Finding]) -> pa.Schema:
-    """The schema of an exported directory: of runs, of summaries, or of executive summaries."""
+    """Return the schema of an exported directory: of runs, of summaries, or of executive summaries."""
     path = f"{root}{COMMON_METADATA}"
     try:
         with location.open_input(path) as file:
@@ -81,7 +81,7 @@ def _frame_schema(location: Location, root: str, findings: list[Finding]) -> pa.
 def _read_manifests(
     location: Location, files: list[Listed], findings: list[Finding]
 ) -> tuple[dict[str, ManifestFile], list[str]]:
-    """What the manifests say of files, by path from the location, and the folders that have one."""
+    """Return what the manifests say of files, by path from the location, and the folders that have one."""
     entries: dict[str, ManifestFile] = {}
     folders = []
     for file in files:
@@ -103,7 +103,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _differences(files: list[Listed], manifest: Mapping[str, ManifestFile], folders: list[str]) -> Iterator[Finding]:
-    """Files that the manifests name and that are not there, and the other way round."""
+    """Yield findings for files that the manifests name and that are not there, and the other way round."""
     present = {file.path for file in files}
     for path in sorted(manifest.keys() - present):
         yield Finding("missing-file", path, "is in the manifest and not there")
@@ -114,13 +114,13 @@ def _differences(files: list[Listed], manifest: Mapping[str, ManifestFile], fold
 
 
 def check_entry(data: bytes, entry: ManifestFile | None) -> None:
-    """Whether a file has the bytes that a manifest says; raises Flaw ``altered-file``."""
+    """Raise Flaw ``altered-file`` unless a file has the bytes that a manifest says, if it names the file."""
     if entry is not None:
         _compare_entry(len(data), hashlib.sha256(data).hexdigest(), entry)
 
 
 def check_row_count(rows: int, entry: ManifestFile | None) -> None:
-    """Whether a Parquet file has the rows that a manifest says; raises Flaw ``wrong-manifest``."""
+    """Raise Flaw ``wrong-manifest`` unless a Parquet file has the rows that a manifest says, if it does."""
     if entry is not None and entry.rows is not None and entry.rows != rows:
         raise Flaw("wrong-manifest", f"the manifest says {entry.rows:,} rows, there are {rows:,}")
 
@@ -152,7 +152,7 @@ def check_other(location: Location, listed: Listed, entry: ManifestFile | None) 
 
 
 def _check_archive(location: Location, path: str, folder: str) -> None:
-    """Whether an archive's members are the files of its directory, byte for byte; raises Flaw ``wrong-archive``."""
+    """Raise Flaw ``wrong-archive`` unless an archive's members are its directory's files, byte for byte."""
     base = folder.rpartition("/")[2]
     wanted = {f"{base}/{name}" for name, _ in location.walk(folder) if name != MANIFEST}
     found = set()

@@ -1,4 +1,4 @@
-"""What belongs to an export: which files of a store, whole or in part, go into which directories of a data set."""
+"""The plan of an export: which files of a store, whole or in part, go into which directories of a data set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from butter_etl.sweeps import PUBLISHED, Sweep
 #: `--compact` gathers a partition's run files into files of about this many bytes.
 COMPACT_BYTES = 128 * 2**20
 
-#: What differs between experiments.
+#: The parameters that differ between experiments.
 _SWEPT = (*VARIED, "momentum", "kernel_regularizer.type", "kernel_regularizer.l1", "kernel_regularizer.l2")
 _experiment = attrgetter("experiment_id")
 _FOOTERS_AT_A_TIME = 8
@@ -48,15 +48,15 @@ class ExportFile(msgspec.Struct, frozen=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file is one of the store's, as it is."""
+        """Tell whether the file is one of the store's, as it is."""
         return self.experiments is None and self.sources == (self.name,)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The experiments of which a set of directories holds the frames, by id, and what chose them.
+    """The experiments whose frames a set of directories holds, by id, and the sweep and conditions that chose them.
 
-    ``values`` are their parameters, sorted, nulls first.
+    ``values`` are the values of their parameters, sorted, nulls first.
     """
 
     experiments: frozenset[int]
@@ -77,23 +77,23 @@ class ExportDirectory:
 
     @property
     def frame(self) -> str:
-        """Which frame it is of: ``runs``, ``summary`` or ``executive``."""
+        """Return which frame it is of: ``runs``, ``summary`` or ``executive``."""
         return {RUNS: "runs", SUMMARY: "summary", EXECUTIVE: "executive"}[self.source]
 
     @property
     def experiments(self) -> int:
-        """How many experiments it is of."""
+        """Return how many experiments it is of."""
         return len(self.chosen.experiments)
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """Return how many rows it has."""
         return sum(file.rows for file in self.files)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What of a selection is exported, and how."""
+    """Options of an export: which frames of a selection are exported, and in which form."""
 
     runs: bool = True
     summary: bool = True
@@ -105,11 +105,11 @@ class ExportOptions:
 def plan_export(
     store: Store, selection: Selection, options: ExportOptions, *, everything: bool = False
 ) -> list[ExportDirectory]:
-    """The directories of an export and the files that belong to each.
+    """Return the directories of an export and the files that belong to each.
 
-    With ``everything``, each sweep of which the store has runs, and the whole store. Run files are known by their
-    names, summary files by their footers. Raises StaleSummaryError if summaries are wanted that do not speak of all
-    runs, unless that is allowed.
+    With ``everything``, these are each sweep of which the store has runs, and the whole store. The rows of run files
+    are known from their names, those of summary files from their footers. Raises StaleSummaryError if summaries are
+    wanted that were not made from all present runs, unless that is allowed.
     """
     registry = Registry(store)
     files = list(store.run_files())
@@ -138,7 +138,7 @@ def plan_export(
 def _choices(
     registry: Registry, selection: Selection, specs: Mapping[int, Experiment], *, everything: bool
 ) -> Iterator[Chosen]:
-    """What each set of directories holds: the sweeps one by one, and the whole where no sweep is named."""
+    """Yield the experiments of each set of directories: sweeps one by one, and the whole if no sweep is named."""
     sweeps = selection.sweeps
     if everything:
         sweeps = (*PUBLISHED.values(), *map(registry.sweep, registry.sweep_names()))
@@ -155,14 +155,14 @@ def _choices(
 
 
 def _summary_name(root: str, sweep: str | None) -> str | None:
-    """The name of a directory of summaries; None for the executive summary of a sweep: none is published."""
+    """Return the name of a directory of summaries; None for the executive summary of a sweep: none is published."""
     if root == EXECUTIVE:
         return root if sweep is None else None
     return root if sweep is None else f"{sweep}_sweep_summary"
 
 
 def condition_text(condition: Condition) -> str:
-    """A condition as ``--where`` takes it."""
+    """Return a condition as ``--where`` takes it."""
     return f"{condition.key} {condition.op} {','.join('null' if v is None else key_text(v) for v in condition.values)}"
 
 
@@ -170,7 +170,7 @@ def condition_text(condition: Condition) -> str:
 
 
 def parameter_values(specs: Iterable[Experiment]) -> dict[str, list[Value]]:
-    """The values that each swept parameter takes, sorted, nulls first."""
+    """Return the values that each swept parameter takes, sorted, nulls first."""
     values: dict[str, set[Value]] = {name: set() for name in _SWEPT}
     for spec in specs:
         parameters = spec.parameters()
@@ -189,7 +189,7 @@ class _SummaryFrame(NamedTuple):
 
 
 def _summary_frames(store: Store) -> list[_SummaryFrame]:
-    """The summary frame, and the executive one where the store has it."""
+    """Return the summary frame, and the executive one where the store has it."""
     frames = [_SummaryFrame(SUMMARY, SUMMARY_SCHEMA, read_footers(store.location, SUMMARY))]
     if footers := read_footers(store.location, EXECUTIVE):
         with store.location.parquet_file(f"{EXECUTIVE}/{COMMON_METADATA}") as file:
@@ -198,7 +198,10 @@ def _summary_frames(store: Store) -> list[_SummaryFrame]:
 
 
 def read_footers(location: Location, root: str) -> dict[str, dict[int, str]]:
-    """What the rows of each summary file below ``root`` were made from, by name and experiment id."""
+    """Return the fingerprints of the runs that each row was made from in the summary files below ``root``.
+
+    They are given by the name of the file and the experiment id.
+    """
     names = [name for name, _ in location.walk(root) if name.endswith(f"/{SUMMARY_FILE}")]
     with ThreadPoolExecutor(_FOOTERS_AT_A_TIME) as pool:
         footers = pool.map(lambda name: read_fingerprints(location, f"{root}/{name}"), names)
@@ -234,7 +237,7 @@ def _whole_file(file: RunFile) -> ExportFile:
 
 
 def _compacted(files: list[RunFile]) -> Iterator[ExportFile]:
-    """Each partition's files gathered by experiment into files of about `COMPACT_BYTES`."""
+    """Yield files of about `COMPACT_BYTES` into which each partition's files are gathered, by experiment."""
     for partition, members in groupby(files, key=attrgetter("partition")):
         group: list[RunFile] = []
         size = number = 0
@@ -256,7 +259,7 @@ def _gathered(partition: str, number: int, files: list[RunFile]) -> ExportFile:
 
 
 def plan_key(plan: list[ExportDirectory], location: Location) -> str:
-    """A hash of a plan and of the sizes and times of its sources: equal keys make equal exports."""
+    """Return a hash of a plan and of the sizes and times of its sources, in hex: equal keys make equal exports."""
     digest = hashlib.blake2b(digest_size=12)
     seen: set[str] = set()
     for directory in plan:

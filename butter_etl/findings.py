@@ -1,4 +1,4 @@
-"""What checking a store or an export can find: the kinds, and what to do about each."""
+"""Findings of a check of a store or an export: the kinds, and what to do about each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ KINDS: Mapping[str, Kind] = {
 class Finding(msgspec.Struct, frozen=True):
     """Something that is not as it should be. ``path`` is relative to what was checked; ``kind`` is one of `KINDS`.
 
-    ``partners`` are the files for whose sake this one may go: of duplicates, those that hold the same runs.
+    ``partners`` are the files that make this one superfluous: of duplicates, those that hold the same runs.
     """
 
     kind: str
@@ -66,12 +66,12 @@ class Finding(msgspec.Struct, frozen=True):
 
     @property
     def is_note(self) -> bool:
-        """Whether it is worth knowing but no fault."""
+        """Tell whether it is worth knowing but no fault."""
         return KINDS[self.kind].is_note
 
 
 class CheckReport(msgspec.Struct, frozen=True):
-    """What was looked at, and what was found; reports add. ``summaries`` counts recomputed ones."""
+    """Counts of what was checked, and the findings; reports can be added. ``summaries`` counts recomputed ones."""
 
     files: int = 0
     rows: int = 0
@@ -90,12 +90,12 @@ class CheckReport(msgspec.Struct, frozen=True):
 
     @property
     def faults(self) -> list[Finding]:
-        """The findings that are faults, gravest kind first, then by path."""
+        """Return the findings that are faults, gravest kind first, then by path."""
         return self._sorted(is_note=False)
 
     @property
     def notes(self) -> list[Finding]:
-        """The findings that are no faults."""
+        """Return the findings that are no faults, by kind and path."""
         return self._sorted(is_note=True)
 
     def _sorted(self, *, is_note: bool) -> list[Finding]:

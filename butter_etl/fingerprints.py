@@ -1,4 +1,4 @@
-"""What summary rows were made from: how a store knows which of its summaries are out of date."""
+"""Fingerprints of the run files behind each summary row, by which a store knows which summaries are out of date."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _TAIL = 2**17
 
 
 def fingerprint(files: Iterable[RunFile]) -> str:
-    """A hash of the names and sizes of an experiment's run files, and of the version of the statistics."""
+    """Return a hash of the names and sizes of an experiment's run files, and of the version of the statistics."""
     facts = sorted((file.path.rpartition("/")[2], file.size) for file in files)
     text = json.dumps([STATISTICS_VERSION, facts], separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def fingerprints_metadata(fingerprints: Mapping[int, str]) -> dict[str, str]:
-    """What a summary file's footer says of its rows, sorted so that equal fingerprints are equal text."""
+    """Return the footer metadata with the fingerprints of a file's rows, sorted: equal fingerprints are equal text."""
     return {METADATA_KEY.decode(): json.dumps({str(key): fingerprints[key] for key in sorted(fingerprints)})}
 
 
 def parse_fingerprints(text: bytes | None) -> dict[int, str]:
-    """What each row of a summary file was made from, by experiment id, of the text in its footer."""
+    """Return the fingerprint of each row of a summary file, by experiment id, from the text in its footer."""
     return {int(key): value for key, value in json.loads(text or b"{}").items()}
 
 
 def read_fingerprints(location: Location, name: str) -> dict[int, str]:
-    """What each row of a summary file was made from, by experiment id; empty if there is no file.
+    """Return the fingerprint of each row of a summary file, by experiment id; empty if there is no file.
 
     Raises TornFileError if the file cannot be read.
     """
@@ -43,7 +43,7 @@ def read_fingerprints(location: Location, name: str) -> dict[int, str]:
 
 
 def raw_fingerprints(location: Location, name: str) -> bytes | None:
-    """The text in a summary file's footer that `parse_fingerprints` reads; None if there is no file.
+    """Return the text in a summary file's footer that `parse_fingerprints` reads; None if there is no file.
 
     Planning asks thousands of files for it, so it is taken from the footer's bytes: to decode what a footer says of a
     hundred and fifty columns took most of the time. Raises TornFileError if the file has no footer.
@@ -70,7 +70,7 @@ _MAGIC = b"PAR1"
 
 
 def _footer(file: pa.NativeFile) -> bytes | None:
-    """The footer of a Parquet file, None if it does not end like one."""
+    """Return the footer of a Parquet file; None if it does not end like one."""
     size = file.size()
     if size < 12:
         return None
@@ -87,7 +87,7 @@ def _footer(file: pa.NativeFile) -> bytes | None:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """An integer, seven bits a byte, and the position behind it."""
+    """Decode an integer, seven bits a byte; return it with the position behind it."""
     value = shift = 0
     while True:
         byte = data[position]

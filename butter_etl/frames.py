@@ -1,4 +1,4 @@
-"""Both frames as Dask dataframes: Arrow-backed, so that a list column stays a list of float32."""
+"""The frames of a store as Dask dataframes: Arrow-backed, so that a list column stays a list of float32."""
 
 from __future__ import annotations
 
@@ -32,29 +32,38 @@ GROUP_BYTES = 128 * 2**20
 
 
 def read_runs(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
-    """The run frame of a store as a ``dask.dataframe.DataFrame``, a row a run; lists are ``list<float>[pyarrow]``.
+    """Read the run frame of a store as a ``dask.dataframe.DataFrame``, a row a run; lists are ``list<float>[pyarrow]``.
 
     ``where`` are conditions as ``--where`` takes them, e.g. ``"dataset=nursery"``, or on ``experiment_id``. Partitions
-    and row groups that cannot meet them are not read. Raises SelectError for a malformed one, StoreError where there
-    is no store.
+    and row groups that cannot meet them are not read. Raises SelectError for a malformed condition or an unknown
+    column, StoreError where there is no store.
     """
     return _read(Store.open(store).location, RUNS, RUN_SCHEMA, where, columns)
 
 
 def read_summary(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
-    """The summary frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment."""
+    """Read the summary frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment.
+
+    ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
+    """
     return _read(Store.open(store).location, SUMMARY, SUMMARY_SCHEMA, where, columns)
 
 
 def read_executive_summary(
     store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None
 ) -> Any:
-    """The executive summary of a store as a ``dask.dataframe.DataFrame``, a row an experiment, few lists."""
+    """Read the executive summary of a store as a ``dask.dataframe.DataFrame``, a row an experiment, few lists.
+
+    ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
+    """
     return _read(Store.open(store).location, EXECUTIVE, EXECUTIVE_SCHEMA, where, columns)
 
 
 def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
-    """One exported directory (such as ``dest/primary_sweep_summary``) as a ``dask.dataframe.DataFrame``."""
+    """Read one exported directory (such as ``dest/primary_sweep_summary``) as a ``dask.dataframe.DataFrame``.
+
+    ``where`` and ``columns`` are as in `read_runs`. Raises StoreError where there is no exported directory.
+    """
     location = Location(folder)
     if location.kind(COMMON_METADATA) != pa.fs.FileType.File:
         location.require_bucket()
@@ -89,7 +98,7 @@ def _read(
 
 
 def _conditions(where: Iterable[str], files: list[str]) -> tuple[Condition, ...]:
-    """What ``where`` spells; a data set is known by the package, or by the names of the frame's files."""
+    """Parse what ``where`` spells; a data set is known by the package, or by the names of the frame's files."""
     texts = list(where)
     if not texts:
         return ()
@@ -106,13 +115,13 @@ def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:
 
 
 def _may_hold(partition: str, conditions: tuple[Condition, ...]) -> bool:
-    """Whether the conditions on partition keys hold for a partition; the others are checked row by row."""
+    """Tell whether the conditions on partition keys hold for a partition; the others are checked row by row."""
     keys = parse_partition(partition)
     return all(condition.holds(keys) for condition in conditions if condition.key in keys)
 
 
 def _groups(files: list[tuple[str, int]]) -> Iterator[list[str]]:
-    """Files in groups of about `GROUP_BYTES`; the files of one experiment stay together."""
+    """Yield files in groups of about `GROUP_BYTES`; the files of one experiment stay together."""
     group: list[str] = []
     size = 0
     for _, same in groupby(files, key=lambda file: _experiment_key(file[0])):
@@ -134,7 +143,7 @@ def _experiment_key(name: str) -> tuple[str, int | str]:
 def read_group(
     names: list[str], url: str, root: str, schema: pa.Schema, conditions: tuple[Condition, ...]
 ) -> pd.DataFrame:
-    """One partition of a Dask dataframe: files with their hive keys as columns, rows that meet the conditions."""
+    """Read one partition of a Dask dataframe: files with their hive keys as columns, rows that meet the conditions."""
     location = Location(url)
     tables = [_read_file(location, name, root, schema, conditions) for name in names]
     return to_frame(pa.concat_tables(tables) if tables else schema.empty_table())
@@ -158,7 +167,7 @@ def _read_file(
 
 
 def _group_may_hold(group: pq.RowGroupMetaData, conditions: tuple[Condition, ...]) -> bool:
-    """Whether rows of a row group may meet the conditions, by what the footer says of its whole numbers."""
+    """Tell whether rows of a row group may meet the conditions, by what the footer says of its whole numbers."""
     if not conditions:
         return True
     columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
@@ -175,7 +184,7 @@ def _type_of(key: str) -> pa.DataType:
 
 
 def _statistics(column: pq.ColumnChunkMetaData | None) -> pq.Statistics | None:
-    """The range of a column's values, if the footer has it and no value is null."""
+    """Return the range of a column's values, if the footer has it and no value is null; else None."""
     if column is None or not column.is_stats_set:
         return None
     facts = column.statistics
@@ -192,7 +201,7 @@ def _parameters(table: pa.Table, conditions: tuple[Condition, ...]) -> list[dict
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with exactly the schema's columns; missing ones are null."""
+    """Return the table with exactly the schema's columns; missing ones are null."""
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema
@@ -201,25 +210,25 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """A table as an Arrow-backed pandas DataFrame."""
+    """Convert a table to an Arrow-backed pandas DataFrame."""
     import pandas as pd
 
     return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
 
 
 def to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    """A pandas DataFrame of runs or summaries as a table, in the types of ``schema`` for the columns it has."""
+    """Convert a pandas DataFrame of runs or summaries to a table, in the types of ``schema`` for the columns it has."""
     known = pa.schema([field for field in schema if field.name in frame.columns])
     return pa.Table.from_pandas(frame[known.names], schema=known, preserve_index=False).replace_schema_metadata(None)
 
 
 def empty_frame(schema: pa.Schema) -> pd.DataFrame:
-    """The ``meta`` of a Dask dataframe of this schema."""
+    """Return the ``meta`` of a Dask dataframe of this schema: a frame without rows."""
     return to_frame(schema.empty_table())
 
 
 def is_colocated(frame: dd.DataFrame) -> bool:
-    """Whether a frame is `read_runs` followed by nothing but row-wise steps, so that experiments are still whole."""
+    """Tell whether a frame is `read_runs` followed only by row-wise steps, so that experiments are still whole."""
     from dask.dataframe.dask_expr._expr import Blockwise
     from dask.dataframe.dask_expr.io.io import FromMap
 

@@ -1,4 +1,4 @@
-"""Who is training into a store now: a small file that each driver keeps fresh while it runs."""
+"""Heartbeats of the drivers that train into a store now: a small file that each keeps fresh while it runs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Heartbeat:
 
 
 def running_drivers(state: Path) -> list[Driver]:
-    """The drivers that are at work on a store, oldest first; files of dead ones are passed over."""
+    """Return the drivers that are at work on a store, oldest first; pass over files of dead ones."""
     found = []
     for path in (state / "drivers").glob("*.json"):
         try:

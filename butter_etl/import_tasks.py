@@ -1,6 +1,6 @@
-"""What the tasks of an import do: scan files, spool groups of rows, check experiments, land them.
+"""The tasks of an import: scan files, spool groups of rows, check experiments, land them.
 
-Each is a plain function of a list of things and the import's `Settings`, and gives facts, never rows.
+Each is a plain function of a list of things and the import's `Settings`. It returns facts, never rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from butter_etl.store import RUNS, Store
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What every task of an import needs to know. ``source`` is empty where all rows are spooled."""
+    """Settings that every task of an import needs. ``source`` is empty where all rows are spooled."""
 
     source: str
     profile: str
@@ -36,12 +36,12 @@ class Settings(msgspec.Struct, frozen=True):
     prefer: Prefer | None
 
     def reader(self) -> Reader:
-        """What reads the groups of rows."""
+        """Return a reader of the groups of rows."""
         return Reader(self.source, self.spool, self.profile)
 
 
 def scan_files(files: list[tuple[str, int]], source: str, profile: str) -> list[FileScan]:
-    """What some files of a source hold; see `scan_file`."""
+    """Scan some files of a source; see `scan_file`."""
     return [scan_file(source, name, size, PROFILES[profile]) for name, size in files]
 
 
@@ -52,7 +52,11 @@ def spool(groups: list[GroupScan], settings: Settings) -> list[GroupScan]:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found of an experiment: files that are there as they are, runs that are new, and what is wrong."""
+    """The outcome of checking an experiment.
+
+    ``there`` are files of the source that need not be landed, as the store or an earlier file of the source has the
+    same bytes. ``new`` and ``conflicts`` count runs. ``problem`` is what forbids the import.
+    """
 
     there: frozenset[str]
     new: int
@@ -61,7 +65,7 @@ class Checked:
 
 
 def check_items(items: list[Item], settings: Settings) -> list[Checked]:
-    """Hold the runs of some experiments against those of the store and against each other; nothing is written."""
+    """Compare the runs of some experiments with those of the store and with each other; nothing is written."""
     store = Store.find(settings.store, settings.state)
     rows = Rows(items, settings)
     return [_check_item(item, rows, store, settings) for item in items]
@@ -83,7 +87,7 @@ def _check_item(item: Item, rows: Rows, store: Store | None, settings: Settings)
 
 
 def _files_there(item: Item, store: Store | None, settings: Settings) -> Iterator[str]:
-    """The source's files that the store has byte by byte, or that are copies of an earlier one of the source."""
+    """Yield the source's files that the store has byte by byte, or that are copies of an earlier one of the source."""
     if not item.whole:
         return
     source = Location(settings.source)
@@ -105,11 +109,14 @@ def _is_file(store: Store, name: str) -> bool:
 
 
 def _can_stay_files(item: Item, store: Store | None) -> bool:
-    """Whether an experiment's files can be landed as they are: none of their runs is in the store, or twice in them."""
+    """Tell whether an experiment's files can be landed as they are.
+
+    They can if none of their runs is in the store, or twice in the files.
+    """
     files = item.as_files()
     if files is None:
         return False
-    is_own = isinstance(item.arrival.experiment, ExperimentSpec)  # of these, the number is as good as the id
+    is_own = isinstance(item.arrival.experiment, ExperimentSpec)  # whose runs the repetition number identifies
     if not is_own and np.unique(item.run_ids).size < item.rows:
         return False
     if store is None or item.arrival.experiment_id is None:
@@ -119,7 +126,7 @@ def _can_stay_files(item: Item, store: Store | None) -> bool:
 
 
 def land_items(items: list[Item], settings: Settings) -> Merged:
-    """Land some experiments, each with its id."""
+    """Land some experiments, each with its id, and return the counts of runs."""
     store = Store.open(settings.store, settings.state)
     rows = Rows(items, settings)
     total = Merged()
@@ -152,7 +159,7 @@ class Rows:
         self._groups: dict[Group, pa.Table] = {}
 
     def of(self, item: Item) -> pa.Table:
-        """All rows of an experiment."""
+        """Return all rows of an experiment."""
         return pa.concat_tables([self._piece(piece) for piece in item.pieces])
 
     def _piece(self, piece: Piece) -> pa.Table:

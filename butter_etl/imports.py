@@ -1,11 +1,11 @@
-"""Any runs into the layout of a store: Parquet files of other layouts and schemas, other stores, Dask dataframes.
+"""Import of runs into a store: from Parquet files of other layouts and schemas, other stores, Dask dataframes.
 
 `run_import` works in steps, and lands nothing before every file and every run has been checked:
 
-1. scan: read the small columns of all files: which rows belong to which experiment;
+1. scan: read the small columns of all files, and find the experiment of each row;
 2. spool: groups of rows that hold many experiments are rewritten to local files in which those of an experiment lie
    together (this is the shuffle: each row moves once, whatever the number of experiments);
-3. check: compare runs that are there, or stand twice in the source;
+3. check: compare runs that the store has already, or that stand twice in the source;
 4. land: experiments that have no id get one, and each experiment's rows are landed by one task.
 
 `partition_runs` is the same for a Dask dataframe, whose partitions are spooled.
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _SCAN_FILES = 64
-#: Names of temporary files, all of them in the spool folder: a store that is about to be made counts as empty.
+#: The name ends in ``.tmp``, like all in the spool folder, so that a place with nothing else counts as empty.
 _OWNER = "owner.tmp"
 
 Progress = Callable[[str, int, int], None]
@@ -72,7 +72,7 @@ R = TypeVar("R")
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """What an import did, in runs, and what the user should know of the source."""
+    """The outcome of an import: counts of experiments and of runs, and what the user should know of the source."""
 
     experiments: int
     landed: int
@@ -156,14 +156,14 @@ def _active_client() -> Client | None:
 
 
 class _Workers:
-    """Where tasks run: on the threads of a cluster's workers, or of this process."""
+    """Runs tasks on the threads of a cluster's workers, or of this process."""
 
     def __init__(self, client: Client | None, on_progress: Progress) -> None:
         self._client, self._on_progress = client, on_progress
         self.threads = len(os.sched_getaffinity(0)) if client is None else sum(client.nthreads().values()) or 1
 
     def each(self, function: Callable[[T], R], tasks: Sequence[T], step: str) -> list[R]:
-        """The results of a function for each task, in their order; the first error ends it."""
+        """Return the results of a function for each task, in their order; the first error ends it."""
         if self._client is None:
             found = _in_threads(self.threads, function, tasks)
         else:
@@ -223,7 +223,10 @@ def _bring_in(
 def _checked(
     items: list[Item], dest: Store | None, settings: Settings, workers: _Workers
 ) -> tuple[list[Item], int, tuple[str, ...]]:
-    """What is left to be landed, the number of runs that are there, and warnings; raises what forbids the import."""
+    """Return what is left to be landed, the number of runs that are there, and warnings.
+
+    Raises SpecError or DuplicateError for what forbids the import.
+    """
     there = _experiments_there(items, dest)
     suspects: list[Item] = []
     left: list[Item] = []
@@ -257,7 +260,7 @@ def _refuse(problems: list[ButterError]) -> None:
 
 
 def _experiments_there(items: list[Item], dest: Store | None) -> set[int | None]:
-    """The ids of the experiments that have runs in the partitions of the source's."""
+    """Return the ids of the experiments that have runs in the partitions of the source's experiments."""
     if dest is None:
         return set()
     partitions = sorted({item.arrival.partition for item in items if item.arrival.experiment_id is not None})
@@ -282,13 +285,13 @@ def _refuse_shared_ids(items: list[Item], settings: Settings) -> None:
 
 
 def _run_id_of(item: Item, wanted: np.uint64, settings: Settings) -> str:
-    """The id that has a hash."""
+    """Return the run_id of an experiment that has a given hash."""
     names = Rows([item], settings).of(item)["run_id"]
     return str(names[int(np.flatnonzero(hash_ids(names) == wanted)[0])])
 
 
 def _with_ids(items: list[Item], store: Store) -> list[Item]:
-    """The experiments with their ids in the store; those that have none get one."""
+    """Return the experiments with their ids in the store; those that have none get one."""
     registry = Registry(store)
     ordered = sorted(
         items, key=lambda item: (item.example.experiment_id or 0, item.example.experiment.canonical_json())
@@ -317,7 +320,7 @@ def _refuse_other_content(items: Iterable[Item], source: Source | None, dest: St
 
 
 def _bring_data(source: Source | None, store: Store) -> None:
-    """Keep the own data sets of a source that is a store."""
+    """Copy the users' own data sets of a source that is a store."""
     if source is not None and source.is_store:
         location = Location(source.url)
         for name in copy_names(location):
@@ -325,7 +328,7 @@ def _bring_data(source: Source | None, store: Store) -> None:
 
 
 def _bring_sweeps(source: Source | None, store: Store) -> Iterator[str]:
-    """Register the custom sweeps of a source that is a store; a line for each that cannot be."""
+    """Register the custom sweeps of a source that is a store; yield a warning for each that cannot be."""
     if source is None or not source.is_store:
         return
     location = Location(source.url)
@@ -343,7 +346,7 @@ def _refuse_itself(source: Source, dest: Location) -> None:
 
 
 def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterator[str]:
-    """What of a source does not come along."""
+    """Yield a warning for each kind of thing in a source that is not imported."""
     yield from _unknown_columns(scans, profile)
     if source.left_out:
         more = f" and {len(source.left_out) - 3} more" if len(source.left_out) > 3 else ""
@@ -361,7 +364,11 @@ def _unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:
 
 @contextmanager
 def _spool_folder(store: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Path]]:
-    """A folder of this import in the state folder, and the state folder; what killed imports left is taken away."""
+    """Make a folder of this import in the state folder; yield it and the state folder.
+
+    What killed imports left is removed. Raises StoreError if an object store is given no state folder, LandingError if
+    the folder cannot be written.
+    """
     found = Store.find(store, state)
     if found is not None:
         root = found.state
@@ -387,7 +394,7 @@ def _spool_folder(store: str | os.PathLike[str], state: str | os.PathLike[str] |
         yield folder, root
     finally:
         shutil.rmtree(folder)
-        with suppress(OSError):  # what was not there before, and is empty, does not stay
+        with suppress(OSError):  # empty folders that were not there before are removed
             spools.rmdir()
             if found is None:
                 root.rmdir()

@@ -1,4 +1,4 @@
-"""What there is to check in a store: its files by partition, and all that shows while listing them."""
+"""The inventory of a store for a check: its files by partition, and all faults that show while listing them."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Unit(msgspec.Struct, frozen=True):
-    """What is checked in one go: the files of one partition, of runs and of summaries.
+    """Files that are checked in one go: those of one partition, of runs and of summaries.
 
-    ``known`` are claimed experiments that may occur; None in an export, which does not say what it claims. In an export
-    there are also ``others``, files of no partition, and what its manifest says of each file, by path.
+    ``known`` are claimed experiments that may occur; None in an export, which does not say what it claims. An export
+    has also ``others``, files of no partition, and ``manifest``, what its manifest says of each file, by path.
     """
 
     partition: str
@@ -70,23 +70,23 @@ class Unit(msgspec.Struct, frozen=True):
     known: dict[int, Known] | None = None
     others: tuple[Listed, ...] = ()
     manifest: dict[str, ManifestFile] = {}
-    #: The schema of the frame that the files are of, partition keys included; of the store's frames if it is None.
+    #: The schema of the exported frame, partition keys included; None in a store, whose frames have fixed schemas.
     schema: pa.Schema | None = None
 
     @property
     def files(self) -> int:
-        """How many files the unit has."""
+        """Return how many files the unit has."""
         return len(self.runs) + len(self.summaries) + len(self.executives) + len(self.others)
 
     @property
     def bytes(self) -> int:
-        """How much there is to read."""
+        """Return how many bytes there are to read."""
         return sum(file.size for file in (*self.runs, *self.summaries, *self.executives, *self.others))
 
 
 @dataclass
 class Inventory:
-    """What is to be checked, and what was found already while listing."""
+    """The units to be checked, and the findings of the listing itself."""
 
     url: str
     is_store: bool
@@ -95,7 +95,7 @@ class Inventory:
 
     @property
     def files(self) -> int:
-        """How many files are to be checked."""
+        """Return how many files are to be checked."""
         return sum(unit.files for unit in self.units)
 
 
@@ -118,7 +118,7 @@ def take_inventory(store: Store) -> Inventory:
 
 
 def _check_claims(location: Location, findings: list[Finding]) -> dict[int, Known]:
-    """The experiments that a store has claimed ids for."""
+    """Return the experiments that a store has claimed ids for, by id."""
     known: dict[int, Known] = {}
     ids: dict[str, int] = {}
     for name, _ in location.walk(EXPERIMENTS):
@@ -134,7 +134,7 @@ def _check_claims(location: Location, findings: list[Finding]) -> dict[int, Know
 
 
 def _check_data(location: Location, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, DatasetInfo]:
-    """What the names of users' own data sets stand for: in experiments, and in the copies that a store keeps."""
+    """Return the users' own data sets by name, from experiments and from the copies that a store keeps."""
     own: dict[str, DatasetInfo] = {}
     for info in own_datasets(known.values()):
         if own.setdefault(info.name, info) != info:
@@ -153,7 +153,7 @@ def _check_data(location: Location, known: Mapping[int, Known], findings: list[F
 
 
 def _frame_files(location: Location, root: str, schema: pa.Schema, findings: list[Finding]) -> dict[str, list[Listed]]:
-    """The files of a frame of a store by partition; files that do not belong there are findings."""
+    """Return the files of a frame of a store by partition; files that do not belong there are findings."""
     files: dict[str, list[Listed]] = {}
     has_schema = False
     for name, size in location.walk(root):
@@ -168,13 +168,13 @@ def _frame_files(location: Location, root: str, schema: pa.Schema, findings: lis
             findings.append(Finding("foreign-file", path, "has no name that this package gives"))
         else:
             files.setdefault(partition, []).append(Listed(path, size))
-    if not has_schema and (files or root != EXECUTIVE):  # stores of before have no executive summaries
+    if not has_schema and (files or root != EXECUTIVE):  # older stores have no executive summaries
         findings.append(Finding("wrong-metadata", f"{root}/{COMMON_METADATA}", "is not there"))
     return files
 
 
 def schema_findings(location: Location, path: str, schema: pa.Schema) -> list[Finding]:
-    """Whether a ``_common_metadata`` is what it should be."""
+    """Return a finding if a ``_common_metadata`` is not what it should be, else none."""
     try:
         check_schema_file(location.read_bytes(path), schema)
     except Flaw as flaw:
@@ -183,7 +183,7 @@ def schema_findings(location: Location, path: str, schema: pa.Schema) -> list[Fi
 
 
 def is_partition(path: str) -> bool:
-    """Whether a path is a partition, spelled as this package does."""
+    """Tell whether a path is a partition, spelled as this package does."""
     try:
         return partition_path(parse_partition(path)) == path
     except (StoreError, OverflowError):
@@ -213,7 +213,7 @@ def _store_units(
 
 
 def run_file_of(file: Listed) -> RunFile:
-    """What the name of a listed run file of a store says."""
+    """Return what the name of a listed run file of a store says."""
     parsed = RunFile.parse(file.path.removeprefix(f"{RUNS}/"), file.size)
     if parsed is None:
         raise AssertionError(file)
@@ -229,7 +229,7 @@ def _masks(runs: Mapping[str, list[Listed]]) -> dict[int, int]:
 
 
 def _gaps(runs: Mapping[str, list[Listed]]) -> Iterator[Finding]:
-    """Experiments that lack repetitions between their first and their last."""
+    """Yield a finding for each experiment that lacks repetitions between its first and its last."""
     for partition, files in runs.items():
         for experiment_id, mask in sorted(_masks({partition: files}).items()):
             held = [number for number in range(mask.bit_length()) if mask >> number & 1]
@@ -239,7 +239,10 @@ def _gaps(runs: Mapping[str, list[Listed]]) -> Iterator[Finding]:
 
 
 def _leftovers(location: Location) -> Iterator[Finding]:
-    """Temporary files of writers that are no more. On an object store nothing is written under such names."""
+    """Yield a finding for each temporary file of a writer that is no more.
+
+    On an object store nothing is written under such names.
+    """
     if not location.is_local:
         return
     now = time.time()
@@ -278,7 +281,7 @@ def _failures(store: Store, present: Mapping[int, int]) -> Iterator[Finding]:
 def _check_sweeps(
     store: Store, present: Mapping[int, int], own: Mapping[str, DatasetInfo], findings: list[Finding]
 ) -> None:
-    """Custom sweeps, and what is missing of each."""
+    """Check the custom sweeps, and find what is missing of each."""
     for name, _ in store.location.walk(SWEEPS):
         path = f"{SWEEPS}/{name}"
         if not name.endswith(".yaml"):

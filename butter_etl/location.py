@@ -40,7 +40,7 @@ class Location:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = os.fspath(path)
         self._s3: S3Prefix | None = None
-        #: How people know the place; never with credentials.
+        #: The address to show to people; never with credentials.
         self.url = _CREDENTIALS.sub("//", given)
         #: The same place for a process with another working directory and other defaults.
         self.absolute = given
@@ -64,12 +64,12 @@ class Location:
         return self.url
 
     def path(self, name: str = "") -> str:
-        """The file system's own path of ``name``."""
+        """Return the file system's own path of ``name``."""
         return f"{self.root}/{name}" if name else self.root
 
     @contextmanager
     def errors(self, name: str = "") -> Iterator[None]:
-        """Tell what goes wrong with ``name`` on an object store in one line, as StorageError."""
+        """Raise what goes wrong with ``name`` on an object store as StorageError, in one line."""
         try:
             yield
         except FileNotFoundError:
@@ -90,7 +90,7 @@ class Location:
                 self._s3.require_bucket()
 
     def folder_and_name(self) -> tuple[str, str]:
-        """The address of the folder that this is in, as `absolute` is one, and the name that it has there."""
+        """Return the address of the folder that this is in, spelled like `absolute`, and the name that it has there."""
         folder, _, name = self.root.rpartition("/")
         if "://" in self.absolute:
             address, mark, options = self.absolute.partition("?")
@@ -98,12 +98,12 @@ class Location:
         return folder or "/", name
 
     def contains(self, other: Location) -> bool:
-        """Whether another location is this one or below it."""
+        """Tell whether another location is this one or below it."""
         inside = f"{other.root}/".startswith(f"{self.root}/")
         return inside and self._is_beside(other)
 
     def _is_beside(self, other: Location) -> bool:
-        """Whether the other is on the same file system."""
+        """Tell whether the other is on the same file system."""
         if self._s3 is not None and other._s3 is not None:
             return self._s3.service == other._s3.service
         return bool(self.filesystem.equals(other.filesystem))
@@ -111,15 +111,15 @@ class Location:
     # --- looking -------------------------------------------------------------------------------------------------
 
     def kind(self, name: str = "") -> pa.fs.FileType:
-        """Whether ``name`` is a file, a directory, or not there."""
+        """Tell whether ``name`` is a file, a directory, or not there."""
         with self.errors(name):
             return self.filesystem.get_file_info(self.path(name)).type
 
     def walk(self, folder: str = "", *, temporary: bool = False) -> Iterator[tuple[str, int]]:
-        """Every file below ``folder`` in the order of the names, as (path relative to it, size).
+        """Yield every file below ``folder`` in the order of the names, as (path relative to it, size in bytes).
 
-        Nothing if the folder is not there. Temporary files of unfinished writes are left out unless ``temporary``. On
-        an object store this is one recursive listing, a request for each thousand objects.
+        Nothing comes if the folder is not there. Temporary files of unfinished writes are left out unless
+        ``temporary``. On an object store this is one recursive listing, a request for each thousand objects.
         """
         if self.is_local:
             yield from _scan(self.path(folder), "", temporary=temporary)
@@ -132,7 +132,7 @@ class Location:
         yield from sorted(files, key=lambda file: file[0].split("/"))  # as on a disk, folder by folder
 
     def names(self, folder: str) -> list[str]:
-        """The names of the files directly in ``folder``; empty if it is not there."""
+        """Return the names of the files directly in ``folder``, sorted; empty if it is not there."""
         selector = pa.fs.FileSelector(self.path(folder), allow_not_found=True)
         with self.errors(folder):
             infos = self.filesystem.get_file_info(selector)
@@ -141,18 +141,18 @@ class Location:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def read_bytes(self, name: str) -> bytes:
-        """The content of a file."""
+        """Return the content of a file."""
         with self.errors(name), self.open_input(name) as file:
             data: bytes = file.read()
         return data
 
     def open_input(self, name: str) -> Any:
-        """A file opened for reading at any place; on an object store each read is a request."""
+        """Open a file for reading at any place; on an object store each read is a request."""
         with self.errors(name):
             return self.filesystem.open_input_file(self.path(name))
 
     def open_stream(self, name: str) -> Any:
-        """A file opened for reading from its start to its end, some megabytes at a time."""
+        """Open a file for reading from its start to its end, some megabytes at a time."""
         with self.errors(name):
             return self.filesystem.open_input_stream(self.path(name), compression=None, buffer_size=CHUNK_BYTES)
 
@@ -164,10 +164,10 @@ class Location:
         keep_group: Callable[[pq.RowGroupMetaData], bool] | None = None,
         use_threads: bool = True,
     ) -> pa.Table:
-        """A Parquet file (of the columns given, those that it has); raises TornFileError if it cannot be read.
+        """Read a Parquet file (of the columns given, those that it has); raise TornFileError if it cannot be read.
 
-        Row groups that ``keep_group`` does not want are not read. Without ``use_threads`` it is decoded on the calling
-        thread, which costs less where others are busy anyway.
+        Row groups that ``keep_group`` does not want are not read. Without ``use_threads`` the file is decoded on the
+        calling thread, which costs less where others are busy anyway.
         """
         with self.parquet_file(name) as file:
             try:
@@ -181,7 +181,7 @@ class Location:
                 raise self.torn(name, error) from error
 
     def parquet_file(self, name: str) -> pq.ParquetFile:
-        """A Parquet file opened; raises TornFileError if its footer cannot be read."""
+        """Open a Parquet file; raise TornFileError if its footer cannot be read."""
         try:
             # Over a network, column chunks that lie together are worth one request; on a disk, reading each costs less.
             return pq.ParquetFile(self.path(name), filesystem=self.filesystem, pre_buffer=not self.is_local)
@@ -189,7 +189,7 @@ class Location:
             raise self.torn(name, error) from error
 
     def torn(self, name: str, error: Exception) -> ButterError:
-        """What to raise for a file that cannot be read: TornFileError, or StorageError where the store is to blame."""
+        """Return the error for an unreadable file: TornFileError, or StorageError where the store is to blame."""
         if isinstance(error, OSError) and service_error(error):
             return self._refused(name, error)
         reason = one_line(error)
@@ -201,9 +201,9 @@ class Location:
     # --- writing -------------------------------------------------------------------------------------------------
 
     def write_new(self, name: str, data: bytes) -> bool:
-        """Write a file that must not be there yet; False, and nothing changed, if it is.
+        """Write a file that must not be there yet; return False, with nothing changed, if it is.
 
-        Exclusive on a local disk. On an object store it is not: whoever must not lose a race holds a lock.
+        This is exclusive on a local disk. On an object store it is not: whoever must not lose a race holds a lock.
         """
         with Pending(self, {name: data}) as pending:
             return pending.publish()
@@ -215,7 +215,7 @@ class Location:
 
     @contextmanager
     def open_output(self, name: str) -> Iterator[BinaryIO | Upload]:
-        """A file to be written piece by piece: it is there, whole, when the block is left without an exception.
+        """Open a file to be written piece by piece: it is there, whole, when the block is left without an exception.
 
         It replaces the one that is there. On a local disk it is durable then.
         """
@@ -255,9 +255,10 @@ class Location:
                 new.write(data)
 
     def move(self, name: str, target: str) -> bool:
-        """Give a file another name, which must be new; False if the file is not there any more.
+        """Give a file another name, which must be new; return False if the file is not there any more.
 
-        Raises FileExistsError. An object store has no renames: the file is copied, then deleted.
+        Raises FileExistsError if the new name is taken. An object store has no renames: the file is copied, then
+        deleted.
         """
         if self.kind(target) != pa.fs.FileType.NotFound:
             raise FileExistsError(f"{self.url}/{target} is there already")
@@ -276,7 +277,7 @@ class Location:
         return True
 
     def remove(self, name: str) -> None:
-        """Take a file away; nothing happens if it is not there."""
+        """Remove a file; do nothing if it is not there."""
         with suppress(FileNotFoundError), self.errors(name):
             if self._s3 is not None:
                 self._s3.delete(self.path(name))
@@ -284,7 +285,7 @@ class Location:
                 self.filesystem.delete_file(self.path(name))
 
     def write_aside(self, name: str, data: bytes) -> Path:
-        """Write ``data`` durably under a temporary name in the folder that ``name`` will be in."""
+        """Write ``data`` durably to a temporary file in the folder that ``name`` will be in; return its path."""
         folder = Path(self.path(name)).parent
         folder.mkdir(parents=True, exist_ok=True)
         return write_durably(folder, lambda file: file.write(data))
@@ -312,7 +313,7 @@ class Pending:
         return self
 
     def publish(self) -> bool:
-        """Give the files their names, exclusively and in order; False as soon as one is taken."""
+        """Give the files their names, exclusively and in order; return False as soon as one is taken."""
         if not self._location.is_local:
             for name, data in self._files.items():
                 if self._location.kind(name) != pa.fs.FileType.NotFound:
@@ -339,7 +340,7 @@ class Pending:
 
 
 def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """A new file of a unique temporary name in ``folder``, fsynced; removed again if writing fails."""
+    """Write and fsync a new file of a unique temporary name in ``folder``; remove it again if writing fails."""
     temporary = _temporary_name(folder)
     try:
         with temporary.open("xb") as file:
@@ -385,12 +386,12 @@ _LONG_TEXTS = ("run_id", "network_structure", "command", "canonical_json")
 
 @lru_cache(maxsize=32)
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """How every file of the store is written; decision 7 has what was measured.
+    """Return the options with which every file of the store is written; decision 7 has what was measured.
 
-    Losses are noise to a dictionary, so their bytes are split by significance; accuracies and counts have few distinct
-    values, and texts repeat, so they get dictionaries. Numbers of which a row has one are a few bytes a file: to
-    compress them takes longer than all else. Extremes of lists help no reader. The leaf path is what pyarrow takes
-    column settings by.
+    Losses hardly ever repeat, so they get no dictionary: their bytes are split by significance. Accuracies and counts
+    have few distinct values, and texts repeat, so they get dictionaries. Numbers of which a row has one are a few bytes
+    a file: to compress them takes longer than all else. Minima and maxima of lists help no reader, so none are written.
+    Column settings are keyed by leaf paths, as pyarrow takes them.
     """
     split, dictionary, compression = [], [], {}
     for field in schema:
@@ -421,14 +422,14 @@ def _is_noise(name: str, kind: pa.DataType) -> bool:
 
 
 def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer of rows of ``schema`` with the store's settings; each table that it is given is a row group."""
+    """Return a writer of rows of ``schema`` with the store's settings; each table that it is given is a row group."""
     return pq.ParquetWriter(sink, schema, **parquet_options(schema))
 
 
 def parquet_bytes(
     table: pa.Table, *, metadata: dict[str, str] | None = None, row_group_size: int | None = None
 ) -> bytes:
-    """A table as the bytes of a Parquet file with the store's settings; ``metadata`` goes into its footer."""
+    """Encode a table as the bytes of a Parquet file with the store's settings; put ``metadata`` into its footer."""
     sink = pa.BufferOutputStream()
     with parquet_writer(sink, table.schema) as writer:
         writer.write_table(table, row_group_size=row_group_size)
@@ -439,7 +440,7 @@ def parquet_bytes(
 
 
 def common_metadata(schema: pa.Schema) -> bytes:
-    """The file `COMMON_METADATA` of a full schema."""
+    """Return the bytes of the file `COMMON_METADATA` of a full schema."""
     sink = pa.BufferOutputStream()
     pq.write_metadata(schema, sink)
     data: bytes = sink.getvalue().to_pybytes()
@@ -447,6 +448,6 @@ def common_metadata(schema: pa.Schema) -> bytes:
 
 
 def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
-    """The full schema of a frame, partition columns included, as readers look for it in the frame's root."""
+    """Write the full schema of a frame, partition columns included, where readers look for it: in the frame's root."""
     name = f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA
     location.write_new(name, common_metadata(schema))

@@ -29,7 +29,7 @@ _LONGEST_PAUSE = 0.5
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lock: a token of this one acquisition, and the process that made it."""
+    """Holder of a lock: a token of this one acquisition, and the process that made it."""
 
     token: str
     machine: str
@@ -40,7 +40,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 @cache
 def _machine() -> str:
-    """This kernel instance and process-id namespace: where a process id means something."""
+    """Return an id of this kernel instance and process-id namespace, in which a process id is unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
@@ -49,7 +49,7 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty if there is none. Guards against reused ids."""
+    """Return when a process started, in clock ticks since boot; empty if there is none. Guards against reused ids."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -84,7 +84,7 @@ class FileLock:
             self.path.unlink(missing_ok=True)
 
     def is_held(self) -> bool:
-        """Whether the lock is still ours (a process that slept too long may have lost it)."""
+        """Tell whether the lock is still ours (a process that slept too long may have lost it)."""
         holder = read_holder(self.path)
         return holder is not None and holder.token == self._holder.token
 
@@ -114,7 +114,7 @@ class FileLock:
 
 
 def is_stale(path: Path, holder: Holder, seconds: float) -> bool:
-    """Whether a lock or claim file may be taken over: its holder is dead, or it was not renewed for so long."""
+    """Tell whether a lock or claim file may be taken over: its holder is dead, or did not renew it for ``seconds``."""
     try:
         return is_dead(holder) or file_age(path) > seconds
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def is_stale(path: Path, holder: Holder, seconds: float) -> bool:
 
 
 def take_over(path: Path, stale: Holder, holder: Holder, seconds: float) -> bool:
-    """Put a holder in the place of a stale one, atomically; False, and nothing done, where another came first.
+    """Put a holder in the place of a stale one, atomically; return False, with nothing done, where another came first.
 
     Of all that found the same stale holder, the one that creates the file of this takeover decides, so that nobody
     replaces the claim of a winner. That file may itself be left by a dead process: then it is taken over likewise.
@@ -143,7 +143,7 @@ def take_over(path: Path, stale: Holder, holder: Holder, seconds: float) -> bool
 
 
 def file_age(path: Path) -> float:
-    """Seconds since a file was written, by the clock of the machine that keeps it; raises FileNotFoundError."""
+    """Return a file's age in seconds, by the clock of the machine that keeps it; raise FileNotFoundError if gone."""
     probe = path.with_name(f".{uuid.uuid4().hex}.tmp")
     probe.touch()
     try:
@@ -153,7 +153,7 @@ def file_age(path: Path) -> float:
 
 
 def create_exclusively(path: Path, holder: Holder) -> bool:
-    """Create a file that names its holder, by a hard link; False, and nothing done, where there is one."""
+    """Create a file that names its holder, by a hard link; return False, with nothing done, where there is one."""
     aside = _write_new(path, holder)
     try:
         os.link(aside, path)
@@ -165,7 +165,7 @@ def create_exclusively(path: Path, holder: Holder) -> bool:
 
 
 def _write_new(path: Path, holder: Holder) -> Path:
-    """A file beside a path that names a holder, whole."""
+    """Write a whole file that names a holder, beside ``path``, and return where it lies."""
     aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         aside.write_bytes(msgspec.json.encode(holder))
@@ -176,7 +176,7 @@ def _write_new(path: Path, holder: Holder) -> Path:
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Who a lock or claim file names; None where there is no file."""
+    """Return the holder that a lock or claim file names; None where there is no file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Holder)
     except FileNotFoundError:
@@ -184,11 +184,11 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def this_process() -> Holder:
-    """This process as a holder, with a token of its own for each call."""
+    """Return this process as a holder, with a token of its own for each call."""
     pid = os.getpid()
     return Holder(uuid.uuid4().hex, _machine(), pid, _start_time(pid), socket.gethostname())
 
 
 def is_dead(holder: Holder) -> bool:
-    """Whether a holder was a process of this machine that is no more; False where that cannot be known."""
+    """Tell whether a holder was a process of this machine that is no more; False where that cannot be known."""
     return holder.machine == _machine() and _start_time(holder.pid) != holder.started

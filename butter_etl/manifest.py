@@ -31,8 +31,10 @@ class ManifestFile(msgspec.Struct, frozen=True):
 
 
 class ManifestDirectory(msgspec.Struct, frozen=True):
-    """One directory: its frame (``runs``, ``summary`` or ``executive``), the sweep and conditions that chose its
-    experiments, counts, and the sorted values of each parameter; nulls stand first.
+    """One directory: its frame (``runs``, ``summary`` or ``executive``), what chose its experiments, and counts.
+
+    ``sweep`` and ``where`` chose its experiments. ``values`` are the sorted values of each parameter; nulls stand
+    first.
     """
 
     name: str
@@ -47,25 +49,25 @@ class ManifestDirectory(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What ``manifest.json`` holds; directories and files in the order of their names."""
+    """The content of ``manifest.json``; directories and files in the order of their names."""
 
     format: int = FORMAT_VERSION
     directories: tuple[ManifestDirectory, ...] = ()
     files: tuple[ManifestFile, ...] = ()
 
     def by_path(self) -> dict[str, ManifestFile]:
-        """The files by their path."""
+        """Return the files by their path."""
         return {file.path: file for file in self.files}
 
 
 def sorted_values(values: Iterable[Any]) -> list[Value]:
-    """Different values of one parameter in their order, null first."""
+    """Return the different values of one parameter in their order, null first."""
     some = set(values)
     return [*({None} & some), *sorted(some - {None})]
 
 
 def read_manifest(location: Location, folder: str = "") -> Manifest | None:
-    """The manifest in a folder, or None if it has none; raises StoreError if it cannot be read."""
+    """Return the manifest in a folder, or None if it has none; raises StoreError if it cannot be read."""
     name = f"{folder}/{MANIFEST}" if folder else MANIFEST
     if location.kind(name) != pyarrow.fs.FileType.File:
         return None
@@ -79,7 +81,7 @@ def read_manifest(location: Location, folder: str = "") -> Manifest | None:
 
 
 def manifest_bytes(directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile]) -> bytes:
-    """The text of a manifest: JSON with a line for each directory and file, sorted by name."""
+    """Return the text of a manifest: JSON with a line for each directory and file, sorted by name."""
     text = bytearray(b'{\n"format": %d' % FORMAT_VERSION)
     _add_lines(text, "directories", sorted(directories, key=lambda one: one.name))
     _add_lines(text, "files", sorted(files, key=lambda one: one.path))
@@ -95,7 +97,7 @@ def _add_lines(text: bytearray, name: str, entries: list[ManifestDirectory] | li
 
 
 def hash_file(location: Location, name: str) -> str:
-    """The SHA-256 of a file in hex, read in pieces."""
+    """Return the SHA-256 of a file in hex; it is read in pieces."""
     digest = hashlib.sha256()
     if location.is_local:
         with open(location.path(name), "rb", buffering=0) as file:  # noqa: PTH123 (a third faster than pyarrow's)

@@ -1,6 +1,6 @@
-"""Runs from elsewhere meet those that a store has: duplicates, repetition numbers, landing.
+"""Merging of runs from elsewhere with those of a store: duplicates, repetition numbers, landing.
 
-Everything here is about one experiment. `compare` says what its rows would come to, `merge` lands them.
+Everything here is about one experiment. `compare` says what merging its rows would do, `merge` lands them.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _REASON = "replaced"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What rows of an experiment come to in a store.
+    """The rows of an experiment compared with those of a store.
 
-    ``new`` are to be landed, numbered. ``conflicts`` are ids of runs that are there and differ, ``ambiguous`` of those
-    that differ within the source. ``replacements`` are files of the store with the rows that they would have if the
-    source is preferred.
+    ``new`` are the rows to be landed, numbered. ``conflicts`` are ids of runs that the store has with other histories.
+    ``ambiguous`` are ids of runs that differ within the source. ``replacements`` are files of the store with the rows
+    that they would have if the source is preferred.
     """
 
     new: pa.Table
@@ -43,22 +43,22 @@ class Comparison:
 
 
 class Merged(NamedTuple):
-    """What merging did, in runs; ``present`` ones were there, or stood twice in the source."""
+    """Counts of runs after merging; ``present`` ones were in the store, or stood twice in the source."""
 
     landed: int = 0
     present: int = 0
     replaced: int = 0
 
     def plus(self, other: Merged) -> Merged:
-        """Both together."""
+        """Return the sum of both."""
         return Merged(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 def merge(store: Store, arrival: Arrival, rows: pa.Table, prefer: Prefer | None) -> Merged:
-    """Land those of the rows that are not there, each once, whoever lands the same experiment meanwhile.
+    """Land those of the rows that the store lacks, each once, whoever lands the same experiment meanwhile.
 
-    Raises DuplicateError if runs differ from those there and nothing is preferred, and what `compare` and `Store.land`
-    raise.
+    Raises DuplicateError if runs differ from those of the store and nothing is preferred, or differ within the source,
+    and what `compare` and `Store.land` raise.
     """
     if arrival.experiment_id is None:
         raise AssertionError(arrival)
@@ -78,7 +78,7 @@ def merge(store: Store, arrival: Arrival, rows: pa.Table, prefer: Prefer | None)
 
 
 def refusal(arrival: Arrival, conflicts: Sequence[str], ambiguous: Sequence[str], prefer: Prefer | None) -> str | None:
-    """Why the rows of an experiment cannot be merged, in one line; None if they can."""
+    """Return in one line why the rows of an experiment cannot be merged; None if they can."""
     if ambiguous:
         return f"{arrival.describe()}: the source has different runs of one run_id: {_some(ambiguous)}"
     if conflicts and prefer is None:
@@ -95,10 +95,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def compare(store: Store | None, arrival: Arrival, rows: pa.Table, prefer: Prefer | None) -> Comparison:
-    """What ``rows`` of `RUN_SCHEMA`, all of one experiment, come to; nothing is written.
+    """Compare ``rows`` of `RUN_SCHEMA`, all of one experiment, with those of the store; nothing is written.
 
-    Raises SpecError if the experiment would have more than 255 runs or too large a repetition number, DuplicateError
-    if a repetition of our own task is there under another id.
+    Raises SpecError if the experiment would have more than 255 runs or too large a repetition number, DuplicateError if
+    a repetition of our own task is in the store under another id.
     """
     distinct, ambiguous = _distinct(rows)
     files = _files(store, arrival)
@@ -123,7 +123,7 @@ def compare(store: Store | None, arrival: Arrival, rows: pa.Table, prefer: Prefe
 
 
 def too_many(arrival: Arrival, there: int, new: int) -> str:
-    """That an experiment would have more runs than its summary can count."""
+    """Return the message that an experiment would have more runs than its summary can count."""
     return f"{arrival.describe()}: {there} runs are there, {new} more would pass {MAX_REPETITIONS}"
 
 
@@ -134,7 +134,7 @@ def _files(store: Store | None, arrival: Arrival) -> list[RunFile]:
 
 
 def _distinct(rows: pa.Table) -> tuple[pa.Table, list[str]]:
-    """The rows with each run_id once, the first of each; and the ids of which the rows differ."""
+    """Return the rows with each run_id once, the first of each; and the ids whose rows differ."""
     names = np.array(rows["run_id"].to_pylist(), dtype=object)
     order = np.argsort(names, kind="stable")
     is_repeat = names[order[1:]] == names[order[:-1]]
@@ -148,7 +148,7 @@ def _distinct(rows: pa.Table) -> tuple[pa.Table, list[str]]:
 
 
 def _differences(store: Store, file: RunFile, common: pa.Table) -> tuple[list[str], pa.Table]:
-    """The ids of a file's runs that differ from ours, and the file's rows with ours in their place."""
+    """Return the ids of a file's runs that differ from ours, and the file's rows with ours in their place."""
     stored = store.read_runs(file).cast(RUN_FILE_SCHEMA)
     ours = {name: row for row, name in enumerate(common["run_id"].to_pylist())}
     names = stored["run_id"].to_pylist()
@@ -168,7 +168,7 @@ def _differences(store: Store, file: RunFile, common: pa.Table) -> tuple[list[st
 
 
 def _differ(first: pa.Table, second: pa.Table) -> NDArray[np.bool_]:
-    """In which rows two tables of the same runs have other histories, bit by bit."""
+    """Tell for each row whether two tables of the same runs have different histories, bit by bit."""
     differing = np.zeros(first.num_rows, dtype=np.bool_)
     for name in HISTORIES:
         differing |= _lists_differ(first[name].combine_chunks(), second[name].combine_chunks())
@@ -188,13 +188,13 @@ def _lists_differ(first: pa.ListArray, second: pa.ListArray) -> NDArray[np.bool_
 
 
 def _bits(values: pa.Array) -> NDArray[np.uint32]:
-    """The bits of float32 values, those of 0 where they are null: so that NaN equals itself."""
+    """Return the bits of float32 values, those of 0 where they are null: so that NaN equals itself."""
     numbers: NDArray[Any] = pc.fill_null(values, 0).to_numpy()
     return np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
 
 
 def _as_file(rows: pa.Table, arrival: Arrival) -> pa.Table:
-    """Rows of `RUN_SCHEMA` as rows of the store: its id, and the flags that the source does not have."""
+    """Return rows of `RUN_SCHEMA` as rows of the store, with its id and the sweep flags that the source lacks."""
     flags = sweep_flags(arrival.experiment)
     columns = {field.name: rows[field.name] for field in RUN_FILE_SCHEMA}
     for name, flag in flags.items():
@@ -206,10 +206,10 @@ def _as_file(rows: pa.Table, arrival: Arrival) -> pa.Table:
 
 
 def _numbered(new: pa.Table, arrival: Arrival, taken: set[int]) -> pa.Table:
-    """New rows with their repetition numbers; ``taken`` are those there.
+    """Return new rows with their repetition numbers; ``taken`` are those of the store.
 
-    Runs of our own task keep theirs, which is part of their identity. Others keep theirs if all have one that is free,
-    and else are counted on by run_id from the last there.
+    Runs of our own task keep theirs, which is part of their identity. Others keep theirs if each has a different one
+    that is free; else they are numbered in the order of their run_id, after the last of the store.
     """
     if not new.num_rows:
         return new

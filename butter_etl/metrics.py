@@ -21,7 +21,7 @@ from butter_etl.schema import METRICS
 if TYPE_CHECKING:
     from butter_etl.spec import Loss
 
-#: Keras' `backend.epsilon()`: the lower clip of logarithms' arguments.
+#: Keras' `backend.epsilon()`: the lower bound to which arguments of logarithms are clipped.
 EPSILON = 1e-7
 
 #: The floor of a squared norm in TensorFlow's `l2_normalize`.
@@ -29,25 +29,35 @@ SQUARED_NORM_FLOOR = 1e-12
 
 
 def activate(loss: Loss, logits: Tensor) -> Tensor:
-    """The network's predictions: softmax under categorical cross-entropy, sigmoid under every other loss."""
+    """Return the network's predictions: softmax under categorical cross-entropy, sigmoid under every other loss.
+
+    They are float32 (batches, outputs, rows), as the logits are.
+    """
     if loss == "categorical_crossentropy":
         return torch.softmax(logits, dim=1)
     return torch.sigmoid(logits)
 
 
 def categorical_crossentropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """A row is -sum_k y_k log_softmax(z)_k, from logits and so without clipping; a row not one-hot simply sums."""
+    """Sum -sum_k y_k log_softmax(z)_k over the rows, from logits and so without clipping.
+
+    The targets of a row need not be one-hot: the same sum is taken.
+    """
     return -_sum_of_rows((targets * torch.log_softmax(logits, dim=1)).sum(dim=1))
 
 
 def binary_crossentropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """A row is the mean over outputs of max(z, 0) - z y + ln(1 + e^-|z|), from logits and so without clipping."""
+    """Sum over rows the mean over outputs of max(z, 0) - z y + ln(1 + e^-|z|), from logits and so without clipping."""
     terms = functional.relu(logits) - logits * targets + torch.log1p(torch.exp(-logits.abs()))
     return _sum_of_rows(terms.mean(dim=1))
 
 
 def accuracy(predictions: Tensor, targets: Tensor) -> Tensor:
-    """One output: 1 where y equals (p > 0.5) exactly. Several: 1 where argmax y = argmax p, first index on ties."""
+    """Count the rows that are predicted correctly.
+
+    With one output, a row counts where y equals (p > 0.5) exactly; with several, where argmax y = argmax p, each the
+    first index on ties.
+    """
     if targets.shape[1] == 1:
         return _sum_of_rows((targets == (predictions > 0.5)).squeeze(1))
     # `max` and `argmax` agree, but along this axis `max` is six times faster.
@@ -55,23 +65,23 @@ def accuracy(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
-    """A row is the mean over outputs of (p - y)^2."""
+    """Sum over rows the mean over outputs of (p - y)^2."""
     return _sum_of_rows((predictions - targets).square().mean(dim=1))
 
 
 def mean_absolute_error(predictions: Tensor, targets: Tensor) -> Tensor:
-    """A row is the mean over outputs of |p - y|."""
+    """Sum over rows the mean over outputs of |p - y|."""
     return _sum_of_rows((predictions - targets).abs().mean(dim=1))
 
 
 def mean_squared_logarithmic_error(predictions: Tensor, targets: Tensor) -> Tensor:
-    """A row is the mean over outputs of (ln(1 + max(p, 1e-7)) - ln(1 + max(y, 1e-7)))^2."""
+    """Sum over rows the mean over outputs of (ln(1 + max(p, 1e-7)) - ln(1 + max(y, 1e-7)))^2."""
     difference = predictions.clamp(min=EPSILON).log1p() - targets.clamp(min=EPSILON).log1p()
     return _sum_of_rows(difference.square().mean(dim=1))
 
 
 def hinges(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Hinge and squared hinge: a row is the mean over outputs of max(0, 1 - y' p), and of its square.
+    """Sum hinge and squared hinge over rows: the means over outputs of max(0, 1 - y' p), and of its square.
 
     y' = 2 y - 1 in a batch whose targets are all 0 or 1, else y' = y: Keras decides batch by batch.
     """
@@ -82,7 +92,7 @@ def hinges(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cosine_similarity(predictions: Tensor, targets: Tensor) -> Tensor:
-    """A row is sum_k y_k p_k over both norms, each sqrt(max(sum of squares, 1e-12)); 1 means aligned."""
+    """Sum over rows sum_k y_k p_k over both norms, each sqrt(max(sum of squares, 1e-12)); 1 means aligned."""
     dot = (predictions * targets).sum(dim=1)
     return _sum_of_rows(dot * _inverse_norm(predictions) * _inverse_norm(targets))
 
@@ -92,18 +102,18 @@ def _inverse_norm(vectors: Tensor) -> Tensor:
 
 
 def kullback_leibler_divergence(predictions: Tensor, targets: Tensor) -> Tensor:
-    """A row is sum_k y_k ln(y_k / p_k), both clipped to [1e-7, 1]."""
+    """Sum over rows sum_k y_k ln(y_k / p_k), both clipped to [1e-7, 1]."""
     clipped = targets.clamp(EPSILON, 1.0)
     return _sum_of_rows((clipped * torch.log(clipped / predictions.clamp(EPSILON, 1.0))).sum(dim=1))
 
 
 def _sum_of_rows(values: Tensor) -> Tensor:
-    """(batches, rows) to (batches,)."""
+    """Sum values (batches, rows) over the rows, as float64 (batches,)."""
     return values.sum(dim=1, dtype=torch.float64)
 
 
 def metric_sums(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-    """All ten sums, float64 (metrics, batches), in the order of `METRICS`; the loss without penalty.
+    """Return all ten sums, float64 (metrics, batches), in the order of `METRICS`; the loss without penalty.
 
     The row of ``root_mean_squared_error`` holds the sum of squared errors: `epoch_values` takes its root.
     """
@@ -134,7 +144,7 @@ def _task_loss(loss: Loss, logits: Tensor, targets: Tensor, squared_error: Tenso
 
 
 def epoch_values(sums: Tensor, penalties: Tensor, rows: int) -> Tensor:
-    """An epoch's recorded values, float32 (metrics, runs), from the `metric_sums` (metrics, runs) over its ``rows``.
+    """Return an epoch's values, float32 (metrics, runs), from the `metric_sums` (metrics, runs) over its ``rows``.
 
     ``penalties`` (runs,) is each row's penalty summed: ``loss`` includes it, no other metric does.
     """

@@ -24,7 +24,8 @@ from butter_etl.errors import StoreError, one_line
 
 OPTIONS = ("endpoint_override", "scheme", "region", "anonymous")
 _TRUE = frozenset({"1", "true", "yes"})
-#: What a silent or absent server is worth: an error within a minute or two, well before a lock goes stale.
+#: Time limits and tries, so that a silent or absent server is an error within a minute or two, well before a lock goes
+#: stale.
 _CONNECT_SECONDS, _REQUEST_SECONDS, _ATTEMPTS = 5, 20, 3
 _SERVICE_ERROR = re.compile(r"AWS Error ([A-Z_]+)")
 _NETWORK_ERROR = re.compile(r"curlCode: \d+, ([^;]+)")
@@ -45,7 +46,7 @@ _REFUSALS = frozenset(
 
 @dataclass(frozen=True)
 class Service:
-    """Which S3 server, and how it is spoken to. Without an ``endpoint`` it is AWS; credentials are in no address."""
+    """An S3 server, and how to connect to it. Without an ``endpoint`` it is AWS; credentials are in no address."""
 
     endpoint: str
     scheme: str
@@ -54,7 +55,7 @@ class Service:
 
     @classmethod
     def of(cls, options: Mapping[str, str], bucket: str) -> Service:
-        """What the options of a URL say, and where they are silent, the environment."""
+        """Return the service that the options of a URL describe; where they are silent, the environment does."""
         environment = os.environ.get
         endpoint = (
             options.get("endpoint_override")
@@ -83,13 +84,13 @@ class Service:
 
     @property
     def options(self) -> dict[str, str]:
-        """The query of a URL that says all of this, whatever the environment of the process that reads it."""
+        """Return the URL options that say all of this, whatever the environment of the process that reads them."""
         named = {"endpoint_override": self.endpoint, "scheme": self.scheme if self.endpoint else ""}
         named |= {"region": self.region, "anonymous": "true" if self.anonymous else ""}
         return {key: value for key, value in named.items() if value}
 
     def connect(self, below: str = "") -> pyarrow.fs.S3FileSystem:
-        """A file system of the server's buckets, or of the folders ``below`` a path, as if they were buckets."""
+        """Return a file system of the server's buckets, or of the folders ``below`` a path, as if they were buckets."""
         endpoint = self.endpoint or (self._aws_host if below else "")
         return pyarrow.fs.S3FileSystem(
             endpoint_override=f"{endpoint}/{quote(below, safe='/=')}".rstrip("/") or None,
@@ -107,7 +108,7 @@ class Service:
 
 @cache
 def _region_of(bucket: str) -> str:
-    """The region of a bucket of AWS, asked of AWS."""
+    """Ask AWS for the region of one of its buckets; raise StoreError if it does not answer."""
     try:
         region: str = pyarrow.fs.resolve_s3_region(bucket)
     except OSError as error:
@@ -147,7 +148,7 @@ class S3Prefix:
 
     @property
     def url(self) -> str:
-        """The whole address, for another process."""
+        """Return the whole address, for another process."""
         return f"s3://{quote(self.root, safe='/=')}?{urlencode(self.service.options)}"
 
     def delete(self, path: str) -> None:
@@ -167,7 +168,7 @@ class S3Prefix:
             raise StoreError(f"{self}: there is no bucket {self.bucket!r} at {self.service}; create it first")
 
     def explain(self, error: OSError) -> str:
-        """What an error of the server or of the way to it means, and what to do about it."""
+        """Say what an error of the server or of the way to it means, and what to do about it."""
         code = service_error(error)
         if code == "NO_SUCH_BUCKET":
             return f"there is no bucket {self.bucket!r} at {self.service}; create it first"
@@ -182,13 +183,13 @@ class S3Prefix:
 
 
 def service_error(error: Exception) -> str | None:
-    """The name of an error of the server, or of the way to it; None for errors of another kind."""
+    """Return the name of an error of the server, or of the way to it; None for errors of another kind."""
     match = _SERVICE_ERROR.search(str(error))
     return match.group(1) if match else None
 
 
 def _detail(error: OSError) -> str:
-    """The gist of an error of the network, such as "Could not connect to server"."""
+    """Return the gist of an error of the network, such as "Could not connect to server"."""
     match = _NETWORK_ERROR.search(str(error))
     return match.group(1) if match else one_line(error)
 
@@ -211,7 +212,7 @@ class Upload:
         return self
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Take more of the object's bytes; gives how many."""
+        """Take more of the object's bytes; return how many."""
         with self._errors():
             self._stream.write(data)
         return len(data)

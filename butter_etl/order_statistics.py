@@ -50,7 +50,7 @@ _AVG, _STDDEV, _MIN, _MAX, _QUANTILES = range(5)
 
 @cache
 def sorting_network(count: int) -> Bytes:
-    """The comparators of Batcher's merge exchange for ``count`` values (1 to 255): uint8 of shape (comparators, 2).
+    """Return the comparators of Batcher's merge exchange for ``count`` values (1 to 255), uint8 (comparators, 2).
 
     Each orders a pair of positions, the first before the second. (D. Knuth, The Art of Computer Programming, volume 3,
     section 5.2.2, algorithm M.) 30 values take 178 comparators, 255 take 3,831; the best known networks are a few
@@ -78,20 +78,20 @@ def _compiled(function: _Function) -> _Function:
 
 
 def _compiled_in_place(function: _Function) -> _Function:
-    """`_compiled`, but made part of its callers: for a row of a tile, a call takes longer than the work."""
+    """Compile like `_compiled`, but into the callers: for a row of a tile, a call takes longer than the work."""
     result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
     return result
 
 
 @_compiled_in_place
 def _missing(keys: Keys) -> int:
-    """The key of everything that is not finite: the largest integer, which as the bits of a float is NaN."""
+    """Return the key of everything that is not finite: the largest integer, which as the bits of a float is NaN."""
     return np.iinfo(keys.dtype).max
 
 
 @_compiled_in_place
 def _encode(bits: Keys, keys: Keys) -> None:
-    """The keys of floats that are given as bits."""
+    """Write to ``keys`` the keys of floats that are given as bits."""
     missing = _missing(bits)
     largest = 0x7F7FFFFF if missing < 2**32 else 0x47EFFFFFE0000000  # float32's largest number
     for lane in range(len(keys)):
@@ -102,7 +102,7 @@ def _encode(bits: Keys, keys: Keys) -> None:
 
 @_compiled_in_place
 def _decode(keys: Keys) -> None:
-    """Make keys the bits of their floats, in place."""
+    """Turn keys into the bits of their floats, in place."""
     missing = _missing(keys)
     for lane in range(len(keys)):
         keys[lane] = keys[lane] if keys[lane] >= 0 else -keys[lane] | ~missing
@@ -121,7 +121,7 @@ def sort_columns(tile: Keys, network: Bytes) -> None:
 
 @_compiled
 def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, first: int, width: int) -> None:
-    """The keys of ``width`` epochs from ``first`` on; the lanes that are left are 0."""
+    """Fill ``tile`` with the keys of ``width`` epochs from ``first`` on; the lanes that are left are 0."""
     missing = _missing(tile)
     for run in range(len(starts)):
         begin, count = starts[run] + first, max(min(lengths[run] - first, width), 0)
@@ -135,7 +135,10 @@ def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, firs
 
 @_compiled
 def _count(tile: Keys, lengths: Integers, first: int, num: Integers, num_finite: Integers, finite_only: bool) -> bool:
-    """How many runs reach each lane's epoch, and how many keys of the sorted columns are finite; whether all are."""
+    """Count the runs that reach each lane's epoch, and the finite keys of the sorted columns; tell whether all are.
+
+    With ``finite_only`` both counts are of the finite keys.
+    """
     runs, missing = len(tile), _missing(tile)
     last = tile[runs - 1]
     found = last[0]
@@ -159,7 +162,10 @@ def _count(tile: Keys, lengths: Integers, first: int, num: Integers, num_finite:
 
 @_compiled
 def _moments(ordered: Floats, num_finite: Integers, averages: Float64s, deviations: Float64s) -> None:
-    """Average and sample standard deviation of each column's finite values; 0 where there is none, or one."""
+    """Compute average and sample standard deviation of each column's finite values.
+
+    The average of none is 0, and so is the deviation of none or one.
+    """
     full, most = num_finite[0], num_finite[0]
     for lane in range(LANES):
         averages[lane] = deviations[lane] = 0
@@ -189,7 +195,7 @@ def _moments(ordered: Floats, num_finite: Integers, averages: Float64s, deviatio
 
 @_compiled
 def _extremes(ordered: Floats, num_finite: Integers, complete: bool, least: Float64s, largest: Float64s) -> None:
-    """The first and the last finite value of each column; 0 where there is none."""
+    """Take the first and the last finite value of each column; 0 where there is none."""
     first, last = ordered[0], ordered[len(ordered) - 1]
     for lane in range(LANES):
         least[lane], largest[lane] = first[lane], last[lane]
@@ -204,9 +210,9 @@ def _extremes(ordered: Floats, num_finite: Integers, complete: bool, least: Floa
 
 @_compiled
 def _quantiles(ordered: Floats, num: Integers, complete: bool, fraction: float, quantiles: Float64s) -> None:
-    """NumPy's `linear` quantile of the first ``num[lane]`` rows of each column; NaN where a NaN has a weight.
+    """Compute NumPy's `linear` quantile of the first ``num[lane]`` rows of each column; NaN where a NaN has a weight.
 
-    Position fraction * (num - 1) counted from 0 (Hyndman & Fan, type 7); 0 where there is no value.
+    Its position is fraction * (num - 1) counted from 0 (Hyndman & Fan, type 7); 0 where there is no value.
     """
     if complete:
         position = fraction * (len(ordered) - 1)
@@ -246,7 +252,7 @@ def _epoch_statistics(
     network: Bytes,
     ordered: Floats,
 ) -> None:
-    """`epoch_statistics`, given the floats' bits, the network for so many runs, and scratch (runs, LANES) of floats."""
+    """Compute `epoch_statistics`, given the floats' bits, the network for so many runs, and scratch (runs, LANES)."""
     tile = ordered.view(bits.dtype)
     num, num_finite = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     results = np.empty((len(out), LANES))
@@ -282,7 +288,7 @@ def _best_entries(
     entries: Floats,
     at: int,
 ) -> None:
-    """`best_entries`, given also the floats' bits; the best is the least with ``sign`` 1, the largest with -1."""
+    """Find `best_entries`, given also the floats' bits; the best is the least with ``sign`` 1, the largest with -1."""
     missing = _missing(bits)
     keys = np.empty(LANES, bits.dtype)
     for run in range(len(starts)):
@@ -311,7 +317,7 @@ _SOURCES: Final = [Path(__file__)]
 
 @cache
 def _prepare(values: np.dtype[Any], out: np.dtype[Any]) -> None:
-    """Have the kernels ready for inputs and outputs of these types."""
+    """Load or compile the kernels for inputs and outputs of these types."""
     floats, bits = _as_kernels_take(np.zeros(0, values))
     lists = np.zeros(1, np.int64), np.zeros(1, np.int64), 0
     results = np.zeros(1), False, np.zeros((2, 1), np.uint8), np.zeros((1, 1), out), 0
@@ -321,7 +327,7 @@ def _prepare(values: np.dtype[Any], out: np.dtype[Any]) -> None:
 
 
 def _as_kernels_take(values: Floats) -> tuple[Floats, Keys]:
-    """The values, always read-only so that compiled code sees one type whatever it is given, and their bits."""
+    """Return the values, always read-only so that compiled code sees one type whatever it is given, and their bits."""
     values = values.view()
     values.flags.writeable = False
     return values, values.view(_BITS[values.dtype])
@@ -339,7 +345,7 @@ def epoch_statistics(
     *,
     finite_only: bool = False,
 ) -> None:
-    """All statistics of the first ``epochs`` epochs of one history, written from position ``at`` on.
+    """Write all statistics of the first ``epochs`` epochs of one history from position ``at`` on.
 
     Row 0 of ``counts`` (2, positions) gets how many runs reach an epoch, row 1 how many have a finite value there. Row
     r of ``out`` (float32 or float64, `MOMENTS` and ``fractions``, positions) gets statistic r: `MOMENTS`, then the
@@ -361,10 +367,10 @@ def best_entries(
     entries: Floats,
     at: int = 0,
 ) -> None:
-    """Epoch (from 1, the earliest of equals) and value of each run's best finite entry among its first ``epochs``.
+    """Find each run's best finite entry among its first ``epochs``: its epoch, from 1, and its value.
 
-    They are written to columns ``at`` and ``at + 1`` of ``entries`` (runs, columns), NaN for a run without such an
-    entry.
+    Among equal entries it is the earliest. Epoch and value are written to columns ``at`` and ``at + 1`` of ``entries``
+    (runs, columns), NaN for a run without such an entry.
     """
     _prepare(values.dtype, np.dtype(np.float32))
     _best_entries(*_as_kernels_take(values), starts, lengths, epochs, 1 if best == "min" else -1, entries, at)

@@ -39,11 +39,11 @@ from butter_etl.errors import DatasetError, SpecError, one_line
 from butter_etl.spec import OwnData
 from butter_etl.sweeps import suggestion
 
-#: A text column of more distinct values is not one-hot encoded unless that is asked for: it is a name or an id.
+#: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
 MAX_TEXT_CATEGORIES = 100
-#: A fifth of the rows is tested on.
+#: The fewest rows of a data set: a fifth of them is tested on.
 MIN_ROWS = 5
-#: Encoded inputs are held in memory by every process that trains.
+#: The most bytes of encoded inputs: every process that trains holds them in memory.
 MAX_BYTES = 2**35
 #: What stands for a missing value in a CSV or TSV file, in columns that are not declared as ``one-hot``.
 MISSING_WORDS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "?")
@@ -69,7 +69,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     columns: dict[str, Encoding] = {}
 
     def means_the_same(self, other: Declaration) -> bool:
-        """Whether two declarations differ at most in where the file is."""
+        """Tell whether two declarations differ at most in where the file is."""
         return msgspec.structs.replace(self, file=None) == msgspec.structs.replace(other, file=None)
 
 
@@ -85,7 +85,7 @@ class Content:
 
 
 def content_sha256(task: Task, x: NDArray[np.float32], y: NDArray[np.float32]) -> str:
-    """What an experiment's identity calls a content: SHA-256 of a line of JSON, then of both arrays.
+    """Return the hash by which an experiment's identity names a content: SHA-256 of a line of JSON, then both arrays.
 
     The line holds inputs, outputs, rows and task, keys sorted; arrays are little-endian float32, row by row.
     """
@@ -116,7 +116,7 @@ def check_declaration(name: str, declaration: Declaration, place: str) -> None:
 
 
 def _format(path: Path, place: str) -> str:
-    """The suffix that tells the format: ``.csv``, ``.tsv`` or ``.parquet``."""
+    """Return the suffix that tells the format, ``.csv``, ``.tsv`` or ``.parquet``; raise SpecError for any other."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] == ".parquet":
         return ".parquet"
@@ -128,13 +128,16 @@ def _format(path: Path, place: str) -> str:
 
 
 def find_source(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path | None:
-    """The file of a declaration in a sweep file in ``folder``; None if it is not there. Nothing is downloaded."""
+    """Return the file of a declaration in a sweep file in ``folder``; None if it is not there. Download nothing."""
     path = _source_path(declaration, folder, directory)
     return path if path.is_file() else None
 
 
 def fetch_source(declaration: Declaration, folder: Path, directory: str | Path | None, place: str) -> Path:
-    """The file of a declaration, downloaded to ``directory`` where it is PMLB's and absent; raises DatasetError."""
+    """Return the file of a declaration; download it to ``directory`` where it is PMLB's and absent.
+
+    Raises DatasetError if it cannot be had.
+    """
     if declaration.pmlb is not None:
         return ensure_pmlb(declaration.pmlb, data_dir(directory))
     path = _source_path(declaration, folder, directory)
@@ -153,7 +156,7 @@ def _source_path(declaration: Declaration, folder: Path, directory: str | Path |
 
 
 def describe(name: str, declaration: Declaration, path: Path, place: str) -> DatasetInfo:
-    """What a declared data set is; remembered for as long as the file has the same size and time.
+    """Describe a declared data set; the answer is remembered while the file has the same size and time.
 
     Raises what `load_content` raises.
     """
@@ -184,7 +187,7 @@ def load_content(name: str, declaration: Declaration, path: Path, place: str) ->
 
 
 def _read(path: Path, declaration: Declaration, place: str) -> pa.Table:
-    """The table of a file. Of CSV and TSV, all columns are text, and nothing is null."""
+    """Read the table of a file. Of CSV and TSV, all columns are text, and nothing is null."""
     kind = _format(path, place)
     try:
         if kind == ".parquet":
@@ -233,7 +236,7 @@ class _Table:
             self._refuse(f"has {self._table.num_rows} rows; {MIN_ROWS} are the least, a fifth of them is tested on")
 
     def encode_inputs(self) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-        """The inputs (rows, inputs) in the order of the columns, and what each stands for."""
+        """Return the inputs, float32 (rows, inputs) in the order of the columns, and what each stands for."""
         parts: list[NDArray[np.float32]] = []
         names: list[str] = []
         for name in self._table.column_names:
@@ -269,7 +272,7 @@ class _Table:
             self._refuse(f"column {name!r} cannot be scaled: its values are too large or too close to each other")
 
     def encode_target(self) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-        """The targets (rows, outputs), and what each stands for."""
+        """Return the targets, float32 (rows, outputs), and what each stands for."""
         name, task = self._declared.target, self._declared.task
         values = self._column(name, "numeric" if task == "regression" else "one-hot", is_target=True)
         distinct = np.unique(values)
@@ -286,7 +289,7 @@ class _Table:
         return y, tuple(_input_names(name, values, "auto", y.shape[1]))
 
     def _column(self, name: str, encoding: Encoding, *, is_target: bool = False) -> NDArray[Any]:
-        """A column's values (rows,), numbers or texts; raises DatasetError if one is missing or not finite."""
+        """Return a column's values (rows,), numbers or texts; raise DatasetError if one is missing or not finite."""
         column = self._table[name].combine_chunks()
         way_out = "fill it in, or leave the row out" + ("" if is_target else f", or write `{name}: drop`")
         if pa.types.is_dictionary(column.type):
@@ -309,7 +312,7 @@ class _Table:
         return self._finite(column.cast(pa.float64()), name, way_out)
 
     def _from_text(self, column: pa.Array, name: str, encoding: Encoding) -> NDArray[Any]:
-        """Texts as numbers where all of them are, else as they are; raises DatasetError where only some are."""
+        """Return texts as numbers where all of them are, else as they are; raise DatasetError where only some are."""
         is_number = pc.match_substring_regex(column, _NUMBER)
         if pc.all(is_number).as_py():
             numbers = self._numbers(column, name)
@@ -370,7 +373,7 @@ def _is_one_to_one(texts: pa.Array, numbers: NDArray[Any]) -> bool:
 
 
 def _input_names(name: str, values: NDArray[Any], encoding: Encoding, width: int) -> list[str]:
-    """What the columns that a column (rows,) is encoded as stand for."""
+    """Name what each of the ``width`` columns stands for that a column (rows,) is encoded as."""
     distinct = np.unique(values)
     if width != 1:
         return [f"{name}={value}" for value in distinct[:width]]

@@ -31,9 +31,9 @@ from butter_etl.sweeps import PUBLISHED, Sweep
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: So many epochs of a curve are kept, evenly spaced on a log scale, the first and the last among them.
+#: At most this many epochs of a curve are kept, evenly spaced on a log scale, the first and the last among them.
 POINTS: Final = 48
-#: What is drawn of each experiment: series, and their statistics in this order.
+#: The series that are drawn of each experiment, and their statistics, in this order.
 SHOWN: Final = ("test_loss", "train_loss", "test_accuracy", "train_accuracy")
 STATISTICS: Final = ("median", "q1", "q3")
 #: The parameters that the page filters by, where a selection has more than one value of them.
@@ -42,7 +42,10 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def page_data(store: Store, choice: Choice) -> dict[str, Any]:
-    """What the page shows of a selection of a store's summaries, as plain values; arrays are base64 of float32."""
+    """Return what the page shows of a selection of a store's summaries, as plain values.
+
+    Arrays are base64 of little-endian float32.
+    """
     registry = Registry(store)
     selection = registry.select(choice)
     table = _summaries(store, choice, selection, registry)
@@ -71,7 +74,7 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
 
 
 def write_page(data: dict[str, Any], out: str | os.PathLike[str]) -> int:
-    """Write the page of `page_data`; its size in bytes. Raises UsageError where it cannot be written."""
+    """Write the page of `page_data`; return its size in bytes. Raises UsageError if it cannot be written."""
     # `</` would end the script that holds the data.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     page = _TEMPLATE.read_text().replace("__TITLE__", html.escape(data["store"])).replace('"__DATA__"', text)
@@ -97,7 +100,7 @@ def _summaries(store: Store, choice: Choice, selection: Selection, registry: Reg
 
 
 def _core_seconds(store: Store) -> float:
-    """What all runs of a store took, as their rows say."""
+    """Return the core-seconds that all runs of a store took, as their rows say."""
     total = 0.0
     for file in store.run_files():
         seconds = store.location.read_table(f"{RUNS}/{file.path}", ["core_seconds"])["core_seconds"]
@@ -111,7 +114,7 @@ def _sweeps(registry: Registry) -> Iterable[Sweep]:
 
 
 def _coverage(sweep: Sweep, registry: Registry, present: dict[int, int]) -> dict[str, Any]:
-    """How much of a sweep is there, in experiments with a run at least, and in runs."""
+    """Return how much of a sweep is there, in experiments with a run at least, and in runs."""
     members = [(one, mask) for one, mask in present.items() if registry.experiment(one) in sweep]
     wanted = sweep.repetitions * len(sweep)
     runs = sum(mask.bit_count() for _, mask in members)
@@ -125,7 +128,7 @@ def _coverage(sweep: Sweep, registry: Registry, present: dict[int, int]) -> dict
 
 
 def _filters(table: pa.Table) -> list[dict[str, Any]]:
-    """Each parameter: its values in order, as text, and which of them each experiment has."""
+    """Return for each parameter its values in order, as text, and which of them each experiment has."""
     found = []
     for name in FILTERS:
         column = table[name].to_pylist()
@@ -142,7 +145,7 @@ def _text(value: object) -> str:
 
 
 def _curves(table: pa.Table) -> dict[str, Any]:
-    """The thinned curves: all experiments' epochs one after the other, ``ends`` where each experiment's are over."""
+    """Return the thinned curves: all experiments' epochs one after the other, ``ends`` where each one's are over."""
     lengths = pc.list_value_length(table[f"{SHOWN[0]}_median"]).fill_null(0)
     epochs = [_kept_epochs(length) for length in lengths.to_pylist()]
     ends = np.cumsum([len(kept) for kept in epochs], dtype=np.int64).tolist()
@@ -159,14 +162,14 @@ def _curves(table: pa.Table) -> dict[str, Any]:
 
 
 def _kept_epochs(epochs: int) -> NDArray[np.int64]:
-    """Positions, counted from 0, of at most `POINTS` epochs."""
+    """Return the positions, counted from 0, of at most `POINTS` epochs."""
     if epochs == 0:
         return np.zeros(0, np.int64)
     return np.unique(np.round(np.geomspace(1, epochs, min(POINTS, epochs))).astype(np.int64)) - 1
 
 
 def _thinned(column: pa.ChunkedArray, epochs: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """The values at each row's positions; NaN where there is none."""
+    """Return the values at each row's positions, row after row; NaN where there is none."""
     lists = pa.chunked_array([*column.chunks, pa.array([], column.type)]).combine_chunks()
     starts, lengths = lists.offsets.to_numpy(), pc.list_value_length(lists).fill_null(0).to_numpy()
     values = lists.values.cast(pa.float32()).to_numpy(zero_copy_only=False)

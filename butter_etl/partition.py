@@ -1,7 +1,7 @@
-"""The published directory layout: subsets of a store exported in it.
+"""Export of subsets of a store in the published directory layout.
 
-`plan_export` decides which files of a store belong to an export, `export_file` makes one of them, `run_export` makes
-all, with what a published data set carries, and takes away what does not belong. The way in is `butter_etl.imports`.
+`plan_export` decides which files of a store belong to an export. `export_file` makes one of them. `run_export` makes
+all, with what a published data set carries, and removes what does not belong. The way back is `butter_etl.imports`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BATCH = 256
 
 
 def export_file(store: Store, publication: Publication, directory: ExportDirectory, file: ExportFile) -> ManifestFile:
-    """Make one file of an export, and say what it is.
+    """Make one file of an export, and return its entry in the manifest.
 
     A file whose every row belongs is linked (or copied, where no link can be made) without decoding. Raises
     TornFileError if a source that is to be decoded cannot be.
@@ -70,7 +70,7 @@ def export_file(store: Store, publication: Publication, directory: ExportDirecto
 
 
 class ExportReport(msgspec.Struct, frozen=True):
-    """What an export holds: directories with their numbers of files and experiments, and archives.
+    """The contents of an export: directories with their numbers of files and experiments, and archives.
 
     ``changed`` says whether anything at the destination is other than before; ``bytes`` counts files and archives.
     """
@@ -168,7 +168,7 @@ def _cards(
     schemas: dict[str, pa.Schema],
     publication: Publication,
 ) -> dict[str, bytes]:
-    """What describes the data set as a whole, directories of earlier exports included."""
+    """Return the files that describe the data set as a whole, directories of earlier exports included, by name."""
     there, present = list(directories), list(files)
     for one in there:
         if one.name not in schemas:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-#: What a curve of each series is called on an axis; losses are in the units of the loss function.
+#: The label of each series on an axis; losses are in the units of the loss function.
 LABELS: Final = {
     "test_loss": "test loss",
     "train_loss": "training loss",
@@ -62,7 +62,10 @@ DEFAULT_STYLE: Final = Style()
 
 
 def summary_table(store: str | os.PathLike[str], where: Iterable[str] = ()) -> pa.Table:
-    """The summary frame of a store, or of an exported summary, as one Arrow table; ``where`` as for `read_summary`."""
+    """Return the summary frame of a store, or of an exported summary, as one Arrow table.
+
+    ``where`` is as for `read_summary`.
+    """
     from butter_etl.frames import read_export, read_summary, to_arrow
     from butter_etl.location import COMMON_METADATA, Location
     from butter_etl.schema import SUMMARY_SCHEMA
@@ -75,7 +78,10 @@ def summary_table(store: str | os.PathLike[str], where: Iterable[str] = ()) -> p
 def selected(
     store: str | os.PathLike[str], choice: Choice, state: str | None = None, *, runs: bool = False
 ) -> pa.Table:
-    """What a choice (SELECT of the commands) has in a store's summary frame, or run frame; raises as those do."""
+    """Return the rows of a choice (SELECT of the commands) in a store's summary frame, or run frame.
+
+    Raises what `Registry.select` and `read_summary` or `read_runs` raise.
+    """
     from butter_etl.frames import read_runs, read_summary, to_arrow
     from butter_etl.registry import Registry
     from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
@@ -97,11 +103,11 @@ def selected(
 def learning_curves(
     summary: pa.Table, *, by: str | None = None, series: str = "test_loss", style: Style = DEFAULT_STYLE
 ) -> Figure:
-    """The median over repetitions at each epoch, with the band between the quartiles; epochs on a log scale.
+    """Draw the median over repetitions at each epoch, with the band between the quartiles; epochs on a log scale.
 
-    One curve for each value of ``by`` (any parameter). Where several experiments share a value, the curve is that of
-    the experiment whose median ends lowest (for accuracies: highest), as the legend then says. Raises UsageError for an
-    unknown series or parameter, or where there is nothing to draw.
+    There is one curve for each value of ``by`` (any parameter). Where several experiments share a value, the curve is
+    that of the experiment whose median ends lowest (for accuracies: highest), as the legend then says. Raises
+    UsageError for an unknown series or parameter, or where there is nothing to draw.
     """
     _check_series(series)
     groups = _groups(summary, by)
@@ -122,10 +128,10 @@ def learning_curves(
 
 
 def size_depth_map(summary: pa.Table, *, series: str = "test_loss", style: Style = DEFAULT_STYLE) -> Figure:
-    """The best value that the median over repetitions reaches at any epoch, by size and depth, as a heat map.
+    """Draw the best value that the median over repetitions reaches at any epoch, by size and depth, as a heat map.
 
-    Where experiments differ in other parameters too, a cell shows the best of them. Raises UsageError where there is
-    nothing to draw.
+    Where experiments differ in other parameters too, a cell shows the best of them. Raises UsageError for an unknown
+    series, or where there is nothing to draw.
     """
     _check_series(series)
     best = _best_of_rows(summary, series)
@@ -150,9 +156,9 @@ def size_depth_map(summary: pa.Table, *, series: str = "test_loss", style: Style
 
 
 def repetitions(runs: pa.Table, *, series: str = "test_loss", style: Style = DEFAULT_STYLE) -> Figure:
-    """The curve of every repetition of one experiment, from rows of the run frame; epochs on a log scale.
+    """Draw the curve of every repetition of one experiment, from rows of the run frame; epochs on a log scale.
 
-    Raises UsageError where the rows are of none or of several experiments.
+    Raises UsageError for an unknown series, or where the rows are of none or of several experiments.
     """
     _check_series(series)
     experiments = len(runs["experiment_id"].unique())
@@ -170,7 +176,10 @@ def repetitions(runs: pa.Table, *, series: str = "test_loss", style: Style = DEF
 
 
 def save(figure: Figure, file: str | os.PathLike[str]) -> None:
-    """Write a figure in the format that the file's name ends in; raises UsageError for another, or if it cannot be."""
+    """Write a figure in the format that the file's name ends in: ``.pdf``, ``.png`` or ``.svg``.
+
+    Raises UsageError for another format, or if the file cannot be written.
+    """
     path = Path(file)
     if path.suffix not in _FORMATS:
         raise UsageError(f"{path}: pictures end in one of {', '.join(_FORMATS)}")
@@ -193,7 +202,7 @@ def _is_accuracy(series: str) -> bool:
 
 
 def _groups(summary: pa.Table, by: str | None) -> list[tuple[Any, pa.Table]]:
-    """The rows of each value of a parameter, values in order, null first."""
+    """Return the rows of each value of a parameter, values in order, null first."""
     if summary.num_rows == 0:
         raise UsageError("nothing to draw: the selection has no summaries; run `butter-etl summarize`, or select more")
     if by is None:
@@ -211,13 +220,13 @@ def _equals(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
 
 
 def _curve(table: pa.Table, column: str, row: int) -> NDArray[np.float64]:
-    """One list of a list column; nulls are NaN."""
+    """Return one list of a list column; nulls are NaN."""
     values = table[column][row].as_py() or []
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _best_of_rows(summary: pa.Table, series: str) -> NDArray[np.float64]:
-    """The best finite value of each row's median; NaN for rows without one."""
+    """Return the best finite value of each row's median; NaN for rows without one."""
     best: Callable[[NDArray[np.float64]], float] = np.max if _is_accuracy(series) else np.min
     found = np.full(summary.num_rows, np.nan)
     for row in range(summary.num_rows):
@@ -229,7 +238,7 @@ def _best_of_rows(summary: pa.Table, series: str) -> NDArray[np.float64]:
 
 
 def _best_row(rows: pa.Table, series: str) -> int:
-    """The row whose median ends best; the first one where none has a finite end."""
+    """Return the row whose median ends best; the first one where none has a finite end."""
     ends = []
     for row in range(rows.num_rows):
         curve = _curve(rows, f"{series}_median", row)
@@ -289,7 +298,7 @@ def _annotate(axes: Axes, cells: NDArray[np.float64], image: Any) -> None:
 
 
 def _common_title(table: pa.Table, by: str | None, without: Sequence[str] = ()) -> str:
-    """What all rows have in common, of the parameters that name an experiment."""
+    """Return what all rows have in common, of the parameters that name an experiment."""
     parts = []
     for name in ("dataset", "shape", "size", "depth", "learning_rate", "batch_size"):
         if name == by or name in without or name not in table.column_names:

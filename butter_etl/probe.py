@@ -1,4 +1,4 @@
-"""What a site's workers are like, seen from one of them: for `butter-etl cluster check`."""
+"""A probe of a site's workers, answered by one of them: for `butter-etl cluster check`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from butter_etl.vigil import current_worker
 if TYPE_CHECKING:
     from distributed import Client
 
-#: What must be the same here and there.
+#: Packages whose versions must be the same here and on the workers.
 _PACKAGES = ("butter-etl", "dask", "distributed", "numpy", "pyarrow", "numba")
 
 
 class WorkerFacts(msgspec.Struct, frozen=True):
-    """What one process knows of itself; ``memory`` in bytes, ``seconds_left`` None where no job says when it ends."""
+    """Facts about one process; ``memory`` in bytes, ``seconds_left`` None where no job says when it ends."""
 
     host: str
     job_id: str | None
@@ -44,7 +44,7 @@ class WorkerFacts(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line of what was found. ``state`` is ``wrong`` for what would keep a campaign from working."""
+    """One result of a probe. ``state`` is ``wrong`` for what would keep a campaign from working."""
 
     subject: str
     state: Literal["ok", "wrong"]
@@ -52,7 +52,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def worker_facts(folder: str, token: str) -> WorkerFacts:
-    """What the worker that runs this is like; it reads ``folder/token`` and leaves ``folder/token.answer``."""
+    """Return the facts of the worker that runs this; read ``folder/token`` and leave ``folder/token.answer``."""
     read, error = None, None
     try:
         read = Path(folder, token).read_text()
@@ -79,7 +79,7 @@ def worker_facts(folder: str, token: str) -> WorkerFacts:
 
 
 def probe(client: Client, site: SiteFile) -> tuple[WorkerFacts, list[Finding]]:
-    """Ask one worker what it is like, and hold it against this process."""
+    """Ask one worker for its facts, and compare them with this process."""
     token, folder = uuid.uuid4().hex, Path(site.logs)
     folder.mkdir(parents=True, exist_ok=True)
     question, answer = folder / token, folder / f"{token}.answer"

@@ -1,6 +1,7 @@
-"""How run frames of other schemas are brought to ours: names, columns they do not have, and types.
+"""Profiles: how run frames of other schemas are brought to ours, in names, missing columns and types.
 
-A profile is a declared value: what the other schema calls our columns, and what its missing columns always were.
+A profile is a declared value. It says what the other schema calls our columns, and what the columns that it lacks
+always were.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from butter_etl.errors import SelectError, SourceError, one_line
 from butter_etl.schema import HISTORIES, METRICS, RUN_SCHEMA
 from butter_etl.spec import PARAMETERS, TEST_SPLIT_METHOD, VARIED, Value
 
-#: Without these an experiment is not known; the other parameters may be null.
+#: The columns without which an experiment is not known; the other parameters may be null.
 NEVER_NULL = ("run_id", "task", *VARIED)
 _MAY_BE_ABSENT = ("early_stopping", "kernel_regularizer", "momentum")
 #: The columns that a source must have: what a run is, its experiment, and all of its histories.
@@ -23,7 +24,7 @@ REQUIRED = ("run_id", "task", *(name for name in PARAMETERS if name not in _MAY_
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A schema of run frames. ``names`` says what it calls our columns, where that differs.
+    """A schema of run frames. ``names`` maps our names of columns to its own, where they differ.
 
     ``constants`` are the values of columns that it does not have.
     """
@@ -33,11 +34,11 @@ class Profile(msgspec.Struct, frozen=True):
     constants: Mapping[str, Value] = {}
 
     def theirs(self, column: str) -> str:
-        """What the schema calls our ``column``."""
+        """Return the name that the schema has for our ``column``."""
         return self.names.get(column, column)
 
     def required(self) -> list[str]:
-        """The columns that files of this schema must have, by its own names."""
+        """Return the columns that files of this schema must have, by its own names."""
         return [self.theirs(name) for name in REQUIRED if name not in self.constants]
 
 
@@ -64,16 +65,16 @@ PROFILES = {
 
 
 def find_profile(name: str) -> Profile:
-    """The profile called ``name``; raises SelectError naming the known ones."""
+    """Return the profile called ``name``; raises SelectError naming the known ones."""
     if name not in PROFILES:
         raise SelectError(f"--profile {name!r}: unknown; known: {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def check_columns(schema: pa.Schema, keys: Iterable[str], profile: Profile, place: str) -> list[str]:
-    """The columns of a file that the profile does not know; ``keys`` are those in its path.
+    """Return the columns of a file that the profile does not know; ``keys`` are those in its path.
 
-    Raises SourceError, naming ``place`` and the columns, if columns are missing or of types that cannot be meant.
+    Raises SourceError, naming ``place`` and the columns, if columns are missing or of types that cannot be converted.
     """
     keys = list(keys)
     missing = [name for name in profile.required() if name not in schema.names and name not in keys]
@@ -91,7 +92,7 @@ def check_columns(schema: pa.Schema, keys: Iterable[str], profile: Profile, plac
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether values of a type can be meant as another: any width, but text stays text and numbers stay numbers."""
+    """Tell whether values of a type can stand for another: any width, but text stays text and numbers stay numbers."""
     if pa.types.is_null(found):
         return True
     if pa.types.is_dictionary(found):
@@ -115,10 +116,10 @@ def _is_any_list(kind: pa.DataType) -> bool:
 def conform(
     table: pa.Table, keys: Mapping[str, str | None], profile: Profile, wanted: pa.Schema, place: str
 ) -> pa.Table:
-    """Rows of a profile's schema as rows of ``wanted``, a part of `RUN_SCHEMA`; ``keys`` are the texts in their path.
+    """Return rows of a profile's schema as rows of ``wanted``, a part of `RUN_SCHEMA`.
 
-    What stands in the file goes before what stands in the path. Columns that are in neither are the profile's
-    constants, or null. Raises SourceError for values that do not fit into the types.
+    ``keys`` are the texts in the rows' path. A column is the profile's constant if there is one, else what stands in
+    the file, else what stands in the path, else null. Raises SourceError for values that do not fit into the types.
     """
     columns = []
     present = set(table.column_names)
@@ -148,7 +149,7 @@ def _constant(value: Value, kind: pa.DataType, rows: int) -> pa.Array:
 
 
 def _parsed(text: str | None, kind: pa.DataType) -> Value:
-    """What a text in a path stands for."""
+    """Return the value of a type that a text in a path stands for."""
     if text is None or pa.types.is_string(kind):
         return text
     value: Value = pc.cast(pa.scalar(text), kind).as_py()

@@ -1,4 +1,4 @@
-"""Where and with what a run was trained: the host columns of the run frame."""
+"""The host columns of the run frame: where and with what a run was trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_I
 
 @cache
 def host_facts() -> dict[str, str | None]:
-    """The host columns of this process; null where a fact is not to be had."""
+    """Return the host columns of this process; null where a fact is not to be had."""
     return {
         "python_version": platform.python_version(),
         "tensorflow_version": None,
@@ -30,7 +30,7 @@ def host_facts() -> dict[str, str | None]:
 
 @cache
 def cpu_family() -> str:
-    """Vendor, family and model of the processor: what arithmetic may depend on."""
+    """Return vendor, family and model of the processor, on which arithmetic may depend."""
     facts: dict[str, str] = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -42,7 +42,7 @@ def cpu_family() -> str:
 
 
 def package_version(package: str) -> str | None:
-    """The version of an installed package; None if it is not there."""
+    """Return the version of an installed package; None if it is not there."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -50,7 +50,7 @@ def package_version(package: str) -> str | None:
 
 
 def _git_hash() -> str | None:
-    """The commit of the checkout that this package runs from; None outside one."""
+    """Return the commit of the checkout that this package runs from; None outside one."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None

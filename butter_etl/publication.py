@@ -1,8 +1,9 @@
-"""A data set while it is made: everything is made aside and takes its place at the end, the manifest last.
+"""The publication of a data set: everything is made aside and takes its place at the end, the manifest last.
 
-On a local disk that is ``DEST/.unfinished/<key>/``, where the key stands for the whole plan and its sources: an export
-that was killed goes on in the same folder, and until the last moment DEST is what it was. An object store has no
-renames: there, objects are put at once, and the manifest that says "complete" is gone until all of them are there.
+On a local disk, files are made in ``DEST/.unfinished/<key>/``, where the key stands for the whole plan and its sources.
+An export that was killed goes on in the same folder, and until the last moment DEST is what it was. An object store has
+no renames: there, objects are put in place at once, and the manifest that says "complete" is gone until all of them are
+there.
 """
 
 from __future__ import annotations
@@ -33,14 +34,20 @@ from butter_etl.manifest import (
 
 UNFINISHED = ".unfinished"
 _WRITABLE = 0o222
-#: A second export into the same place is refused rather than kept waiting.
+#: A second export into the same place waits this long for the lock, and is then refused.
 _LOCK_SECONDS = 2.0
 
 Cards = Callable[[Iterable[ManifestDirectory], Iterable[ManifestFile]], Mapping[str, bytes]]
 
 
 class Publication:
-    """``with Publication(dest, names, key) as publication: … add files …; publication.publish(…)``.
+    """A data set that is being published.
+
+    ::
+
+        with Publication(dest, names, key) as publication:
+            …  # add files
+            publication.publish(…)
 
     ``names`` are the directories that are made. Directories that an earlier export made stay, and stay in the manifest.
     Hashes of files that are the same as before are taken from the former manifest. Files are read-only.
@@ -75,13 +82,17 @@ class Publication:
         self._cleanup.close()
 
     def _remove_others(self, folder: Path) -> None:
-        """Take away what other exports left behind when they were killed."""
+        """Remove what other exports left behind when they were killed."""
         for path in folder.iterdir():
             if path.is_dir() and path != Path(self.location.root):
                 shutil.rmtree(path)
 
     def _read_former(self) -> Manifest:
-        """What is published now; of an export that was killed while it published, only what it had not to do with."""
+        """Return the manifest of what is published now.
+
+        If an export was killed while it published, this has only the directories that are not made now. Raises
+        StoreError if one of them is not what the manifest says.
+        """
         if (manifest := read_manifest(self.dest)) is not None:
             return manifest
         former = read_manifest(self.dest, UNFINISHED) or Manifest()
@@ -104,14 +115,14 @@ class Publication:
             self.dest.remove(MANIFEST)
 
     def beat(self) -> None:
-        """Say that the export is alive: a lock that is not renewed is broken by the next one who wants it."""
+        """Renew the lock to show that the export is alive; a lock that is not renewed is broken by the next export."""
         if self.dest.is_local:
             self._lock.path.touch()
 
     # --- files --------------------------------------------------------------------------------------------------
 
     def add_whole(self, source: Location, name: str, target: str, rows: int | None) -> ManifestFile:
-        """A file of the source as it is: a hard link where that can be, else a copy."""
+        """Add a file of the source as it is: as a hard link where that can be, else as a copy."""
         if self.dest.is_local and source.is_local:
             self._link_or_copy(Path(source.path(name)), target)
             return self._entry(target, rows)
@@ -125,17 +136,17 @@ class Publication:
         return entry
 
     def _is_there(self, entry: ManifestFile) -> bool:
-        """Whether an object is what the former manifest says, and that is what is wanted."""
+        """Tell whether the wanted object is there already, as the former manifest says."""
         return self._entries.get(entry.path) == entry and self.dest.kind(entry.path) == pyarrow.fs.FileType.File
 
     def add_made(self, target: str, rows: int | None, make: Callable[[Location, str], object]) -> ManifestFile:
-        """A file that ``make(location, name)`` writes whole or not at all; one that is there already is kept."""
+        """Add a file that ``make(location, name)`` writes whole or not at all; one that is there already is kept."""
         if not self.dest.is_local or self.location.kind(target) != pyarrow.fs.FileType.File:
             make(self.location, target)
         return self._entry(target, rows)
 
     def add_bytes(self, target: str, data: bytes) -> ManifestFile:
-        """A small file of ours."""
+        """Add a small file with the given content."""
         return self._add_data(target, data, None)
 
     def _add_data(self, target: str, data: bytes, rows: int | None) -> ManifestFile:
@@ -168,7 +179,7 @@ class Publication:
         _freeze(final)
 
     def _entry(self, target: str, rows: int | None) -> ManifestFile:
-        """The manifest's line of a file that was made; hashed unless its content is known."""
+        """Return the manifest's entry of a file that was made; it is hashed unless its content is known."""
         if not self.dest.is_local:
             info = self.dest.filesystem.get_file_info(self.dest.path(target))
             return ManifestFile(target, info.size, rows, hash_file(self.dest, target))
@@ -181,7 +192,7 @@ class Publication:
         return ManifestFile(target, facts.st_size, rows, self._hashes[key])
 
     def _former_hash(self, target: str, facts: os.stat_result) -> str | None:
-        """The hash in the former manifest, if the file published under this name is this very file."""
+        """Return the hash in the former manifest if the file published under this name is this very file, else None."""
         entry = self._entries.get(target)
         if entry is None or entry.bytes != facts.st_size:
             return None
@@ -194,7 +205,7 @@ class Publication:
     # --- the end ------------------------------------------------------------------------------------------------
 
     def publish(self, directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], cards: Cards) -> bool:
-        """Give everything its place and write the manifest; False if nothing had changed.
+        """Give everything its place and write the manifest; return False if nothing had changed.
 
         ``cards`` makes the files that describe the data set, of all directories that it will have.
         """
@@ -231,7 +242,7 @@ class Publication:
         return same_files == expected and self.dest.read_bytes(MANIFEST) == manifest
 
     def _swap(self) -> None:
-        """Rename what was made into its place; what was there goes first."""
+        """Rename what was made into its place; directories that were there are moved away first."""
         old = Path(self.dest.path(UNFINISHED)) / "old"
         old.mkdir(exist_ok=True)
         for path in sorted(Path(self.location.root).iterdir()):
@@ -242,7 +253,7 @@ class Publication:
         shutil.rmtree(old)
 
     def _remove_strangers(self, belongs: set[str]) -> None:
-        """Take away what an earlier export had in these directories, or as their archives, and this one has not."""
+        """Remove what an earlier export had in these directories, or as their archives, and this one has not."""
         for name in self._names:
             present = [f"{name}/{path}" for path, _ in self.dest.walk(name)] if not self.dest.is_local else []
             if self.dest.kind(f"{name}.tar") == pyarrow.fs.FileType.File:
@@ -268,7 +279,7 @@ def check_place(dest: Location, names: Iterable[str], cards: Iterable[str]) -> N
 
 
 def _top(path: str) -> str:
-    """The directory that a file of a data set belongs to; its archive belongs to it too."""
+    """Return the directory that a file of a data set belongs to; its archive belongs to it too."""
     return path.partition("/")[0].removesuffix(".tar")
 
 
@@ -290,7 +301,7 @@ def _link(origin: Path, final: Path) -> None:
 
 
 def _is_copy(path: Path, facts: os.stat_result) -> bool:
-    """Whether a file is a copy that `_copy` made of a file of these facts: same size, same time of writing."""
+    """Tell whether a file is a copy that `_copy` made of a file of these facts: same size, same time of writing."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -299,7 +310,7 @@ def _is_copy(path: Path, facts: os.stat_result) -> bool:
 
 
 def _copy(origin: Path, final: Path, refusal: OSError) -> None:
-    """A copy with the time of writing of the original, seen whole or not at all."""
+    """Make a copy with the time of writing of the original, seen whole or not at all."""
     final.parent.mkdir(parents=True, exist_ok=True)
     aside = final.with_name(f".{uuid.uuid4().hex}.tmp")
     facts = origin.stat()

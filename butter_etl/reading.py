@@ -1,8 +1,8 @@
-"""How an exported directory is read with the usual tools, as code that a data card prints; the tests run it.
+"""Code that reads an exported directory with the usual tools: a data card prints it, the tests run it.
 
 Two traps are avoided everywhere. Partition keys are text in paths: left to guess, readers make floats, integers or text
 of them as they please, and differently for `label_noise=0` and `label_noise=0.05`. A key that is null throughout gives
-a guess nothing to go by. So every recipe says what the keys are.
+a guess nothing to go by. So every recipe states the keys and their types.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _types(words: dict[str, str], spelled: str) -> str:
 
 
 def recipes(name: str) -> dict[str, tuple[str, str]]:
-    """For each reader, the language and the code that reads a directory lazily or whole as ``frame``."""
+    """Return for each reader the language and the code that reads a directory lazily or whole as ``frame``."""
     hive = _HIVE.format(name=name)
     polars, duckdb = _types(_POLARS, '"{key}": pl.{type}'), _types(_DUCKDB, "'{key}': {type}")
     in_r = _types(_R, "`{key}` = {type}")
@@ -76,7 +76,7 @@ def recipes(name: str) -> dict[str, tuple[str, str]]:
 
 
 def spelled_type(kind: pa.DataType) -> str:
-    """An Arrow type as the published document writes it: ``float32``, ``[float32]``."""
+    """Return an Arrow type as the published document writes it: ``float32``, ``[float32]``."""
     if pa.types.is_list(kind):
         return f"[{spelled_type(kind.value_type)}]"
     return "float32" if pa.types.is_float32(kind) else str(kind)

@@ -1,4 +1,4 @@
-"""What a store knows: experiments, with ids that are claimed and never changed; by name, sweeps and own data sets."""
+"""The registry of a store: experiments, with ids claimed once and for all; sweeps and own data sets, by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from butter_etl.sweeps import (
 from butter_etl.topology import network_structure
 
 _CLAIM = re.compile(r"(\d+)\.parquet")
-#: Ids from here up are never kept: there must be room for new ones above all that are taken.
+#: An id that an experiment had elsewhere is not kept from here up: new ids need room above all that are taken.
 _HIGHEST_KEPT_ID = 2**31
 #: A row as Python's objects takes some kilobytes, and a sweep may have hundreds of thousands.
 _ROWS_AT_ONCE = 1000
@@ -43,7 +43,7 @@ _ROWS_A_FILE = 10_000
 
 
 class Newcomer(msgspec.Struct, frozen=True):
-    """What is kept of an experiment that gets an id: the sweep that asks for it, and the id it had elsewhere.
+    """An experiment that is to get an id: the sweep that asks for it, and the id that it had elsewhere.
 
     The topology is computed for experiments of our own task; for others it is what their rows say.
     """
@@ -69,12 +69,12 @@ class Registry:
         self._refresh()
 
     def experiment_id(self, spec: Experiment) -> int | None:
-        """The id of an experiment: the fixed one, or the claimed one; None if it has none yet."""
+        """Return the id of an experiment: the fixed one, or the claimed one; None if it has none yet."""
         fixed = published_id(spec) if isinstance(spec, ExperimentSpec) else None
         return self._ids.get(spec) if fixed is None else fixed
 
     def experiment(self, experiment_id: int) -> Experiment:
-        """The experiment of an id; raises StoreError for an id that neither the sweeps nor the store know."""
+        """Return the experiment of an id; raise StoreError for an id that neither the sweeps nor the store know."""
         spec = self._experiments.get(experiment_id)
         if spec is not None:
             return spec
@@ -86,7 +86,11 @@ class Registry:
             ) from None
 
     def batch(self, experiment_id: int) -> str:
-        """The sweep that first asked for an experiment: published ones in the document's order, else the custom one."""
+        """Return the name of the sweep that first asked for an experiment.
+
+        For a published experiment this is the first published sweep, in the document's order, that has it; for others
+        it is the sweep that the id was claimed for.
+        """
         claimed = self._batches.get(experiment_id)
         if claimed is not None:
             return claimed
@@ -119,7 +123,7 @@ class Registry:
                 self._refresh()
 
     def _write(self, store: Store, wanted: Mapping[Experiment, Newcomer]) -> None:
-        """Claim ids, some thousand a file, until all are or somebody else was faster."""
+        """Claim ids, some thousand a file, until all experiments have one or somebody else was faster."""
         ids = self._free_ids(wanted)
         for some in _slices(sorted(ids), _ROWS_A_FILE):
             table = _experiments_table(wanted, {one: ids[one] for one in some})
@@ -134,7 +138,7 @@ class Registry:
         return {spec: newcomer for spec, newcomer in wanted.items() if self.experiment_id(spec) is None}
 
     def _free_ids(self, wanted: Mapping[Experiment, Newcomer]) -> dict[int, Experiment]:
-        """An id for each experiment: its own where nobody has it, else one above all others."""
+        """Choose an id for each experiment: its own where nobody has it, else one above all others."""
         ids: dict[int, Experiment] = {}
         others = []
         for spec, newcomer in wanted.items():
@@ -170,14 +174,14 @@ class Registry:
     # --- own data sets -------------------------------------------------------------------------------------------
 
     def own_dataset(self, name: str) -> DatasetInfo | None:
-        """The user's own data set that a name stands for in the store; None if it stands for none yet."""
+        """Return the user's own data set that a name stands for in the store; None if it stands for none yet."""
         if name in self._own or self._store is None:
             return self._own.get(name)
         kept = read_kept(self._store.location, name)
         return kept.info if kept else None
 
     def _dataset_names(self, own: Iterable[DatasetInfo]) -> list[str]:
-        """Every data set that an experiment may have: those of the package, ``own``, of the store, of other tasks."""
+        """List every data set that an experiment may have: of the package, ``own``, of the store, of other tasks."""
         kept = copy_names(self._store.location) if self._store else []
         others = {str(spec.parameters()["dataset"]) for spec in self._experiments.values()}
         return list(dict.fromkeys([*DATASETS, *(info.name for info in own), *kept, *sorted(others)]))
@@ -192,7 +196,7 @@ class Registry:
                 raise DatasetError(other_content(info, there, str(self._store) if in_store else "another experiment"))
 
     def _from_files(self, spec_file: str, directory: Path | None) -> Lookup:
-        """What the data sets that a sweep file declares are: by their files, or by the store's copies of them."""
+        """Return a look-up of the data sets that a sweep file declares, by their files or by the store's copies."""
         folder = Path(spec_file).parent
 
         def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
@@ -212,12 +216,12 @@ class Registry:
         return look_up
 
     def _was_declared(self, name: str, declaration: Declaration) -> bool:
-        """Whether the store keeps a data set that was declared so, wherever its file was."""
+        """Tell whether the store keeps a data set of the same declaration, wherever its file was."""
         kept = read_kept(self._store.location, name) if self._store else None
         return kept is not None and kept.declaration.means_the_same(declaration)
 
     def _by_name(self, name: str, declaration: Declaration, place: str) -> DatasetInfo:  # noqa: ARG002 (a Lookup)
-        """What a data set of a registered sweep is."""
+        """Return the data set of a registered sweep; raise DatasetError if the store keeps no copy of it."""
         info = self.own_dataset(name)
         if info is None:
             raise DatasetError(f"{place}: the store keeps no copy of it; train with --spec and the data set's file")
@@ -226,9 +230,9 @@ class Registry:
     # --- sweeps --------------------------------------------------------------------------------------------------
 
     def sweep(self, name: str, lookup: Lookup | None = None) -> Sweep:
-        """The published or registered sweep called ``name``; raises SelectError naming the known ones.
+        """Return the published or registered sweep called ``name``; raise SelectError naming the known ones if none is.
 
-        ``lookup`` says what its own data sets are, if not the store.
+        ``lookup`` finds the sweep's own data sets; without it, the store's copies are taken.
         """
         if name in PUBLISHED:
             return PUBLISHED[name]
@@ -240,15 +244,16 @@ class Registry:
         return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml", lookup or self._by_name)
 
     def sweep_names(self) -> list[str]:
-        """The custom sweeps that are registered."""
+        """List the custom sweeps that are registered."""
         names = self._store.location.names(SWEEPS) if self._store is not None else []
         return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
 
     def select(self, choice: Choice, directory: Path | None = None) -> Selection:
-        """The selection that a user's choice comes to. The store is not changed: custom sweeps are read and checked.
+        """Return the selection that a user's choice comes to, after its custom sweeps have been read and checked.
 
-        Own data sets are read, and those of PMLB that are not at hand downloaded to ``directory``. Raises SelectError,
-        SpecError or DatasetError in one line, also where the store has another sweep, or other data, of the same name.
+        The store is not changed. Own data sets are read, and those of PMLB that are not at hand downloaded to
+        ``directory``. Raises SelectError, SpecError or DatasetError in one line, also where the store has another
+        sweep, or other data, of the same name.
         """
         custom = [load_sweep(path, self._from_files(path, directory)) for path in choice.specs]
         for sweep, path in zip(custom, choice.specs, strict=True):
@@ -262,7 +267,7 @@ class Registry:
         return Selection(sweeps, conditions, choice.repetitions, choice.first_repetition)
 
     def _as_in(self, sweep: Sweep) -> Lookup:
-        """The own data sets of another sweep, and else those of the store."""
+        """Return the look-up that finds the own data sets of another sweep, and else those of the store."""
         own = {info.name: info for info in sweep.own_datasets()}
         return lambda name, declaration, place: own.get(name) or self._by_name(name, declaration, place)
 

@@ -1,4 +1,4 @@
-"""What commands answer, condensed for people and for machines: facts as plain data, and the lines that say them."""
+"""Answers of commands, condensed for people and for machines: facts as plain data, and the lines that say them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _FAR = 2 * _YEAR
 
 
 def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
-    """What training would do, in experiments, runs and core-hours; and how long, with so many tasks at once."""
+    """Return what training would do, in experiments, runs and core-hours.
+
+    ``seconds`` is how long it takes with ``at_once`` tasks at once.
+    """
     plan = campaign.plan
     return {
         **_tally_facts(plan.total),
@@ -62,7 +65,7 @@ PLAN_COLUMNS = ("data set", "experiments", "infeasible", "there", "missing", "co
 
 
 def plan_tables(campaign: Campaign) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
-    """For each sweep its name and a row a data set, in the columns `PLAN_COLUMNS`.
+    """Yield for each sweep its name and a row for each data set, in the columns `PLAN_COLUMNS`.
 
     An experiment of several sweeps counts in the first.
     """
@@ -77,7 +80,7 @@ def _tally_cells(tally: Tally) -> tuple[object, ...]:
 
 
 def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
-    """What training would do, in words; how long it takes where so many tasks run at once."""
+    """Yield what training would do, in words, and how long it takes where ``at_once`` tasks run at once."""
     plan = campaign.plan
     yield (f"{plan.experiments:,} experiments, {plan.there:,} runs there, {plan.missing:,} missing")
     if plan.infeasible:
@@ -96,14 +99,14 @@ def _own_datasets(selection: Selection) -> list[DatasetInfo]:
 
 
 def _moment(seconds: float) -> str:
-    """The local time in so many seconds, to the minute; the year alone where it is far away."""
+    """Return the local time in so many seconds, to the minute; the year alone where it is far away."""
     if seconds > _FAR:
         return f"in the year {time.localtime().tm_year + round(seconds / _YEAR)}"
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + seconds))
 
 
 def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
-    """What training did, in runs."""
+    """Return what training did, in runs."""
     return {
         "there": campaign.plan.there + report.present,
         "landed": report.landed,
@@ -116,7 +119,7 @@ def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
 
 
 def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
-    """What training did, in words; failures are told apart by `butter_etl.activity.failure_lines`."""
+    """Yield what training did, in words; the failures are told by `butter_etl.activity.failure_lines`."""
     plan = campaign.plan
     if plan.infeasible:
         yield f"{plan.infeasible:,} experiments have {_TOLERANCE} and were left out"
@@ -128,7 +131,7 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
 
 
 def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
-    """What a store holds, who trains into it, what failed; and of a choice, what is missing."""
+    """Return what a store holds, who trains into it and what failed; of a choice, also what is missing."""
     present = store.repetitions()
     registry = Registry(store)
     summaries = plan_summaries(store)
@@ -164,7 +167,7 @@ def _selection_facts(registry: Registry, selection: Selection, present: Mapping[
 
 
 def status_lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The facts of `status_facts`, in words."""
+    """Yield the facts of `status_facts`, in words."""
     yield f"{facts['store']}: {facts['runs']:,} runs of {facts['experiments']:,} experiments"
     summaries = facts["summaries"]
     out_of_date = f", {summaries['stale']:,} missing or out of date" if summaries["stale"] else ""
@@ -185,7 +188,11 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:
-    """A row a data set of a store's summaries: experiments, runs, lowest median test loss of any epoch, and whose."""
+    """Return a row for each data set of a store's summaries.
+
+    It has the data set, the numbers of experiments and runs, the lowest median test loss of any epoch, and the network
+    that has it.
+    """
     columns = ["dataset", "shape", "size", "depth", "num_runs", "test_loss_median"]
     frame = read_summary(store, columns=columns).compute(scheduler="synchronous")
     frame["best"] = [_lowest(losses) for losses in frame["test_loss_median"]]
@@ -198,5 +205,5 @@ def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:
 
 
 def _lowest(losses: Iterable[float | None] | None) -> float:
-    """The lowest of the finite losses; infinity if there is none."""
+    """Return the lowest of the finite losses; infinity if there is none."""
     return min((loss for loss in losses or () if loss is not None and math.isfinite(loss)), default=math.inf)

@@ -1,7 +1,7 @@
 """Parquet files made from others of the same frame: some of their rows, or several files gathered into one.
 
-Row group by row group, so that memory is bounded by a row group whatever the files weigh. The same input makes the
-same bytes.
+They are made row group by row group, so that memory is bounded by a row group whatever the files weigh. The same input
+makes the same bytes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _write(
 
 
 def _may_hold(group: pq.RowGroupMetaData, wanted: pa.Array) -> bool:
-    """Whether a row group can have rows of the experiments, by the range of ids that its footer gives."""
+    """Tell whether a row group can have rows of the experiments, by the range of ids that its footer gives."""
     for index in range(group.num_columns):
         column = group.column(index)
         if column.path_in_schema == "experiment_id":

@@ -179,7 +179,7 @@ EXECUTIVE_SCHEMA = pa.schema(
 
 
 def without_keys(schema: pa.Schema) -> pa.Schema:
-    """The schema of the files: the partition columns are in the path."""
+    """Return the schema of the files, without the partition columns, which are in the path."""
     return pa.schema([field for field in schema if field.name not in PARTITION_KEYS])
 
 
@@ -190,7 +190,7 @@ EXECUTIVE_FILE_SCHEMA = without_keys(EXECUTIVE_SCHEMA)
 #: The columns of both frames that are one value an experiment, as the summary frame has them.
 EXPERIMENT_COLUMNS = tuple(name for name in SUMMARY_SCHEMA.names if name in RUN_SCHEMA.names)
 
-#: STORE/experiments: the experiments that have no fixed id.
+#: The columns of STORE/experiments, which lists the experiments that have no fixed id.
 EXPERIMENTS_SCHEMA = pa.schema(
     [
         ("experiment_id", pa.uint32()),

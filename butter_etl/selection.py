@@ -1,4 +1,4 @@
-"""What a command is asked to work on: sweeps, conditions on parameters, repetitions."""
+"""Selections, which say what a command works on: sweeps, conditions on parameters, repetitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from butter_etl.schema import EXPERIMENT_COLUMNS, FLAG_COLUMNS, SUMMARY_SCHEMA
 from butter_etl.spec import OPTIMIZERS, SHAPES, Experiment, ExperimentSpec, Value, float_text
 from butter_etl.sweeps import Sweep, check_repetitions, suggestion
 
-#: What `--where` can name: the columns that are one value an experiment, but for flags, constants and structures.
+#: Keys of `--where`: the columns that have one value an experiment, but for flags, constants and structures.
 WHERE_KEYS = tuple(
     name
     for name in EXPERIMENT_COLUMNS
@@ -44,7 +44,7 @@ class Condition(msgspec.Struct, frozen=True):
     values: tuple[Value, ...]
 
     def may_hold_between(self, low: Value, high: Value) -> bool:
-        """Whether a value from ``low`` to ``high`` may meet the condition."""
+        """Tell whether a value from ``low`` to ``high`` may meet the condition."""
         if self.op == "=":
             return any(value is None or low <= value <= high for value in self.values)  # type: ignore[operator]
         if self.op == "!=":
@@ -52,7 +52,7 @@ class Condition(msgspec.Struct, frozen=True):
         return _ORDERINGS[self.op](low if self.op[0] == "<" else high, self.values[0])
 
     def holds(self, parameters: Mapping[str, Value]) -> bool:
-        """Whether an experiment of these parameters meets the condition; null is equal to null and has no order."""
+        """Tell whether an experiment of these parameters meets the condition; null equals null and has no order."""
         value = parameters[self.key]
         if self.op == "=":
             return value in self.values
@@ -64,7 +64,7 @@ class Condition(msgspec.Struct, frozen=True):
 def parse_condition(
     text: str, keys: Collection[str] = WHERE_KEYS, datasets: Collection[str] = tuple(DATASETS)
 ) -> Condition:
-    """The condition on one of ``keys`` that ``text`` spells; raises SelectError in one line.
+    """Return the condition on one of ``keys`` that ``text`` spells; raise SelectError in one line.
 
     ``datasets`` are the names that a data set may have.
     """
@@ -86,7 +86,7 @@ def parse_condition(
 
 
 def _parse_value(key: str, word: str, text: str) -> Value:
-    """A value rounded to its column's type, so that 0.05 equals what float32 made of it."""
+    """Parse a value and round it to its column's type, so that 0.05 equals what float32 made of it."""
     if not word:
         raise SelectError(f"--where {text!r}: a value is missing")
     if word == "null":
@@ -102,7 +102,7 @@ def _parse_value(key: str, word: str, text: str) -> Value:
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """SELECT of the commands. No sweeps means every experiment of a store; all conditions must hold.
+    """SELECT of the commands. Without sweeps it takes in every experiment of a store; all conditions must hold.
 
     ``repetitions`` is the total wanted of each experiment (None: what its sweep says), from ``first_repetition`` on.
     """
@@ -119,21 +119,21 @@ class Selection(msgspec.Struct, frozen=True):
             raise SelectError(f"--first-repetition: {self.first_repetition} is not between 0 and 65535")
 
     def matches(self, spec: Experiment) -> bool:
-        """Whether the conditions hold for an experiment and a sweep (if any is named) has it."""
+        """Tell whether the conditions hold for an experiment and a sweep (if any is named) has it."""
         return self.meets_conditions(spec) and (not self.sweeps or any(spec in sweep for sweep in self.sweeps))
 
     def meets_conditions(self, spec: Experiment) -> bool:
-        """Whether all conditions hold for an experiment."""
+        """Tell whether all conditions hold for an experiment."""
         if not self.conditions:
             return True
         parameters = spec.parameters()
         return all(condition.holds(parameters) for condition in self.conditions)
 
     def experiments(self) -> Iterator[tuple[str, ExperimentSpec, int]]:
-        """Every experiment of the sweeps that meets the conditions, once, with the repetitions wanted of it.
+        """Yield every experiment of the sweeps that meets the conditions, once, with the repetitions wanted of it.
 
-        Each comes with the name of the first of the sweeps that has it. Infeasible experiments are included. Raises
-        SelectError if repetition numbers leave uint16.
+        Each comes as the name of the first of the sweeps that has it, the experiment, and the number of repetitions.
+        Infeasible experiments are included.
         """
         several = sum(len(sweep.cubes) for sweep in self.sweeps) > 1
         seen: set[ExperimentSpec] = set()
@@ -152,7 +152,7 @@ class Selection(msgspec.Struct, frozen=True):
         return max(other.repetitions for other in self.sweeps if other is sweep or spec in other)
 
     def wanted_repetitions(self, count: int) -> range:
-        """The repetition numbers that ``count`` repetitions stand for."""
+        """Return the numbers of ``count`` repetitions; raise SelectError if they leave uint16."""
         stop = self.first_repetition + count
         if stop > MAX_REPETITION_NUMBER + 1:
             raise SelectError(f"--first-repetition {self.first_repetition}: repetitions go up to 65535, not {stop - 1}")
@@ -170,5 +170,5 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing at all is chosen."""
+        """Tell whether nothing at all is chosen."""
         return self == Choice()

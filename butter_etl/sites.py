@@ -21,10 +21,10 @@ Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class SiteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site file says. ``None`` leaves the choice to the kind of cluster or to the site.
+    """Content of a site file. ``None`` leaves the choice to the kind of cluster or to the site.
 
-    A *job* is what the queue starts; on this machine, a process. The cores and the memory of a job are shared
-    equally by its processes.
+    A *job* is what the queue starts; on this machine, a process. The cores and the memory of a job are shared equally
+    by its processes.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class SiteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """What sets one kind of cluster apart."""
+    """Properties of one kind of cluster."""
 
     keys: frozenset[str]
     """The keys that its site files may have."""
@@ -165,11 +165,9 @@ _WANTED: Mapping[str, str] = {
 def load_site(file: str | Path) -> SiteFile:
     """Read and check a site file.
 
-    ``logs``, ``shared_tmp`` and, on this machine, ``scratch`` come back absolute, with ``~`` and environment
-    variables expanded.
-
-    Raises:
-        ClusterFileError: the file cannot be read, or is not what a site file is; names the file and the key.
+    ``logs``, ``shared_tmp`` and, on this machine, ``scratch`` come back absolute, with ``~`` and environment variables
+    expanded. Raises ClusterFileError, naming the file and the key, if the file cannot be read, or is not what a site
+    file is.
     """
     raw = _read_yaml(file)
     kind = raw.get("kind")
@@ -218,7 +216,7 @@ def _check_keys(file: str | Path, raw: Mapping[str, Any], kind: Kind) -> None:
 
 
 def _explain(error: msgspec.ValidationError, raw: Mapping[str, Any]) -> str:
-    """What is wrong with a value, in the words of a site file; msgspec's words name a path like ``$.key[1]``."""
+    """Say what is wrong with a value, in the words of a site file; msgspec's words name a path like ``$.key[1]``."""
     match = re.search(r"`\$\.(\w+)", str(error))
     if match is None:
         return one_line(str(error))
@@ -249,7 +247,7 @@ def _expand(file: str | Path, key: str, value: str) -> str:
 
 
 class Threads(msgspec.Struct, frozen=True):
-    """How one worker process uses its cores."""
+    """Shares of a worker process's cores: how many tasks at a time, and how many threads inside each."""
 
     tasks: int
     """Tasks at a time."""
@@ -257,7 +255,7 @@ class Threads(msgspec.Struct, frozen=True):
     """Threads of each BLAS, OpenMP or numba pool that a task starts."""
 
     def environment(self) -> dict[str, str]:
-        """What a worker's environment says of pools, and of memory: keep what is freed.
+        """Return what a worker's environment says of pools, and of memory: keep what is freed.
 
         Dask has the heap trimmed from 64 KB up; then every batch of a training asks the kernel for its pages again,
         which took 40 % of all CPU time.
@@ -270,11 +268,9 @@ class Threads(msgspec.Struct, frozen=True):
 def plan_threads(site: SiteFile, threads_per_worker: int | None = None) -> Threads:
     """Share the cores of a process between tasks and the thread pools inside a task.
 
-    A process runs a task on each of its cores unless ``threads_per_worker`` says fewer; then the pools of each task
-    get what is left, so that no core ever has two busy threads.
-
-    Raises:
-        UsageError: ``threads_per_worker`` is not between 1 and the cores of a process.
+    A process runs a task on each of its cores unless ``threads_per_worker`` says fewer; then the pools of each task get
+    what is left, so that no core ever has two busy threads. Raises UsageError if ``threads_per_worker`` is not between
+    1 and the cores of a process.
     """
     cores = site.cores // site.processes if site.cores else threads_per_worker or 1
     tasks = cores if threads_per_worker is None else threads_per_worker
@@ -284,11 +280,9 @@ def plan_threads(site: SiteFile, threads_per_worker: int | None = None) -> Threa
 
 
 def tasks_at_once(file: str | Path | None, workers: int | None, threads_per_worker: int | None = None) -> int:
-    """How many tasks run at once on so many workers of a site (on its jobs); without a site file, on this machine.
+    """Count the tasks that run at once on so many workers (jobs) of a site; without a site file, on this machine.
 
-    Raises:
-        ClusterFileError: the site file is malformed.
-        UsageError: see :func:`plan_threads`.
+    Raises ClusterFileError if the site file is malformed, and UsageError as `plan_threads` does.
     """
     if file is None:
         return workers or len(os.sched_getaffinity(0))
@@ -297,7 +291,7 @@ def tasks_at_once(file: str | Path | None, workers: int | None, threads_per_work
 
 
 def walltime_seconds(site: SiteFile) -> int | None:
-    """How long a job may run, in seconds; None where the site file does not say."""
+    """Return how long a job may run, in seconds; None where the site file does not say."""
     if site.walltime is None:
         return None
     days, _, clock = site.walltime.rpartition("-")
@@ -306,7 +300,7 @@ def walltime_seconds(site: SiteFile) -> int | None:
 
 
 def queue_walltime(site: SiteFile) -> str | None:
-    """The time limit in the words of the site's queue."""
+    """Return the time limit in the words of the site's queue; None where the site file does not say."""
     seconds = walltime_seconds(site)
     if seconds is None or KINDS[site.kind].walltime == "days":
         return site.walltime
@@ -317,7 +311,7 @@ def queue_walltime(site: SiteFile) -> str | None:
 
 
 def site_templates() -> dict[str, Path]:
-    """The site files that come with the package, by name; those of tests left out."""
+    """Return the site files that come with the package, by name; leave those of tests out."""
     here = Path(__file__).parent
     folders = (here / "site_files", here.parent / "cluster")  # in a wheel, and in a checkout
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])

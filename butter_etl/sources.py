@@ -1,8 +1,8 @@
-"""Runs from elsewhere: which files a source has, what they hold, and their rows in our schema.
+"""Sources of an import: the files of a source, the experiments that their rows belong to, and the rows in our schema.
 
-A source is a Parquet file or a folder of them in any layout (keys in the files, in the paths, or both), a store, or an
-export. `list_source` lists it, `scan_file` reads the small columns of one file: which experiments its rows belong to.
-Rows are read by group, which is a row group of a Parquet file or a part of a spool file.
+A source is a store, an export, or a Parquet file or a folder of them in any layout (keys in the files, in the paths, or
+both). `list_source` lists its files. `scan_file` reads the small columns of one file and finds the experiment of each
+row. Rows are read by group, which is a row group of a Parquet file or a range of rows of a spool file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from butter_etl.spec import (
 from butter_etl.store import NULL, RUNS, RunFile, partition_path
 
 _TOPOLOGY = ("num_free_parameters", "widths", "network_structure")
-#: What is read of a file to know whose its rows are.
+#: The columns that are read to find the experiment of each row.
 _SMALL_SCHEMA = pa.schema(
     [
         RUN_SCHEMA.field(name)
@@ -47,7 +47,7 @@ _SMALL_SCHEMA = pa.schema(
     ]
     + [RUN_SCHEMA.field("command"), RUN_SCHEMA.field("repetition")]
 )
-#: At most as many bytes are read at once where a row group is larger.
+#: Larger row groups are read in slices of at most about this many bytes.
 SLICE_BYTES = 64 * 2**20
 _NO_TEXT = "\x00"
 
@@ -57,7 +57,7 @@ _NO_TEXT = "\x00"
 
 @dataclass(frozen=True)
 class Source:
-    """The Parquet files of a source, as (name below ``url``, size in bytes), and what was left out."""
+    """The Parquet files of a source, as (name below ``url``, size in bytes), and the names of other files, left out."""
 
     url: str
     files: list[tuple[str, int]]
@@ -66,9 +66,9 @@ class Source:
 
 
 def list_source(path: str | os.PathLike[str]) -> Source:
-    """The run files of a store, an export, a folder of Parquet files, or a single one; nothing is opened but schemas.
+    """Return the run files of a store, of an export, or of a folder of Parquet files, or a single file.
 
-    Raises SourceError if nothing of the kind is there.
+    No file is opened but ``_common_metadata``. Raises SourceError if there are no such files.
     """
     location = Location(path)
     location.require_bucket()
@@ -96,7 +96,7 @@ def list_source(path: str | os.PathLike[str]) -> Source:
 
 
 def _summary_folders(location: Location, names: list[str]) -> Iterator[str]:
-    """The folders that say by their `_common_metadata` that they hold no runs, each with a slash at its end."""
+    """Yield the folders whose `_common_metadata` says that they hold no runs, each with a slash at its end."""
     for name in names:
         folder, _, file = name.rpartition("/")
         if file == COMMON_METADATA:
@@ -106,7 +106,7 @@ def _summary_folders(location: Location, names: list[str]) -> Iterator[str]:
 
 
 def path_keys(name: str) -> dict[str, str | None]:
-    """The hive keys in a file's path, as texts."""
+    """Return the hive keys in a file's path as texts; null is None."""
     keys: dict[str, str | None] = {}
     for segment in name.split("/")[:-1]:
         key, equals, text = segment.partition("=")
@@ -119,9 +119,10 @@ def path_keys(name: str) -> dict[str, str | None]:
 
 
 class Group(NamedTuple):
-    """Rows that are read at once: a row group of a source's file, by its number; or rows of a spool file.
+    """Rows that are read at once: a row group of a source's file, or a range of rows of a spool file.
 
-    With ``rows`` it is as many rows of a spool file, from the ``number``-th.
+    Without ``rows``, ``number`` is that of the row group. With ``rows``, these are so many rows of a spool file, from
+    the ``number``-th.
     """
 
     file: str
@@ -132,7 +133,7 @@ class Group(NamedTuple):
 class Reader:
     """Reads groups of a source (or of the spool folder) as rows of `RUN_SCHEMA`.
 
-    Decoding stays on the calling thread: a task is one of as many as there are cores.
+    Decoding uses the calling thread alone, since as many tasks run at once as there are cores.
     """
 
     def __init__(self, url: str, spool: str, profile: str) -> None:
@@ -142,13 +143,16 @@ class Reader:
         self._spooled: dict[str, pa.Table] = {}
 
     def read(self, group: Group) -> pa.Table:
-        """All rows of a group; raises TornFileError or SourceError."""
+        """Return all rows of a group; raises TornFileError or SourceError."""
         if group.rows is not None:
             return self._spool_file(group.file).slice(group.number, group.rows)
         return pa.concat_tables(self.slices(group, rows=None))
 
     def slices(self, group: Group, rows: int | None) -> Iterator[pa.Table]:
-        """The rows of a row group, ``rows`` at a time."""
+        """Yield the rows of a row group, ``rows`` at a time, or all at once if it is None.
+
+        Raises TornFileError if they cannot be read, SourceError if values do not fit into the types.
+        """
         if self._location is None:
             raise AssertionError
         keys = path_keys(group.file)
@@ -166,7 +170,7 @@ class Reader:
                 raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
 
     def _spool_file(self, name: str) -> pa.Table:
-        """All rows of a spool file, of which only those are read that are looked at."""
+        """Return all rows of a spool file; it is mapped into memory, so that only rows in use are read."""
         if name not in self._spooled:
             self._spooled[name] = pa.ipc.open_file(pa.memory_map(str(self._spool / name))).read_all()
         return self._spooled[name]
@@ -177,7 +181,7 @@ def _present(schema: pa.Schema, wanted: pa.Schema, profile: Profile) -> list[str
 
 
 def row_keys(table: pa.Table) -> pa.DictionaryArray:
-    """A text for each row: equal texts, same experiment."""
+    """Return a text for each row, dictionary-encoded; rows have equal texts if they are of the same experiment."""
     tasks = table["task"]
     versions = pc.if_else(pc.equal(tasks, TASK), table["task_version"], pa.scalar(None, pa.uint16()))
     columns = [table[name].cast(pa.string()) for name in PARAMETERS]
@@ -209,7 +213,10 @@ class Example:
 
 @dataclass(frozen=True)
 class GroupScan:
-    """What a group holds: its bytes in memory, about; per row the place of its experiment and a hash of `run_id`."""
+    """The facts of a group, without its rows: ``bytes`` is its size in memory, about.
+
+    For each row, ``keys`` has the position of its experiment in a list, and ``run_ids`` a hash of its `run_id`.
+    """
 
     group: Group
     bytes: int
@@ -219,7 +226,10 @@ class GroupScan:
 
 @dataclass(frozen=True)
 class FileScan:
-    """What a file holds. ``whole`` is set if a store could have the file as it is, under that name."""
+    """The facts of a file: its groups, its experiments, and the columns that the profile does not know.
+
+    ``whole`` is set if a store could have the file as it is, under that name.
+    """
 
     groups: list[GroupScan]
     examples: list[Example]
@@ -228,7 +238,7 @@ class FileScan:
 
 
 def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
-    """Check a Parquet file against a profile and find out whose its rows are; histories are not read.
+    """Check a Parquet file against a profile and find the experiment of each row; histories are not read.
 
     Raises TornFileError for a file that is no Parquet, SourceError for one that holds no runs of the profile's schema,
     SpecError for runs of our own task that are not what they say.
@@ -260,7 +270,11 @@ def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
 
 
 def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Example]]:
-    """The experiments of some rows, and the place in that list of each row's."""
+    """Return the position of each row's experiment in a list, and that list.
+
+    Raises SourceError if a column that must have values has nulls, SpecError for runs of our own task that are not what
+    they say.
+    """
     rows = rows.select(_SMALL_SCHEMA.names)
     for name in NEVER_NULL:
         if rows[name].null_count:
@@ -279,7 +293,7 @@ def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Examp
 
 
 def _lowest_ids(ids: pa.ChunkedArray, codes: NDArray[np.int32]) -> list[int | None]:
-    """For each code the lowest id that its rows have, if they have any."""
+    """Return for each code the lowest experiment id that its rows have, or None if they have none."""
     lowest = pa.table({"code": codes, "id": ids}).group_by("code").aggregate([("id", "min")]).sort_by("code")
     found: list[int | None] = lowest["id_min"].to_pylist()
     return found
@@ -302,7 +316,7 @@ def _example(row: dict[str, Any], experiment_id: int | None, place: str) -> Exam
 
 
 def identify(row: dict[str, Any]) -> Experiment:
-    """The experiment of a row; raises SpecError if a row of our own task is not what its command says."""
+    """Return the experiment of a row; raises SpecError if a row of our own task is not what its command says."""
     if not is_own(row["task"], row["task_version"]):
         return foreign_experiment(row["task"], row["task_version"], row)
     if row["command"] is None:
@@ -334,7 +348,7 @@ def _check_own(rows: pa.Table, codes: NDArray[np.int32], experiments: list[Exper
 
 
 def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:
-    """The repetition numbers of runs of our own task: those of the column, else those that their commands say."""
+    """Return the repetition numbers of runs of our own task: those of the column, else those in their commands."""
     numbers = rows["repetition"]
     if not numbers.null_count:
         return numbers
@@ -343,13 +357,13 @@ def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:
 
 
 def hash_ids(values: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """64 bits of a hash of each run's id."""
+    """Return 64 bits of a hash of each run's id."""
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in values.to_pylist())
     return np.frombuffer(digests, np.uint64)
 
 
 def _whole(name: str, size: int, rows: pa.Table, examples: list[Example]) -> RunFile | None:
-    """The run file that a file is, if its name tells what its rows say."""
+    """Return the run file that a store would have a file as; None if its name does not say what its rows say."""
     if len(examples) != 1:
         return None
     file = RunFile.parse(name.rpartition("/")[2], size)

@@ -24,7 +24,7 @@ TASK_VERSION = 1
 TEST_SPLIT = 0.2
 TEST_SPLIT_METHOD = "shuffled_train_test_split"
 HIDDEN_ACTIVATION = "relu"
-#: uint8 counts in the summary frame hold no more runs of one experiment.
+#: The most runs of one experiment: the summary frame counts them in uint8.
 MAX_REPETITIONS = 255
 
 SHAPES = (
@@ -47,7 +47,7 @@ _RUN_NAMESPACE = uuid.UUID("8b7f5d1e-64a3-5c0f-9a55-2f4f3e0c7d11")
 #: The parameters that are numbers with a fraction.
 _FLOATS = ("kernel_regularizer.l1", "kernel_regularizer.l2", "label_noise", "learning_rate", "test_split", "momentum")
 
-#: What a run's command holds beside the canonical JSON of its experiment.
+#: The keys that a run's command holds beside those of its experiment's canonical JSON.
 _COMMAND_KEYS = ("batch", "repetition", "seed")
 
 Value = str | int | float | bool | None
@@ -55,7 +55,7 @@ Value = str | int | float | bool | None
 
 @lru_cache(maxsize=4096)
 def float_text(value: float) -> str:
-    """The shortest decimal that rounds to ``value`` as float32, without exponent or trailing zeros: `0.0001`, `0`.
+    """Return the shortest decimal that rounds to ``value`` as float32, without exponent or trailing zeros: `0.0001`.
 
     Every writer of canonical JSON and of hive paths uses this one function, so a number has one spelling.
     """
@@ -64,7 +64,7 @@ def float_text(value: float) -> str:
 
 
 def canonical_float(value: float, name: str = "value") -> float:
-    """``value`` as the float64 that `float_text` spells; raises SpecError if it is not finite in float32."""
+    """Return ``value`` as the float64 that `float_text` spells; raise SpecError if it is not finite in float32."""
     with np.errstate(over="ignore"):
         is_finite = np.isfinite(np.float32(value))
     if not is_finite:
@@ -80,7 +80,7 @@ class Regularizer(msgspec.Struct, frozen=True):
 
 
 class OwnData(msgspec.Struct, frozen=True):
-    """What the name of a user's own data set stands for in an experiment: its encoded content, by hash and extent.
+    """The identity of a user's own data set in an experiment: its encoded content, by hash and extent.
 
     ``sha256`` is that of `butter_etl.own_data.content_sha256`, in hexadecimal; ``inputs`` counts encoded columns.
     """
@@ -115,7 +115,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True,
     own: OwnData | None = None
 
     def parameters(self) -> dict[str, Value]:
-        """The parameter columns of both frames, but for `batch` and `task`, by column name."""
+        """Return the parameter columns of both frames, but for `batch` and `task`, by column name."""
         regularizer = self.kernel_regularizer
         kind = regularizer.type if regularizer else None
         return {
@@ -142,7 +142,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True,
         }
 
     def canonical(self) -> dict[str, Value]:
-        """What the canonical JSON holds."""
+        """Return the keys and values of the canonical JSON."""
         own = self.own
         return {
             **self.parameters(),
@@ -157,16 +157,16 @@ class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True,
         }
 
     def canonical_json(self) -> str:
-        """The identity of the experiment, as text."""
+        """Return the identity of the experiment, as text."""
         return to_json(self.canonical())
 
     def describe(self) -> str:
-        """A short name for people: what differs most, first."""
+        """Return a short name for people: what differs most, first."""
         return f"{self.dataset} {self.shape} size {self.size} depth {self.depth}"
 
 
 class ForeignSpec(msgspec.Struct, frozen=True, cache_hash=True):
-    """An experiment of another task, or of another major version of ours: what its rows say of it.
+    """An experiment of another task, or of another major version of ours, as its rows describe it.
 
     ``values`` are those of `PARAMETERS`, in that order, floats canonical. ``task_version`` is part of the identity for
     versions of our own task only: other tasks count revisions by it, within an experiment.
@@ -177,15 +177,15 @@ class ForeignSpec(msgspec.Struct, frozen=True, cache_hash=True):
     values: tuple[Value, ...]
 
     def parameters(self) -> dict[str, Value]:
-        """The parameter columns of both frames, but for `batch` and `task`, by column name."""
+        """Return the parameter columns of both frames, but for `batch` and `task`, by column name."""
         return dict(zip(PARAMETERS, self.values, strict=True))
 
     def canonical_json(self) -> str:
-        """The identity of the experiment, as text."""
+        """Return the identity of the experiment, as text."""
         return to_json({**self.parameters(), "task": self.task, "task_version": self.task_version})
 
     def describe(self) -> str:
-        """A short name for people: what differs most, first."""
+        """Return a short name for people: what differs most, first."""
         values = self.parameters()
         return f"{values['dataset']} {values['shape']} size {values['size']} depth {values['depth']} of {self.task}"
 
@@ -230,12 +230,12 @@ PARAMETERS = (
 
 
 def is_own(task: object, task_version: object) -> bool:
-    """Whether rows of this task are what this version of the package trains."""
+    """Tell whether rows of this task are what this version of the package trains."""
     return task == TASK and task_version == TASK_VERSION
 
 
 def foreign_experiment(task: str, task_version: int | None, parameters: Mapping[str, Value]) -> ForeignSpec:
-    """The experiment of a row that is not `is_own`; raises SpecError for numbers that are not finite."""
+    """Return the experiment of a row that is not `is_own`; raise SpecError for numbers that are not finite."""
     version = task_version if task == TASK else None
     return ForeignSpec(task, version, tuple(_canonical_value(name, parameters[name]) for name in PARAMETERS))
 
@@ -249,7 +249,7 @@ def _canonical_value(name: str, value: Value) -> Value:
 
 
 def to_json(values: Mapping[str, Value]) -> str:
-    """Compact JSON with sorted keys, floats as `float_text` spells them, nulls kept."""
+    """Return compact JSON with sorted keys, floats as `float_text` spells them, nulls kept."""
     return "{" + ",".join([f"{quoted(key)}:{_json_value(values[key])}" for key in sorted(values)]) + "}"
 
 
@@ -267,12 +267,12 @@ def _json_value(value: Value) -> str:
 
 @lru_cache(maxsize=4096)
 def quoted(text: str) -> str:
-    """A text as JSON spells it; the same few names and values are spelled millions of times."""
+    """Return a text as JSON spells it; cached, since the same few names and values are spelled millions of times."""
     return json.dumps(text)
 
 
 def parse_canonical(text: str) -> ExperimentSpec:
-    """The experiment of a canonical JSON made by this package; raises SpecError for any other."""
+    """Return the experiment of a canonical JSON made by this package; raise SpecError for any other."""
     try:
         values = json.loads(text)
         kind = values["kernel_regularizer.type"]
@@ -290,7 +290,7 @@ def parse_canonical(text: str) -> ExperimentSpec:
 
 
 def parse_experiment(text: str) -> Experiment:
-    """The experiment of any canonical JSON that a store may hold; raises SpecError for other text."""
+    """Return the experiment of any canonical JSON that a store may hold; raise SpecError for other text."""
     try:
         values: dict[str, Value] = json.loads(text)
         task, version = values["task"], values["task_version"]
@@ -305,7 +305,7 @@ def parse_experiment(text: str) -> Experiment:
 
 
 def parse_command(text: str) -> ExperimentSpec:
-    """The experiment of a run's `command` made by this package; raises SpecError for any other."""
+    """Return the experiment of a run's `command` made by this package; raise SpecError for any other."""
     try:
         values: dict[str, Value] = json.loads(text)
         canonical = {key: value for key, value in values.items() if key not in _COMMAND_KEYS}
@@ -325,22 +325,22 @@ class RunSpec(msgspec.Struct, frozen=True):
 
     @property
     def run_id(self) -> str:
-        """UUIDv5 (RFC 4122) of the canonical JSON and the repetition number."""
+        """Return the UUIDv5 (RFC 4122) of the canonical JSON and the repetition number."""
         return _uuid5(self._digest())
 
     @property
     def seed(self) -> int:
-        """The top 63 bits of the same SHA-1: a non-negative int64 that keys all random streams of the run."""
+        """Return the top 63 bits of the same SHA-1: a non-negative int64 that keys all random streams of the run."""
         return int.from_bytes(self._digest()[:8], "big") >> 1
 
     def command(self, batch: str) -> str:
-        """The whole task as JSON: the canonical JSON with `batch`, `repetition` and `seed` beside its keys."""
+        """Return the whole task as JSON: the canonical JSON with `batch`, `repetition` and `seed` beside its keys."""
         extra: dict[str, Value] = {"batch": batch, "repetition": self.repetition, "seed": self.seed}
         return to_json({**self.experiment.canonical(), **extra})
 
 
 def run_ids(experiment: ExperimentSpec, repetitions: Iterable[int]) -> list[str]:
-    """The `run_id` of each repetition of an experiment."""
+    """Return the `run_id` of each repetition of an experiment."""
     text = experiment.canonical_json()
     return [_uuid5(_run_digest(text, repetition)) for repetition in repetitions]
 

@@ -1,7 +1,8 @@
-"""The spool: rows of a source rewritten to local files in which those of an experiment lie together.
+"""The spool: local files with the rows of a source, in which those of an experiment lie together.
 
-This is the shuffle of an import. Groups of rows that hold many experiments are read once, in portions of bounded size;
-each portion is sorted and becomes one file, an Arrow file of one record batch, of which readers see what they ask for.
+This is the shuffle of an import. Groups of rows that hold many experiments are read once, in portions of bounded size.
+Each portion is sorted by experiment and becomes one file: an Arrow file of one record batch, which readers map into
+memory.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from butter_etl.sources import SLICE_BYTES, FileScan, Group, GroupScan, Reader, 
 
 
 def spool_groups(reader: Reader, scans: Iterable[GroupScan], folder: str) -> list[GroupScan]:
-    """Rewrite groups of many experiments as spool files in which the rows of each lie together; what these hold.
+    """Rewrite groups as spool files in which the rows of each experiment lie together; return the scans of these.
 
     Experiments are those of ``keys``, which mean the same in all groups. Rows of as many groups as fit into
-    `SLICE_BYTES` are sorted at once, and no more are read.
+    `SLICE_BYTES` are sorted at once, and no more are read. Raises LandingError if a file cannot be written.
     """
     made: list[GroupScan] = []
     held: list[tuple[pa.Table, NDArray[np.int32], NDArray[np.uint64]]] = []
@@ -44,7 +45,10 @@ def spool_groups(reader: Reader, scans: Iterable[GroupScan], folder: str) -> lis
 
 
 def spool_rows(rows: pa.Table, folder: str, place: str) -> FileScan:
-    """Write rows of any source to a spool file in which those of an experiment lie together; what it holds."""
+    """Write rows of any source to a spool file, those of an experiment together, and return its scan.
+
+    Raises what `scan_rows` raises, and LandingError if the file cannot be written.
+    """
     codes, examples = scan_rows(rows, place)
     hashes = hash_ids(rows["run_id"]) if rows.num_rows else np.zeros(0, np.uint64)
     return FileScan(_write_spool(rows, codes, hashes, folder), examples, [])
@@ -58,7 +62,10 @@ def _write_held(held: list[tuple[pa.Table, NDArray[np.int32], NDArray[np.uint64]
 
 
 def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.uint64], folder: str) -> list[GroupScan]:
-    """Rows of an experiment lie in the order of their numbers, in which they are landed."""
+    """Write rows to a spool file and return a scan for each experiment.
+
+    Rows of an experiment lie in the order of their repetition numbers, in which they are landed.
+    """
     name = f"{uuid.uuid4().hex}.tmp"
     order = np.lexsort((pc.fill_null(rows["repetition"], 0).to_numpy(), codes))
     if not order.size:

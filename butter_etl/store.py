@@ -1,6 +1,6 @@
 """The store: paths and keys of its layout, listing, reading, and landing rows exactly once.
 
-One study a store. Names say what files hold, so listing is knowing: a run file is
+A store holds one study. The names of files say what they hold, so a listing is enough to know it. A run file is
 ``all_runs/<eight hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
 experiment. Files are never replaced or extended, except summaries, which are replaced whole.
 """
@@ -51,19 +51,19 @@ _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 
 
 def partition_path(values: Mapping[str, Value]) -> str:
-    """The eight hive keys as a relative path; the one spelling that every writer uses."""
+    """Return the eight hive keys as a relative path, in the one spelling that every writer uses."""
     return "/".join(f"{key}={quote(key_text(values[key]), safe='')}" for key in PARTITION_KEYS)
 
 
 def key_text(value: Value) -> str:
-    """A key's value as the layout spells it, before percent-encoding: null, shortest floats, plain integers."""
+    """Return a key's value as the layout spells it before percent-encoding: null, shortest floats, plain integers."""
     if value is None:
         return NULL
     return float_text(value) if isinstance(value, float) else str(value)
 
 
 def parse_partition(path: str) -> dict[str, Value]:
-    """The keys that a relative path spells; raises StoreError if they are not the eight in their order."""
+    """Return the keys that a relative path spells; raise StoreError if they are not the eight in their order."""
     values: dict[str, Value] = {}
     for segment in path.split("/"):
         key, _, text = segment.partition("=")
@@ -85,7 +85,7 @@ def _parse_key(key: str, text: str, path: str) -> Value:
 
 
 class RunFile(NamedTuple):
-    """What the name of a run file says. ``path`` is relative to ``all_runs``, ``size`` in bytes."""
+    """A run file as its name describes it. ``path`` is relative to ``all_runs``, ``size`` is in bytes."""
 
     path: str
     experiment_id: int
@@ -95,17 +95,17 @@ class RunFile(NamedTuple):
 
     @property
     def partition(self) -> str:
-        """The hive keys, as `partition_path` spells them."""
+        """Return the hive keys, as `partition_path` spells them."""
         return self.path.rpartition("/")[0]
 
     @property
     def repetitions(self) -> range:
-        """The repetitions that the file holds."""
+        """Return the numbers of the repetitions that the file holds."""
         return range(self.first, self.last + 1)
 
     @classmethod
     def parse(cls, path: str, size: int) -> RunFile | None:
-        """The run file at ``path``, or None for any other name."""
+        """Return the run file at ``path``, or None for any other name."""
         name = path.rpartition("/")[2]
         match = _RUN_FILE.fullmatch(name)
         if match is None:
@@ -117,7 +117,7 @@ class RunFile(NamedTuple):
 
 
 def run_file_name(experiment_id: int, first: int, last: int) -> str:
-    """The name of the file that holds repetitions ``first`` to ``last`` of an experiment."""
+    """Return the name of the file that holds repetitions ``first`` to ``last``, both included, of an experiment."""
     return f"{experiment_id}-{first}-{last}.parquet"
 
 
@@ -125,14 +125,14 @@ def run_file_name(experiment_id: int, first: int, last: int) -> str:
 
 
 class StoreFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``store.json`` holds."""
+    """Content of ``store.json``: the version of the store's format, and the name of its study."""
 
     format: int
     study: str
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why repetitions of an experiment could not be trained. ``time`` is in unix seconds."""
+    """Record of repetitions of an experiment that could not be trained, and why. ``time`` is in unix seconds."""
 
     experiment_id: int
     experiment: str
@@ -145,17 +145,17 @@ class Failure(msgspec.Struct, frozen=True):
 
     @property
     def file_name(self) -> str:
-        """The record's name: the same repetitions have the same one."""
+        """Return the record's file name, which is the same for the same repetitions."""
         return f"{self.experiment_id}-{self.repetitions[0]}-{self.repetitions[-1]}.json"
 
     def is_missing(self, present: Mapping[int, int]) -> bool:
-        """Whether any of the repetitions has not landed since."""
+        """Tell whether any of the repetitions has not landed since; ``present`` has a bit mask by experiment id."""
         mask = present.get(self.experiment_id, 0)
         return any(not mask >> repetition & 1 for repetition in self.repetitions)
 
 
 class Landing(NamedTuple):
-    """What a landing did: the files it made, and how many repetitions landed or were there already."""
+    """Result of a landing: the files it made, and how many repetitions landed or were there already."""
 
     files: list[str]
     landed: int
@@ -174,19 +174,19 @@ class Store:
 
     @property
     def state(self) -> Path:
-        """The state folder; raises StoreError for a store on an object store that was given none."""
+        """Return the state folder; raise StoreError for a store on an object store that was given none."""
         if self._state is None:
             raise StoreError(f"{self}: an object store needs --state DIR, a folder on a POSIX file system")
         return self._state
 
     @property
     def has_state(self) -> bool:
-        """Whether there is a state folder to speak of."""
+        """Tell whether the store has a state folder."""
         return self._state is not None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
-        """The store at ``path``; raises StoreError if there is none, or one of another format."""
+        """Return the store at ``path``; raise StoreError if there is none, or one of another format."""
         location = Location(path)
         if location.kind("store.json") != pa.fs.FileType.File:
             location.require_bucket()
@@ -200,7 +200,7 @@ class Store:
 
     @classmethod
     def find(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store | None:
-        """The store at ``path``, or None where one could be made; raises StoreError where other things are."""
+        """Return the store at ``path``, or None where one could be made; raise StoreError where other things are."""
         location = Location(path)
         if location.kind("store.json") != pa.fs.FileType.NotFound:
             return cls.open(path, state)
@@ -218,9 +218,9 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
-        """The store at ``path``, made if there is nothing there yet; raises StoreError for a folder of other things.
+        """Return the store at ``path``, made if nothing is there yet; raise StoreError for a folder of other things.
 
-        It is going to be written: on an object store, that needs a state folder.
+        The store is going to be written: on an object store, that needs a state folder.
         """
         if cls.find(path, state) is None:
             require_state(path, state)
@@ -232,7 +232,7 @@ class Store:
         return store
 
     def run_files(self, partition: str = "") -> Iterator[RunFile]:
-        """Every run file by its name, of the whole store or of one partition; other names are passed over."""
+        """Yield every run file by its name, of the whole store or of one partition; pass over other names."""
         prefix = f"{partition}/" if partition else ""
         for name, size in self.location.walk(f"{RUNS}/{partition}" if partition else RUNS):
             file = RunFile.parse(f"{prefix}{name}", size)
@@ -240,19 +240,19 @@ class Store:
                 yield file
 
     def repetitions(self) -> dict[int, int]:
-        """Which repetitions of each experiment are there, as a bit mask by experiment id."""
+        """Return the repetitions of each experiment that are there, as a bit mask by experiment id."""
         masks: dict[int, int] = {}
         for file in self.run_files():
             masks[file.experiment_id] = masks.get(file.experiment_id, 0) | _mask(file.repetitions)
         return masks
 
     def repetitions_of(self, experiment_id: int, partition: str) -> set[int]:
-        """The repetitions of one experiment that are in its partition."""
+        """Return the numbers of the repetitions of one experiment that are in its partition."""
         files = self.run_files(partition)
         return {rep for file in files if file.experiment_id == experiment_id for rep in file.repetitions}
 
     def read_runs(self, file: RunFile, columns: list[str] | None = None) -> pa.Table:
-        """The rows of a run file, without the partition columns."""
+        """Read the rows of a run file, without the partition columns; raise TornFileError if it cannot be read."""
         return self.location.read_table(f"{RUNS}/{file.path}", columns)
 
     def land(self, partition: str, experiment_id: int, runs: pa.Table) -> Landing:
@@ -284,7 +284,7 @@ class Store:
     def _publish(
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
     ) -> list[str] | None:
-        """The names of the new files; None, and nothing written, if another landing was faster."""
+        """Land rows and return the names of their files; None, with nothing written, if another landing was faster."""
         files = encode_runs(partition, experiment_id, _in_order(runs, rows), repetitions)
         if not self._publish_files(partition, experiment_id, files, set(repetitions)):
             return None
@@ -293,17 +293,17 @@ class Store:
     def _publish_files(
         self, partition: str, experiment_id: int, files: Mapping[str, bytes], repetitions: set[int]
     ) -> bool:
-        """Whether the files got their names; False, and nothing written, if any of the repetitions is there."""
+        """Give the files their names; return False, with nothing written, if any of the repetitions is there."""
         with Pending(self.location, files) as pending, self.lock(experiment_id) as lock, lock.kept_fresh():
             if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
                 return False
             return pending.publish()
 
     def quarantine(self, name: str, reason: str, stamp: str) -> bool:
-        """Move a file to ``quarantine/<stamp>/<reason>/<name>``, where no reader looks; never deletes.
+        """Move a file to ``quarantine/<stamp>/<reason>/<name>``, where no reader looks; nothing is deleted.
 
-        ``name`` is relative to the store. False if the file is not there any more. Whoever moves a run file holds its
-        experiment's lock (`lock`). Raises LandingError if the file cannot be moved.
+        ``name`` is relative to the store. Returns False if the file is not there any more. Whoever moves a run file
+        holds its experiment's lock (`lock`). Raises LandingError if the file cannot be moved.
         """
         try:
             return self.location.move(name, f"{QUARANTINE}/{stamp}/{reason}/{name}")
@@ -311,7 +311,7 @@ class Store:
             raise LandingError(f"{self}/{name} cannot be moved to quarantine ({one_line(error)})") from error
 
     def quarantined(self) -> dict[str, int]:
-        """How many files lie in quarantine, by the reason they were moved for."""
+        """Count the files that lie in quarantine, by the reason they were moved for."""
         counts: dict[str, int] = {}
         for name, _ in self.location.walk(QUARANTINE, temporary=True):
             reason = name.split("/")[1] if name.count("/") > 1 else ""
@@ -319,11 +319,11 @@ class Store:
         return dict(sorted(counts.items()))
 
     def lock(self, experiment_id: int) -> FileLock:
-        """The lock under which files of an experiment come and go."""
+        """Return the lock that is held while files of an experiment come and go."""
         return FileLock(self.state / "locks" / f"{experiment_id}.lock")
 
     def land_file(self, file: RunFile, data: bytes) -> bool:
-        """Land a run file of another store as it is; False, and nothing written, if any of its repetitions is there.
+        """Land a run file of another store as it is; return False, and write nothing, if any repetition is there.
 
         Raises LandingError if writing fails.
         """
@@ -334,9 +334,9 @@ class Store:
             raise LandingError(f"{file.path}: landing in {self} failed: {error}") from error
 
     def supersede(self, file: RunFile, rows: pa.Table, reason: str) -> str:
-        """Put other rows of the same repetitions in a run file's place; the old file is kept in quarantine.
+        """Put other rows of the same repetitions in a run file's place, and keep the old file in quarantine.
 
-        Gives the name of the old file's new place. The partition's summaries are taken away, since they speak of the
+        Returns the name of the old file's new place. The partition's summaries are taken away, since they speak of the
         old rows and names do not tell. A reader sees the old file or the new one, whole; if this is killed, the same
         call does it again. Raises LandingError if writing fails.
         """
@@ -353,14 +353,14 @@ class Store:
         return kept
 
     def record_failure(self, failure: Failure) -> None:
-        """Keep why repetitions failed, in place of an older record of the same ones."""
+        """Record why repetitions failed, in place of an older record of the same ones."""
         folder = self.state / "failures"
         folder.mkdir(parents=True, exist_ok=True)
         data = msgspec.json.encode(failure)
         write_durably(folder, lambda file: file.write(data)).replace(folder / failure.file_name)
 
     def failures(self, present: Mapping[int, int]) -> list[Failure]:
-        """The recorded failures whose repetitions are still missing, by experiment id; the others are out of date."""
+        """Return the failures whose repetitions are still missing, by experiment id; other records are out of date."""
         if self._state is None:
             return []
         records = [_read_failure(path) for path in (self._state / "failures").glob("*.json")]
@@ -369,7 +369,7 @@ class Store:
 
 
 def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions: list[int]) -> dict[str, bytes]:
-    """The files that hold rows of an experiment, by their names in the store; rows are sorted by ``repetitions``."""
+    """Encode rows of an experiment, sorted by ``repetitions``, as files: their bytes by their names in the store."""
     files = {}
     for start, stop in consecutive(repetitions):
         name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
@@ -378,19 +378,19 @@ def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions:
 
 
 def _in_order(runs: pa.Table, rows: list[int]) -> pa.Table:
-    """Some rows of a table, copied at most once: `take` would first make one piece of a table of several."""
+    """Return some rows of a table, copied at most once; `take` would first join the pieces of a table of several."""
     if rows == list(range(runs.num_rows)):
         return runs.combine_chunks()
     return pa.concat_tables([runs.slice(row, 1) for row in rows]).combine_chunks()
 
 
 def quarantine_stamp() -> str:
-    """The UTC time as the name of a folder of quarantine: one for each command that moves files."""
+    """Return the UTC time as the name of a folder of quarantine; each command that moves files takes one."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """The (start, stop) positions of the maximal runs of consecutive numbers in a sorted list."""
+    """Yield the (start, stop) positions of the maximal runs of consecutive numbers in a sorted list."""
     start = 0
     for position in range(1, len(numbers) + 1):
         if position == len(numbers) or numbers[position] != numbers[position - 1] + 1:
@@ -408,7 +408,7 @@ def _read_failure(path: Path) -> Failure:
 
 
 def ranges_text(numbers: list[int]) -> str:
-    """Sorted numbers for people: ``0-4, 7``."""
+    """Format sorted numbers for people: ``0-4, 7``."""
     parts = [(numbers[start], numbers[stop - 1]) for start, stop in consecutive(numbers)]
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)
 
@@ -429,7 +429,7 @@ def _check_store_file(location: Location) -> None:
 
 
 def require_state(path: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> None:
-    """Raise StoreError if the store at ``path`` cannot be written for want of a state folder; nothing is looked up."""
+    """Raise StoreError if the store at ``path`` cannot be written for want of a state folder; look nothing up."""
     location = Location(path)
     _ = Store(location, _state_folder(location, state)).state
 

@@ -28,7 +28,7 @@ _LOW = 0xFFFFFFFF
 
 
 class Stream(IntEnum):
-    """What a stream is for. The numbers are part of every run's identity: never change them."""
+    """The purposes of streams. The numbers are part of every run's identity: never change them."""
 
     ORDER = 1
     SPLIT = 2
@@ -38,7 +38,7 @@ class Stream(IntEnum):
 
 
 def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:
-    """Philox4x32-10 of ``counters`` (4, n), four 32-bit words each in uint64, as uint32 words (4, n)."""
+    """Apply Philox4x32-10 to ``counters`` (4, n), four 32-bit words each in uint64; return uint32 words (4, n)."""
     c0, c1, c2, c3 = (np.asarray(c, dtype=np.uint64) for c in counters)
     low, shift = np.uint64(_LOW), np.uint64(32)
     k0, k1 = key
@@ -57,7 +57,7 @@ def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uin
 
 
 def words(seed: int, stream: Stream, count: int, step: int = 0) -> NDArray[np.uint32]:
-    """The first ``count`` 32-bit words of one step of a stream."""
+    """Return the first ``count`` 32-bit words of one step of a stream, uint32."""
     blocks = np.arange(-(-count // 4), dtype=np.uint64)
     counters = np.zeros((4, blocks.size), dtype=np.uint64)
     counters[0] = blocks
@@ -67,36 +67,39 @@ def words(seed: int, stream: Stream, count: int, step: int = 0) -> NDArray[np.ui
 
 
 def uniforms(seed: int, stream: Stream, count: int, step: int = 0) -> NDArray[np.float64]:
-    """``count`` float64 in the open interval (0, 1): (word + 1/2) / 2^32."""
+    """Return ``count`` float64 in the open interval (0, 1): (word + 1/2) / 2^32."""
     return (words(seed, stream, count, step).astype(np.float64) + 0.5) * 2.0**-32
 
 
 def integers(seed: int, stream: Stream, count: int, bound: int) -> NDArray[np.int64]:
-    """``count`` integers in [0, bound), by multiply and shift (bias below bound / 2^32)."""
+    """Return ``count`` int64 in [0, bound), by multiply and shift (bias below bound / 2^32)."""
     return ((words(seed, stream, count).astype(np.uint64) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
 
 
 def normals(seed: int, stream: Stream, count: int) -> NDArray[np.float64]:
-    """``count`` standard normal float64, by the Box-Muller transform of two uniforms each."""
+    """Return ``count`` standard normal float64, by the Box-Muller transform of two uniforms each."""
     first, second = uniforms(seed, stream, 2 * count).reshape(2, count)
     return np.sqrt(-2.0 * np.log(first)) * np.cos(2.0 * np.pi * second)
 
 
 def permutation(seed: int, stream: Stream, count: int, step: int = 0) -> NDArray[np.int64]:
-    """A uniformly drawn order of 0 … count-1 (Fisher-Yates from the end; the swap partner of position i is
-    word (count-1-i) of the step, scaled to [0, i] by multiply and shift)."""
+    """Return a uniformly drawn order of 0 … count-1, int64 (count,).
+
+    It is a Fisher-Yates shuffle from the end. The swap partner of position i is word (count-1-i) of the step, scaled to
+    [0, i] by multiply and shift.
+    """
     order = np.arange(count, dtype=np.int64)
     _compiled_shuffle()(order, words(seed, stream, max(count - 1, 0), step))
     return order
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order in which a run sees its ``count`` training rows in ``epoch`` (from 0), whatever the engine."""
+    """Return the order in which a run sees its ``count`` training rows in ``epoch`` (from 0), whatever the engine."""
     return permutation(seed, Stream.ORDER, count, epoch)
 
 
 def shuffle(order: NDArray[np.int64], random_words: NDArray[np.uint32]) -> None:
-    """Fisher-Yates of ``order`` in place; plain Python that numba compiles."""
+    """Shuffle ``order`` in place by Fisher and Yates' method; plain Python that numba compiles."""
     for k in range(order.size - 1):
         i = order.size - 1 - k
         j = np.int64((np.uint64(random_words[k]) * np.uint64(i + 1)) >> np.uint64(32))

@@ -70,7 +70,7 @@ _BATCHES_A_THREAD = 4
 
 
 class PartitionPlan(msgspec.Struct, frozen=True):
-    """What is to be done in one partition.
+    """The work to do in one partition.
 
     ``stale`` are the experiments to compute, whatever the old file says of them with ``full``; ``fresh`` counts the
     rows to keep, ``orphans`` those whose runs are gone. ``files`` and ``size``, in bytes, are what is to be read.
@@ -94,22 +94,22 @@ class SummaryPlan:
 
     @property
     def stale(self) -> int:
-        """How many experiments are to be computed."""
+        """Return the number of experiments that are to be computed."""
         return sum(len(plan.stale) for plan in self.partitions)
 
     @property
     def size(self) -> int:
-        """How many bytes are to be read."""
+        """Return the number of bytes that are to be read."""
         return sum(plan.size for plan in self.partitions)
 
     @property
     def orphans(self) -> int:
-        """How many summary rows have lost their runs."""
+        """Return the number of summary rows that have lost their runs."""
         return sum(plan.orphans for plan in self.partitions)
 
 
 def plan_summaries(store: Store, selection: Selection | None = None, *, full: bool = False) -> SummaryPlan:
-    """Which experiments have changed since their summary row was made; all of them with ``full``.
+    """Find the experiments that have changed since their summary row was made; take all of them with ``full``.
 
     With a selection, only its experiments are computed; the other rows of a partition are kept as they are.
     """
@@ -136,7 +136,7 @@ def _selected(store: Store, selection: Selection | None) -> Callable[[int], bool
 def _plan_partition(
     store: Store, partition: str, files: Iterable[RunFile], selected: Callable[[int], bool], *, full: bool
 ) -> tuple[PartitionPlan, bool]:
-    """The plan of a partition, and whether there is anything to do in it."""
+    """Return the plan of a partition, and whether there is anything to do in it."""
     by_experiment = _by_experiment(files)
     raw = raw_fingerprints(store.location, summary_name(partition))
     old = parse_fingerprints(raw)
@@ -153,7 +153,7 @@ def _plan_partition(
 
 
 def _by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
-    """Run files by experiment, in the order of the ids."""
+    """Group run files by experiment, in the order of the ids."""
     found: dict[int, list[RunFile]] = {}
     for file in files:
         found.setdefault(file.experiment_id, []).append(file)
@@ -172,7 +172,7 @@ def _orphaned_partitions(store: Store, with_runs: set[str]) -> Iterator[Partitio
 
 
 class SummaryReport(msgspec.Struct, frozen=True):
-    """What was done, in experiments; reports add."""
+    """Counts of experiments that were computed, kept or dropped, and of the partitions done; reports add."""
 
     computed: int = 0
     kept: int = 0
@@ -189,7 +189,7 @@ class SummaryReport(msgspec.Struct, frozen=True):
 
 
 class _Work(NamedTuple):
-    """What a partition's new files will hold: rows to compute from these files, in order, and what all are made of.
+    """Content of a partition's new files: rows to compute from these files, in order, and the fingerprints of all rows.
 
     ``epochs`` is how many a run of the partition should have.
     """
@@ -238,7 +238,7 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
 
 
 def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[pa.Table]:
-    """The rows of a partition in the order of the experiment ids, computed or kept, a table for each row group."""
+    """Yield the rows of a partition in the order of the ids, computed or kept, a table for each row group."""
     histories = ahead.map(partial(_read_experiment, store), work.computed.values())
     ids = iter(work.fingerprints)
     while group := list(islice(ids, rows_a_group(work.epochs))):
@@ -253,16 +253,16 @@ def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ah
 
 
 def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
-    """The columns that a summary needs, of all runs of an experiment."""
+    """Read the columns that a summary needs, of all runs of an experiment."""
     names = [f"{RUNS}/{file.path}" for file in files]
     return pa.concat_tables([store.location.read_table(name, list(INPUT_COLUMNS), use_threads=False) for name in names])
 
 
 def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema, *, epochs: int = 0) -> pa.Table:
-    """The summary rows of experiments, given the runs of each: statistics, and what a first row says of its experiment.
+    """Return the summary rows of experiments, given the runs of each: statistics, and the experiment's own columns.
 
-    ``experiments`` are used one by one, so that an iterator need not hold them all. ``epochs``, of all together, says
-    how much room to begin with.
+    The experiment's columns are taken from its first row. ``experiments`` are used one by one, so that an iterator need
+    not hold them all. ``epochs``, of all together, says how much room to begin with.
     """
     first_rows, block = [], SummaryBlock(epochs)
     for runs in experiments:
@@ -292,7 +292,7 @@ class _Ahead:
             self._single = stack.enter_context(ThreadPoolExecutor(1))
 
     def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-        """The results of a function in the order of the items, one for each reader in work before it is asked for."""
+        """Yield a function's results in the order of the items, one for each reader in work before it is asked for."""
         if not self._readers:
             yield from map(function, items)
             return
@@ -305,7 +305,7 @@ class _Ahead:
             yield pending.popleft().result()
 
     def each(self, items: Iterator[_T]) -> Iterator[_T]:
-        """The items in their order, the next one made by a thread while the last one is used."""
+        """Yield the items in their order, the next one made by a thread while the last one is used."""
         if not self._readers:
             yield from items
             return
@@ -350,7 +350,7 @@ def _run_here(plans: list[PartitionPlan], store: Store, threads: int) -> Iterato
 
 
 def _readers(plans: list[PartitionPlan], threads: int) -> int:
-    """How many threads help each that summarises: only where a partition is more than one's share.
+    """Return how many threads help each that summarises: only where a partition is more than one's share.
 
     Passing experiments from thread to thread takes time, too.
     """
@@ -359,7 +359,7 @@ def _readers(plans: list[PartitionPlan], threads: int) -> int:
 
 
 def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterator[SummaryReport]:
-    """Batches as Dask tasks, two for every thread of the cluster at a time: nothing piles up at the scheduler."""
+    """Run batches as Dask tasks, two for every thread of the cluster at a time: nothing piles up at the scheduler."""
     import distributed
 
     path, state = store.location.absolute, str(store.state) if store.has_state else None
@@ -387,7 +387,7 @@ def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterato
 
 
 def _batches(plans: list[PartitionPlan], threads: int) -> Iterator[list[PartitionPlan]]:
-    """Partitions in batches of about as much to read, so that tiny ones do not drown in overhead.
+    """Yield partitions in batches of about as much to read, so that tiny ones do not drown in overhead.
 
     Every thread gets a few batches, so that all have about as much to do in the end.
     """
@@ -415,11 +415,11 @@ def _summarize_batch(plans: list[PartitionPlan], path: str, state: str | None, r
 
 
 def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.DataFrame:
-    """The distributed groupby on ``experiment_id``: a summary frame from a run frame, a row an experiment.
+    """Summarise a run frame by experiment, distributed: a groupby on ``experiment_id``, a row an experiment.
 
-    ``frame`` has Arrow-backed list columns. Where every experiment's rows are in one of its partitions
-    (``colocated``; known of frames from `butter_etl.read_runs`), nothing is moved; otherwise the rows are shuffled by
-    experiment first, of the columns that are needed. Columns that the frame does not have come out null.
+    ``frame`` has Arrow-backed list columns. Where every experiment's rows are in one of its partitions (``colocated``;
+    known of frames from `butter_etl.read_runs`), nothing is moved; otherwise the rows are shuffled by experiment first,
+    of the columns that are needed. Columns that the frame does not have come out null.
     """
     import dask
 
@@ -446,7 +446,7 @@ def _summarize_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _experiments(runs: pa.Table) -> Iterator[pa.Table]:
-    """The rows of each experiment, in the order of the ids; without copies where they stand in that order."""
+    """Yield the rows of each experiment, in the order of the ids; without copies where they stand in that order."""
     order = pc.sort_indices(runs["experiment_id"])
     ids = runs["experiment_id"].take(order)
     starts = pc.run_end_encode(ids.combine_chunks()).run_ends.to_pylist() if len(ids) else []

@@ -21,29 +21,29 @@ from butter_etl.store import EXECUTIVE, SUMMARY, SUMMARY_FILE
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
 ROWS_A_GROUP = 8
-#: Runs of more epochs are long: what is held of an experiment is tens of megabytes.
+#: Runs of more epochs than this are long: an experiment of them takes tens of megabytes of memory.
 LONG = 10_000
 
 
 def rows_a_group(epochs: int) -> int:
-    """Experiments a row group where runs have so many epochs: half as many of long ones, since all are in memory."""
+    """Return the number of experiments in a row group: half as many where runs are long, since all are in memory."""
     return ROWS_A_GROUP if epochs <= LONG else ROWS_A_GROUP // 2
 
 
 def summary_name(partition: str) -> str:
-    """The summary file of a partition."""
+    """Return the name of the summary file of a partition."""
     return f"{SUMMARY}/{partition}/{SUMMARY_FILE}"
 
 
 def executive_name(partition: str) -> str:
-    """The executive summary file of a partition."""
+    """Return the name of the executive summary file of a partition."""
     return f"{EXECUTIVE}/{partition}/{SUMMARY_FILE}"
 
 
 def write_summaries(
     location: Location, partition: str, row_groups: Iterable[pa.Table], fingerprints: Mapping[int, str]
 ) -> None:
-    """Replace both summary files of a partition, with what their rows were made from in their metadata.
+    """Replace both summary files of a partition, with the fingerprints of their rows in their metadata.
 
     Each table of ``row_groups``, in the order of the experiment ids, becomes a row group as soon as it comes. The old
     files stay as they are if one of them raises. The complete summary takes its place first: if that is all that
@@ -63,7 +63,7 @@ def write_summaries(
 
 @contextmanager
 def _output(location: Location, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A writer of a file that is there, whole, when the block is left without an exception."""
+    """Open a writer of a file that is there, whole, when the block is left without an exception."""
     with location.open_output(name) as file:
         memory = (
             None if location.is_local else pa.BufferOutputStream()
@@ -81,7 +81,7 @@ def delete_summaries(location: Location, partition: str) -> None:
 
 
 def is_executive_current(location: Location, partition: str) -> bool:
-    """Whether the executive summary of a partition was made from what its complete summary was made from."""
+    """Tell whether the executive summary of a partition was made from what its complete summary was made from."""
     complete, executive = (raw_fingerprints(location, name(partition)) for name in (summary_name, executive_name))
     return complete == executive
 
@@ -92,14 +92,14 @@ class SummaryReader:
     def __init__(self, location: Location, name: str, file: pq.ParquetFile) -> None:
         self._location, self._name, self._file = location, name, file
         metadata = file.metadata.metadata or {}
-        #: What each row was made from, by experiment id.
+        #: The fingerprint of each row, by experiment id.
         self.fingerprints = parse_fingerprints(metadata.get(METADATA_KEY))
         self._group: tuple[int, pa.Table] = (-1, SUMMARY_FILE_SCHEMA.empty_table())
 
     @classmethod
     @contextmanager
     def open(cls, location: Location, name: str) -> Iterator[SummaryReader | None]:
-        """The file, or None if there is none; raises TornFileError if it cannot be read."""
+        """Open the file, or yield None if there is none; raise TornFileError if it cannot be read."""
         if location.kind(name) != pa.fs.FileType.File:
             yield None
             return
@@ -107,7 +107,7 @@ class SummaryReader:
             yield cls(location, name, file)
 
     def row(self, experiment_id: int) -> pa.Table:
-        """The row of an experiment, in the present schema; columns that the file does not have are null.
+        """Return the row of an experiment, in the present schema; columns that the file does not have are null.
 
         Row groups are read whole, and the last one is kept: ask in the order of the file. Raises KeyError for an
         experiment that is not in the file.
@@ -121,7 +121,7 @@ class SummaryReader:
 
     @cached_property
     def _group_of(self) -> dict[int, int]:
-        """The row group of each experiment."""
+        """Return the number of each experiment's row group, by experiment id."""
         return {
             experiment_id: group
             for group in range(self._file.num_row_groups)

@@ -81,8 +81,7 @@ class Supervisor(threading.Thread):
     def wait_for_worker(self) -> None:
         """Ask for the jobs and return when a first worker has connected.
 
-        Raises:
-            ClusterError: all jobs were refused, one ended without connecting, or ``start_timeout`` is over.
+        Raises ClusterError if all jobs were refused, one ended without connecting, or ``start_timeout`` is over.
         """
         self._scale(self.jobs)
         began = looked = time.monotonic()
@@ -115,10 +114,10 @@ class Supervisor(threading.Thread):
         return frozenset((name, job_id) for name, job_id in self._books() if job_id is None)
 
     def _ended(self) -> frozenset[Job]:
-        """The jobs that the queue no longer lists, and that have no worker.
+        """Return the jobs that the queue no longer lists, and that have no worker.
 
-        Twice in a row, since some sites answer from a cache that does not know a new job yet. A queue that does not
-        answer says nothing about any job.
+        This must be so twice in a row, since some sites answer from a cache that does not know a new job yet. A queue
+        that does not answer says nothing about any job.
         """
         books = [(name, job_id) for name, job_id in self._books() if job_id is not None]
         listed = listed_jobs(KINDS[self.site.kind])
@@ -161,7 +160,7 @@ class Supervisor(threading.Thread):
             self._scale(wanted)
 
     def _wanted(self) -> int:
-        """How many jobs to keep: all, until a driver has no further tasks; then as many as there is work for."""
+        """Return how many jobs to keep: all, until a driver has no further tasks; then as many as there is work for."""
         scheduler = self.cluster.scheduler
         if not scheduler.task_metadata.get(DRAINING):
             return self.jobs
@@ -171,7 +170,7 @@ class Supervisor(threading.Thread):
         return min(self.jobs, max(1, math.ceil(tasks / slots)))
 
     def _idle_jobs(self, most: int) -> list[str]:
-        """Up to so many jobs none of whose workers has anything to do; they are given nothing more."""
+        """Return up to so many jobs none of whose workers has anything to do; they are given nothing more."""
         scheduler = self.cluster.scheduler
         found: list[str] = []
         for name in list(self.cluster.workers):
@@ -192,12 +191,12 @@ class Supervisor(threading.Thread):
 
 
 def _is_of(worker: str, job: str) -> bool:
-    """Whether a worker runs in a job: a job of several processes adds the number of the process to the name."""
+    """Tell whether a worker runs in a job: a job of several processes adds the number of the process to the name."""
     return worker == job or worker.startswith(f"{job}-")
 
 
 def listed_jobs(kind: Kind) -> frozenset[str] | None:
-    """The ids of the user's jobs that have not ended, as the queue tells; None where it does not answer."""
+    """Return the ids of the user's jobs that have not ended, as the queue tells; None where it does not answer."""
     command = [word.format(user=getpass.getuser()) for word in kind.listing]
     if not command:
         return None
@@ -209,7 +208,7 @@ def listed_jobs(kind: Kind) -> frozenset[str] | None:
 
 
 def last_words(logs: str, job_id: str | None) -> str:
-    """The last line of a job's error log, as part of a message."""
+    """Return the last line of a job's error log, as part of a message; empty where there is none."""
     # `*-7.err` of Slurm, LSF and HTCondor; `7.host.ER` of PBS; `butter-etl.o7` of Grid Engine.
     for path in sorted(Path(logs).glob(f"*{job_id}*")):
         lines = path.read_text(errors="replace").split("\n")
@@ -220,5 +219,5 @@ def last_words(logs: str, job_id: str | None) -> str:
 
 
 def seconds(duration: str) -> float:
-    """A duration of a site file in seconds."""
+    """Return a duration of a site file in seconds."""
     return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]

@@ -1,7 +1,7 @@
 """Custom sweeps from YAML, checked strictly: every complaint is one line that names the file and the place.
 
-What a sweep declares of users' own data sets is looked up by a function: planning reads the files that are declared, a
-store knows its own by name.
+A function, the `Lookup`, finds the users' own data sets that a sweep declares: planning reads the files that are
+declared, a store knows its own by name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from butter_etl.sweeps import (
     suggestion,
 )
 
-#: What a declared data set is: of its name, the declaration, and its place in the sweep file, for errors.
+#: Finds a declared data set, given its name, its declaration, and its place in the sweep file for errors.
 Lookup = Callable[[str, Declaration, str], DatasetInfo]
 
 _NAME = re.compile(r"[a-z0-9_]+")
@@ -58,20 +58,21 @@ class _SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_sweep(path: str | Path, lookup: Lookup | None = None) -> Sweep:
-    """The custom sweep of a YAML file; raises SpecError with the file and the place in one line.
+    """Read the custom sweep of a YAML file; raise SpecError with the file and the place in one line.
 
-    Own data sets are read, and those of PMLB downloaded, unless ``lookup`` says what they are. Raises DatasetError.
+    Own data sets are read, and those of PMLB downloaded, unless ``lookup`` finds them. Raises DatasetError for those
+    that cannot be had.
     """
     return parse_sweep(_read(path), str(path), lookup or from_files(Path(path).parent))
 
 
 def load_declarations(path: str | Path) -> dict[str, Declaration]:
-    """The data sets that a YAML file declares, by name, each with a cube that uses it; raises SpecError."""
+    """Return the data sets that a YAML file declares, by name, each used by a cube; raise SpecError for a bad file."""
     return dict(_parse(_read(path), str(path)).datasets)
 
 
 def from_files(folder: Path) -> Lookup:
-    """What declared data sets are, by their files; ``folder`` is where the sweep file is."""
+    """Return the look-up of declared data sets by their files; ``folder`` is where the sweep file is."""
 
     def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
         return describe(name, declaration, fetch_source(declaration, folder, None, place), place)
@@ -87,7 +88,7 @@ def _read(path: str | Path) -> str:
 
 
 def parse_sweep(text: str, origin: str, lookup: Lookup | None = None) -> Sweep:
-    """The custom sweep that a YAML text describes; ``origin`` names the text in errors.
+    """Return the custom sweep that a YAML text describes; ``origin`` names the text in errors.
 
     Without ``lookup``, files of own data sets are sought from the working directory.
     """
@@ -100,7 +101,7 @@ def parse_sweep(text: str, origin: str, lookup: Lookup | None = None) -> Sweep:
 
 
 def _parse(text: str, origin: str) -> _SweepFile:
-    """A sweep file, checked as far as it goes without its cubes' values and its data sets' files."""
+    """Return a sweep file, checked as far as it goes without its cubes' values and its data sets' files."""
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -131,7 +132,10 @@ def _key_suggestion(message: str) -> str:
 
 
 def _cube(file: _CubeFile, own: Mapping[str, DatasetInfo], place: str) -> Cube:
-    """A cube whose every value has been checked; errors name the cube and the key. ``own`` are declared data sets."""
+    """Return a cube whose every value has been checked; name the cube and the key in errors.
+
+    ``own`` are the declared data sets by name.
+    """
     for key in file.__struct_fields__:
         values = getattr(file, key)
         if values is not None and not values:
@@ -159,7 +163,7 @@ def _cube(file: _CubeFile, own: Mapping[str, DatasetInfo], place: str) -> Cube:
 
 
 def _optimizers(file: _CubeFile, place: str) -> tuple[Optimizer, ...]:
-    """Optimizers with their momenta: null for adam, `momentum` (default 0) for the others."""
+    """Return the optimizers with their momenta: null for adam, `momentum` (default 0) for the others."""
     if file.momentum is not None and "adam" in file.optimizer:
         raise SpecError(f"{place}.momentum: adam has none; put adam into a cube of its own")
     momenta = [canonical_float(value, f"{place}.momentum") for value in file.momentum or [0.0]]
@@ -180,7 +184,7 @@ def _regularizer(entry: dict[str, float] | None, place: str) -> Regularizer | No
 
 
 def _check_values(cube: Cube, place: str) -> None:
-    """Check each value of each axis once, through the one front door for experiments."""
+    """Check each value of each axis once, by `make_experiment`, which checks all experiments."""
     base: dict[str, Any] = {"dataset": "banana", "size": 32, "depth": 2}
     for key, values in zip(AXES, cube.axes(), strict=True):
         if len(set(values)) != len(values):

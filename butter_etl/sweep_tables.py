@@ -1,4 +1,4 @@
-"""What the terminal shows of sweeps, as rows."""
+"""Tables of sweeps for the terminal, as rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from butter_etl.sweeps import AXES, Cube, Sweep, cube_codes, experiment_topology
 
 
 def sweep_table(sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
-    """A row a published sweep: name, cubes, experiments, feasible ones, repetitions; then the seven, each once."""
+    """Return a row a published sweep: name, cubes, experiments, feasible ones, repetitions.
+
+    A last row counts the distinct experiments of all of them but the optimizer sweep.
+    """
     rows: list[tuple[Any, ...]] = []
     cells: list[NDArray[np.int64]] = []
     are_feasible: list[NDArray[np.bool_]] = []
@@ -31,14 +34,14 @@ def sweep_table(sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
 
 
 def feasible_cells(cube: Cube) -> NDArray[np.bool_]:
-    """Which cells of a cube have a topology, in the cube's order: only the first four axes matter."""
+    """Tell which cells of a cube have a topology, bool, in the cube's order; only the first four axes matter."""
     smaller = Cube(cube.dataset, cube.shape, cube.size, cube.depth)
     found = [experiment_topology(spec) is not None for spec in smaller.experiments()]
     return np.repeat(np.array(found, dtype=np.bool_), len(cube) // len(smaller))
 
 
 def cube_table(sweep: Sweep) -> list[tuple[int, str, str]]:
-    """A row an axis of each cube: number of the cube, key, values."""
+    """Return a row an axis of each cube: number of the cube (from 1), key, values."""
     return [
         (number, key, ", ".join(map(_value_text, values)))
         for number, cube in enumerate(sweep.cubes, start=1)

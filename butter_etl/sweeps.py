@@ -60,14 +60,14 @@ FIRST_CLAIMED_ID = 2**24
 
 
 def sizes(first: int, last: int) -> tuple[int, ...]:
-    """The powers of two from 2^first to 2^last."""
+    """Return the powers of two from 2^first to 2^last."""
     return tuple(2**k for k in range(first, last + 1))
 
 
 class Cube(msgspec.Struct, frozen=True):
     """A hypercube of experiments: the product of the values of its axes, the last axis fastest.
 
-    A user's own data set stands there as what it is, one that comes with the package as its name.
+    On the axis ``dataset``, a data set that comes with the package is its name, and a user's own is its `DatasetInfo`.
     """
 
     dataset: tuple[str | DatasetInfo, ...]
@@ -82,7 +82,7 @@ class Cube(msgspec.Struct, frozen=True):
     optimizer: tuple[Optimizer, ...] = (ADAM,)
 
     def axes(self) -> tuple[tuple[Any, ...], ...]:
-        """The values of every axis, in the order of `AXES`."""
+        """Return the values of every axis, in the order of `AXES`."""
         return msgspec.structs.astuple(self)
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class Cube(msgspec.Struct, frozen=True):
         return count
 
     def experiments(self) -> Iterator[ExperimentSpec]:
-        """Every cell, infeasible ones included."""
+        """Yield the experiment of every cell, infeasible ones included."""
         for cell in product(*self.axes()):
             yield _from_cell(cell)
 
@@ -114,12 +114,12 @@ class Sweep(msgspec.Struct, frozen=True):
         return sum(len(cube) for cube in self.cubes)
 
     def experiments(self) -> Iterator[ExperimentSpec]:
-        """Every cell of every cube in order; a cell of two cubes comes twice."""
+        """Yield the experiment of every cell of every cube in order; a cell of two cubes comes twice."""
         for cube in self.cubes:
             yield from cube.experiments()
 
     def own_datasets(self) -> list[DatasetInfo]:
-        """The users' own data sets of its cubes, each once."""
+        """Return the users' own data sets of its cubes, each once."""
         found = [value for cube in self.cubes for value in cube.dataset if isinstance(value, DatasetInfo)]
         return list(dict.fromkeys(found))
 
@@ -187,12 +187,12 @@ FLAGS = {name: f"{name}_sweep" for name in PUBLISHED}
 
 
 def unknown_sweep(name: str, registered: Iterable[str] = ()) -> str:
-    """What to say of a sweep that is not known, with the closest name and the published ones."""
+    """Return the message about a sweep that is not known, with the closest name and the published ones."""
     return f"unknown sweep {name!r}{suggestion(name, [*PUBLISHED, *registered])}; published: {', '.join(PUBLISHED)}"
 
 
 def sweep_flags(spec: Experiment) -> dict[str, bool]:
-    """Which published sweeps hold an experiment, derived from its parameters: flag column -> bool."""
+    """Tell which published sweeps hold an experiment, by its parameters: flag column -> bool."""
     return {FLAGS[name]: spec in sweep for name, sweep in PUBLISHED.items()}
 
 
@@ -210,7 +210,7 @@ def make_experiment(
     optimizer: OptimizerName = "adam",
     momentum: float | None = None,
 ) -> ExperimentSpec:
-    """An experiment with canonical floats and what follows from its data set; raises SpecError naming the key."""
+    """Return an experiment with canonical floats and what follows from its data set; raise SpecError naming the key."""
     info = dataset if isinstance(dataset, DatasetInfo) else dataset_info(dataset)
     check_choice("shape", shape, SHAPES)
     check_choice("optimizer", optimizer, OPTIMIZERS)
@@ -262,13 +262,13 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean …?)`` if one of the known words is close, else nothing."""
+    """Return `` (did you mean …?)`` if one of the known words is close, else an empty text."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _from_cell(cell: tuple[Any, ...]) -> ExperimentSpec:
-    """An experiment of a cube, whose values were checked when the cube was made."""
+    """Return an experiment of a cube, whose values were checked when the cube was made."""
     dataset, shape, size, depth, learning_rate, batch_size, regularizer, noise, epochs, (optimizer, momentum) = cell
     info = dataset if isinstance(dataset, DatasetInfo) else DATASETS[dataset]
     return ExperimentSpec(
@@ -316,7 +316,7 @@ def _foreign_cell(values: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def experiment_topology(spec: ExperimentSpec) -> Topology | None:
-    """The topology of an experiment, or None where none is within 20 % of its size."""
+    """Return the topology of an experiment, or None where none is within 20 % of its size."""
     info = info_of(spec)
     topology = closest_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
     return topology if is_feasible(topology, spec.size) else None
@@ -346,7 +346,7 @@ class _PublishedIds(NamedTuple):
 
 
 def cube_codes(cube: Cube) -> NDArray[np.int64]:
-    """A number for each cell of a cube of published values, int64, in the cube's order; equal cells have equal ones."""
+    """Return an int64 number for each cell of a cube of published values, in its order; equal cells have equal ones."""
     codes = np.zeros(1, dtype=np.int64)
     for values, places, radix in zip(cube.axes(), _PLACES, _RADIX, strict=True):
         digits = np.array([places[value] for value in values], dtype=np.int64)
@@ -363,7 +363,7 @@ def _published_ids() -> _PublishedIds:
 
 
 def published_id(spec: ExperimentSpec) -> int | None:
-    """The fixed id of an experiment of the published sweeps, or None for any other."""
+    """Return the fixed id of an experiment of the published sweeps, or None for any other."""
     code = 0
     for value, places, radix in zip(_to_cell(spec), _PLACES, _RADIX, strict=True):
         place = places.get(value)
@@ -374,7 +374,7 @@ def published_id(spec: ExperimentSpec) -> int | None:
 
 
 def published_experiment(experiment_id: int) -> ExperimentSpec:
-    """The experiment that has a fixed id; raises KeyError for an id that none has."""
+    """Return the experiment that has a fixed id; raise KeyError for an id that none has."""
     codes = _published_ids().codes
     if not 0 <= experiment_id < codes.size:
         raise KeyError(experiment_id)
@@ -386,12 +386,12 @@ def published_experiment(experiment_id: int) -> ExperimentSpec:
 
 
 def count_published() -> int:
-    """How many experiments have fixed ids."""
+    """Count the experiments that have fixed ids."""
     return int(_published_ids().codes.size)
 
 
 def check_repetitions(count: int, place: str = "repetitions") -> int:
-    """``count`` if an experiment can have as many runs; raises SelectError otherwise."""
+    """Return ``count`` if an experiment can have as many runs; raise SelectError otherwise."""
     if not 1 <= count <= MAX_REPETITIONS:
         raise SelectError(f"{place}: {count} is not between 1 and {MAX_REPETITIONS} (run counts are uint8)")
     return count

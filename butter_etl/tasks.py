@@ -1,4 +1,4 @@
-"""What one Dask future does: how tasks are cut, and how one trains, keeps checkpoints, and lands what it trained.
+"""Tasks, one for each Dask future: how they are cut, and how one trains, keeps checkpoints, and lands what it trained.
 
 A task may be killed at any moment, be run twice, and be run at the same time as another that holds the same runs: what
 has landed is not trained again, what has a checkpoint goes on from there, and a landing keeps each repetition once.
@@ -55,22 +55,22 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What one future does. ``attempt`` counts from 1."""
+    """The work of one future. ``attempt`` counts from 1."""
 
     items: tuple[Item, ...]
     attempt: int = 1
 
     @property
     def runs(self) -> int:
-        """How many runs the task trains."""
+        """Return the number of runs that the task trains."""
         return sum(len(item.repetitions) for item in self.items)
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What every task of a campaign needs to know.
+    """Settings that all tasks of a campaign share.
 
-    ``claim`` is what the driver's claims are known by (None: it has none), ``checkpoint_seconds`` how long a task
-    trains between two checkpoints.
+    ``claim`` is the token of the driver's claims (None: it has none), ``checkpoint_seconds`` how long a task trains
+    between two checkpoints.
     """
 
     store: str
@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class TaskReport(msgspec.Struct, frozen=True):
-    """What a task did, in runs; reports add. ``present`` runs had landed before, ``yielded`` items are unfinished."""
+    """Result of a task, in runs; reports add. ``present`` runs had landed before, ``yielded`` items are unfinished."""
 
     landed: int = 0
     present: int = 0
@@ -99,14 +99,14 @@ class TaskReport(msgspec.Struct, frozen=True):
         )
 
 
-#: The repetitions of each experiment that a checkpoint holds together: they are trained on together.
+#: By experiment id, the groups of repetitions that one checkpoint holds: a group goes on together.
 Begun = Mapping[int, Sequence[tuple[int, ...]]]
 
 
 def cut_tasks(
     wanted: Iterable[Wanted], target_seconds: float, device: Device = "cpu", begun: Begun | None = None
 ) -> Iterator[Task]:
-    """Tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
+    """Cut tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
 
     For a GPU, experiments that can be trained in one stack come one after the other.
     """
@@ -141,7 +141,7 @@ def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) 
 
 
 def begun_stacks(checkpoints: Checkpoints) -> Begun:
-    """What checkpoints hold together, by experiment."""
+    """Return the groups of repetitions that checkpoints hold together, by experiment id."""
     found: dict[int, list[tuple[int, ...]]] = {}
     for stack in checkpoints.stacks():
         if len(stack.items) == 1:
@@ -158,7 +158,7 @@ def discard_landed(store: Store) -> None:
 
 
 def target_task_seconds(total_core_seconds: float, workers: int) -> float:
-    """How long tasks should be: long enough to matter, short enough that all workers share the end."""
+    """Return how many seconds tasks should take: enough to matter, and so few that all workers share the end."""
     shared = total_core_seconds / (_TASKS_PER_WORKER * max(workers, 1))
     # Two tasks that come one after the other are longer than this together, or they would be one.
     few = 2 * total_core_seconds / MOST_TASKS
@@ -166,7 +166,7 @@ def target_task_seconds(total_core_seconds: float, workers: int) -> float:
 
 
 class StoppedAt(msgspec.Struct, frozen=True):
-    """How far a task came that raised: an attribute of what it raised, which travels with it.
+    """Progress of a task that raised an exception, with which it travels as an attribute.
 
     ``report`` is of the items before, ``failed`` are those at which it stopped, ``left`` those that it never began.
     """
@@ -180,7 +180,7 @@ class StoppedAt(msgspec.Struct, frozen=True):
 
 
 def train_and_land(task: Task, settings: Settings) -> TaskReport:
-    """Train what of a task is still missing and land it, item by item.
+    """Train the runs of a task that are still missing and land them, item by item.
 
     What cannot be finished before the job ends, or is no longer this driver's, is reported as ``yielded``. Raises
     whatever stops it otherwise, with a `StoppedAt` as its attribute ``stopped_at``; what landed before stays.
@@ -204,7 +204,7 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
 
 
 def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
-    """Items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
+    """Yield the items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
     if device == "cuda":
         yield from (list(group) for _, group in groupby(items, key=lambda item: stack_key(item.spec)))
     else:
@@ -250,7 +250,7 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
 
 
 def _dataset(store: Store, spec: ExperimentSpec, settings: Settings) -> Dataset:
-    """What an experiment is trained on: the store keeps users' own data sets, others lie in the data folder."""
+    """Return the data set of an experiment: a user's own from the store, another from the data folder."""
     if spec.own is None:
         return cached_dataset(spec.dataset, settings.data_dir)
     return cached_copy(store.location, info_of(spec))
@@ -271,7 +271,7 @@ def _end(store: Store, stack: Stack) -> None:
 
 
 def _parts(stack: Stack, dataset: Dataset, attempt: int) -> Iterator[Stack]:
-    """What is trained at once: what fits, and after a death, which may have been for memory, half as much each time."""
+    """Yield the parts of a stack that fit into memory; after each death, which may have been for memory, halve them."""
     for part in fitting_stacks(stack, dataset):
         yield from cut_stack(part, -(-len(part.runs()) // 2 ** (attempt - 1)))
 

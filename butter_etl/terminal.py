@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: tables, progress, counts. Plain lines where there is no terminal."""
+"""Output for a person on the terminal: tables, progress, counts. Plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"<?[\d,]+(\.\d+)?(e[+-]\d+)?")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table that fits 80 columns; numbers are right-aligned with thousands separators."""
+    """Print a table that fits 80 columns; numbers are right-aligned with thousands separators."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -47,12 +47,12 @@ def _cell(value: object) -> str:
 
 
 def count(number: int) -> str:
-    """``12345`` as ``12,345``."""
+    """Return ``12345`` as ``12,345``."""
     return f"{number:,}"
 
 
 def duration(seconds: float) -> str:
-    """A number of seconds for people: ``42 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
+    """Return a number of seconds for people: ``42 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
     whole = round(seconds)
     for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= unit:
@@ -61,12 +61,12 @@ def duration(seconds: float) -> str:
 
 
 def core_time(core_seconds: float) -> str:
-    """An amount of computing for people, in core-hours from an hour up."""
+    """Return an amount of computing for people, in core-hours from an hour up."""
     return f"{core_seconds / 3600:,.1f} core-hours" if core_seconds >= 3600 else f"{duration(core_seconds)} of one core"
 
 
 def core_hours(core_seconds: float) -> str:
-    """An amount of computing as a number of hours of one core."""
+    """Return an amount of computing as a number of hours of one core."""
     hours = core_seconds / 3600
     if 0 < hours < 0.005:
         return "<0.01"
@@ -107,7 +107,7 @@ class ProgressLine:
     def update(
         self, done: int, note: str = "", *, left: float | None = None, figures: Mapping[str, str] | None = None
     ) -> None:
-        """``done`` of the total are done; ``note`` is shown beside it, and ``figures`` by name below it.
+        """Show that ``done`` of the total are done, with ``note`` beside it and ``figures`` by name below it.
 
         ``left`` is how many seconds are left, if that is known better than from the number done.
         """
@@ -128,7 +128,7 @@ class ProgressLine:
 
 
 def _with_figures(bar: Bar, figures: Mapping[str, str]) -> RenderableType:
-    """A bar with a row of names and a row of values below it."""
+    """Return a bar with a row of names and a row of values below it."""
     from rich.console import Group
     from rich.table import Table
 

@@ -27,7 +27,7 @@ class Topology(NamedTuple):
 
 
 def count_parameters(inputs: int, widths: tuple[int, ...]) -> int:
-    """Weights and biases of a chain of dense layers; additions cost nothing."""
+    """Count the weights and biases of a chain of dense layers; additions cost nothing."""
     total = 0
     for width in widths:
         total += (inputs + 1) * width
@@ -36,7 +36,10 @@ def count_parameters(inputs: int, widths: tuple[int, ...]) -> int:
 
 
 def layer_widths(shape: str, first: int, depth: int, outputs: int) -> tuple[int, ...]:
-    """The widths of a network of ``shape`` whose first layer is about ``first`` wide."""
+    """Return the ``depth`` widths of a network of ``shape`` whose first layer is about ``first`` wide.
+
+    The last width is ``outputs``. Raises ValueError for an unknown shape.
+    """
     if shape in ("rectangle", "rectangle_residual"):
         return (first,) * (depth - 1) + (outputs,)
     if shape == "trapezoid":
@@ -53,7 +56,7 @@ def layer_widths(shape: str, first: int, depth: int, outputs: int) -> tuple[int,
 
 @lru_cache(maxsize=1 << 17)
 def closest_topology(shape: str, size: int, depth: int, inputs: int, outputs: int) -> Topology:
-    """The candidate closest to ``size`` among those that the bisection visits; the first one on ties."""
+    """Return the candidate closest to ``size`` among those that the bisection visits; the first one on ties."""
     low, high = 1, _SEARCH_LIMIT
     best: Topology | None = None
     while low < high:
@@ -74,12 +77,12 @@ def closest_topology(shape: str, size: int, depth: int, inputs: int, outputs: in
 
 
 def is_feasible(topology: Topology, size: int) -> bool:
-    """Whether the parameter count is within 20 % of ``size`` (exactly 20 % is)."""
+    """Tell whether the parameter count is within 20 % of ``size`` (exactly 20 % is)."""
     return not abs(topology.num_free_parameters - size) / size > TOLERANCE
 
 
 def find_topology(shape: str, size: int, depth: int, inputs: int, outputs: int) -> Topology:
-    """The topology of an experiment; raises InfeasibleError beyond the tolerance."""
+    """Return the topology of an experiment; raise InfeasibleError beyond the tolerance."""
     topology = closest_topology(shape, size, depth, inputs, outputs)
     if not is_feasible(topology, size):
         raise InfeasibleError(
@@ -90,12 +93,12 @@ def find_topology(shape: str, size: int, depth: int, inputs: int, outputs: int) 
 
 
 def is_residual(shape: str) -> bool:
-    """Whether hidden layers after the first add their input to their output."""
+    """Tell whether hidden layers after the first add their input to their output."""
     return shape.endswith("_residual")
 
 
 def network_structure(spec: ExperimentSpec, inputs: int, widths: tuple[int, ...]) -> str:
-    """The published `network_structure` JSON: nodes nested from the output layer down to the input node.
+    """Return the published `network_structure` JSON: nodes nested from the output layer down to the input node.
 
     Keys are sorted, with the type ``""`` and the label ``"&"`` last; an object used twice is spelled where it stands
     deepest, labelled, and is a string ``"*label"`` afterwards.
@@ -167,7 +170,7 @@ def _marshal(value: Any, uses: dict[int, int], labels: dict[int, str]) -> str:
 
 
 def _label(index: int) -> str:
-    """a, b, … z, aa, ab, …"""
+    """Return label number ``index``, from 0: a, b, … z, aa, ab, …."""
     text = ""
     index += 1
     while index:

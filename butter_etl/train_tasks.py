@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """What a part of a selection comes to. ``experiments`` counts feasible ones; ``there`` and ``missing`` count runs.
+    """Totals of a part of a selection. ``experiments`` counts feasible ones; ``there`` and ``missing`` count runs.
 
     ``core_seconds`` is the estimated cost of what is missing, ``longest_run`` that of its most expensive run.
     """
@@ -63,56 +63,56 @@ class Tally:
 
 @dataclass
 class Plan:
-    """What is to be trained, and what the selection comes to by sweep and data set."""
+    """The runs that are to be trained, and the totals of the selection by sweep and data set."""
 
     wanted: list[Wanted] = field(default_factory=list)
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
 
     @cached_property
     def total(self) -> Tally:
-        """What the whole selection comes to."""
+        """Return the totals of the whole selection."""
         return sum(self.tallies.values(), Tally())
 
     @property
     def experiments(self) -> int:
-        """How many experiments can be trained."""
+        """Return the number of experiments that can be trained."""
         return self.total.experiments
 
     @property
     def infeasible(self) -> int:
-        """How many experiments have no network of about their size."""
+        """Return the number of experiments that have no network of about their size."""
         return self.total.infeasible
 
     @property
     def there(self) -> int:
-        """How many of the wanted runs are there."""
+        """Return the number of the wanted runs that are there."""
         return self.total.there
 
     @property
     def missing(self) -> int:
-        """How many runs are to be trained."""
+        """Return the number of runs that are to be trained."""
         return self.total.missing
 
     @property
     def core_seconds(self) -> float:
-        """What they cost, estimated."""
+        """Return the estimated cost of the missing runs, in core seconds."""
         return self.total.core_seconds
 
     def seconds(self, at_once: int) -> float:
-        """How long training takes where so many tasks run at once: no less than the longest run."""
+        """Return how many seconds training takes where so many tasks run at once: no less than the longest run."""
         return max(self.total.core_seconds / at_once, self.total.longest_run)
 
     @property
     def datasets(self) -> list[str]:
-        """The data sets that what is missing needs."""
+        """Return the names of the data sets that the missing runs need."""
         return sorted({wanted.spec.dataset for wanted in self.wanted})
 
 
 def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, int], rates: costs.Rates) -> Plan:
-    """What is to be trained. ``present`` are the repetitions of each experiment id that are there, as bit masks.
+    """Plan what is to be trained; write nothing.
 
-    ``rates`` say what training costs. Pure: nothing is written.
-    Raises SelectError where an experiment would come to more than 255 runs.
+    ``present`` are the repetitions of each experiment id that are there, as bit masks. ``rates`` say what training
+    costs. Raises SelectError where an experiment would come to more than 255 runs.
     """
     plan = Plan()
     for sweep, spec, count in selection.experiments():
@@ -147,7 +147,7 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
 
 
 def claim_ids(plan: Plan, registry: Registry, store: Store) -> list[Wanted]:
-    """What is wanted, each experiment with an id; new ids are claimed in the store."""
+    """Return what is wanted, each experiment with an id; claim new ids in the store."""
     registry.claim(store, {wanted.spec: wanted.batch for wanted in plan.wanted if wanted.experiment_id is None})
     return [
         wanted
@@ -164,7 +164,7 @@ def run_training(
     client: Client,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TrainReport:
-    """Train what a campaign is missing on a cluster; every failure is recorded in the store.
+    """Train what a campaign is missing on a cluster; record every failure in the store.
 
     Other drivers may work on the same store: each trains what it has claimed. An interrupt (Ctrl-C) cancels what is in
     flight and returns a report that says so. Raises CampaignError when nothing that it does succeeds.
@@ -221,7 +221,7 @@ def plan_campaign(
     device: Device = "cpu",
     data_dir: str | Path | None = None,
 ) -> Campaign:
-    """What training a choice into the store at ``path`` would mean; nothing is written there.
+    """Plan the training of a choice into the store at ``path``; write nothing there.
 
     Own data sets that are PMLB's are downloaded to ``data_dir``: only their content tells what is to be done. Raises
     SelectError if no sweep is named, and whatever is wrong with the choice, its data sets, or the store.
@@ -240,11 +240,10 @@ def plan_campaign(
 
 
 def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 300.0) -> tuple[Store, Settings]:
-    """Have the data sets at hand, then the store, with the campaign's sweeps and own data sets registered.
+    """Get the data sets, then open or make the store, with the campaign's sweeps and own data sets registered.
 
-    Unfinished training is saved every ``checkpoint_seconds``.
-
-    The driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
+    The store is returned with the settings of its tasks; unfinished training is saved every ``checkpoint_seconds``. The
+    driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
     require_state(campaign.path, campaign.state)
     infos = {wanted.spec.dataset: info_of(wanted.spec) for wanted in campaign.plan.wanted}

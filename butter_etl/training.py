@@ -24,7 +24,7 @@ from butter_etl.sweeps import sweep_flags
 from butter_etl.topology import find_topology, is_residual, network_structure
 
 COMPLETED = "completed"
-#: Of a run that was stopped and went on on another kind of processor: its bits are not those of either.
+#: The end reason of a run that was stopped and went on on another kind of processor: its bits are those of neither.
 COMPLETED_ELSEWHERE = "completed on another CPU family"
 
 
@@ -37,23 +37,23 @@ class Item(msgspec.Struct, frozen=True):
     repetitions: tuple[int, ...]
 
     def runs(self) -> list[RunSpec]:
-        """The item's runs, in the order of ``repetitions``."""
+        """Return the item's runs, in the order of ``repetitions``."""
         return [RunSpec(self.spec, repetition) for repetition in self.repetitions]
 
 
 class Stack(msgspec.Struct, frozen=True):
-    """What is trained side by side, by which engine, on what kind of device."""
+    """Runs that are trained side by side, with the engine and the kind of device that train them."""
 
     items: tuple[Item, ...]
     engine: str
     device: Device = "cpu"
 
     def runs(self) -> list[RunSpec]:
-        """The stack's runs, item by item."""
+        """Return the stack's runs, item by item."""
         return [run for item in self.items for run in item.runs()]
 
     def describe(self) -> str:
-        """A short name for people."""
+        """Return a short name for people."""
         others = f" and {len(self.items) - 1} more experiments" if len(self.items) > 1 else ""
         return f"{self.items[0].spec.describe()}{others}"
 
@@ -79,7 +79,7 @@ StackWatch = Callable[[int, Callable[[], Unfinished]], None]
 
 
 def network_of(spec: ExperimentSpec, inputs: int, widths: tuple[int, ...]) -> Network:
-    """The network of an experiment, as engines take it."""
+    """Return the network of an experiment, as engines take it."""
     regularizer = spec.kernel_regularizer
     return Network(
         inputs=inputs,
@@ -92,7 +92,7 @@ def network_of(spec: ExperimentSpec, inputs: int, widths: tuple[int, ...]) -> Ne
 
 
 def optimization_of(spec: ExperimentSpec) -> Optimization:
-    """How an experiment trains its network, as engines take it."""
+    """Return the settings by which an experiment trains its network, as engines take them."""
     return Optimization(
         optimizer=spec.optimizer,
         learning_rate=spec.learning_rate,
@@ -103,7 +103,7 @@ def optimization_of(spec: ExperimentSpec) -> Optimization:
 
 
 def stack_data(specs: Sequence[ExperimentSpec], dataset: Dataset, seeds: Sequence[int]) -> StackData:
-    """Each run's own split and noisy training targets, from the named streams of its seed; a spec and a seed a run."""
+    """Draw each run's split and noisy training targets from the named streams of its seed; a spec and a seed a run."""
     splits = [split_rows(seed, dataset.x.shape[0]) for seed in seeds]
     targets = [
         noisy_targets(seed, dataset.y[train], spec.label_noise, spec.loss)
@@ -119,7 +119,7 @@ def stack_data(specs: Sequence[ExperimentSpec], dataset: Dataset, seeds: Sequenc
 
 
 def prepare_engine(engine: str) -> None:
-    """Have an engine ready in this process: the first use of a compiled one compiles, and says so in the log."""
+    """Make an engine ready in this process: the first use of a compiled one compiles, and says so in the log."""
     network = Network(inputs=2, widths=(2, 1), loss="mean_squared_error")
     optimization = Optimization(optimizer="adam", learning_rate=0.1, batch_size=2, epochs=1)
     rows = np.arange(2, dtype=np.int64)[None]
@@ -135,14 +135,14 @@ def train_stack(
     resume: Unfinished | None = None,
     watch: StackWatch | None = None,
 ) -> list[pa.Table]:
-    """Train the runs of ``stack`` side by side; a table an item, a row a run, in `RUN_FILE_SCHEMA`.
+    """Train the runs of ``stack`` side by side; return a table an item, a row a run, in `RUN_FILE_SCHEMA`.
 
     The experiments may differ in learning rate, momentum, penalty and label noise alone (`stack_key`). ``resume`` is
     what training goes on from, to the same bits, where it was stopped before; ``watch`` is called between epochs, may
     copy out what is needed to go on, and stops the training by raising.
 
     Raises InfeasibleError for an experiment that has no topology, CheckpointError where ``resume`` is of another
-    stack, DeviceMemoryError where the stack is too large for a GPU.
+    stack, DeviceMemoryError where the stack is too large for a GPU, ValueError where the experiments differ in more.
     """
     if resume and resume.stack != stack:
         raise CheckpointError(f"{stack.describe()}: what was stopped is another stack; train it from the start")
@@ -188,7 +188,7 @@ def train_stack(
 
 
 def fitting_stacks(stack: Stack, dataset: Dataset) -> list[Stack]:
-    """The stack as it is on a CPU; on a GPU cut into as few even ones as fit into the memory that is free there."""
+    """Return the stack as it is on a CPU; cut it for a GPU into as few even ones as fit into the memory free there."""
     if stack.device != "cuda":
         return [stack]
     from butter_etl.engines.torch_engine import free_gpu_bytes
@@ -199,7 +199,7 @@ def fitting_stacks(stack: Stack, dataset: Dataset) -> list[Stack]:
 
 
 def cut_stack(stack: Stack, most: int) -> list[Stack]:
-    """Even stacks of at most ``most`` of its runs, in their order."""
+    """Cut a stack into even ones of at most ``most`` runs, in their order."""
     runs = [(item, repetition) for item in stack.items for repetition in item.repetitions]
     parts = -(-len(runs) // most)
     ends = [len(runs) * part // parts for part in range(parts + 1)]
@@ -216,7 +216,7 @@ def cut_stack(stack: Stack, most: int) -> list[Stack]:
 
 
 def stack_key(spec: ExperimentSpec) -> tuple[str | int, ...]:
-    """Experiments of equal key can be trained in one stack."""
+    """Return a key: experiments of equal key can be trained in one stack."""
     content = spec.own.sha256 if spec.own else ""
     return spec.dataset, content, spec.shape, spec.size, spec.depth, spec.optimizer, spec.batch_size, spec.epochs
 
@@ -226,7 +226,7 @@ def _variant(spec: ExperimentSpec, network: Network) -> Variant:
 
 
 class _Clock:
-    """What training a stack has taken, with what it had taken before it was stopped."""
+    """The time that training a stack has taken, with what it had taken before it was stopped."""
 
     def __init__(self, earlier: Unfinished | None) -> None:
         self.started = earlier.started if earlier else int(time.time())
@@ -235,16 +235,16 @@ class _Clock:
         self._begun = time.thread_time()
 
     def core_seconds(self) -> float:
-        """Those of the whole stack so far."""
+        """Return the core-seconds of the whole stack so far."""
         return self._earlier + time.thread_time() - self._begun
 
     def unfinished(self, stack: Stack, state: State) -> Unfinished:
-        """The stack as it stands, in a state of the engine's."""
+        """Return the stack as it stands, in a state of the engine's."""
         return Unfinished(stack, state, self.core_seconds(), self.started, self.cpu_families)
 
 
 def _run_rows(item: Item, constant: dict[str, object], trained: Trained, rows: slice) -> pa.Table:
-    """The rows of one item, whose runs are ``rows`` of the stack."""
+    """Return the rows of one item, whose runs are ``rows`` of the stack."""
     runs = item.runs()
     constant = {
         **constant,
@@ -271,7 +271,7 @@ def _run_rows(item: Item, constant: dict[str, object], trained: Trained, rows: s
 
 
 def _list_column(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> pa.ListArray:
-    """A float32 array (runs, epochs) as a list column, NaN kept as NaN."""
+    """Return a float32 array (runs, epochs) as a list column, NaN kept as NaN."""
     runs, epochs = values.shape
     offsets = np.arange(runs + 1, dtype=np.int32) * np.int32(epochs)
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), type=pa.float32())

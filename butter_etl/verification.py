@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: A task checks units of about this many bytes.
 _BATCH_BYTES, _BATCH_UNITS = 64 * 2**20, 256
 Rows = list[dict[str, Any]]
-#: Of the summaries of a file, one in so many is recomputed, at least one.
+#: One in this many of the summaries of a file is recomputed, at least one.
 _SAMPLED = 10
 
 
@@ -54,7 +54,7 @@ _SAMPLED = 10
 
 
 def plan_verification(path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Inventory:
-    """What there is to check at ``path``, a store or an export. Raises StoreError if it is neither."""
+    """Take the inventory of what is at ``path``, a store or an export. Raises StoreError if it is neither."""
     if is_store(path):
         return take_inventory(Store.open(path, state))
     location = Location(path)
@@ -65,7 +65,7 @@ def plan_verification(path: str | os.PathLike[str], state: str | os.PathLike[str
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a store at ``path``."""
+    """Tell whether there is a store at ``path``."""
     return bool(Location(path).kind("store.json") == pa.fs.FileType.File)
 
 
@@ -92,7 +92,7 @@ def check_unit(location: Location, unit: Unit, *, values: bool = False) -> Check
 
 
 def check_runs(location: Location, unit: Unit) -> CheckReport:
-    """Check the run files of a unit, each by itself and then for what they hold in common."""
+    """Check the run files of a unit, each by itself and then for runs that several of them hold."""
     report, held = CheckReport(), dict[str, list[RunRow]]()
     for listed in unit.runs:
         report += _check_run_file(location, unit, listed, held)
@@ -131,7 +131,7 @@ def _check_file(
 
 
 def _read(location: Location, listed: Listed) -> bytes | None:
-    """The bytes of a file; None if it has gone since."""
+    """Return the bytes of a file; None if it has gone since it was listed."""
     try:
         return location.read_bytes(listed.path)
     except FileNotFoundError:
@@ -139,7 +139,10 @@ def _read(location: Location, listed: Listed) -> bytes | None:
 
 
 def _duplicates(held: Mapping[str, list[RunRow]]) -> Iterator[Finding]:
-    """Files whose runs others hold too: of two that overlap the one with more runs stays, so that least is lost."""
+    """Yield findings for files whose runs others hold too.
+
+    Of two that overlap the one with more runs stays, so that least is lost.
+    """
     owners: dict[tuple[int, int], str] = {}
     run_ids: dict[str, str] = {}
     for path, rows in sorted(held.items(), key=lambda item: (-len(item[1]), item[0])):
@@ -170,7 +173,10 @@ def _check_summary_file(location: Location, unit: Unit, listed: Listed, schema: 
 
 
 def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> CheckReport:
-    """Whether the summaries of a partition of a store speak of the runs that are there."""
+    """Check that the summaries of a partition of a store were made from the runs that are there.
+
+    With ``values``, a sample of them is recomputed.
+    """
     path = f"{SUMMARY}/{unit.partition}/{SUMMARY_FILE}"
     try:
         made_from = read_fingerprints(location, path)
@@ -198,7 +204,7 @@ def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> Chec
 
 
 def _check_executive(location: Location, unit: Unit) -> CheckReport:
-    """Whether the executive summary of a partition says what the complete one does."""
+    """Check that the executive summary of a partition says what the complete one does."""
     path = executive_name(unit.partition)
     try:
         if not is_executive_current(location, unit.partition):
@@ -233,7 +239,7 @@ def _wrong_rows(
     made_from: Mapping[int, str],
     sample: Mapping[int, list[RunFile]],
 ) -> Iterator[Finding]:
-    """Rows that differ from what their file says it was made from, or from what the runs give."""
+    """Yield findings for rows other than those in the metadata of their file, or other than the runs give."""
     ids = stored["experiment_id"].to_pylist()
     if set(ids) != made_from.keys():
         yield Finding("wrong-summary", path, "its rows are not those that its metadata name")
@@ -279,7 +285,7 @@ def run_verification(
 
 
 def _batches(units: list[Unit]) -> Iterator[list[Unit]]:
-    """Units in batches of about as many bytes, so that tiny ones do not drown in overhead."""
+    """Yield units in batches of about `_BATCH_BYTES`, so that tiny ones do not drown in overhead."""
     batch: list[Unit] = []
     size = 0
     for unit in units:
@@ -326,7 +332,7 @@ def _on_cluster(url: str, batches: Iterator[list[Unit]], values: bool, client: A
 
 
 class RepairReport(msgspec.Struct, frozen=True):
-    """What was moved to quarantine, what is left as it was, and the runs that are missing now, by experiment."""
+    """The findings moved to quarantine, those left as they were, and the runs that are missing now, by experiment."""
 
     moved: tuple[Finding, ...]
     left: tuple[Finding, ...]
@@ -370,7 +376,7 @@ def _move(store: Store, units: Mapping[str, Unit], finding: Finding, stamp: str)
 
 
 def _now_missing(store: Store, moved: Iterable[Finding]) -> dict[int, list[int]]:
-    """The repetitions that moved run files held by their names and that no other file holds."""
+    """Return the repetitions that moved run files held by their names and that no other file holds, by experiment."""
     present = store.repetitions()
     missing: dict[int, set[int]] = {}
     for finding in moved:

@@ -30,7 +30,7 @@ SAFETY_SECONDS = 15.0
 CLAIM_SECONDS = 30.0
 #: How long reports of finished tasks may take to leave a worker that closes.
 _DELIVERY_SECONDS = 1.0
-#: What writing is taken for before it has been measured, in bytes a second.
+#: The speed of writing that is assumed before it has been measured, in bytes a second.
 _WRITE_RATE = 20e6
 
 
@@ -43,7 +43,7 @@ class Stopped(Exception):  # noqa: N818 (no error: training goes on elsewhere)
 
 
 class Vigil:
-    """What one thread of a worker knows of the time left, and what it has measured. All times are in seconds."""
+    """The watch of one thread of a worker: the time left, and what it has measured. All times are in seconds."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Vigil:
         self._write_rate = _WRITE_RATE
 
     def has_time_for(self, epoch_seconds: float, state_bytes: float) -> bool:
-        """Whether one epoch and one checkpoint of that size can be done before the job ends."""
+        """Tell whether one epoch and one checkpoint of that size can be done before the job ends."""
         if _told_to_end.is_set():
             return False
         if self._end is None:
@@ -70,7 +70,7 @@ class Vigil:
         return self._clock() + needed < self._end
 
     def over(self, experiment_id: int, save: Callable[[Unfinished], int]) -> StackWatch:
-        """A watch over the training of one stack.
+        """Return a watch over the training of one stack.
 
         ``save`` writes a checkpoint and returns its size in bytes. The watch raises `Stopped` when training is to stop.
         """
@@ -100,7 +100,7 @@ class Vigil:
         return seconds
 
     def _reason_to_stop(self, experiment_id: int, now: float, step: float) -> str | None:
-        """Why to stop now, if at all; ``step`` is how long until the next chance, with its checkpoint."""
+        """Return why to stop now, if at all; ``step`` is how long until the next chance, with its checkpoint."""
         if self._end is not None and now + SAFETY_SECONDS + 2 * step >= self._end:
             return "the job is about to end"
         if _told_to_end.is_set():
@@ -115,7 +115,7 @@ class Vigil:
 
 
 def current_worker() -> Any:
-    """Dask's worker whose task this thread runs; None outside of one."""
+    """Return Dask's worker whose task this thread runs; None outside of one."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None
@@ -126,7 +126,7 @@ def current_worker() -> Any:
 
 
 def is_closing() -> bool:
-    """Whether the worker whose task this thread runs is being closed: what it returns may not arrive."""
+    """Tell whether the worker whose task this thread runs is being closed: what it returns may not arrive."""
     worker = current_worker()
     return worker is not None and worker.status.name in _CLOSING
 
@@ -135,7 +135,7 @@ _told_to_end = threading.Event()
 
 
 def dask_setup(_worker: object) -> None:
-    """What Dask calls in a worker that this module is a preload of: SIGTERM no longer ends the process at once.
+    """Keep SIGTERM from ending the process at once; Dask calls this in a worker that this module is a preload of.
 
     Queues send it to all processes of a job some seconds before they kill them. In that time training comes to the end
     of its epoch and writes a checkpoint. Dask's nanny, which gets the signal too, closes the worker.

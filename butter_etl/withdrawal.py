@@ -24,7 +24,7 @@ DROPPED = "dropped"
 
 
 class Withdrawal(msgspec.Struct, frozen=True):
-    """A run file of which repetitions ``first`` to ``last`` are to go."""
+    """A run file of which repetitions ``first`` to ``last`` are to be withdrawn."""
 
     file: RunFile
     first: int
@@ -32,39 +32,39 @@ class Withdrawal(msgspec.Struct, frozen=True):
 
     @property
     def runs(self) -> int:
-        """How many runs go."""
+        """Return how many runs go."""
         return self.last - self.first + 1
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing of the file stays."""
+        """Tell whether nothing of the file stays."""
         return self.runs == len(self.file.repetitions)
 
 
 @dataclass(frozen=True)
 class DropPlan:
-    """What is to be withdrawn."""
+    """The withdrawals that a selection asks for."""
 
     withdrawals: tuple[Withdrawal, ...]
 
     @property
     def runs(self) -> int:
-        """How many runs go."""
+        """Return how many runs go."""
         return sum(one.runs for one in self.withdrawals)
 
     @property
     def experiments(self) -> int:
-        """How many experiments lose runs."""
+        """Return how many experiments lose runs."""
         return len({one.file.experiment_id for one in self.withdrawals})
 
     @property
     def parted(self) -> int:
-        """Of how many files a part stays and is written anew."""
+        """Return of how many files a part stays and is written anew."""
         return sum(not one.is_whole for one in self.withdrawals)
 
 
 def plan_drop(store: Store, selection: Selection) -> DropPlan:
-    """The runs of a store that a selection chooses.
+    """Plan the withdrawal of the runs of a store that a selection chooses.
 
     ``repetitions`` and ``first_repetition`` restrict them: to the N numbers from K on, or to all from K on.
     """
@@ -85,12 +85,12 @@ def plan_drop(store: Store, selection: Selection) -> DropPlan:
 
 
 def withdraw(store: Store, withdrawal: Withdrawal, stamp: str) -> int:
-    """Move a run file to quarantine; repetitions that stay are landed anew first. Returns how many runs went.
+    """Move a run file to quarantine, after landing anew the repetitions that stay; return how many runs went.
 
-    The order, under the experiment's lock: files of what stays get their names, then the old file is moved. Killed
-    between the two, every run is there, some twice, and none has gone: `verify --repair` keeps the file with more runs,
-    the old one, and dropping again finishes what was begun. Raises LandingError, or TornFileError for a file that
-    cannot be read.
+    The order, under the experiment's lock: files of what stays get their names, then the old file is moved. If it is
+    killed between the two, every run is there, some twice, and none has gone. `verify --repair` then keeps the file
+    with more runs, the old one, and dropping again finishes what was begun. Raises LandingError, or TornFileError for a
+    file that cannot be read.
     """
     try:
         while (runs := _try_withdraw(store, withdrawal, stamp)) is None:
@@ -102,7 +102,7 @@ def withdraw(store: Store, withdrawal: Withdrawal, stamp: str) -> int:
 
 
 def _try_withdraw(store: Store, withdrawal: Withdrawal, stamp: str) -> int | None:
-    """How many runs went; None, and nothing has, if what lies beside the file changed meanwhile."""
+    """Return how many runs went; None, and nothing has, if what lies beside the file changed meanwhile."""
     file = withdrawal.file
     elsewhere = _held_elsewhere(store, file)
     staying = set(file.repetitions) - set(range(withdrawal.first, withdrawal.last + 1)) - elsewhere
@@ -120,13 +120,13 @@ def _try_withdraw(store: Store, withdrawal: Withdrawal, stamp: str) -> int | Non
 
 
 def _held_elsewhere(store: Store, file: RunFile) -> set[int]:
-    """The repetitions of a file's experiment that other files of its partition hold."""
+    """Return the repetitions of a file's experiment that other files of its partition hold."""
     others = (other for other in store.run_files(file.partition) if other.path != file.path)
     return {rep for other in others if other.experiment_id == file.experiment_id for rep in other.repetitions}
 
 
 def run_drop(plan: DropPlan, store: Store, on_progress: Callable[[int], None] = lambda runs: None) -> int:
-    """Withdraw everything planned; how many runs went. What went before an error stays in quarantine."""
+    """Withdraw everything planned; return how many runs went. What went before an error stays in quarantine."""
     stamp = quarantine_stamp()
     runs = 0
     for withdrawal in plan.withdrawals:

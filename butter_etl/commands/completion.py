@@ -21,7 +21,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[
 
 
 def among(words: Callable[[click.Context], Iterable[str]]) -> Completer:
-    """Completes to those of some words that go on from what has been typed."""
+    """Return a completer to those of some words that go on from what has been typed."""
 
     def complete(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[str]]:
         return [CompletionItem(word) for word in words(context) if word.startswith(begun)]
@@ -30,12 +30,12 @@ def among(words: Callable[[click.Context], Iterable[str]]) -> Completer:
 
 
 def _paths(kind: str) -> Completer:
-    """Leaves it to the shell to complete names of files, or of folders alone."""
+    """Return a completer that leaves it to the shell to complete names of files, or of folders alone."""
     return lambda _context, _parameter, begun: [CompletionItem(begun, type=kind)]
 
 
 def _sweep_names(context: click.Context) -> list[str]:
-    """The published sweeps, and those registered in the store that has been named, if it is a folder."""
+    """Return the published sweeps, and those registered in the store that has been named, if it is a folder."""
     from butter_etl.sweeps import PUBLISHED
 
     # While an option waits for its value, click has not yet told apart what stands before it.
@@ -45,7 +45,7 @@ def _sweep_names(context: click.Context) -> list[str]:
 
 
 def _conditions(_context: click.Context) -> list[str]:
-    """Whole conditions on keys whose values are names; of the other keys, the key."""
+    """Return whole conditions on keys whose values are names; of the other keys, the key."""
     from butter_etl.datasets import DATASETS
     from butter_etl.selection import WHERE_KEYS
     from butter_etl.spec import OPTIMIZERS, SHAPES

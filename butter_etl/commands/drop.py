@@ -65,7 +65,7 @@ def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, 
 
 
 def _is_wanted(planned: DropPlan, store: Store, *, yes: bool) -> bool:
-    """Whether the user means it; where nobody can be asked, `--yes` has to say so."""
+    """Ask whether the user means it; where nobody can be asked, raise UsageError unless `--yes` says so."""
     if yes:
         return True
     parted = f" ({planned.parted:,} files are parted)" if planned.parted else ""

@@ -36,14 +36,14 @@ def errors(kind: str | None) -> None:
 
 
 def _for_terminal(entry: str) -> str:
-    """An entry as plain paragraphs of 80 columns."""
+    """Return an entry as plain paragraphs of 80 columns."""
     heading, *parts = entry.split("\n- ")
     paragraphs = [textwrap.fill(" ".join(part.replace("**", "").split()), 80, break_on_hyphens=False) for part in parts]
     return "\n\n".join([heading.strip(), *paragraphs])
 
 
 def read_catalogue() -> dict[str, str]:
-    """Each kind's entry of the catalogue, by kind, in the document's order."""
+    """Return each kind's entry of the catalogue, by kind, in the document's order."""
     path = next(place for place in _PLACES if place.is_file())
     entries: dict[str, str] = {}
     kind = ""

@@ -79,7 +79,7 @@ def export(
 def export_with_progress(
     store: Store, dest: str, choice: Choice, options: Any, *, everything: bool = False, quiet: bool = False
 ) -> Any:
-    """Plan and make an export, its progress on the terminal."""
+    """Plan and make an export, with its progress on the terminal."""
     from butter_etl.location import Location
     from butter_etl.partition import plan_export, run_export
     from butter_etl.registry import Registry

@@ -88,7 +88,7 @@ class _Steps:
             self._line.__exit__(*error)
 
     def update(self, step: str, done: int, total: int) -> None:
-        """``done`` of the ``total`` parts of a step are done."""
+        """Show that ``done`` of the ``total`` parts of a step are done."""
         from butter_etl.terminal import ProgressLine
 
         if step != self._step or self._line is None:

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def select_options(command: F) -> F:
-    """SELECT: which experiments, and how many runs of each."""
+    """Add the options of SELECT to a command: which experiments, and how many runs of each."""
     options = [
         click.option(
             "--sweep",

@@ -22,7 +22,7 @@ from butter_etl.commands.options import (
 
 #: How many threads of one process summarise side by side; more would wait for the interpreter.
 _THREADS = 4
-#: From so many bytes on, processes are worth the seconds that starting them takes: they hold each other up less than
+#: From this many bytes on, processes are worth the seconds that starting them takes: they hold each other up less than
 #: threads, which wait for the interpreter (`benchmarks.summaries --cores 1,2` measures both).
 _BYTES_FOR_PROCESSES = 4e9
 
@@ -83,10 +83,10 @@ def summarize(
 
 @contextmanager
 def _workers(planned: SummaryPlan, site: str | None, workers: int | None) -> Iterator[tuple[Client | None, int]]:
-    """Who does it: a cluster's client and its business, or nobody and the number of threads of this process.
+    """Yield a cluster's client and 1, or None and the number of threads of this process that do the work.
 
-    Most of the time is spent where threads do not hold each other up, so that on one machine a few of them do nearly
-    as well as processes, and start at once.
+    Most of the time is spent where threads do not hold each other up. So on one machine a few of them do nearly as well
+    as processes, and start at once.
     """
     from butter_etl.clusters import start_cluster
 
@@ -103,7 +103,7 @@ def _workers(planned: SummaryPlan, site: str | None, workers: int | None) -> Ite
 
 
 def summarize_with_progress(planned: Any, store: Store, client: Any, *, quiet: bool, threads: int = 1) -> SummaryReport:
-    """Bring what is planned up to date, its progress on the terminal."""
+    """Bring what is planned up to date, with its progress on the terminal."""
     from butter_etl.summarize import run_summaries
     from butter_etl.terminal import ProgressLine
 

@@ -140,7 +140,7 @@ def train(
 def training_cluster(
     site: str | None, engine: str, workers: int | None, *, quiet: bool
 ) -> AbstractContextManager[Client]:
-    """The cluster of a campaign: threads of one process for the fused engine, else a process for each task.
+    """Start the cluster of a campaign: threads of one process for the fused engine, else a process for each task.
 
     On this machine a compiled engine is compiled here first, so that the user sees why it takes a while.
     """
@@ -158,7 +158,7 @@ def training_cluster(
 
 @contextmanager
 def _log_shown(*, quiet: bool) -> Iterator[None]:
-    """Let what the package logs be seen on standard error."""
+    """Show what the package logs on standard error."""
     import logging
 
     log = logging.getLogger("butter_etl")
@@ -174,7 +174,7 @@ def _log_shown(*, quiet: bool) -> Iterator[None]:
 
 
 def train_with_progress(campaign: Campaign, store: Store, settings: Any, client: Any, *, quiet: bool) -> TrainReport:
-    """Train what a campaign is missing, its progress on the terminal."""
+    """Train what a campaign is missing, with its progress on the terminal."""
     from butter_etl.driver import Progress
     from butter_etl.terminal import ProgressLine, duration
     from butter_etl.train_tasks import run_training

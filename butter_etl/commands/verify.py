@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from butter_etl.inventory import Inventory
     from butter_etl.verification import RepairReport
 
-#: So many experiments are named whose runs are missing after a repair; --json names all.
+#: At most this many experiments are named whose runs are missing after a repair; --json names all.
 _NAMED = 10
 
 
@@ -136,13 +136,13 @@ def _remedy(kind: str, planned: Inventory) -> str:
 
 
 def _first_lines(groups: list[tuple[str, list[Finding]]]) -> Iterator[str]:
-    """The first finding of each kind, its path whole so that it can be copied."""
+    """Yield the first finding of each kind, its path whole so that it can be copied."""
     for kind, members in groups:
         yield f"{kind}: {members[0].path}: {members[0].detail}"
 
 
 def _repair_lines(path: str, report: RepairReport) -> Iterator[str]:
-    """What a repair did, in words."""
+    """Yield what a repair did, in words."""
     from butter_etl.store import ranges_text
 
     if report.moved:

@@ -1,4 +1,4 @@
-"""What every engine takes and gives.
+"""The interface that all engines share: the types of what they take and return, and a table of the engines.
 
 An engine trains a *stack*: several runs of networks of one topology side by side. It is a function
 ``train(network, optimization, data, seeds, start) -> Trained``; the table `ENGINES` names the functions. Engines know
@@ -46,7 +46,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a network is trained. ``optimizer`` is spelled as the published files spell it.
+    """The settings by which a network is trained. ``optimizer`` is spelled as the published files spell it.
 
     ``shuffle`` false feeds the rows in the order given in every epoch.
     """
@@ -61,7 +61,7 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Variant:
-    """What the runs of one stack may differ in, besides their data."""
+    """The settings in which the runs of one stack may differ, besides their data."""
 
     learning_rate: float
     momentum: float
@@ -70,7 +70,7 @@ class Variant:
 
     @classmethod
     def of(cls, network: Network, optimization: Optimization) -> Variant:
-        """That of a run which is as ``network`` and ``optimization`` say."""
+        """Return the variant of a run that is as ``network`` and ``optimization`` say."""
         return cls(optimization.learning_rate, optimization.momentum, network.regularizer, network.penalty)
 
 
@@ -96,7 +96,7 @@ Weights = list[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
 
 @dataclass(frozen=True)
 class Trained:
-    """What an engine returns; ``histories`` maps each of `butter_etl.schema.HISTORIES` to float32 (runs, epochs)."""
+    """The result of an engine; ``histories`` maps each of `butter_etl.schema.HISTORIES` to float32 (runs, epochs)."""
 
     histories: dict[str, NDArray[np.float32]]
     weights: Weights
@@ -163,13 +163,13 @@ ON_DEVICE: dict[Device, tuple[str, ...]] = {"cpu": ("fused", "torch"), "cuda": (
 
 
 def load_engine(name: str) -> Engine:
-    """The engine called ``name``; importing it is what loads torch or numba."""
+    """Import the engine called ``name`` and return its ``train``; importing it is what loads torch or numba."""
     engine: Engine = import_module(ENGINES[name]).train
     return engine
 
 
 def choose_engine(name: str, device: Device) -> str:
-    """The engine for a device: the one that is named, or for ``auto`` the one that the table prefers.
+    """Return the name of the engine for a device: ``name`` itself, or for ``auto`` the one that `PREFERRED` has.
 
     Raises UsageError for an engine that does not run on the device.
     """

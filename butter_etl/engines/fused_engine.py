@@ -46,7 +46,7 @@ _LOSSES = {
 _OPTIMIZERS = {"adam": plans.ADAM, "SGD": plans.SGD, "RMSprop": plans.RMSPROP}
 _REGULARIZERS = {None: plans.NO_PENALTY, "l1": plans.L1, "l2": plans.L2}
 
-#: What the kernels are made of: their cache is keyed by these files.
+#: The source files of the kernels: the cache of compiled kernels is keyed by them.
 SOURCES = [
     Path(module.__file__)
     for module in (kernels, measures, products, plans, lanes, vector_math, streams)
@@ -56,7 +56,7 @@ SOURCES = [
 #: A call of compiled code lasts about so long (or one epoch): interrupts are noticed in between.
 SECONDS_PER_CALL = 1.0
 
-#: What each row of a run's histories holds, as `kernels.run_epochs` fills them.
+#: The name of each row of a run's histories, as `kernels.run_epochs` fills them.
 _ROWS = (*METRICS, *(f"val_{name}" for name in METRICS))
 
 
@@ -96,7 +96,7 @@ def train(
 def prepare(
     network: Network, optimization: Optimization, data: StackData, seeds: Sequence[int], start: Weights
 ) -> tuple[Plan, Run, Scratch, NDArray[np.int64]]:
-    """What `butter_etl.engines.kernels` take to train the first run of a stack, for measuring them one by one."""
+    """Return the arguments of `butter_etl.engines.kernels` for the first run of a stack, to measure them one by one."""
     tables = _Tables(data, network.loss)
     plan, layers, work_size = make_plan(network, optimization, data, tables)
     weights = _flatten(start, plan, layers)[0]
@@ -124,31 +124,31 @@ class _Stack:
                 self._values[:, row] = self._begun.histories[name]
 
     def begin(self, number: int, run: Run) -> Run:
-        """From now on, run ``number`` is the one that is being trained."""
+        """Make run ``number`` the one that is being trained, and return ``run``."""
         self._number, self._run = number, run
         return run
 
     def moments(self, run: int) -> tuple[NDArray[np.float32], ...]:
-        """The two moments that a run begins with or goes on from."""
+        """Return the two moments that a run begins with or goes on from."""
         if self._earlier:
             return tuple(moment[run] for moment in self._earlier)
         return _aligned(self.weights[run].size), _aligned(self.weights[run].size)
 
     def history(self, run: int) -> NDArray[np.float32]:
-        """A run's histories (20, epochs), to be filled."""
+        """Return a run's histories (20, epochs), to be filled."""
         values: NDArray[np.float32] = self._values[run]
         return values
 
     def histories(self) -> dict[str, NDArray[np.float32]]:
-        """Those of all runs by name, (runs, epochs)."""
+        """Return copies of the histories of all runs by name, float32 (runs, epochs)."""
         return {name: self._values[:, row].copy() for row, name in enumerate(_ROWS)}
 
     def layered(self, flat: list[NDArray[np.float32]]) -> Weights:
-        """Arrays of all runs, flat as kernels have them, as (kernel, bias) pairs."""
+        """Return the runs' flat arrays, as kernels have them, as (kernel, bias) pairs."""
         return _layered(flat, self._shapes, self._layers)
 
     def state(self) -> State:
-        """A copy of all that is needed to go on."""
+        """Return a copy of all that is needed to go on."""
         nothing = np.zeros_like(self._run.weights)
         moments = tuple(
             self.layered([moment if run == self._number else nothing for run in range(len(self.weights))])
@@ -157,7 +157,10 @@ class _Stack:
         return State(self.epochs.copy(), self.layered(self.weights), moments, self.histories())
 
     def watched(self, watch: Watch | None) -> Callable[[int], None]:
-        """What is to be called with each number of epochs that the run reaches: it calls ``watch``."""
+        """Return a function to call with each number of epochs that the run reaches; it calls ``watch``.
+
+        It does not call ``watch`` when all runs are finished.
+        """
 
         def reached(epoch: int) -> None:
             self.epochs[self._number] = epoch
@@ -179,7 +182,8 @@ def train_run(
 ) -> None:
     """Train one run in place from epoch ``first`` on and fill ``history`` (20, epochs).
 
-    In calls of about `SECONDS_PER_CALL`, after each of which ``reached`` gets the number of epochs done.
+    Compiled code is called for about `SECONDS_PER_CALL` at a time; after each call ``reached`` gets the number of
+    epochs done.
     """
     epochs = history.shape[1]
     epoch, count = first, 1
@@ -238,7 +242,7 @@ def _kind(targets: NDArray[np.float32], loss: str) -> int:
 
 
 def _classes(targets: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The class of each one-hot row (what other rows get is of no meaning)."""
+    """Return the class of each one-hot row, float32 (rows,), read-only; what other rows get has no meaning."""
     numbers = np.arange(targets.shape[1], dtype=np.float32)
     return _read_only((targets @ numbers).astype(np.float32, copy=False))
 
@@ -246,8 +250,10 @@ def _classes(targets: NDArray[np.float32]) -> NDArray[np.float32]:
 def make_plan(
     network: Network, optimization: Optimization, data: StackData, tables: _Tables
 ) -> tuple[Plan, NDArray[np.int64], int]:
-    """The plan but for what runs may differ in (`_complete`), the layer table (depth, `plans.LAYER_COLUMNS`), and the
-    number of elements of ``work``."""
+    """Return the plan of a stack, its layer table, and the number of elements of ``work``.
+
+    The plan lacks what runs may differ in (`_complete`). The layer table is int64 (depth, `plans.LAYER_COLUMNS`).
+    """
     panels = -(-min(optimization.batch_size, max(data.train_rows.shape[1], data.test_rows.shape[1])) // lanes.LANES)
     work = _Regions(panels)
     widths = network.widths
@@ -293,7 +299,7 @@ def make_plan(
 
 
 def _complete(plan: Plan, variant: Variant) -> Plan:
-    """A stack's plan, with the settings that are a run's own."""
+    """Return a stack's plan, completed by the settings that are a run's own."""
     return plan._replace(
         regularizer=_REGULARIZERS[variant.regularizer],
         learning_rate=float(variant.learning_rate),
@@ -310,7 +316,7 @@ class _Regions:
         self.size = 0
 
     def add(self, features: int) -> int:
-        """Where a region of so many features begins."""
+        """Reserve a region for so many features, and return where it begins."""
         begin = self.size
         self.size += self._panels * _panel_step(features)
         return begin
@@ -325,7 +331,7 @@ def _whole_vectors(count: int) -> int:
 
 
 def _aligned(count: int) -> NDArray[np.float32]:
-    """Zeros that begin at a cache line, so that no vector crosses two."""
+    """Return float32 zeros (count,) that begin at a cache line, so that no vector crosses two."""
     memory = np.zeros(count + lanes.LANES, dtype=np.float32)
     first = -memory.ctypes.data % (4 * lanes.LANES) // 4
     return memory[first : first + count]
@@ -344,7 +350,7 @@ def _make_scratch(plan: Plan, work_size: int) -> Scratch:
 
 
 def _flatten(start: Weights, plan: Plan, layers: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-    """Each run's start weights in the layout of `plans.Run`."""
+    """Copy each run's start weights into the layout of `plans.Run`."""
     size = plan.biases + _whole_vectors(int(layers[:, plans.WIDTH].sum()))
     runs = []
     for run in range(len(start[0][0])):
@@ -377,7 +383,7 @@ def _make_run(
 
 
 def _layered(flat: list[NDArray[np.float32]], start: Weights, layers: NDArray[np.int64]) -> Weights:
-    """The runs' weights as (kernel, bias) pairs of the shapes of ``start``."""
+    """Return the runs' flat weights as (kernel, bias) pairs of the shapes of ``start``."""
     stacked = np.stack(flat)
     result = []
     for layer, (kernel, bias) in zip(layers, start, strict=True):

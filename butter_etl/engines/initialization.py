@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def glorot_start(
     seed: int, inputs: int, widths: Sequence[int]
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """One run's start: a (kernel, bias) a layer, float32 (fan_in, width) and (width,).
+    """Draw one run's start weights: a (kernel, bias) a layer, float32 (fan_in, width) and (width,).
 
     Kernels are uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010), filled row by row from step
     ``layer`` of the weight stream, so that a layer's draw does not depend on the sizes of the others; biases are 0.
@@ -39,7 +39,7 @@ def _glorot_kernel(seed: int, layer: int, fan_in: int, fan_out: int) -> NDArray[
 
 
 def stack_starts(seeds: Sequence[int], network: Network) -> Weights:
-    """The starts of several runs, stacked: a (kernel, bias) a layer, (runs, fan_in, width) and (runs, width)."""
+    """Stack the start weights of several runs: a (kernel, bias) a layer, (runs, fan_in, width) and (runs, width)."""
     starts = [glorot_start(seed, network.inputs, network.widths) for seed in seeds]
     return [
         (np.stack([kernel for kernel, _ in layer]), np.stack([bias for _, bias in layer]))

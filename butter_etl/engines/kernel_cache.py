@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: on this machine, for this user, keyed by what they are made of.
+"""The cache of compiled kernels: on this machine, for this user, keyed by what they are made of.
 
 Numba's own cache watches the one file of a cached function and neither those that it calls nor numba's version, and a
 package folder is often shared by machines or not writable. So the folder is chosen here: below ``NUMBA_CACHE_DIR``, or
@@ -39,7 +39,10 @@ _lock = threading.Lock()
 
 
 def fingerprint(sources: Sequence[Path]) -> str:
-    """A hash of what compiled code depends on: the sources, the versions, and the CPU that it is compiled for."""
+    """Hash what compiled code depends on: the sources, the versions, and the CPU that it is compiled for.
+
+    Returns 16 hexadecimal digits.
+    """
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
     facts = [platform.python_version(), *versions, binding.get_host_cpu_name(), _cpu_features()]
     digest = hashlib.sha256("\n".join(facts).encode())
@@ -54,7 +57,10 @@ def _cpu_features() -> str:
 
 
 def cache_folder(sources: Sequence[Path]) -> Path | None:
-    """The folder for kernels of these ``sources``, created; None where none can be that only the user writes to."""
+    """Create and return the folder for kernels of these ``sources``.
+
+    Returns None where there can be no such folder that only the user writes to.
+    """
     parent = os.environ.get("NUMBA_CACHE_DIR")
     user = os.getuid() if hasattr(os, "getuid") else 0
     base = Path(parent) if parent else Path(tempfile.gettempdir()) / f"butter_etl-kernels-{user}"
@@ -70,14 +76,14 @@ def cache_folder(sources: Sequence[Path]) -> Path | None:
 
 
 def _only_mine(path: Path) -> bool:
-    """Whether ``path`` is a real folder of this user that no other user can write to."""
+    """Tell whether ``path`` is a real folder of this user that no other user can write to."""
     facts = path.lstat()
     mine = not hasattr(os, "getuid") or facts.st_uid == os.getuid()
     return mine and stat.S_ISDIR(facts.st_mode) and not facts.st_mode & 0o022
 
 
 def ready(function: Any, arguments: tuple[Any, ...], sources: Sequence[Path]) -> None:
-    """Have the compiled ``function`` ready for calls with such ``arguments``: loaded from the cache, or compiled."""
+    """Load the compiled ``function`` for such ``arguments`` from the cache, or compile it."""
     if not hasattr(function, "compile"):  # numba is switched off
         return
     with _lock:
@@ -107,7 +113,7 @@ def _compile(function: Any, signature: tuple[Any, ...], folder: Path | None) -> 
 
 @contextlib.contextmanager
 def _turn(function: Any, folder: Path) -> Iterator[None]:
-    """Where the ``function`` is not kept yet, wait for other processes of this machine that are compiling it.
+    """Wait for other processes of this machine that are compiling the ``function``, where it is not kept yet.
 
     A node full of workers would compile it in each of them. The kernel's own locks end with their process; on file
     systems that have none, each compiles as if alone.

@@ -60,7 +60,7 @@ _WORD = 0xFFFFFFFF
 
 @compiled
 def fill_words(words: NDArray[np.uint32], key_low: int, key_high: int, stream: int, step: int) -> None:
-    """The words of `butter_etl.streams.words`: Philox4x32-10 of counters (block, step, stream, 0)."""
+    """Fill ``words`` as `butter_etl.streams.words` does: Philox4x32-10 of counters (block, step, stream, 0)."""
     low, half = np.uint64(_WORD), np.uint64(32)
     for block in range(words.size // 4):
         c0, c1, c2, c3 = np.uint64(block), np.uint64(step), np.uint64(stream), np.uint64(0)
@@ -88,7 +88,7 @@ _shuffle = compiled(shuffle)
 
 @compiled
 def fill_order(order: Rows, words: NDArray[np.uint32], key_low: int, key_high: int, epoch: int) -> None:
-    """The order of `butter_etl.streams.epoch_order`; ``words`` has room for one a row, a multiple of four."""
+    """Fill ``order`` as `butter_etl.streams.epoch_order` does; ``words`` has room for one a row, a multiple of four."""
     for i in range(order.size):
         order[i] = i
     fill_words(words, key_low, key_high, ORDER_STREAM, epoch)
@@ -101,7 +101,7 @@ def fill_order(order: Rows, words: NDArray[np.uint32], key_low: int, key_high: i
 
 @compiled
 def gather_panel(table: Array, columns: int, starts: Integers, first: int, work: Array, at: int) -> None:
-    """Sixteen rows of a table, from ``starts[first]`` on, become one panel; the last block of columns may overlap."""
+    """Gather sixteen rows of a table, from ``starts[first]`` on, into a panel; the last columns may be done twice."""
     for column in range(0, columns - COLUMNS + 1, COLUMNS):
         gather_columns(table, starts, first, column, work, at + LANES * column)
     if columns % COLUMNS:
@@ -112,7 +112,7 @@ def gather_panel(table: Array, columns: int, starts: Integers, first: int, work:
 def _gather_panels(
     plan: Plan, scratch: Scratch, features: Array, targets: Array, kind: int, region: int, rows: int
 ) -> None:
-    """The batch of the ``rows`` rows that ``scratch`` names; one-hot targets, classes, are in their place already."""
+    """Gather the batch of the ``rows`` rows that ``scratch`` names; one-hot targets, classes, are in place already."""
     panels, work = (rows + LANES - 1) // LANES, scratch.work
     for row in range(rows, LANES * panels):
         scratch.feature_starts[row] = scratch.feature_starts[rows - 1]
@@ -129,7 +129,7 @@ def _gather_panels(
 
 @compiled
 def gather_training(plan: Plan, run: Run, scratch: Scratch, region: int, first: int, rows: int) -> None:
-    """Features, to ``region``, and targets of the ``rows`` rows from ``first`` on in the epoch's order."""
+    """Gather features, to ``region``, and targets of the ``rows`` rows from ``first`` on in the epoch's order."""
     for row in range(rows):
         place = scratch.order[first + row]
         scratch.feature_starts[row] = run.train_rows[place] * plan.feature_columns
@@ -142,7 +142,7 @@ def gather_training(plan: Plan, run: Run, scratch: Scratch, region: int, first: 
 
 @compiled
 def gather_test(plan: Plan, run: Run, scratch: Scratch, region: int, first: int, rows: int) -> None:
-    """Features, to ``region``, and targets of the ``rows`` test rows from ``first`` on."""
+    """Gather features, to ``region``, and targets of the ``rows`` test rows from ``first`` on."""
     for row in range(rows):
         place = run.test_rows[first + row]
         scratch.feature_starts[row] = place * plan.feature_columns
@@ -158,7 +158,7 @@ def gather_test(plan: Plan, run: Run, scratch: Scratch, region: int, first: int,
 
 @compiled
 def adam_rate(learning_rate: float, step: int) -> float:
-    """Adam's bias-corrected rate lr sqrt(1 - 0.999^t) / (1 - 0.9^t) at step t = 1, 2, …; rounded as Keras rounds it.
+    """Return Adam's bias-corrected rate lr sqrt(1 - 0.999^t) / (1 - 0.9^t) at step t = 1, 2, …, rounded as by Keras.
 
     See `butter_etl.engines.parameters.adam_rates`: 1 - 0.999^t is taken in float32.
     """
@@ -171,7 +171,7 @@ def adam_rate(learning_rate: float, step: int) -> float:
 
 @compiled
 def _penalized(plan: Plan, g: Vector, w: Vector, decay: float) -> Vector:
-    """The gradient with the penalty's: ``decay`` sign(W) for L1, ``decay`` W for L2."""
+    """Add the penalty's gradient to ``g``: ``decay`` sign(W) for L1, ``decay`` W for L2."""
     if plan.regularizer == L1:
         return g + where_less(0.0, w, decay, where_less(w, 0.0, -decay, 0.0))
     return multiply_add(w, decay, g)
@@ -179,9 +179,10 @@ def _penalized(plan: Plan, g: Vector, w: Vector, decay: float) -> Vector:
 
 @compiled
 def update(plan: Plan, run: Run, first: int, end: int, decay: float, step: int) -> None:
-    """One step of Keras' optimizers on the parameters from ``first`` to ``end``; see `butter_etl.engines.parameters`.
+    """Take one step of Keras' optimizers on the parameters from ``first`` to before ``end``.
 
-    ``decay`` is the factor of `_penalized`, ``step`` counts from 1.
+    The formulas are those of `butter_etl.engines.parameters`. ``decay`` is the factor of `_penalized`, ``step`` counts
+    from 1.
     """
     rate = plan.learning_rate
     if plan.optimizer == ADAM:
@@ -213,7 +214,7 @@ def update(plan: Plan, run: Run, first: int, end: int, decay: float, step: int) 
 
 @compiled
 def optimize(plan: Plan, run: Run, step: int) -> None:
-    """One step on all parameters; only kernels are penalised."""
+    """Take one step on all parameters; only kernels are penalised."""
     decay = 0.0
     if plan.regularizer == L1:
         decay = plan.penalty
@@ -228,7 +229,7 @@ def optimize(plan: Plan, run: Run, step: int) -> None:
 
 @compiled
 def train_epoch(plan: Plan, run: Run, scratch: Scratch, layers: Integers, epoch: int) -> None:
-    """One pass over the training rows, a step a batch; leaves the metrics in ``scratch.sums``."""
+    """Make one pass over the training rows, a step a batch; leave the metrics in ``scratch.sums``."""
     if plan.shuffle:
         fill_order(scratch.order, scratch.words, run.key_low, run.key_high, epoch)
     work, logits = scratch.work, layers[plan.depth - 1, OUTPUT]
@@ -246,7 +247,7 @@ def train_epoch(plan: Plan, run: Run, scratch: Scratch, layers: Integers, epoch:
 
 @compiled
 def test_epoch(plan: Plan, run: Run, scratch: Scratch, layers: Integers) -> None:
-    """One pass over the test rows, in batches as in training; leaves the metrics in ``scratch.sums``."""
+    """Make one pass over the test rows, in batches as in training; leave the metrics in ``scratch.sums``."""
     for first in range(0, plan.test_count, plan.batch_size):
         rows = min(plan.batch_size, plan.test_count - first)
         panels = (rows + LANES - 1) // LANES
@@ -258,7 +259,7 @@ def test_epoch(plan: Plan, run: Run, scratch: Scratch, layers: Integers) -> None
 
 @compiled
 def record(sums: Sums, rows: int, histories: NDArray[np.float32], first_row: int, epoch: int) -> None:
-    """Write the means of a pass to ten rows of ``histories`` (rows, epochs); clears ``sums``."""
+    """Write the means of a pass to ten rows of ``histories`` (rows, epochs), and clear ``sums``."""
     for metric in range(METRIC_COUNT):
         total = 0.0
         for lane in range(LANES):
@@ -282,9 +283,9 @@ def run_epochs(
     first_epoch: int,
     last_epoch: int,
 ) -> None:
-    """Train one run from ``first_epoch`` to before ``last_epoch``; the state is all that goes from one to the next.
+    """Train one run from ``first_epoch`` to before ``last_epoch``; only its state goes from one epoch to the next.
 
-    ``layers`` int64 (depth, `LAYER_COLUMNS`). Epoch e fills column e of ``histories`` float32 (20, epochs): the ten
+    ``layers`` is int64 (depth, `LAYER_COLUMNS`). Epoch e fills column e of ``histories`` float32 (20, epochs): the ten
     training metrics, then the ten test metrics.
     """
     mode = flush_subnormals()

@@ -89,14 +89,14 @@ def _integers(values: list[int]) -> Any:
 
 
 def _pointer(context: Any, builder: Any, sig: Any, args: Any, number: int, offset: Any, to: Any = None) -> Any:
-    """The address of element ``offset`` of the array that is argument ``number``, as a pointer to ``to``."""
+    """Return the address of element ``offset`` of the array that is argument ``number``, as a pointer to ``to``."""
     data = context.make_array(sig.args[number])(context, builder, args[number]).data
     address = builder.gep(data, [offset])
     return address if to is None else builder.bitcast(address, to.as_pointer())
 
 
 def _position(context: Any, builder: Any, sig: Any, args: Any, number: int, plus: int = 0, times: Any = None) -> Any:
-    """The integer argument ``number`` plus ``plus`` (times the value ``times``)."""
+    """Return the integer argument ``number`` plus ``plus`` (times the value ``times``)."""
     at = context.cast(builder, args[number], sig.args[number], types.intp)
     step = ir.Constant(at.type, plus)
     return builder.add(at, step if times is None else builder.mul(times, step))
@@ -118,7 +118,7 @@ def _broadcast(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
 
 
 def _call(builder: Any, name: str, *operands: Any) -> Any:
-    """LLVM's intrinsic ``name`` for vectors, elementwise."""
+    """Call LLVM's intrinsic ``name`` for vectors, elementwise."""
     kind = operands[0].type
     function = ir.FunctionType(kind, [kind] * len(operands))
     return builder.call(declared(builder.module, function, f"llvm.{name}.v{kind.count}f32"), list(operands))
@@ -138,27 +138,30 @@ def _members(builder: Any, group: Any, count: int) -> list[Any]:
 
 
 def _as_vector(context: Any, builder: Any, kind: Any, value: Any, lanes: int = LANES) -> Any:
-    """A vector as it is; a number, rounded to float32, in every lane of so many."""
+    """Return a vector as it is; put a number, rounded to float32, in every lane of so many."""
     if isinstance(kind, _VectorType):
         return value
     return _broadcast(builder, context.cast(builder, value, kind, types.float32), lanes)
 
 
 def _common_type(kinds: Sequence[Any]) -> Any:
-    """The type of the vectors among the operands, the others being numbers; None where there is not exactly one."""
+    """Return the type of the vectors among the operands; None unless there is just one and the rest are numbers."""
     vectors = {kind for kind in kinds if isinstance(kind, _VectorType)}
     rest = [kind for kind in kinds if not isinstance(kind, _VectorType)]
     return vectors.pop() if len(vectors) == 1 and all(isinstance(kind, types.Number) for kind in rest) else None
 
 
 def _as_vectors(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
-    """The operands as vectors of the type of those among them that are vectors."""
+    """Return the operands as vectors of the type of those among them that are vectors."""
     lanes = _common_type(sig.args).lanes
     return [_as_vector(context, builder, kind, value, lanes) for kind, value in zip(sig.args, args, strict=True)]
 
 
 def _fits(array: Any, result: Any) -> Any:
-    """``result`` where ``array`` is a one-dimensional float32 array, else None: a pointer would hide the mistake."""
+    """Return ``result`` where ``array`` is a one-dimensional float32 array, else None.
+
+    Without this check a pointer would hide the mistake.
+    """
     good = isinstance(array, types.Array) and (array.ndim, array.layout, array.dtype) == (1, "C", types.float32)
     return result if good else None
 
@@ -187,7 +190,7 @@ _register_operator(operator.truediv, "fdiv")
 
 
 def splat(value: float) -> Vector:
-    """The number ``value`` in every lane."""
+    """Return the number ``value`` in every lane."""
     return np.full(LANES, value, dtype=np.float32)
 
 
@@ -197,7 +200,7 @@ def _emit_splat(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def multiply_add(a: Vector, b: Vector | float, c: Vector | float) -> Vector:
-    """``a b + c``, rounded once where the CPU has fused multiply-add (here: twice)."""
+    """Return ``a b + c``, rounded once where the CPU has fused multiply-add (here: twice)."""
     return a * np.float32(b) + np.float32(c)
 
 
@@ -207,17 +210,17 @@ def _emit_multiply_add(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def where_less(a: Vector | float, b: Vector | float, yes: Vector | float, no: Vector | float) -> Vector:
-    """``yes`` where a < b, else ``no``: also where one of them is not a number."""
+    """Return ``yes`` where a < b, else ``no``: also where one of them is not a number."""
     return np.where(np.less(a, b), yes, no).astype(np.float32)
 
 
 def where_at_most(a: Vector | float, b: Vector | float, yes: Vector | float, no: Vector | float) -> Vector:
-    """``yes`` where a <= b, else ``no``: also where one of them is not a number."""
+    """Return ``yes`` where a <= b, else ``no``: also where one of them is not a number."""
     return np.where(np.less_equal(a, b), yes, no).astype(np.float32)
 
 
 def where_equal(a: Vector | float, b: Vector | float, yes: Vector | float, no: Vector | float) -> Vector:
-    """``yes`` where a = b, else ``no``: also where one of them is not a number."""
+    """Return ``yes`` where a = b, else ``no``: also where one of them is not a number."""
     return np.where(np.equal(a, b), yes, no).astype(np.float32)
 
 
@@ -234,7 +237,7 @@ _register_selection(where_equal, "==")
 
 
 def all_less(a: Vector, b: Vector) -> bool:
-    """Whether a < b in every lane; not where one of them is not a number."""
+    """Tell whether a < b in every lane; false where one of them is not a number."""
     return bool(np.less(a, b).all())
 
 
@@ -245,12 +248,12 @@ def _emit_all_less(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def root(v: Vector) -> Vector:
-    """The square root."""
+    """Return the square root of each lane."""
     return np.sqrt(v)
 
 
 def magnitude(v: Vector) -> Vector:
-    """The absolute value."""
+    """Return the absolute value of each lane."""
     return np.abs(v)
 
 
@@ -278,7 +281,7 @@ def _bits(builder: Any, v: Any) -> Any:
 
 
 def power_of_two(n: Vector) -> Vector:
-    """2^n of integers n from -126 to 127; 128 gives infinity; anything else something, never a trap."""
+    """Return 2^n of integers n from -126 to 127; 128 gives infinity, anything else some number but never a trap."""
     with np.errstate(invalid="ignore"):
         bits = (n + np.float32(INTEGER_SHIFT)).view(np.int32)
         return ((bits + np.int32(127 - _SHIFT_BITS)) << 23).view(np.float32)
@@ -293,7 +296,10 @@ def _emit_power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def times_power_of_two(v: Vector, shifted: Vector) -> Vector:
-    """``v`` 2^n of an integer n, given as ``shifted`` = n + `INTEGER_SHIFT`; v and the result are normal floats."""
+    """Return ``v`` 2^n of an integer n, given as ``shifted`` = n + `INTEGER_SHIFT`.
+
+    ``v`` and the result must be normal floats.
+    """
     return (v.view(np.int32) + (shifted.view(np.int32) << 23)).view(np.float32)
 
 
@@ -306,7 +312,7 @@ def _emit_times_power_of_two(context: Any, builder: Any, sig: Any, args: Any) ->
 
 
 def exponent(v: Vector) -> Vector:
-    """The integer e of v = m 2^e with m in [sqrt(1/2), sqrt(2)), for positive normal v."""
+    """Return the integer e of v = m 2^e with m in [sqrt(1/2), sqrt(2)), for positive normal v."""
     return ((v.view(np.int32) - np.int32(_ROOT_HALF)) >> 23).astype(np.float32)
 
 
@@ -318,7 +324,7 @@ def _emit_exponent(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def mantissa(v: Vector) -> Vector:
-    """The m of v = m 2^e with m in [sqrt(1/2), sqrt(2)), for positive normal v."""
+    """Return the m of v = m 2^e with m in [sqrt(1/2), sqrt(2)), for positive normal v."""
     bits = v.view(np.int32)
     return (bits - ((bits - np.int32(_ROOT_HALF)) & np.int32(-(2**23)))).view(np.float32)
 
@@ -336,7 +342,7 @@ def _emit_mantissa(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def load(array: Array, at: int) -> Vector:
-    """The sixteen elements from ``at`` on."""
+    """Return the sixteen elements from ``at`` on."""
     return array[at : at + LANES].copy()
 
 
@@ -357,7 +363,7 @@ def _emit_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def keep_first(v: Vector, count: int) -> Vector:
-    """``v`` with 0 in all lanes from ``count`` on, whatever they held."""
+    """Return ``v`` with 0 in all lanes from ``count`` on, whatever they held."""
     return np.where(np.arange(len(v)) < count, v, np.float32(0))
 
 
@@ -389,7 +395,7 @@ def _emit_add_to_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def splat_each(array: Array, at: int, count: int) -> Group:
-    """A group of ``count`` vectors, the j-th holding ``array[at + j]`` in every lane; ``count`` is a literal."""
+    """Return a group of ``count`` vectors, the j-th holding ``array[at + j]`` in every lane; ``count`` is a literal."""
     return tuple(splat(array[at + j]) for j in range(count))
 
 
@@ -409,7 +415,7 @@ def _emit_splat_each(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def zero_each(count: int) -> Group:
-    """A group of ``count`` vectors of zeros; ``count`` is a literal."""
+    """Return a group of ``count`` vectors of zeros; ``count`` is a literal."""
     return tuple(splat(0) for _ in range(count))
 
 
@@ -419,7 +425,7 @@ def _emit_zero_each(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def multiply_add_each(group: Group, scalars: Array, at: int, stride: int, v: Vector) -> Group:
-    """``group[j] + scalars[at + j stride] v`` for each j: one step of a tile of sums of products."""
+    """Return ``group[j] + scalars[at + j stride] v`` for each j: one step of a tile of sums of products."""
     return tuple(multiply_add(v, scalars[at + j * stride], member) for j, member in enumerate(group))
 
 
@@ -435,7 +441,7 @@ def _emit_multiply_add_each(context: Any, builder: Any, sig: Any, args: Any) -> 
 
 
 def relu_each(group: Group) -> Group:
-    """max(0, v) of each vector; what is not a number stays so."""
+    """Return max(0, v) of each vector; what is not a number stays so."""
     return tuple(where_less(v, 0, 0, v) for v in group)
 
 
@@ -448,7 +454,7 @@ def _emit_relu_each(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def add_each(group: Group, array: Array, at: int) -> Group:
-    """``group[j]`` plus the j-th vector of ``array`` from ``at`` on."""
+    """Return ``group[j]`` plus the j-th vector of ``array`` from ``at`` on."""
     return tuple(v + load(array, at + LANES * j) for j, v in enumerate(group))
 
 
@@ -462,7 +468,7 @@ def _emit_add_each(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def zero_each_where_off(group: Group, array: Array, at: int) -> Group:
-    """``group[j]``, but 0 where the j-th vector of ``array`` from ``at`` on is at most 0: the gradient of ReLU."""
+    """Zero ``group[j]`` where the j-th vector of ``array`` from ``at`` on is at most 0: the gradient of ReLU."""
     return tuple(where_at_most(load(array, at + LANES * j), 0, 0, v) for j, v in enumerate(group))
 
 
@@ -478,7 +484,7 @@ def _emit_zero_each_where_off(context: Any, builder: Any, sig: Any, args: Any) -
 
 
 def load_each(like: Group, array: Array, at: int) -> Group:
-    """The vectors of ``array`` from ``at`` on, as many as ``like`` has."""
+    """Return the vectors of ``array`` from ``at`` on, as many as ``like`` has."""
     return tuple(load(array, at + LANES * j) for j in range(len(like)))
 
 
@@ -522,7 +528,10 @@ def _emit_store_rows(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def zero_tile(rows: int, columns: int) -> Tile:
-    """``rows`` groups of ``columns`` half vectors of zeros; both are literals. 3 x 4 fills sixteen registers."""
+    """Return ``rows`` groups of ``columns`` half vectors of zeros; both are literals.
+
+    A tile of 3 x 4 fills sixteen registers, with the vectors that are multiplied.
+    """
     return tuple(tuple(np.zeros(HALF, dtype=np.float32) for _ in range(columns)) for _ in range(rows))
 
 
@@ -585,7 +594,7 @@ def store_sums(array: Array, at: int, stride: int, tile: Tile) -> None:
 
 
 def _pairwise_sums(builder: Any, a: Any, b: Any) -> Any:
-    """Sums of neighbours: within each half of four, two of ``a`` and then two of ``b``."""
+    """Return sums of neighbours: within each half of four, two of ``a`` and then two of ``b``."""
     evens = _shuffle(builder, a, b, [0, 2, 8, 10, 4, 6, 12, 14])
     odds = _shuffle(builder, a, b, [1, 3, 9, 11, 5, 7, 13, 15])
     return builder.fadd(evens, odds)
@@ -611,7 +620,7 @@ def _emit_store_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def sum_lanes(v: Vector) -> float:
-    """The sum of the lanes, neighbours first."""
+    """Return the sum of the lanes, neighbours added first."""
     while len(v) > 1:
         v = v[::2] + v[1::2]
     return float(v[0])
@@ -628,7 +637,7 @@ def _emit_sum_lanes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 # -- gathering
 
-#: Columns of a block that is gathered.
+#: The number of columns of a block that is gathered.
 COLUMNS = 4
 
 
@@ -659,7 +668,7 @@ def _emit_gather_columns(context: Any, builder: Any, sig: Any, args: Any) -> Any
 
 
 def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Four half vectors, each half of which holds a row: rows made columns, in two rounds of shuffles."""
+    """Transpose four half vectors, each half of which holds a row, in two rounds of shuffles."""
     low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
     pairs = [[_shuffle(builder, lines[j], lines[j + 1], p) for j in (0, 2)] for p in (low, high)]
     left, right = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
@@ -673,10 +682,10 @@ _FLUSH = 0x8040
 
 
 def flush_subnormals() -> int:
-    """From now on take subnormal floats for 0 in this thread; returns what `restore_subnormals` wants back.
+    """Take subnormal floats for 0 in this thread from now on; return what `restore_subnormals` wants back.
 
     Decaying moments and saturated outputs are full of them, and an operation on one can take a hundred times as long.
-    Only on x86; elsewhere, and where numba is switched off, nothing changes.
+    This works on x86 only; elsewhere, and where numba is switched off, nothing changes.
     """
     return 0
 

@@ -30,7 +30,7 @@ def record_cuda_graph(work: Work, pool: Any) -> Work:
     return replay
 
 
-#: How work is recorded on each device; None where that brings nothing.
+#: The function that records work on each device; None where recording gains nothing.
 RECORD: dict[Device, Callable[[Work, Any], Work] | None] = {"cpu": None, "cuda": record_cuda_graph}
 
 
@@ -47,7 +47,7 @@ class Launcher:
         self._pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
 
     def ready(self, work: Work) -> Work:
-        """What is to be called in place of ``work``: the first call does it, the second one records it."""
+        """Return what is to be called in place of ``work``: the first call does it, the second one records it."""
         return work if self._record is None else _Recorded(work, self._record, self._pool)
 
 

@@ -1,4 +1,4 @@
-"""What is recorded of a batch, and the error at the logits: ten metrics in a few passes over the outputs of a panel.
+"""The metrics of a batch, and the error at its logits: ten metrics in a few passes over the outputs of a panel.
 
 The formulas are those of `butter_etl.metrics`; a panel's row values are float32, and so are their sums over up to
 sixteen panels, which go on to float64. Softmax outputs with one-hot targets, the common case, have a way of their
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from butter_etl.engines.plans import Sums
 
 _EPSILON, _SQUARED_NORM_FLOOR = 1e-7, 1e-12
-#: Row values of so many panels are summed in float32 before they go on to float64.
+#: Number of panels whose row values are summed in float32 before they go on to float64.
 PANELS_A_SUM = 16
 
 _LOG_EPSILON, _LOG_2 = math.log(1e-7), math.log(2.0)
@@ -81,12 +81,13 @@ def _flush(work: Array, partial: int, sums: Sums) -> None:
 def _one_hot_panel(  # noqa: PLR0915 (several short loops keep their sums in registers)
     work: Array, logits: int, labels: int, error: int, outputs: int, scale: float, rows: int, partial: int
 ) -> bool:
-    """The metrics of one panel of softmax outputs, ``labels`` holding each row's class; see `_measure_panel`.
+    """Add the metrics of one panel of softmax outputs, ``labels`` holding each row's class; see `_measure_panel`.
 
     With p the outputs and q the true class's: sum |p - y| = (1 - q) + sum of the other p, and so on. That keeps all
-    digits of small errors, as sums over everything would not. False, and nothing added, where a logit is not finite.
+    digits of small errors, as sums over everything would not. Where a logit is not finite, it adds nothing and returns
+    false.
 
-    In place, since a call would set up the polynomials' constants for every panel.
+    It is compiled in place, since a call would set up the polynomials' constants for every panel.
     """
     label, top = load(work, labels), load(work, logits)
     for k in range(1, outputs):
@@ -163,7 +164,7 @@ def _spread_labels(work: Array, labels: int, targets: int, outputs: int) -> None
 
 @compiled
 def all_binary(work: Array, at: int, step: int, features: int, panels: int) -> bool:
-    """Whether every value of a region is 0 or 1: the one thing that Keras' hinges decide batch by batch."""
+    """Tell whether every value of a region is 0 or 1: the one thing that Keras' hinges decide batch by batch."""
     worst = splat(0.0)
     for panel in range(panels):
         for k in range(features):
@@ -175,7 +176,10 @@ def all_binary(work: Array, at: int, step: int, features: int, panels: int) -> b
 
 @compiled
 def _softmax_panel(work: Array, logits: int, targets: int, p: int, log_p: int, outputs: int) -> Vector:
-    """Softmax of a panel to ``p``, its logarithm (from the logits) to ``log_p``; returns the rows' cross-entropies."""
+    """Write the softmax of a panel to ``p`` and its logarithm to ``log_p``; return the rows' cross-entropies.
+
+    The logarithm is taken from the logits.
+    """
     top = load(work, logits)
     for k in range(1, outputs):
         z = load(work, logits + LANES * k)
@@ -197,7 +201,7 @@ def _softmax_panel(work: Array, logits: int, targets: int, p: int, log_p: int, o
 
 @compiled
 def _sigmoid_panel(work: Array, logits: int, targets: int, p: int, log_p: int, outputs: int) -> Vector:
-    """Sigmoid of a panel to ``p``, its logarithm to ``log_p``; returns the rows' binary cross-entropies."""
+    """Write the sigmoid of a panel to ``p`` and its logarithm to ``log_p``; return the rows' binary cross-entropies."""
     task_loss = splat(0.0)
     for k in range(outputs):
         z = load(work, logits + LANES * k)
@@ -214,7 +218,7 @@ def _sigmoid_panel(work: Array, logits: int, targets: int, p: int, log_p: int, o
 def _logarithmic_panel(
     work: Array, targets: int, p: int, log_p: int, outputs: int, binary: bool, rows: int, partial: int
 ) -> None:
-    """Mean squared logarithmic error, Kullback-Leibler divergence."""
+    """Add mean squared logarithmic error and Kullback-Leibler divergence to the partial sums."""
     squared, divergence = splat(0.0), splat(0.0)
     for k in range(outputs):
         y, log_of_p = load(work, targets + LANES * k), load(work, log_p + LANES * k)
@@ -237,7 +241,7 @@ def _logarithmic_panel(
 
 @compiled
 def _product_panel(work: Array, targets: int, p: int, outputs: int, binary: bool, rows: int, partial: int) -> None:
-    """Hinge, squared hinge, cosine similarity."""
+    """Add hinge, squared hinge and cosine similarity to the partial sums."""
     hinge, squared_hinge = splat(0.0), splat(0.0)
     dot, prediction_norm, target_norm = splat(0.0), splat(0.0), splat(0.0)
     # y' = 2 y - 1 in a batch of 0 and 1 only, else y' = y.
@@ -260,7 +264,7 @@ def _product_panel(work: Array, targets: int, p: int, outputs: int, binary: bool
 
 @compiled
 def _accuracy_panel(work: Array, targets: int, p: int, outputs: int, rows: int, partial: int) -> None:
-    """Accuracy."""
+    """Add accuracy to the partial sums."""
     best, best_target = load(work, p), load(work, targets)
     if outputs == 1:
         hit = where_equal(where_less(0.5, best, 1.0, 0.0), best_target, 1.0, 0.0)
@@ -283,7 +287,10 @@ def _accuracy_panel(work: Array, targets: int, p: int, outputs: int, rows: int, 
 def _error_panel(
     work: Array, targets: int, p: int, outputs: int, loss: int, scale: float, rows: int, partial: int
 ) -> Vector:
-    """Squared and absolute error; predictions become the gradient at the logits. Returns the rows' squared errors."""
+    """Add squared and absolute error to the partial sums, and return the rows' squared errors.
+
+    The predictions at ``p`` are overwritten by the gradient at the logits.
+    """
     squared, absolute = splat(0.0), splat(0.0)
     for k in range(outputs):
         prediction = load(work, p + LANES * k)
@@ -316,8 +323,8 @@ def _measure_panel(
 ) -> None:
     """Add the metrics of one panel with ``rows`` rows to the partial sums; write its error at the logits to ``error``.
 
-    ``binary``: all targets of the batch are 0 or 1; ``scale`` is the factor of the error; ``spare`` is overwritten.
-    Several short loops keep their sums in registers, where one long loop could not.
+    ``binary`` tells that all targets of the batch are 0 or 1; ``scale`` is the factor of the error; ``spare`` is
+    overwritten. Several short loops keep their sums in registers, where one long loop could not.
     """
     if loss == SOFTMAX_CROSSENTROPY:
         task_loss = _softmax_panel(work, logits, targets, error, spare, outputs)
@@ -380,7 +387,10 @@ def measure(
 
 @compiled
 def penalty(plan: Plan, weights: Array, sums: Sums) -> float:
-    """L1: penalty sum|W|, L2: penalty sum W^2, over the kernels of all layers; summed in float64."""
+    """Return the penalty, penalty sum|W| for L1 or penalty sum W^2 for L2, over the kernels of all layers.
+
+    It is summed in float64.
+    """
     spare = LANES * (METRIC_COUNT + 1)
     for at in range(0, plan.biases, LANES):
         w = load(weights, at)

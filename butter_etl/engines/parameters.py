@@ -39,7 +39,7 @@ class StackedLayers:
 
     @classmethod
     def of(cls, weights: Weights, device: Device) -> StackedLayers:
-        """The layers holding a copy of ``weights`` on ``device``."""
+        """Return layers that hold a copy of ``weights`` on ``device``."""
         kernels = [torch.tensor(kernel, device=device) for kernel, _ in weights]
         biases = [torch.tensor(bias, device=device).unsqueeze(2) for _, bias in weights]
         flat = torch.cat([part.flatten() for part in kernels + biases])
@@ -47,7 +47,7 @@ class StackedLayers:
 
     @classmethod
     def like(cls, layers: StackedLayers) -> StackedLayers:
-        """Zeros of the same layout."""
+        """Return zeros of the same layout."""
         shapes = [kernel.shape for kernel in layers.kernels], [bias.shape for bias in layers.biases]
         return cls._view(torch.zeros_like(layers.flat), *shapes)
 
@@ -61,11 +61,11 @@ class StackedLayers:
 
     @property
     def parts(self) -> list[Tensor]:
-        """All kernels, then all biases, each with the run as its first of three axes."""
+        """Return all kernels, then all biases, each with the run as its first of three axes."""
         return self.kernels + self.biases
 
     def to_numpy(self) -> Weights:
-        """A copy as (kernel, bias) pairs, (runs, fan_in, width) and (runs, width)."""
+        """Return a copy as (kernel, bias) pairs, float32 (runs, fan_in, width) and (runs, width)."""
         return [
             (kernel.cpu().numpy().copy(), bias.squeeze(2).cpu().numpy().copy())
             for kernel, bias in zip(self.kernels, self.biases, strict=True)
@@ -73,7 +73,10 @@ class StackedLayers:
 
 
 def _each(factor: Tensor, *stacks: StackedLayers) -> Iterator[tuple[Tensor, ...]]:
-    """``factor`` (1,) with the stacks' flat tensors, or ``factor`` (runs,), shaped to fit, with each of their parts."""
+    """Yield ``factor`` (1,) with the stacks' flat tensors, or ``factor`` (runs,) with each of their parts in turn.
+
+    A factor (runs,) is shaped to fit the parts.
+    """
     if factor.numel() == 1:
         yield factor, *(stack.flat for stack in stacks)
     else:
@@ -82,7 +85,7 @@ def _each(factor: Tensor, *stacks: StackedLayers) -> Iterator[tuple[Tensor, ...]
 
 
 def _one_or_each(values: Sequence[float], device: Device) -> Tensor:
-    """Float32 (1,) where all runs have the same value, else (runs,)."""
+    """Return the values as float32 (1,) where all runs have the same, else (runs,)."""
     same = all(value == values[0] for value in values)
     return torch.tensor(values[:1] if same else values, dtype=torch.float32, device=device)
 
@@ -94,7 +97,7 @@ def _itself(values: Tensor) -> Tensor:
     return values
 
 
-#: Of each kind: what is summed up; and its slope, as a function times a number.
+#: For each kind of penalty: the function of a weight that is summed up; and its derivative, a function times a number.
 _KINDS = {
     "l1": (torch.Tensor.abs, torch.Tensor.sign, 1.0),
     "l2": (torch.Tensor.square, _itself, 2.0),
@@ -103,7 +106,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class _Term:
-    """A penalty of one kind: a factor for all runs, or one a run and ``without``, true of those that have none."""
+    """A penalty of one kind: a factor for all runs, or one a run and ``without``, true for those that have none."""
 
     kind: str
     factor: float | Tensor
@@ -111,7 +114,7 @@ class _Term:
 
 
 class Penalties:
-    """L1: factor sum|W|, L2: factor sum W^2, over the kernels of all layers of each run."""
+    """The runs' penalties: factor sum|W| for L1, factor sum W^2 for L2, over the kernels of all layers of each run."""
 
     def __init__(self, variants: Sequence[Variant], device: Device) -> None:
         self._terms: list[_Term] = []
@@ -125,7 +128,7 @@ class Penalties:
                 self._terms.append(_Term(kind, values, torch.tensor([f is None for f in factors], device=device)))
 
     def of(self, layers: StackedLayers) -> Tensor | None:
-        """Each run's penalty, float64 (runs,); None where no run has one."""
+        """Return each run's penalty, float64 (runs,); None where no run has one."""
         total = None
         for term in self._terms:
             magnitude = _KINDS[term.kind][0]
@@ -147,7 +150,10 @@ class Penalties:
 
     @staticmethod
     def _masked(values: Tensor, term: _Term) -> Tensor:
-        """0 in runs without such a penalty: where their weights are infinite, 0 times them would be no number."""
+        """Zero ``values`` in place in runs without such a penalty, and return them.
+
+        Where weights are infinite, 0 times them would be no number.
+        """
         if term.without is None:
             return values
         return values.masked_fill_(term.without.view(-1, *[1] * (values.ndim - 1)), 0.0)
@@ -230,7 +236,7 @@ MOMENTS: dict[OptimizerName, int] = {"adam": 2, "SGD": 1, "RMSprop": 2}
 def make_optimizer(
     name: OptimizerName, variants: Sequence[Variant], moments: Sequence[StackedLayers], device: Device
 ) -> Optimizer:
-    """The optimizer that keeps its state in ``moments``, as many as `MOMENTS` says; zeros to begin with."""
+    """Return the optimizer that keeps its state in ``moments``, as many as `MOMENTS` says; zeros to begin with."""
     if name == "adam":
         return Adam(moments)
     momentum = _one_or_each([variant.momentum for variant in variants], device)
@@ -238,7 +244,7 @@ def make_optimizer(
 
 
 def epoch_rates(name: OptimizerName, variants: Sequence[Variant], first_step: int, steps: int) -> NDArray[np.float32]:
-    """The rates of ``steps`` steps after ``first_step``, float32 (steps, 1), or (steps, runs) where runs differ."""
+    """Return the rates of ``steps`` steps after ``first_step``: float32 (steps, 1), (steps, runs) where runs differ."""
     rates = [variant.learning_rate for variant in variants]
     if len(set(rates)) == 1:
         rates = rates[:1]
@@ -248,9 +254,9 @@ def epoch_rates(name: OptimizerName, variants: Sequence[Variant], first_step: in
 
 
 def adam_rates(learning_rates: Sequence[float], step: int) -> NDArray[np.float32]:
-    """Adam's bias-corrected rates lr sqrt(1 - 0.999^t) / (1 - 0.9^t) at step t = 1, 2, ….
+    """Return Adam's bias-corrected rates lr sqrt(1 - 0.999^t) / (1 - 0.9^t) at step t = 1, 2, ….
 
-    In float32, as Keras does it: 1 - 0.999^t loses digits while t is small, and with exact arithmetic the
+    They are computed in float32, as by Keras: 1 - 0.999^t loses digits while t is small, and with exact arithmetic the
     histories would part from Keras' by 5e-5 instead of 4e-7.
     """
     one, power = np.float32(1), np.float32(step)
@@ -260,5 +266,5 @@ def adam_rates(learning_rates: Sequence[float], step: int) -> NDArray[np.float32
 
 
 def adam_rate(learning_rate: float, step: int) -> float:
-    """`adam_rates` of one learning rate."""
+    """Return the rate of `adam_rates` for one learning rate."""
     return float(adam_rates([learning_rate], step)[0])

@@ -25,7 +25,7 @@ OUTPUTS_AT_ONCE: dict[Device, int] = {"cpu": 2**15, "cuda": 2**22}
 
 
 class Step(Protocol):
-    """What a pass does with a batch."""
+    """The work that a pass does on each batch."""
 
     def __call__(self, x: Tensor, y: Tensor, rate: Tensor) -> tuple[Tensor, Tensor | None]:
         """Work on x (runs, inputs, rows) and y (runs, outputs, rows) at the rates of this step, (1,) or (runs,).
@@ -82,14 +82,14 @@ class Pass:
             batch, begin = batch + batches.number, end
 
     def run(self) -> None:
-        """Launch the pass; does not wait for the device."""
+        """Launch the pass without waiting for the device."""
         self._sums.zero_()
         self._penalty.zero_()
         for launch in self._launches:
             launch()
 
     def values(self) -> Tensor:
-        """The recorded values of the last pass, float32 (metrics, runs)."""
+        """Return the recorded values of the last pass, float32 (metrics, runs)."""
         return epoch_values(self._sums, self._penalty, self._count)
 
 
@@ -125,7 +125,7 @@ class _Batches:
         self._targets = torch.zeros_like(self._logits)
 
     def groups(self) -> list[int]:
-        """How many batches are measured at once, in turn."""
+        """Return the numbers of batches that are measured at once, in turn."""
         whole, rest = divmod(self.number, self._slots)
         return [self._slots] * whole + [rest] * (rest > 0)
 
@@ -136,19 +136,19 @@ class _Batches:
             mine.view(self.number, self._runs, self.size).copy_(by_batch)
 
     def take(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The next batch: x as a view that matrix products take without a copy, y, and the rates."""
+        """Return the next batch: x as a view that matrix products take without a copy, y, and the rates."""
         x = self._x.index_select(0, self._x_rows.index_select(0, self._next).view(-1))
         y = self._y.index_select(0, self._y_rows.index_select(0, self._next).view(-1))
         shape = self._runs, self.size, -1
         return x.view(shape).mT, y.view(shape).mT.contiguous(), self.rates.index_select(0, self._next).view(-1)
 
     def keep(self, logits: Tensor, targets: Tensor) -> None:
-        """Keep what the metrics of this batch are computed of, and go on to the next."""
+        """Keep what the metrics of this batch are computed from, and go on to the next."""
         self._logits.index_copy_(0, self._slot, logits.unsqueeze(0))
         self._targets.index_copy_(0, self._slot, targets.unsqueeze(0))
         self._next.add_(1).remainder_(self.number)
         torch.remainder(self._next, self._slots, out=self._slot)
 
     def kept(self, filled: int) -> tuple[Tensor, Tensor]:
-        """Logits and targets of the last ``filled`` batches, (filled * runs, outputs, size)."""
+        """Return logits and targets of the last ``filled`` batches, each (filled * runs, outputs, size)."""
         return self._logits[:filled].flatten(0, 1), self._targets[:filled].flatten(0, 1)

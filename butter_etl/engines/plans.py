@@ -1,4 +1,4 @@
-"""What the compiled kernels share: how a run lies in memory, and the numbers that stand for choices.
+"""Data structures of the compiled kernels: the memory layout of a run, and the integers that stand for choices.
 
 Activations lie in *panels* of sixteen rows of the batch: panel p of a layer of f features is the f vectors
 (`butter_etl.engines.lanes`) of rows 16 p … 16 p + 15. All panels are in one array, ``work``; a region of it is named by
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     Rows = NDArray[np.uint32]
     Sums = NDArray[np.float64]
 
-#: `Plan.loss`.
+#: Values of `Plan.loss`.
 SOFTMAX_CROSSENTROPY, SIGMOID_CROSSENTROPY, SQUARED_ERROR = 0, 1, 2
-#: `Run.train_kind`, what targets are: anything; 0 and 1 only; softmax targets that are 1 once a row, given as classes.
+#: Values of `Run.train_kind` and `Run.test_kind`: targets of any values; of 0 and 1 only; softmax targets that are 1
+#: once a row, given as classes.
 SPREAD, BINARY, ONE_HOT = 0, 1, 2
-#: `Plan.optimizer`.
+#: Values of `Plan.optimizer`.
 ADAM, SGD, RMSPROP = 0, 1, 2
-#: `Plan.regularizer`.
+#: Values of `Plan.regularizer`.
 NO_PENALTY, L1, L2 = 0, 1, 2
 
 #: The ten sums of `measure`, in the order of `butter_etl.schema.METRICS`; the root's place stays empty.
@@ -47,7 +48,7 @@ LAYER_COLUMNS = 7
 
 
 class Plan(NamedTuple):
-    """What is the same in all runs of a stack: sizes, choices, and where things lie in ``work``."""
+    """The settings that all runs of a stack share: sizes, choices, and where things lie in ``work``."""
 
     depth: int
     outputs: int
@@ -120,5 +121,5 @@ class Scratch(NamedTuple):
 
 @compiled
 def panel_step(features: int) -> int:
-    """The distance from panel to panel: an odd number of vectors, so that panels spread over all sets of a cache."""
+    """Return the distance from panel to panel: an odd number of vectors, so that panels spread over all cache sets."""
     return LANES * (features | 1)

@@ -43,7 +43,7 @@ BLOCK = 256
 #: Vectors of inputs that stay in the first-level cache while a kernel's gradient takes the errors of all outputs.
 INPUT_VECTORS = 256
 
-#: From so many inputs on, a kernel's gradient is faster with the errors turned (`_transposed_gradient`).
+#: From so many inputs on, a kernel's gradient is faster with the errors transposed (`_transposed_gradient`).
 TRANSPOSED_FROM = 24
 
 
@@ -68,10 +68,11 @@ def _forward_strip(
     skip: int,
     output: int,
 ) -> None:
-    """As many output features as ``start`` has vectors, in all panels: ``target[o] = start[o] + sum_i W[i, o] A[i]``.
+    """Compute one strip of output features in all panels: ``target[o] = start[o] + sum_i W[i, o] A[i]``.
 
-    ``start`` is the bias; with ``resume`` the sums go on from what ``target`` holds. ``at`` is where the strip's first
-    weight lies. ``finish``: 0 leaves the sums, 1 and 2 take the ReLU, 2 also writes it plus ``skip`` to ``output``.
+    There are as many features as ``start`` has vectors. ``start`` is the bias; with ``resume`` the sums go on from what
+    ``target`` holds. ``at`` is where the strip's first weight lies. ``finish``: 0 leaves the sums, 1 and 2 take the
+    ReLU, 2 also writes it plus ``skip`` to ``output``.
     """
     for panel in range(panels):
         vectors, place, goal = source + panel * source_step, at, target + panel * target_step
@@ -89,7 +90,7 @@ def _forward_strip(
 
 @compiled
 def forward_layer(plan: Plan, weights: Array, work: Array, layer: Integers, number: int, panels: int) -> None:
-    """One layer: its output panels, after the ReLU and the addition of its input where it has them."""
+    """Fill the output panels of one layer, after the ReLU and the addition of its input where it has them."""
     fan_in, width = layer[FAN_IN], layer[WIDTH]
     source, source_step, target_step = layer[INPUT], panel_step(fan_in), panel_step(width)
     if number == 0:
@@ -139,7 +140,7 @@ def forward_layer(plan: Plan, weights: Array, work: Array, layer: Integers, numb
 
 @compiled
 def forward(plan: Plan, weights: Array, work: Array, layers: Integers, panels: int) -> None:
-    """All layers; the logits are the last one's output."""
+    """Compute all layers; the logits are the last one's output."""
     for number in range(plan.depth):
         forward_layer(plan, weights, work, layers[number], number, panels)
 
@@ -163,9 +164,10 @@ def _backward_strip(
     panels: int,
     keep: int,
 ) -> None:
-    """As many input features as ``start`` has vectors: ``target[i] = sum_o W[i, o] E[o]`` where the ReLU was on.
+    """Compute one strip of input features: ``target[i] = sum_o W[i, o] E[o]`` where the ReLU was on, else 0.
 
-    ``keep``: bit 1 adds what ``upstream`` holds (the gradient handed back by an addition), bit 0 writes the sum there.
+    There are as many features as ``start``, zeros, has vectors. ``keep``: bit 1 adds what ``upstream`` holds (the
+    gradient handed back by an addition), bit 0 writes the sum there.
     """
     for panel in range(panels):
         vectors, place = error + panel * error_step, at
@@ -185,7 +187,7 @@ def _backward_strip(
 def backward_inputs(
     plan: Plan, weights: Array, work: Array, layer: Integers, relu: int, error: int, target: int, keep: int, panels: int
 ) -> None:
-    """The error of the layer below, from the ``error`` of ``layer``."""
+    """Compute the error of the layer below, from the ``error`` of ``layer``."""
     fan_in, width = layer[FAN_IN], layer[WIDTH]
     relu_step = panel_step(fan_in)
     strips = (fan_in + 5) // 6
@@ -235,7 +237,10 @@ def _kernel_tiles(
     panels: int,
     count: int,
 ) -> None:
-    """The gradient of ``count`` tiles of the kernel, one below the other: inputs times errors, summed over the rows."""
+    """Compute the gradient of ``count`` tiles of the kernel, one below the other.
+
+    It is inputs times errors, summed over the rows.
+    """
     for _ in range(count):
         tile = start
         for panel in range(panels):
@@ -247,7 +252,7 @@ def _kernel_tiles(
 
 @compiled
 def _any_kernel_tiles(rows: int, columns: int, rest: Any) -> None:  # noqa: PLR0912 (twelve shapes)
-    """`_kernel_tiles` of a shape that is known only when running."""
+    """Call `_kernel_tiles` for a shape that is known only when running."""
     if rows == 3:
         if columns == 4:
             _kernel_tiles(zero_tile(3, 4), *rest)
@@ -280,7 +285,7 @@ def _any_kernel_tiles(rows: int, columns: int, rest: Any) -> None:  # noqa: PLR0
 def _tiled_gradient(
     plan: Plan, gradient: Array, work: Array, layer: Integers, source_step: int, error: int, panels: int, first: int
 ) -> None:
-    """The gradient of a kernel's columns from ``first`` on, in tiles of up to 3 x 4 weights.
+    """Compute the gradient of a kernel's columns from ``first`` on, in tiles of up to 3 x 4 weights.
 
     A few tiles' inputs stay in the first-level cache while the errors of all outputs pass by.
     """
@@ -323,7 +328,7 @@ def _gradient_strip(
     transposed: int,
     panels: int,
 ) -> None:
-    """Sixteen columns of the kernel's gradient in as many rows as ``start``, zeros, has vectors."""
+    """Compute sixteen columns of the kernel's gradient in as many rows as ``start``, zeros, has vectors."""
     group = start
     for panel in range(panels):
         place, vectors = source + panel * source_step, transposed + panel * LANES * LANES
@@ -338,10 +343,10 @@ def _gradient_strip(
 def _transposed_gradient(
     plan: Plan, gradient: Array, scratch: Scratch, layer: Integers, source_step: int, error: int, panels: int, end: int
 ) -> None:
-    """The gradient of a kernel's columns before ``end``, a multiple of sixteen.
+    """Compute the gradient of a kernel's columns before ``end``, a multiple of sixteen.
 
-    The errors of sixteen outputs at a time are turned, a row of the batch a vector. Then no vector's lanes have to be
-    summed up, which pays where there are inputs enough to share the turning.
+    The errors of sixteen outputs at a time are transposed, a row of the batch a vector. Then no vector's lanes have to
+    be summed up, which pays where there are inputs enough to share the transposing.
     """
     work, starts, fan_in, width = scratch.work, scratch.feature_starts, layer[FAN_IN], layer[WIDTH]
     strips = (fan_in + 5) // 6
@@ -377,7 +382,7 @@ def _transposed_gradient(
 def kernel_gradient(
     plan: Plan, gradient: Array, scratch: Scratch, layer: Integers, source_step: int, error: int, panels: int
 ) -> None:
-    """The mean loss's gradient of a layer's kernel: inputs times errors, summed over the rows."""
+    """Compute the gradient of the mean loss for a layer's kernel: inputs times errors, summed over the rows."""
     first = 0
     if layer[FAN_IN] >= TRANSPOSED_FROM:
         first = layer[WIDTH] // LANES * LANES
@@ -388,7 +393,7 @@ def kernel_gradient(
 
 @compiled
 def bias_gradient(plan: Plan, gradient: Array, work: Array, layer: Integers, error: int, panels: int) -> None:
-    """The errors summed over the rows."""
+    """Write the gradient of a layer's biases: the errors summed over the rows."""
     for k in range(layer[WIDTH]):
         total = splat(0.0)
         for panel in range(panels):

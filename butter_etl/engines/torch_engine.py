@@ -71,7 +71,7 @@ def train(
 
 
 def free_gpu_bytes() -> int:
-    """The memory of the GPU that a stack can have: what nobody holds, and what this process holds unused.
+    """Return the bytes of GPU memory that a stack can have: what nobody holds, and what this process holds unused.
 
     Raises UsageError where there is no GPU.
     """
@@ -89,7 +89,7 @@ def _require(device: Device) -> None:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Matrix products in float32 proper, whatever the process has set: TF32 has 10 bits of mantissa."""
+    """Take matrix products in float32 proper, whatever the process has set: TF32 has 10 bits of mantissa."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -137,7 +137,7 @@ class _Stack:
         self._first_target = torch.arange(runs, device=device)[:, None] * self._train_count
 
     def train(self, watch: Watch | None) -> Trained:
-        """All epochs that are left."""
+        """Train all epochs that are left."""
         epochs, runs = self._optimization.epochs, len(self._seeds)
         order = self._order(self._epochs)
         while self._epochs < epochs:
@@ -157,7 +157,7 @@ class _Stack:
         return np.tile(np.arange(self._train_count, dtype=np.int64), (len(self._seeds), 1))
 
     def _arrange(self, order: NDArray[np.int64]) -> None:
-        """Have an epoch's rows, targets and rates on the device."""
+        """Put an epoch's rows, targets and rates on the device."""
         positions = torch.from_numpy(order).to(self._device)
         steps = -(-self._train_count // self._optimization.batch_size)
         rates = epoch_rates(self._optimization.optimizer, self._variants, self._epochs * steps, steps)
@@ -165,7 +165,7 @@ class _Stack:
         self._training.arrange(rows, targets, torch.from_numpy(rates).to(self._device))
 
     def _record(self, values: NDArray[np.float32]) -> None:
-        """An epoch's values, (test and training, metrics, runs)."""
+        """Record an epoch's values, (test and training, metrics, runs)."""
         for row, metric in enumerate(METRICS):
             self._histories[f"val_{metric}"][:, self._epochs] = values[0, row]
             self._histories[metric][:, self._epochs] = values[1, row]
@@ -197,7 +197,7 @@ def _train_on(
     y: Tensor,
     rate: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
-    """A step of training; see `butter_etl.engines.passes.Step`."""
+    """Take a step of training; see `butter_etl.engines.passes.Step`."""
     forward, penalty = run_forward(layers, x, residual=network.residual), penalties.of(layers)
     run_backward(layers, forward, output_error(network.loss, forward.logits, y), gradient, residual=network.residual)
     penalties.add_gradient(layers, gradient)
@@ -213,13 +213,13 @@ def _look_at(
     y: Tensor,  # noqa: ARG001  steps of training need it
     rate: Tensor,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor | None]:
-    """A step that changes nothing, for test rows."""
+    """Take a step that changes nothing, for test rows."""
     return run_forward(layers, x, residual=network.residual).logits, penalties.of(layers)
 
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass leaves: each layer's input, each hidden layer's ReLU output before any addition, logits."""
+    """Results of a forward pass: each layer's input, each hidden layer's ReLU output before any addition, logits."""
 
     inputs: list[Tensor]
     relus: list[Tensor]
@@ -245,7 +245,7 @@ def run_forward(layers: StackedLayers, x: Tensor, *, residual: bool) -> Forward:
 
 
 def output_error(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-    """The gradient of the batch's mean loss with respect to the logits.
+    """Return the gradient of the batch's mean loss with respect to the logits, shaped like them.
 
     Of the cross-entropies it is (p - y) / rows: for rows not one-hot this is TensorFlow's gradient, which takes
     every target row for a distribution.

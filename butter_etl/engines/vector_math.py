@@ -38,7 +38,7 @@ def compiled(function: _Function) -> _Function:
 
 
 def compiled_in_place(function: _Function) -> _Function:
-    """`compiled`, but always made part of its callers: a call would move all their vectors to memory and back."""
+    """Compile like `compiled`, but into the callers: a call would move all their vectors to memory and back."""
     result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
     return result
 
@@ -47,13 +47,13 @@ def compiled_in_place(function: _Function) -> _Function:
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _LN2, _LOG2_E = math.log(2), 1 / math.log(2)
 
-#: Below, e^x is no normal float32.
+#: Below this x, e^x is no normal float32.
 _EXP_LOWEST = -87.33
 
 
 @compiled_in_place
 def exp_of_negative(x: Vector) -> Vector:
-    """e^x of x <= 0 within 1.5 ulp, below -20 within 5; never below 1.2e-38 (so not subnormal), NaN of NaN."""
+    """Return e^x of x <= 0 within 1.5 ulp, below -20 within 5; never below 1.2e-38 (so not subnormal), NaN of NaN."""
     clipped = where_less(x, _EXP_LOWEST, _EXP_LOWEST, x)
     shifted = multiply_add(clipped, _LOG2_E, INTEGER_SHIFT)
     r = multiply_add(shifted - INTEGER_SHIFT, -_LN2, clipped)
@@ -66,13 +66,13 @@ def exp_of_negative(x: Vector) -> Vector:
 
 @compiled_in_place
 def log(x: Vector) -> Vector:
-    """ln x of positive normal x within 2 ulp (or 1e-7 near 1); infinity and NaN stay."""
+    """Return ln x of positive normal x within 2 ulp (or 1e-7 near 1); infinity and NaN stay."""
     return where_less(x, math.inf, _log_of(mantissa(x) - 1.0, exponent(x)), x)
 
 
 @compiled_in_place
 def log1p(x: Vector) -> Vector:
-    """ln(1 + x) of x >= 0 up to 1e38 within 2 ulp, for tiny x too; infinity and NaN stay."""
+    """Return ln(1 + x) of x >= 0 up to 1e38 within 2 ulp, for tiny x too; infinity and NaN stay."""
     e = exponent(x + 1.0)
     scale = power_of_two(0.0 - e)
     # (1 + x) 2^-e - 1 without rounding 1 + x first.
@@ -81,7 +81,7 @@ def log1p(x: Vector) -> Vector:
 
 @compiled_in_place
 def log1p_ratio(x: Vector) -> Vector:
-    """ln(1 + x) / x of x in [0, 1] within 2.5 ulp; NaN stays."""
+    """Return ln(1 + x) / x of x in [0, 1] within 2.5 ulp; NaN stays."""
     square = x * x
     fourth = square * square
     low = multiply_add(x, -4.9999493140e-1, 9.9999996988e-1)
@@ -93,7 +93,7 @@ def log1p_ratio(x: Vector) -> Vector:
 
 @compiled_in_place
 def _log_of(f: Vector, e: Vector) -> Vector:
-    """ln((1 + f) 2^e) of 1 + f in [sqrt(1/2), sqrt(2)]."""
+    """Return ln((1 + f) 2^e) of 1 + f in [sqrt(1/2), sqrt(2)]."""
     square = f * f
     fourth = square * square
     low = multiply_add(f, -2.4999993993e-1, 3.3333331174e-1)
