@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from butter_etl.datasets import DATASETS
 from butter_etl.errors import ButterError
-from butter_etl.spec import MAX_REPETITIONS
-from butter_etl.store import Store
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.datasets import DATASETS
+from butter_etl.studies.butter.experiments import MAX_REPETITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

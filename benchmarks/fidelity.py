@@ -22,15 +22,15 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.peers import Problem, keras_model, load_keras, set_keras_weights
-from butter_etl.datasets import data_dir, load_dataset
-from butter_etl.engines import ENGINES, load_engine
+from butter_etl.engines.contract import ENGINES, load_engine
 from butter_etl.engines.initialization import stack_starts
+from butter_etl.engines.streams import epoch_order
 from butter_etl.errors import ButterError
-from butter_etl.spec import RunSpec
-from butter_etl.streams import epoch_order
-from butter_etl.sweeps import make_experiment
-from butter_etl.topology import find_topology
-from butter_etl.training import network_of, optimization_of, stack_data
+from butter_etl.studies.butter.datasets import data_folder, load_dataset
+from butter_etl.studies.butter.experiments import RunSpec
+from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.butter.topology import find_topology
+from butter_etl.studies.butter.training import network_of, optimization_of, stack_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -193,7 +193,7 @@ def run(options: argparse.Namespace, left_out: dict[str, str]) -> list[Compariso
     for name in options.data:
         problem = make_problem(
             name,
-            data_dir(options.data_dir),
+            data_folder(options.data_dir),
             runs=options.runs,
             epochs=options.epochs,
             size=options.size,

@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from butter_etl.engines import ENGINES, Network, Optimization, StackData, load_engine
+from butter_etl.engines.contract import ENGINES, HISTORIES, Network, Optimization, StackData, load_engine
 from butter_etl.errors import UsageError
-from butter_etl.schema import HISTORIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Engine, Trained, Weights
-    from butter_etl.spec import Loss
+    from butter_etl.engines.contract import Engine, Loss, Trained, Weights
 
 #: |a - b| <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE |b|, with Keras' value b.
 RELATIVE_TOLERANCE = 1e-4

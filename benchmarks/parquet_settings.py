@@ -22,11 +22,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.location import parquet_options
-from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
-from butter_etl.store import Store
+from butter_etl.engines.contract import HISTORIES
+from butter_etl.store.parquet import parquet_options
+from butter_etl.store.store import Store
+from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
+from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
 from butter_etl.summarize import INPUT_COLUMNS
-from butter_etl.summary_files import ROWS_A_GROUP, summary_name
 
 Options = dict[str, Any]
 

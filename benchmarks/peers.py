@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from butter_etl.engines import ENGINES, Network, Optimization, StackData, Weights, load_engine
+from butter_etl.engines.contract import ENGINES, Network, Optimization, StackData, Weights, load_engine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,14 +24,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from butter_etl.location import Location
-from butter_etl.partition import ExportOptions, plan_export, run_export
-from butter_etl.registry import Registry
-from butter_etl.schema import FLOAT_LIST, HISTORIES, PARTITION_SCHEMA, RUN_FILE_SCHEMA
-from butter_etl.selection import Choice
-from butter_etl.spec import TASK, TASK_VERSION, ExperimentSpec, RunSpec
-from butter_etl.store import Store, partition_path
-from butter_etl.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
+from butter_etl.engines.contract import HISTORIES
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.partition import run_export
+from butter_etl.store.files import Location
+from butter_etl.store.layout import partition_path
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import FLOAT_LIST, PARTITION_SCHEMA, RUN_FILE_SCHEMA
+from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec, RunSpec
+from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
+from butter_etl.studies.selection import Choice
 
 SWEEP = "primary"
 HEADER = f"{'contestant':<24}{'seconds':>10}{'MB/s':>10}{'times':>10}"

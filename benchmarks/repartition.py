@@ -32,12 +32,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import ButterError
-from butter_etl.location import parquet_bytes
-from butter_etl.schema import HISTORIES, PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA
-from butter_etl.spec import TASK, TASK_VERSION, ExperimentSpec, RunSpec
-from butter_etl.store import RUNS
-from butter_etl.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
+from butter_etl.store.layout import RUNS
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.studies.butter.columns import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA
+from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec, RunSpec
+from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
 
 FILES = 4
 ROWS_A_GROUP = 64
@@ -151,7 +152,7 @@ def ours(source: Path, dest: Path) -> Callable[[], object]:
     """`butter_etl`, on threads of this process."""
     import pandas  # noqa: F401, ICN001 (pyarrow loads it with the first array)
 
-    from butter_etl.imports import run_import
+    from butter_etl.exchange.imports import run_import
 
     return lambda: run_import(source, dest)
 

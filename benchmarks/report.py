@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks.scale import measure
 from benchmarks.synthetic import run_table
-from butter_etl.location import parquet_bytes
-from butter_etl.store import RUNS, Store, partition_path, run_file_name
+from butter_etl.store.layout import RUNS, partition_path, run_file_name
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import PUBLISHED, experiment_topology, published_id
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import PUBLISHED, experiment_topology, published_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

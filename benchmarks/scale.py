@@ -34,14 +34,15 @@ import pyarrow as pa
 
 from benchmarks import synthetic
 from benchmarks.synthetic import run_table
-from butter_etl.fingerprints import fingerprint, fingerprints_metadata
-from butter_etl.location import parquet_bytes
-from butter_etl.schema import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
-from butter_etl.spec import ExperimentSpec
-from butter_etl.store import RUNS, RunFile, Store, partition_path, run_file_name
+from butter_etl.store.fingerprints import fingerprint, fingerprints_metadata
+from butter_etl.store.layout import RUNS, RunFile, partition_path, run_file_name
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.store.store import Store
+from butter_etl.store.summaries import ROWS_A_GROUP, executive_name, summary_name
+from butter_etl.studies.butter.columns import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
+from butter_etl.studies.butter.experiments import ExperimentSpec
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.summarize import summary_rows
-from butter_etl.summary_files import ROWS_A_GROUP, executive_name, summary_name
-from butter_etl.sweeps import make_experiment
 
 EXPERIMENTS, FILES = 25, 8
 _LINKS = 10_000  # file systems limit the links of a file, some to 65,000; an export makes more
@@ -114,7 +115,7 @@ def make_store(folder: Path, files: int, content: bytes = b"") -> Store:
 
 
 def _write_summaries(folder: Path, partition: str, row: pa.Table, fingerprints: Mapping[int, str]) -> None:
-    """Both summary files of a partition, as `butter_etl.summary_files` has them, but without waiting for the disk."""
+    """Both summary files of a partition, as `butter_etl.store.summaries` has them, but without waiting for the disk."""
     ids = pa.array(list(fingerprints), pa.uint32())
     table = pa.concat_tables([row] * len(ids)).set_column(0, "experiment_id", ids).combine_chunks()
     for name, schema in (

@@ -38,18 +38,21 @@ import psutil
 import yaml
 
 from benchmarks.campaign import DATA
-from butter_etl import costs
-from butter_etl.claims import Claims
-from butter_etl.clusters import start_cluster
-from butter_etl.driver import Driver, Progress, Share
-from butter_etl.engines import choose_engine
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.spec import SHAPES
-from butter_etl.store import RUNS, Store, partition_path, run_file_name
-from butter_etl.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED, experiment_topology, published_id
-from butter_etl.tasks import Settings, Wanted, target_task_seconds
-from butter_etl.train_tasks import Plan, claim_ids, plan_runs
+from butter_etl.campaign.claims import Claims
+from butter_etl.campaign.cutting import Wanted, target_task_seconds
+from butter_etl.campaign.driver import Driver, Progress
+from butter_etl.campaign.share import Share
+from butter_etl.campaign.tasks import Settings
+from butter_etl.clusters.start import start_cluster
+from butter_etl.engines.contract import choose_engine
+from butter_etl.store.layout import RUNS, partition_path, run_file_name
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter import costs
+from butter_etl.studies.butter.experiments import SHAPES
+from butter_etl.studies.butter.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED, experiment_topology, published_id
+from butter_etl.studies.selection import Choice
+from butter_etl.train_tasks import TrainingPlan, claim_ids, plan_runs
 
 SWEEPS = tuple(name for name in PUBLISHED if name != "optimizer")
 EXPERIMENTS, RUNS_TO_PACK, FUTURES = 148_232, 1_000_000, 100_000
@@ -148,7 +151,7 @@ def _tree_seconds(process: psutil.Process) -> float:
     return sum(sum(one.cpu_times()[:4]) for one in [process, *process.children(recursive=True)])
 
 
-def _planned(spec: Path) -> Plan:
+def _planned(spec: Path) -> TrainingPlan:
     registry = Registry(None)
     return plan_runs(registry.select(Choice(specs=(str(spec),))), registry, {}, _rates())
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.training import DEPTH, Settings, load_shape, make_problem
-from butter_etl.datasets import data_dir
-from butter_etl.engines import fused_engine, kernel_cache, kernels, measures, products
-from butter_etl.engines.lanes import LANES, flush_subnormals, restore_subnormals
-from butter_etl.engines.plans import INPUT, OUTPUT, Plan, Run, Scratch
-from butter_etl.engines.vector_math import compiled
-from butter_etl.topology import find_topology
+from butter_etl.engines import kernel_cache
+from butter_etl.engines.fused import engine, kernels, measures, products
+from butter_etl.engines.fused.lanes import LANES, flush_subnormals, restore_subnormals
+from butter_etl.engines.fused.memory import INPUT, OUTPUT, Plan, Run, Scratch
+from butter_etl.engines.fused.vector_math import compiled
+from butter_etl.studies.butter.datasets import data_folder
+from butter_etl.studies.butter.topology import find_topology
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,10 +90,10 @@ def repeat(section: int, plan: Plan, run: Run, scratch: Scratch, layers: NDArray
 
 
 def microseconds(prepared: Prepared, rounds: int = ROUNDS) -> list[float]:
-    """The least time of each section and of a whole epoch of a prepared run (`fused_engine.prepare`)."""
+    """The least time of each section and of a whole epoch of a prepared run (`engine.prepare`)."""
     plan, run, scratch, layers = prepared
     sections = range(EPOCH + 1)
-    kernel_cache.ready(repeat, (EPOCH, *prepared, 2), [*fused_engine.SOURCES, Path(__file__)])
+    kernel_cache.ready(repeat, (EPOCH, *prepared, 2), [*engine.SOURCES, Path(__file__)])
     repeat(EPOCH, plan, run, scratch, layers, 2)
     counts = [max(1, int(SECONDS_A_ROUND / max(_seconds(section, prepared, 1), 1e-6))) for section in sections]
     start, times = run.weights.copy(), [np.inf for _ in sections]
@@ -119,12 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", default=SIZES, help=f"numbers of parameters ({SIZES})")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(arguments)
-    dataset, source = load_shape("wine", data_dir(None))
+    dataset, source = load_shape("wine", data_folder(None))
     print(f"{'size':>8}", *(f"{name:>13}" for name in (*SECTIONS, "epoch")))
     for size in map(int, options.sizes.split(",")):
         topology = find_topology("rectangle", size, DEPTH, dataset.info.inputs, dataset.info.outputs)
         problem = make_problem(dataset, size, topology, Settings(rounds=1, seconds=1, runs=1))
-        prepared = fused_engine.prepare(problem.network, problem.optimization, problem.data, [0], problem.start)
+        prepared = engine.prepare(problem.network, problem.optimization, problem.data, [0], problem.start)
         print(f"{size:>8}", *(f"{each:>13.1f}" for each in microseconds(prepared, options.rounds)), flush=True)
     print(source)
     return 0

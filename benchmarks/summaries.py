@@ -36,10 +36,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.summary_peers import CONTESTANTS, OURS, Partition, Workers, partitions
 from benchmarks.synthetic import make_store
-from butter_etl.schema import SUMMARY_FILE_SCHEMA
-from butter_etl.store import Store
+from butter_etl.store.store import Store
+from butter_etl.store.summaries import summary_name
+from butter_etl.studies.butter.columns import SUMMARY_FILE_SCHEMA
 from butter_etl.summarize import INPUT_HISTORIES
-from butter_etl.summary_files import summary_name
 
 #: Epochs of runs in the published data set (its first release).
 PUBLISHED_EPOCHS = 13.3e9

@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.clusters import start_cluster
-from butter_etl.location import parquet_writer
-from butter_etl.schema import EXTREMA, SERIES, SUMMARY_FILE_SCHEMA
-from butter_etl.store import RUNS, RunFile, Store
+from butter_etl.clusters.start import start_cluster
+from butter_etl.store.layout import RUNS, RunFile
+from butter_etl.store.parquet import parquet_writer
+from butter_etl.store.store import Store
+from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
+from butter_etl.studies.butter.columns import EXTREMA, HISTORY_OF, SUMMARY_FILE_SCHEMA
 from butter_etl.summarize import INPUT_COLUMNS, INPUT_HISTORIES, plan_summaries, run_summaries
-from butter_etl.summary_files import ROWS_A_GROUP, summary_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +34,14 @@ PARAMETERS = [name for name in INPUT_COLUMNS if name not in INPUT_HISTORIES]
 QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}
 #: The list columns of a summary file as (series, statistic); `num` belongs to no series.
 LISTS = {
-    field.name: next((one, field.name.removeprefix(f"{one}_")) for one in SERIES if field.name.startswith(f"{one}_"))
+    field.name: next(
+        (one, field.name.removeprefix(f"{one}_")) for one in HISTORY_OF if field.name.startswith(f"{one}_")
+    )
     for field in SUMMARY_FILE_SCHEMA
     if pa.types.is_list(field.type) and field.name not in ("num", "widths")
 }
 #: The extremum blocks: the history that each is of, and whether its largest entry is the best.
-EXTREMUM_OF = {name: (SERIES[name[: name.rindex("_")]], name.endswith("max")) for name in EXTREMA}
+EXTREMUM_OF = {name: (HISTORY_OF[name[: name.rindex("_")]], name.endswith("max")) for name in EXTREMA}
 
 
 class Partition:
@@ -214,7 +217,7 @@ class NumpyNan(Numpy):
 
 def _numpy_row(paths: list[str], block_of: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]) -> dict[str, Any]:
     matrices = _matrices(paths)
-    blocks = {series: block_of(matrices[history]) for series, history in SERIES.items()}
+    blocks = {series: block_of(matrices[history]) for series, history in HISTORY_OF.items()}
     row: dict[str, Any] = {name: blocks[series][statistic] for name, (series, statistic) in LISTS.items()}
     row["num_runs"], epochs = matrices["val_loss"].shape
     row["num"] = np.full(epochs, row["num_runs"])
@@ -241,14 +244,14 @@ def _long_frame(paths: list[str]) -> pd.DataFrame:
 
 def _pandas_row(frame: pd.DataFrame) -> dict[str, Any]:
     """The summary row of an experiment's long frame."""
-    series_of = {history: series for series, history in SERIES.items()}
+    series_of = {history: series for series, history in HISTORY_OF.items()}
     histories = list(series_of)
     by_epoch = frame.groupby("epoch")[histories]
     blocks = {"avg": by_epoch.mean(), "stddev": by_epoch.std(), "min": by_epoch.min(), "max": by_epoch.max()}
     blocks["num_finite"] = by_epoch.count()
     blocks |= {name: by_epoch.quantile(q) for name, q in QUARTILES.items()}
     row: dict[str, Any] = {
-        name: blocks[statistic][SERIES[series]].to_numpy() for name, (series, statistic) in LISTS.items()
+        name: blocks[statistic][HISTORY_OF[series]].to_numpy() for name, (series, statistic) in LISTS.items()
     }
     row["num"] = frame.groupby("epoch").size().to_numpy()
     row["num_runs"] = frame["run"].nunique()
@@ -350,7 +353,7 @@ class Polars:
         return joined.collect().drop("experiment_id").to_arrow()
 
     def _aggregate(self, series: str, statistic: str) -> Any:
-        column = self._polars.col(SERIES[series])
+        column = self._polars.col(HISTORY_OF[series])
         if statistic in QUARTILES:
             return column.quantile(QUARTILES[statistic], interpolation="linear")
         functions = {"avg": "mean", "stddev": "std", "num_finite": "count"}
@@ -405,10 +408,10 @@ def _sql(paths: list[str]) -> str:
     functions |= {"num_finite": "count(*) filter (isfinite({}))"}
     # All three quartiles by one call: asked for one by one, DuckDB would collect the values three times.
     quartiles = [
-        f"quantile_cont({history}, [0.25, 0.5, 0.75]) as {series}_quartiles" for series, history in SERIES.items()
+        f"quantile_cont({history}, [0.25, 0.5, 0.75]) as {series}_quartiles" for series, history in HISTORY_OF.items()
     ]
     plain = [
-        f"{functions[statistic].format(SERIES[series])} as {name}"
+        f"{functions[statistic].format(HISTORY_OF[series])} as {name}"
         for name, (series, statistic) in LISTS.items()
         if statistic in functions
     ]

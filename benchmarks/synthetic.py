@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from butter_etl.location import parquet_bytes
-from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
-from butter_etl.spec import ExperimentSpec
-from butter_etl.store import RUNS, Store, partition_path, run_file_name
-from butter_etl.sweeps import make_experiment
+from butter_etl.engines.contract import HISTORIES
+from butter_etl.store.layout import RUNS, partition_path, run_file_name
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
+from butter_etl.studies.butter.experiments import ExperimentSpec
+from butter_etl.studies.butter.sweeps import make_experiment
 
 #: Rows that accuracies are shares of.
 TEST_ROWS = 980

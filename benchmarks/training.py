@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.peers import PEERS, Contestant, Problem, make_contestant, synthetic_rows
-from butter_etl.datasets import DATASETS, Dataset, data_dir, dataset_path, load_dataset
-from butter_etl.engines import Network, Optimization
+from butter_etl.engines.contract import Network, Optimization
+from butter_etl.engines.host import cpu_family
 from butter_etl.engines.initialization import stack_starts
 from butter_etl.errors import ButterError, InfeasibleError
-from butter_etl.provenance import cpu_family
-from butter_etl.sweeps import make_experiment
-from butter_etl.topology import Topology, count_parameters, find_topology
-from butter_etl.training import stack_data
+from butter_etl.studies.butter.datasets import DATASETS, Dataset, data_folder, dataset_path, load_dataset
+from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.butter.topology import Topology, count_parameters, find_topology
+from butter_etl.studies.butter.training import stack_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -330,7 +330,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{name}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     if options.rounds < 1 or options.runs < 1:
         parser.error("--rounds and --runs want a whole number from 1 up")
-    options.data_dir = data_dir(options.data_dir).absolute()
+    options.data_dir = data_folder(options.data_dir).absolute()
     return options
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from butter_etl.clusters import start_cluster
-    from butter_etl.frames import read_executive_summary, read_export, read_runs, read_summary
-    from butter_etl.imports import partition_runs
+    from butter_etl.partition import partition_runs
+    from butter_etl.store import read_executive_summary, read_export, read_runs, read_summary
     from butter_etl.summarize import summarize_runs
     from butter_etl.train_tasks import train
 

@@ -28,7 +28,9 @@ its ``exit_code``::
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 from typing import Final
 
 #: The operating system's error numbers where there is no space left, or none left for this user.
@@ -160,3 +162,9 @@ class ClusterError(ButterError):
 def one_line(error: object) -> str:
     """Return the text of another library's error as one line, for a message of ours."""
     return "; ".join(line.strip() for line in str(error).split("\n") if line.strip())
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean …?)`` if one of the known words is close, else an empty text."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

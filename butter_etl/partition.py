@@ -1,39 +1,99 @@
 """Export of subsets of a store in the published directory layout.
 
 `plan_export` decides which files of a store belong to an export. `export_file` makes one of them. `run_export` makes
-all, with what a published data set carries, and removes what does not belong. The way back is `butter_etl.imports`.
+all, with what a published data set carries, and removes what does not belong. The way back is `butter_etl.exchange.imports`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 
-from butter_etl.archives import write_archive
-from butter_etl.attribution import LICENSE_TEXT, citation
-from butter_etl.croissant import CROISSANT, croissant
-from butter_etl.data_card import README, data_card
 from butter_etl.errors import ButterError, LandingError, StoreError, one_line
-from butter_etl.export_plan import ExportDirectory, ExportFile, ExportOptions, plan_export, plan_key
-from butter_etl.location import COMMON_METADATA, Location, common_metadata
-from butter_etl.manifest import ManifestDirectory, ManifestFile
-from butter_etl.publication import Publication, check_place
-from butter_etl.rewriting import filter_file, gather_files
-from butter_etl.schema import without_keys
-from butter_etl.store import Store
+from butter_etl.exchange import (
+    CROISSANT,
+    PROFILES,
+    README,
+    ExportDirectory,
+    ExportFile,
+    ExportOptions,
+    FileScan,
+    ImportReport,
+    ImportSettings,
+    ManifestDirectory,
+    ManifestFile,
+    Prefer,
+    Publication,
+    Workers,
+    bring_in,
+    check_columns,
+    check_place,
+    conform,
+    croissant_json,
+    data_card,
+    filter_file,
+    gather_files,
+    open_spool_folder,
+    plan_key,
+    spool_rows,
+    unknown_columns,
+    write_archive,
+)
+from butter_etl.store import COMMON_METADATA, Location, Store, common_metadata
+from butter_etl.studies import LICENSE_TEXT, RUN_SCHEMA, citation, without_keys
 
-__all__ = [
-    "ExportDirectory",
-    "ExportFile",
-    "ExportOptions",
-    "ExportReport",
-    "export_file",
-    "plan_export",
-    "run_export",
-]
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+    from distributed import Client
+
+
+def partition_runs(
+    frame: dd.DataFrame,
+    dest: str | os.PathLike[str],
+    *,
+    state: str | os.PathLike[str] | None = None,
+    prefer: Prefer | None = None,
+) -> ImportReport:
+    """Repartition a run frame on the eight keys into the store at ``dest``, each run once.
+
+    The rows are shuffled by experiment through files in the state folder, so that neither their number nor the order
+    matters to memory. Idempotent and resumable. Experiments outside the published sweeps keep their id if it is free
+    in ``dest``. Raises what `run_import` raises; nothing has been landed then.
+    """
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    with open_spool_folder(dest, state) as (spool_folder, state_folder):
+        settings = ImportSettings("", "seed", Location(dest).absolute, str(state_folder), str(spool_folder), prefer)
+        spooled = [delayed(_spool_frame)(part, str(spool_folder)) for part in frame.to_delayed()]
+        scans = list(compute(*spooled))
+        report = bring_in(scans, settings, Workers(_active_client(), lambda *_: None))
+    return msgspec.structs.replace(report, warnings=tuple(unknown_columns(scans, "seed")))
+
+
+def _spool_frame(frame: pd.DataFrame, folder: str) -> FileScan:
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    unknown = check_columns(rows.schema, (), PROFILES["seed"], "the frame")
+    rows = conform(rows, {}, PROFILES["seed"], RUN_SCHEMA, "the frame")
+    return replace(spool_rows(rows, folder, "the frame"), unknown=unknown)
+
+
+def _active_client() -> Client | None:
+    from distributed import default_client
+
+    try:
+        client: Client = default_client()
+    except ValueError:
+        return None
+    return client
+
 
 CITATION, LICENSE = "CITATION.cff", "LICENSE"
 #: Threads that make files of an export: linking and hashing wait for the disk, copying for the network.
@@ -90,7 +150,7 @@ def run_export(
 ) -> ExportReport:
     """Make every planned directory at ``dest``, with the card, manifest and metadata of the whole data set.
 
-    Nothing takes its place before all of it is made (see `butter_etl.publication`); the same export again changes
+    Nothing takes its place before all of it is made (see `butter_etl.exchange.publication`); the same export again changes
     nothing. Raises StoreError if ``dest`` is in the store, or has something in the way that no export made;
     LandingError if it cannot be written.
     """
@@ -176,7 +236,7 @@ def _cards(
                 schemas[one.name] = file.schema_arrow.remove_metadata()
     return {
         README: data_card(there, present).encode(),
-        CROISSANT: croissant(there, present, schemas).encode(),
+        CROISSANT: croissant_json(there, present, schemas).encode(),
         CITATION: citation().encode(),
         LICENSE: LICENSE_TEXT.encode(),
     }

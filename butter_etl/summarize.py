@@ -23,30 +23,38 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.aggregations import SummaryBlock
-from butter_etl.fingerprints import fingerprint, parse_fingerprints, raw_fingerprints, read_fingerprints
-from butter_etl.location import write_common_metadata
-from butter_etl.registry import Registry
-from butter_etl.schema import (
-    EXECUTIVE_SCHEMA,
-    EXPERIMENT_COLUMNS,
-    HISTORIES,
-    RUN_SCHEMA,
-    SERIES,
-    SUMMARY_FILE_SCHEMA,
-    SUMMARY_SCHEMA,
-)
-from butter_etl.selection import Selection
-from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, SUMMARY_FILE, RunFile, Store, parse_partition
-from butter_etl.summary_files import (
+from butter_etl.engines import HISTORIES, SummaryBlock
+from butter_etl.store import (
+    EXECUTIVE,
     LONG,
+    RUNS,
+    SUMMARY,
+    SUMMARY_FILE,
+    Registry,
+    RunFile,
+    Store,
     SummaryReader,
     delete_summaries,
     executive_name,
+    fingerprint,
     is_executive_current,
+    parse_fingerprints,
+    parse_partition,
+    raw_fingerprints,
+    read_fingerprints,
     rows_a_group,
     summary_name,
+    write_common_metadata,
     write_summaries,
+)
+from butter_etl.studies import (
+    EXECUTIVE_SCHEMA,
+    EXPERIMENT_COLUMNS,
+    HISTORY_OF,
+    RUN_SCHEMA,
+    SUMMARY_FILE_SCHEMA,
+    SUMMARY_SCHEMA,
+    Selection,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +66,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 #: The histories that summaries are made of, and all columns of the run frame that they need.
-INPUT_HISTORIES = tuple(name for name in HISTORIES if name in SERIES.values())
+INPUT_HISTORIES = tuple(name for name in HISTORIES if name in HISTORY_OF.values())
 INPUT_COLUMNS = (*EXPERIMENT_COLUMNS, *INPUT_HISTORIES)
 
 #: A Dask task has partitions of about this many run files or bytes, whichever comes first: a few seconds of work.
@@ -423,7 +431,7 @@ def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.
     """
     import dask
 
-    from butter_etl.frames import empty_frame, is_colocated
+    from butter_etl.store import empty_frame, is_colocated
 
     if colocated is None:
         colocated = is_colocated(frame)
@@ -439,7 +447,7 @@ def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.
 
 
 def _summarize_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    from butter_etl.frames import to_arrow, to_frame
+    from butter_etl.store import to_arrow, to_frame
 
     runs = to_arrow(frame, RUN_SCHEMA)
     return to_frame(summary_rows(_experiments(runs), SUMMARY_SCHEMA) if len(runs) else SUMMARY_SCHEMA.empty_table())

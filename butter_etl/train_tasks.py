@@ -1,7 +1,7 @@
 """Training a selection: plan what is missing, train and land it in tasks, feed the tasks to Dask.
 
-Three parts: `plan_runs` says what is to be done, as data; `butter_etl.tasks.train_and_land` does one task and needs no
-Dask; `run_training` has a `butter_etl.driver.Driver` keep a bounded number of tasks in flight on a cluster and record
+Three parts: `plan_runs` says what is to be done, as data; `butter_etl.campaign.tasks.train_and_land` does one task and needs no
+Dask; `run_training` has a `butter_etl.campaign.driver.Driver` keep a bounded number of tasks in flight on a cluster and record
 what fails. Workers return counts, never curves; what is there is decided by the store alone, so any of this may be
 killed and started again.
 """
@@ -16,21 +16,36 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from butter_etl import costs, datasets
-from butter_etl.checkpoints import Checkpoints
-from butter_etl.claims import Claims
-from butter_etl.data_copies import require_copy
-from butter_etl.datasets import ensure_dataset, info_of
-from butter_etl.driver import Driver, Progress, Share, TrainReport, full_disk_stops
+from butter_etl.campaign import (
+    Checkpoints,
+    Claims,
+    Driver,
+    Heartbeat,
+    Progress,
+    Settings,
+    Share,
+    TrainReport,
+    Wanted,
+    begun_stacks,
+    discard_landed,
+    full_disk_stops,
+    target_task_seconds,
+)
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import SelectError
-from butter_etl.heartbeats import Heartbeat
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice, Selection
-from butter_etl.spec import MAX_REPETITIONS
-from butter_etl.store import Store, require_state
-from butter_etl.sweeps import experiment_topology
-from butter_etl.tasks import Settings, Wanted, begun_stacks, discard_landed, target_task_seconds
+from butter_etl.store import Registry, Store, require_copy, require_state
+from butter_etl.studies import (
+    MAX_REPETITIONS,
+    Choice,
+    Rates,
+    Selection,
+    core_seconds,
+    data_folder,
+    ensure_dataset,
+    experiment_topology,
+    info_of,
+    load_rates,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -62,7 +77,7 @@ class Tally:
 
 
 @dataclass
-class Plan:
+class TrainingPlan:
     """The runs that are to be trained, and the totals of the selection by sweep and data set."""
 
     wanted: list[Wanted] = field(default_factory=list)
@@ -108,13 +123,13 @@ class Plan:
         return sorted({wanted.spec.dataset for wanted in self.wanted})
 
 
-def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, int], rates: costs.Rates) -> Plan:
-    """Plan what is to be trained; write nothing.
+def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, int], rates: Rates) -> TrainingPlan:
+    """TrainingPlan what is to be trained; write nothing.
 
     ``present`` are the repetitions of each experiment id that are there, as bit masks. ``rates`` say what training
     costs. Raises SelectError where an experiment would come to more than 255 runs.
     """
-    plan = Plan()
+    plan = TrainingPlan()
     for sweep, spec, count in selection.experiments():
         tally = plan.tallies.setdefault((sweep, spec.dataset), Tally())
         topology = experiment_topology(spec)
@@ -134,7 +149,7 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
                 f"{spec.describe()}: {mask.bit_count()} runs are there, "
                 f"{len(missing)} more would pass {MAX_REPETITIONS}"
             )
-        cost = costs.core_seconds(spec, topology.num_free_parameters, info_of(spec), rates)
+        cost = core_seconds(spec, topology.num_free_parameters, info_of(spec), rates)
         batch = registry.batch(experiment_id) if experiment_id is not None else sweep
         tally.missing += len(missing)
         tally.core_seconds += cost * len(missing)
@@ -146,7 +161,7 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
 # --- on a cluster ------------------------------------------------------------------------------------------------
 
 
-def claim_ids(plan: Plan, registry: Registry, store: Store) -> list[Wanted]:
+def claim_ids(plan: TrainingPlan, registry: Registry, store: Store) -> list[Wanted]:
     """Return what is wanted, each experiment with an id; claim new ids in the store."""
     registry.claim(store, {wanted.spec: wanted.batch for wanted in plan.wanted if wanted.experiment_id is None})
     return [
@@ -207,7 +222,7 @@ class Campaign:
     store: Store | None
     registry: Registry
     present: Mapping[int, int]
-    plan: Plan
+    plan: TrainingPlan
     engine: str
     device: Device
 
@@ -221,7 +236,7 @@ def plan_campaign(
     device: Device = "cpu",
     data_dir: str | Path | None = None,
 ) -> Campaign:
-    """Plan the training of a choice into the store at ``path``; write nothing there.
+    """TrainingPlan the training of a choice into the store at ``path``; write nothing there.
 
     Own data sets that are PMLB's are downloaded to ``data_dir``: only their content tells what is to be done. Raises
     SelectError if no sweep is named, and whatever is wrong with the choice, its data sets, or the store.
@@ -230,10 +245,10 @@ def plan_campaign(
         raise SelectError("name what to train: --sweep NAME or --spec FILE.yaml")
     store = Store.find(path, state)
     registry = Registry(store)
-    selection = registry.select(choice, datasets.data_dir(data_dir))
+    selection = registry.select(choice, data_folder(data_dir))
     present = store.repetitions() if store else {}
     engine = choose_engine(engine, device)
-    plan = plan_runs(selection, registry, present, costs.load_rates(engine))
+    plan = plan_runs(selection, registry, present, load_rates(engine))
     return Campaign(
         str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device
     )
@@ -292,5 +307,5 @@ def train(
         first_repetition=first_repetition,
     )
     campaign = plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir)
-    opened, settings = open_campaign(campaign, datasets.data_dir(data_dir))
+    opened, settings = open_campaign(campaign, data_folder(data_dir))
     return run_training(campaign, opened, settings, client)

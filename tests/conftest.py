@@ -41,7 +41,7 @@ def pmlb_dir() -> Path:
 @pytest.fixture(scope="session")
 def client():
     """A client of a real cluster of two worker processes on this machine, encrypted as always."""
-    from butter_etl.clusters import start_cluster
+    from butter_etl.clusters.start import start_cluster
 
     with start_cluster(workers=2) as client:
         yield client
@@ -51,7 +51,7 @@ def client():
 def run(capsys):
     """Run the command in this process: (exit code, standard output, standard error)."""
 
-    from butter_etl.cli import main
+    from butter_etl.cli.group import main
 
     def invoke(*arguments):
         with pytest.raises(SystemExit) as stop:

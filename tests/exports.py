@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from butter_etl.location import Location
-from butter_etl.partition import ExportOptions, plan_export, run_export
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.spec import Regularizer
-from butter_etl.store import Store
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.partition import run_export
+from butter_etl.store.files import Location
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import make_experiment, published_id
 from tests.strategies import DIGITS, land
 
 _MNIST = {"dataset": "mnist", "depth": 3}

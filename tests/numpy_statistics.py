@@ -1,4 +1,4 @@
-"""Statistics over runs in NumPy, on whole matrices: what `butter_etl.order_statistics` is held to.
+"""Statistics over runs in NumPy, on whole matrices: what `butter_etl.engines.order_statistics` is held to.
 
 It follows the same rules by other means, `numpy.sort` and masks. It stands with the tests, as nothing else uses it.
 """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from butter_etl.fingerprints import fingerprints_metadata
-from butter_etl.location import parquet_bytes
-from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
-from butter_etl.spec import TASK, TASK_VERSION, RunSpec
-from butter_etl.store import partition_path
-from butter_etl.sweeps import experiment_topology, make_experiment, sweep_flags
+from butter_etl.engines.contract import HISTORIES
+from butter_etl.store.fingerprints import fingerprints_metadata
+from butter_etl.store.layout import partition_path
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
+from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, RunSpec
+from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, sweep_flags
 
 POLLEN = make_experiment(dataset="529_pollen", size=32, depth=2)
 DIGITS = make_experiment(dataset="digits", size=4096, depth=3, epochs=7)

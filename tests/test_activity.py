@@ -11,13 +11,15 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
-from butter_etl.activity import Activity, activity_lines, current_activity, driver_line, failure_lines, rate
-from butter_etl.attempts import begin_attempt
-from butter_etl.claims import Claims, bucket_of
-from butter_etl.heartbeats import Driver, Heartbeat, running_drivers
-from butter_etl.locks import Holder
-from butter_etl.provenance import host_facts
-from butter_etl.store import Failure, Store
+from butter_etl.campaign.activity import Activity, current_activity
+from butter_etl.campaign.attempts import begin_attempt
+from butter_etl.campaign.claims import Claims, bucket_of
+from butter_etl.campaign.heartbeats import Heartbeat, RunningDriver, running_drivers
+from butter_etl.clusters.worker import host_facts
+from butter_etl.store.failures import Failure
+from butter_etl.store.locks import Holder
+from butter_etl.store.store import Store
+from butter_etl.views.facts import activity_lines, driver_line, failure_lines, rate
 
 SPEC = """
 name: followed
@@ -63,12 +65,12 @@ def test_what_a_driver_found_begun_does_not_run_until_it_begins_it(tmp_path):
 
 
 def test_rate_and_time_left():
-    driver = Driver(HOLDER, 1000, 400, landed=100, failed=2, in_flight=30, present=5, share_done=0.25)
+    driver = RunningDriver(HOLDER, 1000, 400, landed=100, failed=2, in_flight=30, present=5, share_done=0.25)
     assert driver_line(driver, 1000 + 600) == (
         "running: login1, process 7: 100 of 400 runs landed, 30 in flight, 5 landed by others, 2 failed, "
         "10 runs a minute, about 30 min 0 s left"
     )
-    assert driver_line(Driver(HOLDER, 1000, 400), 1000).endswith("0 of 400 runs landed, 0 in flight, 0 failed")
+    assert driver_line(RunningDriver(HOLDER, 1000, 400), 1000).endswith("0 of 400 runs landed, 0 in flight, 0 failed")
     assert (rate(12.3), rate(1 / 60), rate(1 / 7200)) == ("12 runs a second", "1 runs a minute", "12.0 runs a day")
 
 
@@ -81,7 +83,7 @@ def test_failures_have_their_place_and_last_words():
 
 
 def test_a_campaign_is_followed_to_its_end(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("butter_etl.commands.status._REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr("butter_etl.cli.status._REFRESH_SECONDS", 0.1)
     store, spec = tmp_path / "store", tmp_path / "followed.yaml"
     spec.write_text(SPEC)
     command = [sys.executable, "-m", "butter_etl", "train", store, "--spec", spec, "--workers", "1"]
@@ -115,7 +117,7 @@ def read_terminal(terminal, until=None):
 
 
 def test_on_a_terminal_the_picture_is_refreshed_and_wiped_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("butter_etl.heartbeats._BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("butter_etl.campaign.heartbeats._BEAT_SECONDS", 0.0)
     store = Store.create(tmp_path / "store")
     terminal, side = pty.openpty()
     command = [sys.executable, "-m", "butter_etl", "status", tmp_path / "store", "--follow"]

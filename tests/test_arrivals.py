@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from butter_etl import arrivals
-from butter_etl.arrivals import gather, must_spool, pack, without
-from butter_etl.registry import Registry
-from butter_etl.sources import Example, FileScan, Group, GroupScan
-from butter_etl.sweeps import published_experiment
+from butter_etl.exchange import gathering
+from butter_etl.exchange.gathering import gather, must_spool, pack, without
+from butter_etl.exchange.sources import Example, FileScan, Group, GroupScan
+from butter_etl.store.registry import Registry
+from butter_etl.studies.butter.sweeps import published_experiment
 
 SPECS = [published_experiment(number) for number in range(0, 400, 4)]
 
@@ -44,7 +44,7 @@ def test_every_row_belongs_to_one_experiment():
 
 @pytest.mark.parametrize(("groups", "spools"), [("sorted", False), ("scattered", True)])
 def test_scattered_rows_are_spooled_and_sorted_ones_are_not(groups, spools, monkeypatch):
-    monkeypatch.setattr(arrivals, "_TASK_BYTES", 10_000)
+    monkeypatch.setattr(gathering, "_TASK_BYTES", 10_000)
     places = np.sort(np.tile(np.arange(100), 10))
     if groups == "scattered":
         places = np.random.default_rng(0).permutation(places)

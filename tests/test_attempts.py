@@ -2,8 +2,8 @@
 
 import pytest
 
-from butter_etl.attempts import MOST_ATTEMPTS, attempts_at, begin_attempt, end_attempt, log_tail
-from butter_etl.deadlines import JOB_LOGS
+from butter_etl.campaign.attempts import MOST_ATTEMPTS, attempts_at, begin_attempt, end_attempt, log_tail
+from butter_etl.clusters.worker import JOB_LOGS
 from butter_etl.errors import AttemptsError
 
 

@@ -26,10 +26,10 @@ from benchmarks import (
     training,
 )
 from benchmarks.synthetic import make_store
-from butter_etl.datasets import DATASETS
-from butter_etl.engines import ENGINES
+from butter_etl.campaign.cutting import MOST_TASKS
+from butter_etl.engines.contract import ENGINES
+from butter_etl.studies.butter.datasets import DATASETS
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.tasks import MOST_TASKS
 
 TINY = training.Settings(rounds=2, seconds=0.01, runs=2)
 

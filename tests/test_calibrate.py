@@ -5,21 +5,21 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from butter_etl import calibrate, costs
-from butter_etl.cli import cli
-from butter_etl.engines import ENGINES
+from butter_etl.cli.group import cli
+from butter_etl.engines.contract import ENGINES
+from butter_etl.studies.butter import calibration, costs
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(calibrate, "_SECONDS_EACH", 0.0)
-    monkeypatch.setattr(calibrate, "_SIZES", (2**6, 2**12))
+    monkeypatch.setattr(calibration, "_SECONDS_EACH", 0.0)
+    monkeypatch.setattr(calibration, "_SIZES", (2**6, 2**12))
 
 
 def test_measured_rates_are_used(tmp_path):
     assert costs.load_rates("torch") == costs.DEFAULT_RATES["torch"]
-    measured = calibrate.measure_rates("torch")
+    measured = calibration.measure_rates("torch")
     assert measured.flops > 1e8
     assert measured.step_seconds + measured.layer_seconds + measured.metric_seconds > 0
     path = costs.save_rates("torch", measured)

@@ -20,15 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from butter_etl import train_tasks
-from butter_etl.clusters import start_cluster
-from butter_etl.datasets import cached_dataset
-from butter_etl.schema import HISTORIES
-from butter_etl.selection import Choice
-from butter_etl.sites import load_site
-from butter_etl.store import Store
-from butter_etl.supervisor import Supervisor
-from butter_etl.training import Item, Stack, train_stack
-from butter_etl.vigil import SAFETY_SECONDS
+from butter_etl.campaign.stacks import Item, Stack, train_stack
+from butter_etl.campaign.vigil import SAFETY_SECONDS
+from butter_etl.clusters.sites import load_site
+from butter_etl.clusters.start import start_cluster
+from butter_etl.clusters.supervisor import Supervisor
+from butter_etl.engines.contract import HISTORIES
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.datasets import cached_dataset
+from butter_etl.studies.selection import Choice
 from tests.test_clusters import change_site, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(2400)]

@@ -10,15 +10,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from butter_etl import checkpoints, training
-from butter_etl.checkpoints import Checkpoints, read_checkpoint
-from butter_etl.datasets import load_dataset
-from butter_etl.engines import ENGINES, fused_engine
+from butter_etl.campaign import checkpoints
+from butter_etl.campaign.checkpoints import Checkpoints, read_checkpoint
+from butter_etl.campaign.stacks import COMPLETED, COMPLETED_ELSEWHERE, Item, Stack, train_stack
+from butter_etl.engines import host
+from butter_etl.engines.contract import ENGINES, HISTORIES
+from butter_etl.engines.fused import engine
 from butter_etl.errors import CheckpointError, FullDiskError
-from butter_etl.schema import HISTORIES
-from butter_etl.spec import Regularizer
-from butter_etl.sweeps import make_experiment
-from butter_etl.training import COMPLETED, COMPLETED_ELSEWHERE, Item, Stack, train_stack
+from butter_etl.studies.butter.datasets import load_dataset
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweeps import make_experiment
 
 SETTINGS = {"dataset": "wine", "size": 128, "depth": 3, "batch_size": 64, "epochs": 5}
 ITEM = Item(make_experiment(**SETTINGS, optimizer="SGD", momentum=0.9, learning_rate=0.01), 7, "b", (0, 2))
@@ -32,7 +33,7 @@ class YieldedError(Exception):
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch):
     """The fused engine calls the watch after every epoch."""
-    monkeypatch.setattr(fused_engine, "SECONDS_PER_CALL", 0.0)
+    monkeypatch.setattr(engine, "SECONDS_PER_CALL", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_what_cannot_be_gone_on_from_is_removed_with_a_word(written, caplog):
 
 def test_other_versions_start_over(written, monkeypatch):
     _, path = written
-    monkeypatch.setattr(checkpoints, "package_version", lambda name: "2.0" if name == "torch" else None)
+    monkeypatch.setattr(host, "package_version", lambda name: "2.0" if name == "torch" else None)
     with pytest.raises(CheckpointError, match=r"made by other versions .*torch"):
         read_checkpoint(path, STACK)
 
@@ -155,7 +156,7 @@ def test_the_checkpoint_of_another_stack_is_refused(written, dataset, caplog):
 
 def test_a_run_that_went_on_on_another_kind_of_processor_says_so(dataset, monkeypatch):
     unfinished = stop(dataset)
-    monkeypatch.setattr(training, "cpu_family", lambda: "AnotherKind-1-2")
+    monkeypatch.setattr(host, "cpu_family", lambda: "AnotherKind-1-2")
     moved = stop(dataset, epochs=8, resume=unfinished)
     monkeypatch.undo()
     (rows,) = train_stack(STACK, dataset, resume=moved)

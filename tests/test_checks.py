@@ -6,10 +6,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from butter_etl.checks import Flaw, check_run_rows, decode, same_statistics
-from butter_etl.location import parquet_bytes
-from butter_etl.schema import FLOAT_LIST, RUN_FILE_SCHEMA
-from butter_etl.store import RunFile, partition_path
+from butter_etl.store.layout import RunFile, partition_path
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.studies.butter.columns import FLOAT_LIST, RUN_FILE_SCHEMA
+from butter_etl.upkeep.files import Flaw, decode
+from butter_etl.upkeep.rows import check_run_rows, same_statistics
 from tests.strategies import POLLEN, make_runs
 
 PARTITION = partition_path(POLLEN.parameters())

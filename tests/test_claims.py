@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl import claims
-from butter_etl.claims import BUCKETS, Claims, bucket_of, claim_path, current_claims, is_claimed_by
+from butter_etl.campaign import claims
+from butter_etl.campaign.claims import BUCKETS, Claims, bucket_of, claim_path, current_claims, is_claimed_by
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -81,7 +81,7 @@ def test_what_a_killed_driver_left_is_cleared_away_by_the_next_that_ends(tmp_pat
 
 
 def test_an_old_claim_of_another_machine_is_taken_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("butter_etl.locks._machine", lambda: "elsewhere")
+    monkeypatch.setattr("butter_etl.store.locks._machine", lambda: "elsewhere")
     theirs = Claims(tmp_path)
     monkeypatch.undo()
     claim_path(tmp_path, 0).parent.mkdir()

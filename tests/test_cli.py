@@ -7,8 +7,9 @@ import duckdb
 import pytest
 
 from butter_etl import __version__
-from butter_etl.cli import main
-from butter_etl.store import Failure, Store
+from butter_etl.cli.group import main
+from butter_etl.store.failures import Failure
+from butter_etl.store.store import Store
 from tests.strategies import POLLEN, land
 
 SPEC = """
@@ -210,7 +211,7 @@ def test_demo_needs_no_network(run, tmp_path, monkeypatch):
 
 def shorten_demo(monkeypatch, tmp_path):
     """The demo's sweep with fewer epochs and sizes; everything else as it is."""
-    from butter_etl.commands import demo
+    from butter_etl.cli import demo
 
     original = demo.DEMO_SPEC.read_text()
     short = original.replace("epochs: [100]", "epochs: [3]").replace(
@@ -223,9 +224,9 @@ def shorten_demo(monkeypatch, tmp_path):
 
 
 def test_the_demo_is_what_it_says():
-    from butter_etl.commands.demo import DEMO_SPEC
-    from butter_etl.datasets import DATASETS
-    from butter_etl.sweep_files import load_sweep
+    from butter_etl.cli.demo import DEMO_SPEC
+    from butter_etl.studies.butter.datasets import DATASETS
+    from butter_etl.studies.butter.sweep_files import load_sweep
 
     sweep = load_sweep(DEMO_SPEC)
     specs = list(sweep.experiments())

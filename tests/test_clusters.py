@@ -15,12 +15,20 @@ import msgspec
 import psutil
 import pytest
 
-from butter_etl.certificates import certificates
-from butter_etl.clusters import job_script, start_cluster
-from butter_etl.deadlines import JOB_LOGS, deadline_lines, job_end
+from butter_etl.clusters.certificates import certificates
+from butter_etl.clusters.sites import (
+    CLUSTER_KINDS,
+    SiteFile,
+    Threads,
+    load_site,
+    plan_threads,
+    queue_walltime,
+    walltime_seconds,
+)
+from butter_etl.clusters.start import job_script, start_cluster
+from butter_etl.clusters.supervisor import Supervisor, listed_jobs
+from butter_etl.clusters.worker import JOB_LOGS, deadline_lines, job_end
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError
-from butter_etl.sites import KINDS, SiteFile, Threads, load_site, plan_threads, queue_walltime, walltime_seconds
-from butter_etl.supervisor import Supervisor, listed_jobs
 
 ROOT = Path(__file__).parents[1]
 RECORDED = Path(__file__).with_name("recorded")
@@ -119,13 +127,13 @@ def test_shipped_site_files_are_valid(file: str, monkeypatch: pytest.MonkeyPatch
 def test_the_readme_explains_every_key() -> None:
     text = (ROOT / "cluster" / "README.md").read_text()
     sections = dict(re.findall(r"^## (\w+)\.yaml.*?\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL))
-    for name, kind in KINDS.items():
+    for name, kind in CLUSTER_KINDS.items():
         first_cells = re.findall(r"^\| (`[^|]*) \|", sections[name], re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", "".join(first_cells))) == kind.keys
 
 
 def test_every_key_of_a_kind_is_a_field() -> None:
-    for kind in KINDS.values():
+    for kind in CLUSTER_KINDS.values():
         assert kind.keys <= set(SiteFile.__struct_fields__)
         assert kind.required <= kind.keys
         assert kind.words.keys() <= kind.keys
@@ -225,7 +233,7 @@ def test_a_local_cluster_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
 # --- job scripts -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"local"}))
+@pytest.mark.parametrize("kind", sorted(CLUSTER_KINDS.keys() - {"local"}))
 def test_the_job_script_is_as_recorded(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DASK_JOBQUEUE__SLURM__JOB_NAME", "other")
@@ -293,9 +301,9 @@ def test_the_queues_list_is_read(kind: str, tmp_path: Path) -> None:
     text, ids = LISTED[kind]
     listing = tmp_path / "listing"
     listing.write_text(text)
-    changed = msgspec.structs.replace(KINDS[kind], listing=("cat", str(listing)))
+    changed = msgspec.structs.replace(CLUSTER_KINDS[kind], listing=("cat", str(listing)))
     assert listed_jobs(changed) == ids
-    assert listed_jobs(msgspec.structs.replace(KINDS[kind], listing=("false",))) is None
+    assert listed_jobs(msgspec.structs.replace(CLUSTER_KINDS[kind], listing=("false",))) is None
 
 
 def test_a_job_has_the_processes_and_threads_asked_for(tmp_path: Path) -> None:

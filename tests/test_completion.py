@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from butter_etl.commands.completion import SHELLS
-from butter_etl.datasets import DATASETS
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.store import Store
-from butter_etl.sweeps import PUBLISHED
+from butter_etl.cli.completion import SHELLS
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.datasets import DATASETS
+from butter_etl.studies.butter.sweeps import PUBLISHED
+from butter_etl.studies.selection import Choice
 
 SPEC = "{name: learned, repetitions: 2, cubes: [{dataset: [digits], size: [256], depth: [2]}]}"
 

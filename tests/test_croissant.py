@@ -1,13 +1,13 @@
-"""``croissant.json``: valid by its own tool, and enough for that tool to read the data."""
+"""``croissant_json.json``: valid by its own tool, and enough for that tool to read the data."""
 
 import json
 
 import pytest
 
-from butter_etl.croissant import croissant
-from butter_etl.location import Location
-from butter_etl.manifest import read_manifest
-from butter_etl.schema import PARTITION_KEYS, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.exchange.croissant import croissant_json
+from butter_etl.exchange.manifest import read_manifest
+from butter_etl.store.files import Location
+from butter_etl.studies.butter.columns import PARTITION_KEYS, RUN_SCHEMA, SUMMARY_SCHEMA
 from tests.exports import export, make_store
 
 mlcroissant = pytest.importorskip("mlcroissant")
@@ -17,30 +17,30 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    home = tmp_path_factory.mktemp("croissant")
+    home = tmp_path_factory.mktemp("croissant_json")
     export(make_store(home / "store"), home / "dest", "primary", tar=True)
     return home / "dest"
 
 
 @pytest.fixture(scope="module")
 def dataset(published):
-    return mlcroissant.Dataset(str(published / "croissant.json"))
+    return mlcroissant.Dataset(str(published / "croissant_json.json"))
 
 
 def test_it_is_valid(dataset):
     issues = dataset.metadata.ctx.issues
     assert not issues.errors
     assert [warning for warning in issues.warnings if "datePublished" not in warning] == []
-    assert "http://mlcommons.org/croissant/1.1" in str(dataset.metadata.ctx.conforms_to.value)
+    assert "http://mlcommons.org/croissant_json/1.1" in str(dataset.metadata.ctx.conforms_to.value)
 
 
 def test_mistakes_are_found(published, tmp_path):
     """That the validator would say so."""
-    document = json.loads((published / "croissant.json").read_text())
+    document = json.loads((published / "croissant_json.json").read_text())
     document["recordSet"][0]["field"][0]["source"]["fileSet"]["@id"] = "nowhere"
-    (tmp_path / "croissant.json").write_text(json.dumps(document))
+    (tmp_path / "croissant_json.json").write_text(json.dumps(document))
     with pytest.raises(mlcroissant.ValidationError):
-        mlcroissant.Dataset(str(tmp_path / "croissant.json"))
+        mlcroissant.Dataset(str(tmp_path / "croissant_json.json"))
 
 
 @pytest.mark.parametrize(("name", "schema"), [("runs", RUN_SCHEMA), ("summary", SUMMARY_SCHEMA)])
@@ -59,7 +59,7 @@ def test_its_records_are_the_rows(published, dataset, name, schema):
 
 
 def test_every_column_and_archive_is_described(published):
-    document = json.loads((published / "croissant.json").read_text())
+    document = json.loads((published / "croissant_json.json").read_text())
     files = {file.path: file for file in read_manifest(Location(published)).files}
     objects = {one["@id"]: one for one in document["distribution"] if one["@type"] == "cr:FileObject"}
     assert "primary_sweep_summary.tar" in objects
@@ -77,6 +77,6 @@ def test_every_column_and_archive_is_described(published):
 
 
 def test_the_date_is_what_the_environment_says(monkeypatch):
-    assert "datePublished" not in json.loads(croissant([], [], {}))
+    assert "datePublished" not in json.loads(croissant_json([], [], {}))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1654214400")
-    assert json.loads(croissant([], [], {}))["datePublished"] == "2022-06-03"
+    assert json.loads(croissant_json([], [], {}))["datePublished"] == "2022-06-03"

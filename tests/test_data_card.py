@@ -13,15 +13,15 @@ import pyarrow.dataset as ds
 import pytest
 
 import butter_etl as be
-from butter_etl.columns import describe_column
-from butter_etl.data_card import data_card
-from butter_etl.export_plan import EXECUTIVE
-from butter_etl.fingerprints import fingerprints_metadata, read_fingerprints
-from butter_etl.location import Location, parquet_bytes, write_common_metadata
-from butter_etl.manifest import read_manifest
-from butter_etl.reading import recipes
-from butter_etl.schema import PARTITION_KEYS, RUN_SCHEMA, SUMMARY_SCHEMA
-from butter_etl.store import SUMMARY, Store
+from butter_etl.exchange.card import data_card
+from butter_etl.exchange.manifest import read_manifest
+from butter_etl.exchange.recipes import recipes
+from butter_etl.store.files import Location
+from butter_etl.store.fingerprints import fingerprints_metadata, read_fingerprints
+from butter_etl.store.layout import EXECUTIVE, SUMMARY
+from butter_etl.store.parquet import parquet_bytes, write_common_metadata
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import PARTITION_KEYS, RUN_SCHEMA, SUMMARY_SCHEMA, describe_column
 from tests.exports import export, make_store
 
 READERS = ["pandas", "Dask", "Polars", "DuckDB", "pyarrow"]

@@ -4,10 +4,10 @@ import duckdb
 import numpy as np
 import pytest
 
-from butter_etl.data_copies import cached_copy, copy_names, difference, keep, read_copy, read_kept, require_copy
 from butter_etl.errors import DatasetError, TornFileError
-from butter_etl.own_data import Declaration, load_content
-from butter_etl.store import Store
+from butter_etl.store.copies import cached_copy, copy_names, difference, keep, read_copy, read_kept, require_copy
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.own_data import Declaration, load_content
 
 DECLARED = Declaration(
     file="mine.csv", task="classification", target="kind", columns={"size": "numeric", "area": "numeric"}

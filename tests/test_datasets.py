@@ -19,24 +19,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl import datasets
-from butter_etl.datasets import (
+from butter_etl.errors import DatasetError, SpecError
+from butter_etl.studies.butter import datasets, encoding
+from butter_etl.studies.butter.datasets import (
     DATASETS,
     DatasetInfo,
     cached_dataset,
-    data_dir,
+    data_folder,
     dataset_info,
     dataset_path,
-    encode_column,
-    encode_features,
-    encode_target,
     ensure_dataset,
     ensure_pmlb,
     load_dataset,
-    noisy_targets,
-    split_rows,
 )
-from butter_etl.errors import DatasetError, SpecError
+from butter_etl.studies.butter.encoding import encode_column, encode_features, encode_target, noisy_targets, split_rows
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -257,14 +253,14 @@ def test_targets_of_two_values_are_one_where_they_equal_the_first(task, values):
 def test_data_dir_is_the_option_else_the_variable_else_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("BUTTER_ETL_DATA", "/from/variable")
-    assert data_dir("/from/option") == Path("/from/option")
-    assert data_dir("~/data") == tmp_path / "data"
-    assert data_dir(None) == Path("/from/variable")
+    assert data_folder("/from/option") == Path("/from/option")
+    assert data_folder("~/data") == tmp_path / "data"
+    assert data_folder(None) == Path("/from/variable")
     monkeypatch.setenv("BUTTER_ETL_DATA", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert data_dir(None) == Path("/cache/butter_etl/pmlb")
+    assert data_folder(None) == Path("/cache/butter_etl/pmlb")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert data_dir() == tmp_path / ".cache" / "butter_etl" / "pmlb"
+    assert data_folder() == tmp_path / ".cache" / "butter_etl" / "pmlb"
 
 
 @pytest.fixture
@@ -564,7 +560,7 @@ def test_noise_flips_exactly_so_many_binary_rows(seed, level, rows):
 @pytest.mark.parametrize(("level", "rows", "expected"), [(0.29, 100, 29), (0.05, 3078, 153), (0.15, 60, 9)])
 @pytest.mark.parametrize("kind", [float, np.float32])
 def test_noisy_rows_are_counted_in_decimals(kind, level, rows, expected):
-    assert datasets.count_noisy_rows(kind(level), rows) == expected
+    assert encoding.count_noisy_rows(kind(level), rows) == expected
 
 
 def test_wrong_classes_are_drawn_uniformly():

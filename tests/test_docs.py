@@ -17,19 +17,20 @@ import yaml
 from rich.text import Text
 
 import butter_etl as be
-from butter_etl import schema
-from butter_etl.cli import cli
-from butter_etl.datasets import own_info
-from butter_etl.location import Location
-from butter_etl.partition import ExportOptions, plan_export, run_export
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.sites import load_site
-from butter_etl.spec import OwnData, Regularizer
-from butter_etl.store import Store
+from butter_etl.cli.group import cli
+from butter_etl.clusters.sites import load_site
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.partition import run_export
+from butter_etl.store.files import Location
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter import columns
+from butter_etl.studies.butter.datasets import own_info
+from butter_etl.studies.butter.experiments import OwnData, Regularizer
+from butter_etl.studies.butter.sweep_files import parse_sweep
+from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweep_files import parse_sweep
-from butter_etl.sweeps import make_experiment, published_id
 from butter_etl.train_tasks import train
 from tests.strategies import DIGITS, land
 from tests.test_layers import LAYERS
@@ -114,7 +115,7 @@ def test_every_column_is_documented(name):
 
 def test_partition_keys_are_documented():
     rows = table_after(FORMAT, "## Partition keys")
-    assert [row[:2] for row in rows] == [[field.name, spelled(field.type)] for field in schema.PARTITION_SCHEMA]
+    assert [row[:2] for row in rows] == [[field.name, spelled(field.type)] for field in columns.PARTITION_SCHEMA]
 
 
 # --- links, files, layers ----------------------------------------------------------------------------------------

@@ -9,17 +9,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from butter_etl import driver
-from butter_etl.checkpoints import Checkpoints
-from butter_etl.claims import Claims, bucket_of
-from butter_etl.datasets import cached_dataset
-from butter_etl.driver import Share, TrainReport
+from butter_etl.campaign import driver
+from butter_etl.campaign.checkpoints import Checkpoints
+from butter_etl.campaign.claims import Claims, bucket_of
+from butter_etl.campaign.cutting import Wanted
+from butter_etl.campaign.driver import TrainReport
+from butter_etl.campaign.share import Share
+from butter_etl.campaign.stacks import Item, Stack
 from butter_etl.errors import CampaignError
-from butter_etl.selection import Choice
-from butter_etl.store import Store
-from butter_etl.tasks import Item, Wanted
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.datasets import cached_dataset
+from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign, run_training
-from butter_etl.training import Stack
 from tests.strategies import POLLEN, land
 from tests.test_checkpoints import stop
 
@@ -249,7 +250,7 @@ def test_a_driver_without_space_for_its_claims_says_so(tmp_path, tiny, client, s
 
 def test_an_experiment_that_kills_its_workers_is_recorded(tmp_path, tiny, client, monkeypatch):
     """What was begun too often is not begun again, and the record says where it died."""
-    from butter_etl.attempts import MOST_ATTEMPTS, attempts_at, begin_attempt
+    from butter_etl.campaign.attempts import MOST_ATTEMPTS, attempts_at, begin_attempt
 
     campaign = plan_campaign(tmp_path / "store", tiny)
     store, settings = open_campaign(campaign, tmp_path)

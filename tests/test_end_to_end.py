@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 import butter_etl as be
-from butter_etl.claims import current_claims
+from butter_etl.campaign.claims import current_claims
+from butter_etl.campaign.heartbeats import running_drivers
 from butter_etl.errors import ButterError
-from butter_etl.heartbeats import running_drivers
-from butter_etl.store import Store
+from butter_etl.store.store import Store
 
 SPEC = """
 name: longer

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from butter_etl import errors
-from butter_etl.commands.errors import read_catalogue
-from butter_etl.findings import KINDS
-from butter_etl.store import Store
+from butter_etl.cli.errors import read_catalogue
+from butter_etl.store.store import Store
+from butter_etl.upkeep.findings import KINDS
 
 CATALOGUE = Path(__file__).parents[1] / "docs" / "errors.md"
 CLASSES = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ButterError)]

@@ -10,14 +10,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from butter_etl.location import Location
-from butter_etl.partition import ExportOptions, plan_export, run_export
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.store import Store
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.partition import run_export
+from butter_etl.store.files import Location
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import published_experiment
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import published_experiment
-from butter_etl.verification import plan_verification, run_verification
+from butter_etl.upkeep.verify import plan_verification, run_verification
 from tests.strategies import land
 
 

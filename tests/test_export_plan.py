@@ -5,20 +5,19 @@ import os
 import duckdb
 import pytest
 
-from butter_etl.export_plan import parameter_values, plan_export, plan_key
-from butter_etl.location import Location
-from butter_etl.manifest import read_manifest
-from butter_etl.partition import ExportOptions
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.spec import Regularizer
-from butter_etl.store import Store
-from butter_etl.sweep_files import parse_sweep
-from butter_etl.sweeps import make_experiment, published_id
+from butter_etl.exchange.export_plan import ExportOptions, parameter_values, plan_export, plan_key
+from butter_etl.exchange.manifest import read_manifest
+from butter_etl.store.files import Location
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweep_files import parse_sweep
+from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.selection import Choice
 from tests.exports import export
 from tests.strategies import land
 
-#: The sweeps as the published document words them, in SQL: nothing of `butter_etl.sweeps` takes part.
+#: The sweeps as the published document words them, in SQL: nothing of `butter_etl.studies.butter.sweeps` takes part.
 CORE = "('529_pollen', 'connect_4', '537_houses', 'mnist', '201_pol', 'sleep', 'wine_quality_white')"
 NINE = f"{CORE[:-1]}, 'nursery', 'adult')"
 THIRTEEN = f"{NINE[:-1]}, '505_tecator', '294_satellite_image', 'splice', 'banana')"

@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_etl.errors import TornFileError
-from butter_etl.fingerprints import (
+from butter_etl.store.files import Location
+from butter_etl.store.fingerprints import (
     METADATA_KEY,
     fingerprints_metadata,
     parse_fingerprints,
     raw_fingerprints,
     read_fingerprints,
 )
-from butter_etl.location import Location, parquet_bytes
+from butter_etl.store.parquet import parquet_bytes
 
 IDS = st.integers(0, 2**32 - 1)
 HASHES = st.text("0123456789abcdef", min_size=32, max_size=32)
@@ -33,7 +34,7 @@ def test_the_quick_way_finds_what_pyarrow_finds(fingerprints, tmp_path_factory):
 
 
 def test_footers_longer_than_the_first_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("butter_etl.fingerprints._TAIL", 64)
+    monkeypatch.setattr("butter_etl.store.fingerprints._TAIL", 64)
     location = Location(tmp_path)
     location.write_new("file.parquet", parquet_bytes(TABLE, metadata=fingerprints_metadata({7: "ab"})))
     assert read_fingerprints(location, "file.parquet") == {7: "ab"}

@@ -5,12 +5,13 @@ import pyarrow as pa
 import pytest
 
 import butter_etl as be
-from butter_etl import frames
+from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import SelectError, StoreError
-from butter_etl.schema import HISTORIES, RUN_SCHEMA
-from butter_etl.spec import Regularizer
-from butter_etl.store import Store
-from butter_etl.sweeps import make_experiment, published_experiment, published_id
+from butter_etl.store import frames
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import RUN_SCHEMA
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweeps import make_experiment, published_experiment, published_id
 from tests.strategies import land
 
 LIST = pd.ArrowDtype(pa.list_(pa.field("element", pa.float32())))

@@ -5,19 +5,19 @@ import time
 
 import msgspec
 
-from butter_etl.heartbeats import Driver, Heartbeat, running_drivers
-from butter_etl.locks import Holder, this_process
+from butter_etl.campaign.heartbeats import Heartbeat, RunningDriver, running_drivers
+from butter_etl.store.locks import Holder, this_process
 
 
 def write(folder, name, holder, age=0.0):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_bytes(msgspec.json.encode(Driver(holder, 5, 100)))
+    path.write_bytes(msgspec.json.encode(RunningDriver(holder, 5, 100)))
     os.utime(path, (time.time() - age,) * 2)
 
 
 def test_a_driver_is_listed_while_it_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("butter_etl.heartbeats._BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("butter_etl.campaign.heartbeats._BEAT_SECONDS", 0.0)
     assert running_drivers(tmp_path) == []
     with Heartbeat(tmp_path, 10) as heartbeat:
         heartbeat.update(landed=4, failed=1, in_flight=2)

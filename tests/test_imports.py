@@ -18,19 +18,21 @@ import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
-from butter_etl import arrivals
+from butter_etl.engines.contract import HISTORIES, METRICS
 from butter_etl.errors import DuplicateError, SelectError, SourceError, SpecError, StoreError, TornFileError
-from butter_etl.frames import to_frame
-from butter_etl.imports import partition_runs, run_import
-from butter_etl.location import Location
-from butter_etl.partition import ExportOptions, plan_export, run_export
-from butter_etl.registry import Registry
-from butter_etl.schema import HISTORIES, METRICS, PARTITION_KEYS, PARTITION_SCHEMA, RUN_SCHEMA
-from butter_etl.selection import Choice
-from butter_etl.spec import ForeignSpec, Regularizer
-from butter_etl.store import Store
+from butter_etl.exchange import gathering
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.exchange.imports import run_import
+from butter_etl.partition import partition_runs, run_export
+from butter_etl.store.files import Location
+from butter_etl.store.frames import to_frame
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import PARTITION_KEYS, PARTITION_SCHEMA, RUN_SCHEMA
+from butter_etl.studies.butter.experiments import ForeignSpec, Regularizer
+from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import make_experiment, published_id
 from tests.strategies import DIGITS, land
 
 MNIST = {"dataset": "mnist", "depth": 3}
@@ -206,7 +208,7 @@ def polars_file(table, folder):
 @pytest.mark.parametrize("spools", [False, True])
 def test_parquet_in_any_layout_and_order_comes_to_the_same_store(store, tmp_path, layout, spools, monkeypatch):
     if spools:
-        monkeypatch.setattr(arrivals, "_MOST_REREADING", 0.0)
+        monkeypatch.setattr(gathering, "_MOST_REREADING", 0.0)
     expected = all_rows(tmp_path / "store")
     layout(shuffled(expected), tmp_path / "source")
     report = run_import(tmp_path / "source", tmp_path / "other")

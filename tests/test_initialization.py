@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from butter_etl.engines import Network
+from butter_etl.engines.contract import Network
 from butter_etl.engines.initialization import glorot_start, stack_starts
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl.engines import Network, Optimization, StackData, kernels
-from butter_etl.engines.fused_engine import train
+from butter_etl.engines.batched.parameters import adam_rate
+from butter_etl.engines.contract import HISTORIES, Network, Optimization, StackData
+from butter_etl.engines.fused import kernels
+from butter_etl.engines.fused.engine import train
 from butter_etl.engines.initialization import stack_starts
-from butter_etl.engines.parameters import adam_rate
-from butter_etl.schema import HISTORIES
-from butter_etl.streams import Stream, epoch_order
+from butter_etl.engines.streams import Stream, epoch_order
 
 ROOT = Path(__file__).parents[1]
 WORD = 2**32 - 1

@@ -9,7 +9,7 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from butter_etl.engines import lanes
+from butter_etl.engines.fused import lanes
 
 RNG = np.random.default_rng(5)
 A, B = (RNG.normal(0, 3, 64).astype(np.float32) for _ in range(2))

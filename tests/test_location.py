@@ -3,8 +3,8 @@
 import pytest
 
 from butter_etl.errors import StoreError
-from butter_etl.location import Location
-from butter_etl.object_store import S3Prefix, Service
+from butter_etl.store.files import Location
+from butter_etl.store.s3 import S3Prefix, Service
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import time
 import msgspec
 import pytest
 
-from butter_etl import locks
 from butter_etl.errors import LandingError
-from butter_etl.locks import FileLock, Holder
+from butter_etl.store import locks
+from butter_etl.store.locks import FileLock, Holder
 
 
 def count_up(path, counter, times):

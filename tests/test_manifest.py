@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from butter_etl.attribution import citation
 from butter_etl.errors import StoreError
-from butter_etl.location import Location
-from butter_etl.manifest import Manifest, manifest_bytes, read_manifest
+from butter_etl.exchange.manifest import Manifest, manifest_bytes, read_manifest
+from butter_etl.store.files import Location
+from butter_etl.studies.butter.card import citation
 from tests.exports import contents, export, make_store
 
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.arrivals import Arrival
 from butter_etl.errors import DuplicateError, SpecError
-from butter_etl.merging import compare, merge
-from butter_etl.profiles import PROFILES, conform
-from butter_etl.schema import RUN_SCHEMA
-from butter_etl.spec import foreign_experiment
-from butter_etl.store import Store
+from butter_etl.exchange.gathering import Arrival
+from butter_etl.exchange.merging import compare, merge
+from butter_etl.exchange.profiles import PROFILES, conform
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import RUN_SCHEMA
+from butter_etl.studies.butter.experiments import foreign_experiment
 from tests.strategies import POLLEN, land, make_runs
 
 FOREIGN = foreign_experiment("other", 1, POLLEN.parameters())

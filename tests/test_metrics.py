@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from butter_etl import metrics
-from butter_etl.schema import METRICS
+from butter_etl.engines.batched import metrics
+from butter_etl.engines.contract import METRICS
 
 LOSSES = ("categorical_crossentropy", "binary_crossentropy", "mean_squared_error")
 

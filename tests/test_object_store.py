@@ -20,24 +20,27 @@ import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
-from butter_etl.archives import write_archive
-from butter_etl.cli import main
-from butter_etl.data_copies import adopt_copy, keep, read_copy, read_kept
+from butter_etl.cli.group import main
+from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import ButterError, LandingError, StorageError, StoreError
-from butter_etl.imports import run_import
-from butter_etl.location import Location
-from butter_etl.own_data import Declaration, load_content
-from butter_etl.partition import ExportOptions, plan_export, run_export
-from butter_etl.registry import Registry
-from butter_etl.report import status_facts
-from butter_etl.schema import HISTORIES, PARTITION_SCHEMA, RUN_SCHEMA, SERIES
-from butter_etl.selection import Choice, Selection
-from butter_etl.store import Store
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.exchange.imports import run_import
+from butter_etl.exchange.rewriting import write_archive
+from butter_etl.partition import run_export
+from butter_etl.store.copies import adopt_copy, keep, read_copy, read_kept
+from butter_etl.store.files import Location
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import HISTORY_OF, PARTITION_SCHEMA, RUN_SCHEMA
+from butter_etl.studies.butter.own_data import Declaration, load_content
+from butter_etl.studies.butter.sweeps import make_experiment, published_experiment, published_id
+from butter_etl.studies.selection import Choice, Selection
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import make_experiment, published_experiment, published_id
 from butter_etl.train_tasks import train
-from butter_etl.verification import plan_verification, repair, run_verification
-from butter_etl.withdrawal import plan_drop, run_drop
+from butter_etl.upkeep.drop import plan_drop, run_drop
+from butter_etl.upkeep.repair import run_repair
+from butter_etl.upkeep.verify import plan_verification, run_verification
+from butter_etl.views.facts import status_facts
 from tests.s3_server import REGION, S3Server
 from tests.strategies import DIGITS, POLLEN, land
 
@@ -261,7 +264,7 @@ def test_one_column_of_one_experiment_is_a_small_part_of_the_file(server, bucket
     ).compute(scheduler="synchronous")
     assert server.sent < 0.02 * len(file)
     assert list(frame["experiment_id"]) == [wanted]
-    median = np.mean([noise[wanted][SERIES["test_loss"], repetition] for repetition in range(2)], axis=0)
+    median = np.mean([noise[wanted][HISTORY_OF["test_loss"], repetition] for repetition in range(2)], axis=0)
     assert np.allclose(list(frame["test_loss_median"][0]), median)
 
 
@@ -624,7 +627,7 @@ def test_checking_repairing_and_withdrawing(server, bucket, tmp_path):
     plan = plan_verification(url, state)
     found = run_verification(plan).faults
     assert [one.kind for one in found] == ["torn-file", "stale-summary"]
-    repaired = repair(plan, store, found)
+    repaired = run_repair(plan, store, found)
     assert repaired.missing == {14: [0, 1, 2]}
     assert run_drop(plan_drop(store, Selection(first_repetition=2, repetitions=2)), store) == 2
     assert store.repetitions() == {0: 0b110011}

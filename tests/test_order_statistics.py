@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from butter_etl import order_statistics as kernel
+from butter_etl.engines import order_statistics
 from tests import numpy_statistics as twin
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,9 @@ def statistics(values, lengths=None, fractions=FRACTIONS, out=np.float32, **opti
     counts = np.full((2, epochs), 77, np.uint8)
     results = np.full((len(twin.MOMENTS) + len(fractions), epochs), 77, out)
     starts = np.arange(runs) * epochs
-    kernel.epoch_statistics(values.reshape(-1), starts, lengths, epochs, fractions, counts, results, **options)
+    order_statistics.epoch_statistics(
+        values.reshape(-1), starts, lengths, epochs, fractions, counts, results, **options
+    )
     return counts, results
 
 
@@ -71,7 +73,7 @@ def wide_matrix(runs, epochs, seed, missing=0.0, dtype=np.float32):
 def test_networks_sort_every_row_of_zeros_and_ones(count):
     """And so everything else (D. Knuth, section 5.3.4, theorem Z)."""
     rows = np.array(list(itertools.product([0, 1], repeat=count)))
-    for low, high in kernel.sorting_network(count):
+    for low, high in order_statistics.sorting_network(count):
         assert low < high
         rows[:, [low, high]] = np.sort(rows[:, [low, high]], axis=1)
     assert (np.diff(rows, axis=1) >= 0).all()
@@ -81,16 +83,16 @@ def test_networks_sort_every_row_of_zeros_and_ones(count):
 def test_larger_networks_sort(count):
     rng = np.random.default_rng(count)
     rows = np.concatenate([rng.permuted(np.tile(np.arange(count), (50, 1)), axis=1), rng.integers(0, 2, (50, count))])
-    for low, high in kernel.sorting_network(count):
+    for low, high in order_statistics.sorting_network(count):
         rows[:, [low, high]] = np.sort(rows[:, [low, high]], axis=1)
     assert (np.diff(rows, axis=1) >= 0).all()
 
 
 def test_networks_are_made_once_and_have_the_known_sizes():
-    sizes = [len(kernel.sorting_network(count)) for count in (1, 2, 4, 8, 16, 30, 32, 255)]
+    sizes = [len(order_statistics.sorting_network(count)) for count in (1, 2, 4, 8, 16, 30, 32, 255)]
     assert sizes == [0, 1, 5, 19, 63, 178, 191, 3831]
-    assert kernel.sorting_network(30) is kernel.sorting_network(30)
-    assert not kernel.sorting_network(30).flags.writeable
+    assert order_statistics.sorting_network(30) is order_statistics.sorting_network(30)
+    assert not order_statistics.sorting_network(30).flags.writeable
 
 
 # ------------------------------------------------------------------------------------------------ against the twin
@@ -128,10 +130,10 @@ def test_doubles_are_not_rounded_before(case, out):
 @pytest.mark.parametrize("missing", [0.0, 0.01, 0.3])
 @pytest.mark.parametrize("runs", [1, 2, 3, 4, 5, 10, 29, 30, 31, 64, 100, 254, 255])
 def test_every_number_of_runs_over_several_tiles(runs, missing):
-    values = wide_matrix(runs, 2 * kernel.LANES + 7, 1, missing)
+    values = wide_matrix(runs, 2 * order_statistics.LANES + 7, 1, missing)
     lengths = np.full(runs, values.shape[1])
     if missing:
-        lengths[runs // 2] = kernel.LANES + 3
+        lengths[runs // 2] = order_statistics.LANES + 3
     counts, results = statistics(values, lengths)
     expected_counts, expected = twin.epoch_statistics(values, lengths, FRACTIONS)
     np.testing.assert_array_equal(counts, expected_counts)
@@ -168,7 +170,7 @@ def test_best_entries_are_those_of_the_twin(case, best, epochs):
     values, lengths = case
     entries = np.zeros((len(values), 4), np.float32)
     starts = np.arange(len(values)) * values.shape[1]
-    kernel.best_entries(values.reshape(-1), starts, lengths, epochs, best, entries, 1)
+    order_statistics.best_entries(values.reshape(-1), starts, lengths, epochs, best, entries, 1)
     expected = twin.best_entries(values, np.minimum(lengths, epochs), best)
     np.testing.assert_array_equal(entries[:, 1:3], expected)
     assert (entries[:, [0, 3]] == 0).all()
@@ -176,12 +178,14 @@ def test_best_entries_are_those_of_the_twin(case, best, epochs):
 
 @pytest.mark.parametrize("best", ["min", "max"])
 def test_best_entries_over_several_tiles(best):
-    values = wide_matrix(9, 3 * kernel.LANES + 5, 2, 0.1)
+    values = wide_matrix(9, 3 * order_statistics.LANES + 5, 2, 0.1)
     values[1] = values[2] = np.nan
     values[2, -1] = 1
     entries = np.empty((9, 2), np.float32)
     lengths = np.full(9, values.shape[1])
-    kernel.best_entries(values.reshape(-1), np.arange(9) * values.shape[1], lengths, values.shape[1], best, entries)
+    order_statistics.best_entries(
+        values.reshape(-1), np.arange(9) * values.shape[1], lengths, values.shape[1], best, entries
+    )
     np.testing.assert_array_equal(entries, twin.best_entries(values, lengths, best))
 
 
@@ -233,7 +237,7 @@ def test_lists_may_lie_anywhere_and_results_too():
     flat = np.arange(100, dtype=np.float32)
     counts, results = np.full((2, 9), 77, np.uint8), np.full((7, 9), 77, np.float32)
     starts, lengths = np.array([60, 10, 30]), np.array([3, 2, 4])
-    kernel.epoch_statistics(flat, starts, lengths, 4, np.array([0.25, 0.5, 0.75]), counts, results, 3)
+    order_statistics.epoch_statistics(flat, starts, lengths, 4, np.array([0.25, 0.5, 0.75]), counts, results, 3)
     assert counts[:, 3:7].tolist() == [[3, 3, 2, 1]] * 2
     assert results[2, 3:7].tolist() == [10, 11, 32, 33]
     assert results[5, 3:7].tolist() == [30, 31, 47, 33]
@@ -260,14 +264,16 @@ def tiny_cases():
     found = {}
     for number, (runs, missing) in enumerate([(1, 0.0), (4, 0.0), (7, 0.2)]):
         for dtype in (np.float32, np.float64):
-            values = wide_matrix(runs, kernel.LANES + 5, number, missing, dtype)
+            values = wide_matrix(runs, order_statistics.LANES + 5, number, missing, dtype)
             values[:, :9] = abs(values[:, :9])
             lengths = np.full(runs, values.shape[1])
             lengths[-1] -= int(10 * missing)
             starts = np.arange(runs) * values.shape[1]
             entries = np.empty((runs, 4), dtype)
             for at, best in enumerate(("min", "max")):
-                kernel.best_entries(values.reshape(-1), starts, lengths, values.shape[1], best, entries, 2 * at)
+                order_statistics.best_entries(
+                    values.reshape(-1), starts, lengths, values.shape[1], best, entries, 2 * at
+                )
             key = f"{number} {np.dtype(dtype).name}"
             found[f"{key} counts"], found[f"{key} results"] = statistics(values, lengths)
             found[f"{key} finite"] = statistics(values, lengths, finite_only=True)[1]

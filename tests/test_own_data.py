@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.datasets import dataset_path, encode_features, encode_target, load_dataset
 from butter_etl.errors import DatasetError, SpecError
-from butter_etl.own_data import Declaration, check_declaration, content_sha256, describe, load_content
+from butter_etl.studies.butter.datasets import dataset_path, load_dataset
+from butter_etl.studies.butter.encoding import encode_features, encode_target
+from butter_etl.studies.butter.own_data import Declaration, check_declaration, content_sha256, describe, load_content
 
 PLACE = "mine.yaml: datasets.mine"
 COLUMNS = {

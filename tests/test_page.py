@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from butter_etl.cli import main
-from butter_etl.page import POINTS, _kept_epochs, page_data, write_page
-from butter_etl.selection import Choice
-from butter_etl.store import Failure, Store
+from butter_etl.cli.group import main
+from butter_etl.store.failures import Failure
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import make_experiment, published_id
+from butter_etl.views.page import POINTS, _kept_epochs, page_data, write_page
 from tests.strategies import land
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -11,17 +11,18 @@ import pyarrow.dataset as ds
 import pytest
 
 import butter_etl as be
-from butter_etl.archives import write_archive
 from butter_etl.errors import StaleSummaryError, StoreError
-from butter_etl.location import Location
-from butter_etl.partition import ExportOptions, plan_export, run_export
-from butter_etl.registry import Registry
-from butter_etl.schema import PARTITION_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
-from butter_etl.selection import Choice
-from butter_etl.spec import Regularizer
-from butter_etl.store import Store
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.exchange.rewriting import write_archive
+from butter_etl.partition import run_export
+from butter_etl.store.files import Location
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import PARTITION_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweeps import PUBLISHED, make_experiment, published_id
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import PUBLISHED, make_experiment, published_id
 from tests.strategies import DIGITS, land
 
 #: Published experiments that overlap in sweeps in different ways, two of them in one partition.

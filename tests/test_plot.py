@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from butter_etl import plot
-from butter_etl.cli import main
+from butter_etl.cli.group import main
 from butter_etl.errors import UsageError
-from butter_etl.selection import Choice
-from butter_etl.store import Store
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import make_experiment, published_id
+from butter_etl.views import plot
 from tests.strategies import land
 
 

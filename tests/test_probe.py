@@ -6,9 +6,9 @@ import shutil
 import msgspec
 import pytest
 
-from butter_etl.cli import main
-from butter_etl.probe import WorkerFacts, _findings, probe
-from butter_etl.sites import SiteFile, load_site, site_templates
+from butter_etl.cli.group import main
+from butter_etl.clusters.probing import WorkerFacts, _findings, probe_workers
+from butter_etl.clusters.sites import SiteFile, load_site, site_templates
 from tests.test_clusters import change_site, queued, wait_until
 
 
@@ -36,7 +36,7 @@ def test_init_writes_a_site_file_once(tmp_path, monkeypatch, capsys):
 
 
 def test_a_worker_of_this_machine_is_as_this_process(client, tmp_path):
-    facts, findings = probe(client, SiteFile(kind="local", logs=str(tmp_path)))
+    facts, findings = probe_workers(client, SiteFile(kind="local", logs=str(tmp_path)))
     assert [one for one in findings if one.state == "wrong"] == []
     assert facts.address.startswith("tls://")
     assert facts.seconds_left is None
@@ -50,7 +50,7 @@ FACTS = WorkerFacts(
 
 
 def test_what_would_keep_a_campaign_from_working_is_told(tmp_path):
-    from butter_etl.probe import _PACKAGES
+    from butter_etl.clusters.probing import _PACKAGES
 
     facts = msgspec.structs.replace(FACTS, versions=dict.fromkeys(_PACKAGES, "0"))
     found = {one.subject: one for one in _findings(facts, "token", tmp_path / "answer", tmp_path)}

@@ -3,9 +3,10 @@
 import pyarrow as pa
 import pytest
 
+from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import SelectError, SourceError
-from butter_etl.profiles import PROFILES, REQUIRED, check_columns, conform, find_profile
-from butter_etl.schema import HISTORIES, RUN_SCHEMA
+from butter_etl.exchange.profiles import PROFILES, REQUIRED, check_columns, conform, find_profile
+from butter_etl.studies.butter.columns import RUN_SCHEMA
 
 V2 = PROFILES["oedi-2022-08"]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from butter_etl import publication
 from butter_etl.errors import LandingError, StoreError
-from butter_etl.location import Location
-from butter_etl.locks import FileLock
-from butter_etl.manifest import hash_file, read_manifest
-from butter_etl.store import Store
+from butter_etl.exchange import manifest
+from butter_etl.exchange.manifest import hash_file, read_manifest
+from butter_etl.store.files import Location
+from butter_etl.store.locks import FileLock
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import published_id
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import published_id
 from tests.exports import EXPERIMENTS, contents, export, make_store
 from tests.strategies import land
 
@@ -187,7 +187,7 @@ def counted_hashes(monkeypatch):
         hashed.append(name)
         return hash_file(location, name)
 
-    monkeypatch.setattr(publication, "hash_file", count)
+    monkeypatch.setattr(manifest, "hash_file", count)
     return hashed
 
 

@@ -6,12 +6,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from butter_etl.errors import SelectError, StoreError
-from butter_etl.registry import Newcomer, Registry
-from butter_etl.schema import EXPERIMENTS_SCHEMA
-from butter_etl.selection import Choice
-from butter_etl.spec import foreign_experiment
-from butter_etl.store import Store
-from butter_etl.sweeps import FIRST_CLAIMED_ID, PUBLISHED, make_experiment, published_experiment, sweep_flags
+from butter_etl.store.registry import Newcomer, Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import EXPERIMENTS_SCHEMA
+from butter_etl.studies.butter.experiments import foreign_experiment
+from butter_etl.studies.butter.sweeps import (
+    FIRST_CLAIMED_ID,
+    PUBLISHED,
+    make_experiment,
+    published_experiment,
+    sweep_flags,
+)
+from butter_etl.studies.selection import Choice
 from tests.strategies import POLLEN
 
 MINE = [make_experiment(dataset="digits", size=size, depth=2) for size in (20_000, 30_000, 40_000)]

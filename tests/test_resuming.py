@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.engines import ENGINES, Network, Optimization, StackData, Variant, fused_engine, load_engine
+from butter_etl.engines.contract import ENGINES, HISTORIES, Network, Optimization, StackData, Variant, load_engine
+from butter_etl.engines.fused import engine
 from butter_etl.engines.initialization import stack_starts
-from butter_etl.schema import HISTORIES
 
 EPOCHS, SEEDS = 6, (3, 2**62 + 1, 5)
 NETWORKS = (
@@ -33,12 +33,12 @@ class StoppedError(Exception):
 @pytest.fixture(autouse=True, scope="module")
 def small_steps():
     """One thread, and a watch that is called after every epoch."""
-    threads, seconds = torch.get_num_threads(), fused_engine.SECONDS_PER_CALL
+    threads, seconds = torch.get_num_threads(), engine.SECONDS_PER_CALL
     torch.set_num_threads(1)
-    fused_engine.SECONDS_PER_CALL = 0.0
+    engine.SECONDS_PER_CALL = 0.0
     yield
     torch.set_num_threads(threads)
-    fused_engine.SECONDS_PER_CALL = seconds
+    engine.SECONDS_PER_CALL = seconds
 
 
 def stack_data(network):

@@ -4,12 +4,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from butter_etl import rewriting
 from butter_etl.errors import TornFileError
-from butter_etl.fingerprints import read_fingerprints
-from butter_etl.location import Location, parquet_bytes
-from butter_etl.rewriting import filter_file, gather_files
-from butter_etl.schema import RUN_FILE_SCHEMA
+from butter_etl.exchange import rewriting
+from butter_etl.exchange.rewriting import filter_file, gather_files
+from butter_etl.store.files import Location
+from butter_etl.store.fingerprints import read_fingerprints
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
 from tests.strategies import POLLEN, make_runs, write_summary
 
 

@@ -3,7 +3,9 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.schema import (
+from butter_etl.store.layout import SUMMARY
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import (
     EXPERIMENT_COLUMNS,
     PARTITION_KEYS,
     RUN_FILE_SCHEMA,
@@ -11,7 +13,6 @@ from butter_etl.schema import (
     SUMMARY_FILE_SCHEMA,
     SUMMARY_SCHEMA,
 )
-from butter_etl.store import SUMMARY, Store
 from butter_etl.summarize import plan_summaries, summarize_partition
 from tests.strategies import POLLEN, land
 

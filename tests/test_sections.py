@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import sections
-from butter_etl.engines import Network, Optimization, StackData, fused_engine
+from butter_etl.engines.contract import Network, Optimization, StackData
+from butter_etl.engines.fused import engine
 from butter_etl.engines.initialization import stack_starts
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,7 @@ def tiny_times():
     x, y = np.linspace(0, 1, 120, dtype=np.float32).reshape(40, 3), np.eye(3, dtype=np.float32)[np.arange(40) % 3]
     rows = np.arange(40)[None]
     data = StackData(x, y, rows[:, :30], rows[:, 30:], y[None, :30])
-    prepared = fused_engine.prepare(network, Optimization("adam", 0.01, 20, 1), data, [1], stack_starts([1], network))
+    prepared = engine.prepare(network, Optimization("adam", 0.01, 20, 1), data, [1], stack_starts([1], network))
     before = prepared[1].weights.copy()
     times = sections.microseconds(prepared, rounds=1)
     return times, not np.array_equal(prepared[1].weights, before)

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_etl.errors import SelectError
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice, Condition, Selection, parse_condition
-from butter_etl.spec import Regularizer
-from butter_etl.sweeps import PUBLISHED, make_experiment
+from butter_etl.store.registry import Registry
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweeps import PUBLISHED, make_experiment
+from butter_etl.studies.selection import Choice, Condition, Selection, parse_condition
 
 PARAMETERS = make_experiment(
     dataset="nursery", size=1024, depth=4, label_noise=0.05, kernel_regularizer=Regularizer("l2", 0.02)

@@ -5,11 +5,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from butter_etl.errors import SourceError
-from butter_etl.location import write_common_metadata
-from butter_etl.profiles import PROFILES
-from butter_etl.schema import RUN_SCHEMA, SUMMARY_SCHEMA
-from butter_etl.sources import list_source, path_keys, row_keys, scan_file
-from butter_etl.store import Store, partition_path
+from butter_etl.exchange.profiles import PROFILES
+from butter_etl.exchange.sources import list_source, path_keys, row_keys, scan_file
+from butter_etl.store.layout import partition_path
+from butter_etl.store.parquet import write_common_metadata
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import RUN_SCHEMA, SUMMARY_SCHEMA
 from tests.strategies import DIGITS, POLLEN, land, make_runs
 
 SEED = PROFILES["seed"]

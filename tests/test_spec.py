@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 
 from butter_etl import __version__
 from butter_etl.errors import SpecError
-from butter_etl.spec import (
+from butter_etl.studies.butter.experiments import (
     TASK_VERSION,
     OwnData,
     Regularizer,
     RunSpec,
-    canonical_float,
-    float_text,
     parse_canonical,
     parse_command,
 )
-from butter_etl.sweeps import make_experiment
+from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.identity import canonical_float, float_text
 
 POLLEN = make_experiment(dataset="529_pollen", size=32, depth=2)
 GOLDEN_JSON = (

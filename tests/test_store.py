@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_etl.errors import LandingError, StoreError, TornFileError
-from butter_etl.location import Location
-from butter_etl.schema import RUN_FILE_SCHEMA
-from butter_etl.spec import Regularizer
-from butter_etl.store import Failure, RunFile, Store, consecutive, parse_partition, partition_path
-from butter_etl.sweeps import make_experiment, published_experiment
+from butter_etl.store.failures import Failure
+from butter_etl.store.files import Location
+from butter_etl.store.layout import RunFile, consecutive, parse_partition, partition_path
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweeps import make_experiment, published_experiment
 from tests.strategies import DIGITS, POLLEN, land, make_runs
 
 FEASIBLE = [0, 1, 14, 15, 16]

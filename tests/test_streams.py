@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from butter_etl import streams
-from butter_etl.streams import Stream
+from butter_etl.engines import streams
+from butter_etl.engines.streams import Stream
 
 SEED = 20220602
 LARGE_SEED = 2**62 + 12345

@@ -16,24 +16,25 @@ import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
-import butter_etl.clusters
+import butter_etl.clusters.start
 import butter_etl.summarize
 from benchmarks.synthetic import make_store
+from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import TornFileError
-from butter_etl.fingerprints import fingerprint
-from butter_etl.registry import Registry
-from butter_etl.schema import (
+from butter_etl.store.fingerprints import fingerprint
+from butter_etl.store.layout import RunFile
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import (
     EXECUTIVE_SCHEMA,
-    HISTORIES,
+    HISTORY_OF,
     PARTITION_KEYS,
-    SERIES,
     SUMMARY_FILE_SCHEMA,
     SUMMARY_SCHEMA,
 )
-from butter_etl.selection import Choice
-from butter_etl.store import RunFile, Store
+from butter_etl.studies.butter.sweeps import make_experiment, published_experiment, published_id
+from butter_etl.studies.selection import Choice
 from butter_etl.summarize import SummaryReport, plan_summaries, run_summaries, summarize_partition
-from butter_etl.sweeps import make_experiment, published_experiment, published_id
 from tests.strategies import land
 
 #: Experiment ids and their repetitions; 0 and 14 share a partition.
@@ -123,7 +124,7 @@ def test_values_equal_an_independent_computation(store):
         epochs = max(lengths)
         assert row["num_runs"] == len(runs)
         assert row["num"] == [sum(length > epoch for length in lengths) for epoch in range(epochs)]
-        for series, column in SERIES.items():
+        for series, column in HISTORY_OF.items():
             expected = expected_statistics([run[column] for run in runs], epochs)
             for statistic, values in expected.items():
                 name = f"{series}_{statistic}"
@@ -260,18 +261,18 @@ def test_on_a_cluster_the_same_bytes(store, client):
 
 
 def test_large_partitions_are_summarised_by_processes_to_the_same_bytes(run, store, monkeypatch):
-    started, start_cluster = [], butter_etl.clusters.start_cluster
+    started, start_cluster = [], butter_etl.clusters.start.start_cluster
 
     def start(*args, **kwargs):
         started.append(kwargs)
         return start_cluster(*args, **kwargs)
 
-    monkeypatch.setattr("butter_etl.clusters.start_cluster", start)
+    monkeypatch.setattr("butter_etl.clusters.start.start_cluster", start)
     command = ("summarize", store.location.root, "--full", "--quiet", "--workers", 2)
     assert run(*command)[0] == 0
     in_threads = all_bytes(store)
     assert started == []
-    monkeypatch.setattr("butter_etl.commands.summarize._BYTES_FOR_PROCESSES", 1)
+    monkeypatch.setattr("butter_etl.cli.summarize._BYTES_FOR_PROCESSES", 1)
     assert run(*command)[1] == "4 experiments summarised, 0 were up to date\n"
     assert started == [{"workers": 2, "threads_per_worker": 1}]
     assert all_bytes(store) == in_threads
@@ -296,7 +297,7 @@ def as_text(frame):
 
 
 def test_colocation_is_seen(store):
-    from butter_etl.frames import is_colocated
+    from butter_etl.store.frames import is_colocated
 
     runs = be.read_runs(store.location.root)
     assert is_colocated(runs)

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_etl.errors import SelectError, SpecError
-from butter_etl.spec import Regularizer
-from butter_etl.sweep_files import load_sweep, parse_sweep
-from butter_etl.sweep_tables import cube_table, sweep_table
-from butter_etl.sweeps import (
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.sweep_files import load_sweep, parse_sweep
+from butter_etl.studies.butter.sweeps import (
     PUBLISHED,
     count_published,
     make_experiment,
@@ -18,6 +17,7 @@ from butter_etl.sweeps import (
     published_id,
     sweep_flags,
 )
+from butter_etl.views.facts import cube_table, sweep_table
 
 #: name: product of the cubes, of them feasible (one-response regressions), repetitions
 PRODUCTS = {

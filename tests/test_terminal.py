@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from butter_etl import terminal
-from butter_etl.terminal import ProgressLine, core_hours, core_time, count, duration, print_table
+from butter_etl.views import terminal
+from butter_etl.views.terminal import ProgressLine, core_hours, core_time, count, duration, print_table
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_etl.errors import InfeasibleError
-from butter_etl.spec import SHAPES, Regularizer
-from butter_etl.sweeps import make_experiment
-from butter_etl.topology import closest_topology, count_parameters, find_topology, is_feasible, network_structure
+from butter_etl.studies.butter.experiments import SHAPES, Regularizer
+from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.butter.topology import (
+    closest_topology,
+    count_parameters,
+    find_topology,
+    is_feasible,
+    network_structure,
+)
 
 EXAMPLES = [
     # inputs, outputs, shape, depth, size, widths, parameters

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.keras_parity import compare, load_case, train_case
-from butter_etl.engines import Network, Optimization, StackData, Variant, launches, load_engine, passes
-from butter_etl.engines import torch_engine as engine
-from butter_etl.engines.initialization import stack_starts
-from butter_etl.engines.parameters import (
+from butter_etl.engines.batched import engine, launches, passes
+from butter_etl.engines.batched.engine import train
+from butter_etl.engines.batched.parameters import (
     MOMENTS,
     Adam,
     Penalties,
@@ -27,10 +26,10 @@ from butter_etl.engines.parameters import (
     epoch_rates,
     make_optimizer,
 )
-from butter_etl.engines.torch_engine import train
+from butter_etl.engines.contract import HISTORIES, Network, Optimization, StackData, Variant, load_engine
+from butter_etl.engines.initialization import stack_starts
+from butter_etl.engines.streams import epoch_order
 from butter_etl.errors import DeviceMemoryError, UsageError
-from butter_etl.schema import HISTORIES
-from butter_etl.streams import epoch_order
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 DEVICES = [

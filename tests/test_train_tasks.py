@@ -7,27 +7,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl import costs
-from butter_etl import tasks as task_module
-from butter_etl.datasets import DATASETS
-from butter_etl.engines import torch_engine
+from butter_etl.campaign import tasks
+from butter_etl.campaign.cutting import LONGEST_TASK, SHORTEST_TASK, Task, Wanted, cut_tasks, target_task_seconds
+from butter_etl.campaign.stacks import Item
+from butter_etl.campaign.tasks import Settings, train_and_land
+from butter_etl.engines.batched import engine
 from butter_etl.errors import DatasetError, DeviceMemoryError, SelectError
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.store import Store
-from butter_etl.sweeps import FIRST_CLAIMED_ID, experiment_topology, make_experiment
-from butter_etl.tasks import (
-    LONGEST_TASK,
-    SHORTEST_TASK,
-    Settings,
-    Task,
-    Wanted,
-    cut_tasks,
-    target_task_seconds,
-    train_and_land,
-)
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter import costs
+from butter_etl.studies.butter.datasets import DATASETS
+from butter_etl.studies.butter.sweeps import FIRST_CLAIMED_ID, experiment_topology, make_experiment
+from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import open_campaign, plan_campaign, plan_runs, run_training, train
-from butter_etl.training import Item
 from tests.strategies import POLLEN, land
 
 RATES = costs.DEFAULT_RATES["torch"]
@@ -195,14 +187,14 @@ def test_the_unit_of_work_trains_and_lands_what_is_missing(tmp_path, tiny):
 @pytest.fixture
 def small_device(monkeypatch):
     """A CPU that runs out of memory, as a GPU does, where more than two runs are trained side by side."""
-    run_backward = torch_engine.run_backward
+    run_backward = engine.run_backward
 
     def with_little_memory(layers, *arguments, **keywords):
         if layers.kernels[0].shape[0] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         run_backward(layers, *arguments, **keywords)
 
-    monkeypatch.setattr(torch_engine, "run_backward", with_little_memory)
+    monkeypatch.setattr(engine, "run_backward", with_little_memory)
 
 
 def test_a_stack_that_is_too_large_is_trained_in_halves(tmp_path, tiny, small_device, caplog):
@@ -223,7 +215,7 @@ def test_a_run_that_does_not_fit_alone_is_an_error(tmp_path, tiny, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     store, items = items_of(tmp_path, tiny)
-    monkeypatch.setattr(torch_engine, "run_backward", out_of_memory)
+    monkeypatch.setattr(engine, "run_backward", out_of_memory)
     with pytest.raises(DeviceMemoryError, match="a stack of 1, layers"):
         train_and_land(Task(tuple(items)), settings_of(store, tmp_path))
 
@@ -232,8 +224,8 @@ def test_neighbours_of_one_topology_train_side_by_side_on_a_gpu(tmp_path, tiny):
     _, items = items_of(tmp_path, tiny)
     sibling = msgspec.structs.replace(items[0], spec=msgspec.structs.replace(items[0].spec, learning_rate=0.1))
     task = [items[0], sibling, *items[1:3]]
-    assert list(task_module._side_by_side(task, "cuda")) == [task[:2], [task[2]], [task[3]]]
-    assert list(task_module._side_by_side(task, "cpu")) == [[item] for item in task]
+    assert list(tasks._side_by_side(task, "cuda")) == [task[:2], [task[2]], [task[3]]]
+    assert list(tasks._side_by_side(task, "cpu")) == [[item] for item in task]
 
 
 def test_training_from_python_on_a_cluster(tmp_path, tiny, client):

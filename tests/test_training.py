@@ -9,25 +9,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl import costs
-from butter_etl.datasets import load_dataset, split_rows
+from butter_etl.campaign.stacks import Item, Stack, cut_stack, fitting_stacks, train_stack
+from butter_etl.clusters.worker import host_facts
+from butter_etl.engines.contract import HISTORIES
+from butter_etl.engines.host import cpu_family
 from butter_etl.errors import InfeasibleError
-from butter_etl.provenance import cpu_family, host_facts
-from butter_etl.schema import HISTORIES, RUN_FILE_SCHEMA
-from butter_etl.spec import Regularizer, RunSpec, parse_command
-from butter_etl.sweeps import make_experiment
-from butter_etl.topology import find_topology
-from butter_etl.training import (
-    Item,
-    Stack,
-    cut_stack,
-    fitting_stacks,
-    network_of,
-    optimization_of,
-    stack_data,
-    stack_key,
-    train_stack,
-)
+from butter_etl.studies.butter import costs
+from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
+from butter_etl.studies.butter.datasets import load_dataset
+from butter_etl.studies.butter.encoding import split_rows
+from butter_etl.studies.butter.experiments import Regularizer, RunSpec, parse_command
+from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.butter.topology import find_topology
+from butter_etl.studies.butter.training import network_of, optimization_of, stack_data, stack_key
 
 SPEC = make_experiment(dataset="breast_cancer", size=256, depth=3, learning_rate=0.01, batch_size=64, epochs=4)
 
@@ -181,7 +175,7 @@ def test_a_stack_is_cut_into_even_parts(sizes, most):
 
 
 def test_stacks_are_as_large_as_the_free_memory_of_the_gpu_allows(dataset, monkeypatch):
-    from butter_etl.engines import torch_engine
+    from butter_etl.engines.batched import engine
 
     stack = Stack((Item(SPEC, 7, "b", tuple(range(200))),), "torch", "cuda")
     assert fitting_stacks(Stack(stack.items, "torch"), dataset) == [Stack(stack.items, "torch")]
@@ -190,7 +184,7 @@ def test_stacks_are_as_large_as_the_free_memory_of_the_gpu_allows(dataset, monke
     room = 70.5 * costs.gpu_run_bytes(SPEC, topology, info) / costs._GPU_SHARE
     nothing = next(free for free in range(0, 2**40, 2**20) if costs.gpu_stack_limit(SPEC, topology, info, free) > 1)
     for free, sizes in ((2**40, [200]), (nothing + room, [66, 67, 67]), (0, [1] * 200)):
-        monkeypatch.setattr(torch_engine, "free_gpu_bytes", lambda free=free: free)
+        monkeypatch.setattr(engine, "free_gpu_bytes", lambda free=free: free)
         assert sorted(len(part.runs()) for part in fitting_stacks(stack, dataset)) == sizes
 
 

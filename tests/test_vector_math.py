@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from butter_etl.engines import vector_math
-from butter_etl.engines.lanes import load, store
+from butter_etl.engines.fused import vector_math
+from butter_etl.engines.fused.lanes import load, store
 
 
 def applied(function):

@@ -1,4 +1,4 @@
-"""Every kind of damage to a store is found, as what it is and nothing else; repair mends what moving can mend."""
+"""Every kind of damage to a store is found, as what it is and nothing else; run_repair mends what moving can mend."""
 
 import os
 import shutil
@@ -13,17 +13,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from butter_etl.errors import StoreError
-from butter_etl.findings import KINDS
-from butter_etl.fingerprints import fingerprints_metadata, read_fingerprints
-from butter_etl.imports import run_import
-from butter_etl.inventory import LEFTOVER_SECONDS
-from butter_etl.location import Location, parquet_bytes
-from butter_etl.registry import Registry
-from butter_etl.schema import RUN_FILE_SCHEMA
-from butter_etl.store import Failure, Store, partition_path
+from butter_etl.exchange.imports import run_import
+from butter_etl.store.failures import Failure
+from butter_etl.store.files import Location
+from butter_etl.store.fingerprints import fingerprints_metadata, read_fingerprints
+from butter_etl.store.layout import partition_path
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
+from butter_etl.studies.butter.sweeps import published_experiment
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.sweeps import published_experiment
-from butter_etl.verification import plan_verification, repair, run_verification
+from butter_etl.upkeep.findings import KINDS
+from butter_etl.upkeep.inventory import LEFTOVER_SECONDS
+from butter_etl.upkeep.repair import run_repair
+from butter_etl.upkeep.verify import plan_verification, run_verification
 from tests.strategies import DIGITS, POLLEN, land, make_runs
 from tests.test_imports import all_rows, foreign, write
 
@@ -75,7 +79,7 @@ def faults(root, **options):
 
 def repaired(root):
     plan = plan_verification(root)
-    return repair(plan, Store.open(root), run_verification(plan).faults)
+    return run_repair(plan, Store.open(root), run_verification(plan).faults)
 
 
 def run_file(root, name="0-0-3.parquet"):
@@ -367,9 +371,9 @@ def test_a_repair_passes_over_what_was_mended_meanwhile(root):
     plan = plan_verification(root)
     found = run_verification(plan).faults
     store = Store.open(root)
-    repair(plan, store, found)
+    run_repair(plan, store, found)
     land(store, POLLEN, 0, range(4))
-    again = repair(plan, store, found)
+    again = run_repair(plan, store, found)
     assert (again.moved, again.missing) == ((), {})
     assert faults(root) == []
 

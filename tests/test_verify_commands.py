@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from butter_etl.store import Store
+from butter_etl.store.store import Store
 from butter_etl.summarize import plan_summaries, run_summaries
 from tests.strategies import POLLEN, land
 
@@ -90,7 +90,7 @@ def test_drop_asks_on_a_terminal(store, monkeypatch, capsys, answer, left):
     import pty
     import sys
 
-    from butter_etl.cli import main
+    from butter_etl.cli.group import main
 
     ours, theirs = pty.openpty()
     os.write(ours, answer.encode())

@@ -9,14 +9,15 @@ import time
 import pytest
 from distributed import Client, LocalCluster
 
-from butter_etl.attempts import attempts_at
-from butter_etl.checkpoints import Checkpoints
-from butter_etl.claims import Claims, bucket_of
-from butter_etl.store import Store
-from butter_etl.sweeps import make_experiment
-from butter_etl.tasks import Settings, Task, train_and_land
-from butter_etl.training import Item
-from butter_etl.vigil import CLAIM_SECONDS, SAFETY_SECONDS, Stopped, Vigil
+from butter_etl.campaign.attempts import attempts_at
+from butter_etl.campaign.checkpoints import Checkpoints
+from butter_etl.campaign.claims import Claims, bucket_of
+from butter_etl.campaign.cutting import Task
+from butter_etl.campaign.stacks import Item
+from butter_etl.campaign.tasks import Settings, train_and_land
+from butter_etl.campaign.vigil import CLAIM_SECONDS, SAFETY_SECONDS, Stopped, Vigil
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import make_experiment
 
 
 class Clock:
@@ -106,7 +107,7 @@ def queue_worker(tmp_path):
             tmp_path,
         ]
         process = subprocess.Popen(
-            [*command, *options, "--preload", "butter_etl.vigil"],
+            [*command, *options, "--preload", "butter_etl.clusters.worker"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.registry import Registry
-from butter_etl.selection import Choice
-from butter_etl.store import Store
-from butter_etl.sweeps import published_experiment
-from butter_etl.verification import plan_verification, repair, run_verification
-from butter_etl.withdrawal import plan_drop, run_drop
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import published_experiment
+from butter_etl.studies.selection import Choice
+from butter_etl.upkeep.drop import plan_drop, run_drop
+from butter_etl.upkeep.repair import run_repair
+from butter_etl.upkeep.verify import plan_verification, run_verification
 from tests.strategies import POLLEN, land, make_runs
 
 
@@ -68,7 +69,7 @@ def test_repetitions_that_stay_are_landed_anew(store, choice, left):
 
 
 def plan_partition():
-    from butter_etl.store import partition_path
+    from butter_etl.store.layout import partition_path
 
     return partition_path(POLLEN.parameters())
 
@@ -113,7 +114,7 @@ def test_a_killed_drop_loses_nothing_and_is_finished_or_undone(store, step):
 def test_repairing_after_a_killed_drop_undoes_it(store):
     killed(store, 2)
     plan = plan_verification(store.location.root)
-    report = repair(plan, store, run_verification(plan).faults)
+    report = run_repair(plan, store, run_verification(plan).faults)
     assert report.missing == {}
     assert [file.path.rpartition("/")[2] for file in store.run_files() if file.experiment_id == 0] == ["0-0-5.parquet"]
     assert run_verification(plan_verification(store.location.root)).faults == []

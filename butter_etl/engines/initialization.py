@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from butter_etl.streams import Stream, uniforms
+from butter_etl.engines.streams import Stream, uniforms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from butter_etl.engines import Network, Weights
+    from butter_etl.engines.contract import Network, Weights
 
 
 def glorot_start(

@@ -7,7 +7,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from butter_etl.cli import cli
+from butter_etl.cli.group import cli
 
 #: The columns that help is set in.
 WIDTH = 80

@@ -1,0 +1,103 @@
+"""Tasks, cut from what is missing so that each takes about as long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from butter_etl.campaign.checkpoints import Checkpoints
+from butter_etl.campaign.stacks import Item
+from butter_etl.engines import Device
+from butter_etl.studies import ExperimentSpec, info_of, stack_key, stack_limit
+
+#: A task takes between these many estimated seconds, so that scheduling is nothing beside training and a lost
+#: worker loses little. The lower bound only matters when there is less work than the cluster could share out.
+SHORTEST_TASK, LONGEST_TASK = 0.5, 600.0
+_TASKS_PER_WORKER = 4
+#: A campaign of short runs is no more than so many tasks: a scheduler takes milliseconds for each.
+MOST_TASKS = 20_000
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Repetitions of one experiment that are to be trained. ``experiment_id`` is None until the store has claimed one.
+
+    ``batch`` names the sweep that asked; ``core_seconds`` is the estimate for one run.
+    """
+
+    spec: ExperimentSpec
+    experiment_id: int | None
+    batch: str
+    repetitions: tuple[int, ...]
+    num_free_parameters: int
+    core_seconds: float
+
+
+class Task(msgspec.Struct, frozen=True):
+    """The work of one future. ``attempt`` counts from 1."""
+
+    items: tuple[Item, ...]
+    attempt: int = 1
+
+    @property
+    def runs(self) -> int:
+        """Return the number of runs that the task trains."""
+        return sum(len(item.repetitions) for item in self.items)
+
+
+#: By experiment id, the groups of repetitions that one checkpoint holds: a group goes on together.
+Begun = Mapping[int, Sequence[tuple[int, ...]]]
+
+
+def cut_tasks(
+    wanted: Iterable[Wanted], target_seconds: float, device: Device = "cpu", begun: Begun | None = None
+) -> Iterator[Task]:
+    """Cut tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
+
+    For a GPU, experiments that can be trained in one stack come one after the other.
+    """
+    if device == "cuda":
+        wanted = sorted(wanted, key=lambda entry: stack_key(entry.spec))
+    items: list[Item] = []
+    load = 0.0
+    for entry in wanted:
+        for item in _stacks(entry, target_seconds, device, begun or {}):
+            cost = len(item.repetitions) * entry.core_seconds
+            if items and load + cost > target_seconds:
+                yield Task(tuple(items))
+                items, load = [], 0.0
+            items.append(item)
+            load += cost
+    if items:
+        yield Task(tuple(items))
+
+
+def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) -> Iterator[Item]:
+    if entry.experiment_id is None:
+        raise AssertionError(entry)
+    left = entry.repetitions
+    for together in begun.get(entry.experiment_id, ()):
+        if set(together) <= set(left):
+            left = tuple(rep for rep in left if rep not in together)
+            yield Item(entry.spec, entry.experiment_id, entry.batch, together)
+    most = stack_limit(entry.num_free_parameters, info_of(entry.spec), device)
+    most = max(1, min(most, int(target_seconds / entry.core_seconds)))
+    for start in range(0, len(left), most):
+        yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
+
+
+def begun_stacks(checkpoints: Checkpoints) -> Begun:
+    """Return the groups of repetitions that checkpoints hold together, by experiment id."""
+    found: dict[int, list[tuple[int, ...]]] = {}
+    for stack in checkpoints.stacks():
+        if len(stack.items) == 1:
+            found.setdefault(stack.items[0].experiment_id, []).append(stack.items[0].repetitions)
+    return found
+
+
+def target_task_seconds(total_core_seconds: float, workers: int) -> float:
+    """Return how many seconds tasks should take: enough to matter, and so few that all workers share the end."""
+    shared = total_core_seconds / (_TASKS_PER_WORKER * max(workers, 1))
+    # Two tasks that come one after the other are longer than this together, or they would be one.
+    few = 2 * total_core_seconds / MOST_TASKS
+    return min(max(shared, few, SHORTEST_TASK), LONGEST_TASK)

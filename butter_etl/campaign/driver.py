@@ -1,0 +1,277 @@
+"""The driver of a campaign: which tasks come next, feeding them to Dask, and what becomes of those that fail.
+
+A `Share` is the part of a campaign that this driver works on: it claims buckets of experiments as it gets to them,
+comes back to those that other drivers have, and gives each back when it is done. `Driver` keeps a bounded number of
+futures with the cluster, tries failed tasks again, and records what keeps failing.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from butter_etl.campaign.attempts import attempts_at, end_attempt, log_tail
+from butter_etl.campaign.cutting import Task
+from butter_etl.campaign.share import POLL_SECONDS, Share
+from butter_etl.campaign.stacks import Item
+from butter_etl.campaign.tasks import Settings, StoppedAt, TaskReport, train_and_land
+from butter_etl.clusters import DRAINING
+from butter_etl.errors import FULL_DISK, AttemptsError, ButterError, CampaignError, FullDiskError, one_line
+from butter_etl.store import Failure, Store
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+#: How often a single experiment's task is tried before its error is recorded.
+ATTEMPTS = 3
+#: So many tasks in a row that fail, and none that succeeds, are no accident.
+_FAILURES_IN_A_ROW = 20
+_MAKE_SPACE = "make space, then start the same command again"
+_KEYS_REMEMBERED = 5_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a campaign, in runs; those in flight are with the cluster now.
+
+    ``share_done`` is the share of the estimated cost of all that is done, between 0 and 1.
+    """
+
+    wanted: int
+    landed: int
+    present: int
+    failed: int
+    runs_in_flight: int
+    core_seconds: float
+    share_done: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """Result of a campaign, in runs. ``interrupted`` says that somebody asked it to stop."""
+
+    landed: int = 0
+    present: int = 0
+    failed: int = 0
+    core_seconds: float = 0.0
+    interrupted: bool = False
+    failures: tuple[Failure, ...] = ()
+
+
+class Driver:
+    """The driver's loop: a bounded window of futures, retries, records of what fails."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        client: Client,
+        share: Share,
+        wanted: int,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._store, self._settings, self._client = store, settings, client
+        self._share, self._again = share, deque[Task]()
+        self._tasks: Iterator[Task] = iter(())
+        self._wanted, self._on_progress = wanted, on_progress
+        self._running: dict[Future[Any], Task] = {}
+        self._done = TaskReport()
+        self._failures: list[Failure] = []
+        self._failed = 0
+        self._in_a_row = 0
+        self._keys_remembered = 0
+        self._looked = 0.0
+
+    def run(self, window: int) -> TrainReport:
+        """Train until nothing is left to do, or somebody asks to stop (Ctrl-C).
+
+        Raises CampaignError when going on would only fail more: what is with the cluster is cancelled, and what has
+        landed stays.
+        """
+        from distributed import as_completed
+
+        interrupted = False
+        completed = as_completed(with_results=True, raise_errors=False)
+        self._client.set_metadata(DRAINING, False)
+        try:
+            while self._refill(completed, window) or self._share.is_waiting:
+                if not self._running:
+                    time.sleep(POLL_SECONDS)
+                    continue
+                for batch in completed.batches():
+                    for future, result in batch:
+                        self._finish(future, result)
+                    self._refill(completed, window)
+        except KeyboardInterrupt:
+            interrupted = True
+            self._client.cancel(list(self._running), force=True)
+        except (CampaignError, OSError):
+            self._client.cancel(list(self._running), force=True)
+            raise
+        present = self._done.present + self._share.present
+        failures = tuple(self._failures)
+        return TrainReport(self._done.landed, present, self._failed, self._done.core_seconds, interrupted, failures)
+
+    def _next_task(self) -> Task | None:
+        if self._again:
+            return self._again.popleft()
+        task = next(self._tasks, None)
+        now = time.monotonic()
+        if task is None and self._share.is_waiting and now - self._looked >= POLL_SECONDS:
+            self._looked = now
+            self._tasks = self._share.tasks()
+            task = next(self._tasks, None)
+        return task
+
+    def _refill(self, completed: Any, window: int) -> bool:
+        """Give the cluster more to do, if there is more; tell whether it has anything to do."""
+        new: list[Task] = []
+        while len(self._running) + len(new) < window and (task := self._next_task()) is not None:
+            new.append(task)
+        if new:
+            self._forget_old_keys(len(new))
+            futures = self._client.map(train_and_land, new, settings=self._settings, pure=False)
+            self._running.update(zip(futures, new, strict=True))
+            completed.update(futures)
+        elif self._running and len(self._running) < window and not self._share.is_waiting:
+            self._client.set_metadata(DRAINING, True)
+        self._report()
+        return bool(self._running)
+
+    def _forget_old_keys(self, new: int) -> None:
+        """Clear a cache of Dask's now and then.
+
+        Dask remembers the kind of task of a hundred thousand keys, done or not: tens of megabytes for nothing.
+        """
+        from dask.utils import key_split
+
+        self._keys_remembered += new
+        if self._keys_remembered > _KEYS_REMEMBERED:
+            key_split.cache_clear()
+            self._keys_remembered = 0
+
+    def _report(self) -> None:
+        done = self._done
+        in_flight = sum(task.runs for task in self._running.values())
+        present = done.present + self._share.present
+        share = self._share.share_done
+        self._on_progress(
+            Progress(self._wanted, done.landed, present, self._failed, in_flight, done.core_seconds, share)
+        )
+
+    def _finish(self, future: Future[Any], result: Any) -> None:
+        task = self._running.pop(future)
+        if future.status == "finished":
+            self._count(task, result)
+        else:
+            stopped = getattr(result[1], "stopped_at", None) if future.status == "error" else None
+            self._retry(self._without_done(task, stopped), error_of(future, result))
+        future.release()
+
+    def _without_done(self, task: Task, stopped: StoppedAt | None) -> Task:
+        """Return what of a task that raised is tried again; count what it had done, put aside what it never began."""
+        if stopped is None:
+            return task
+        done = len(task.items) - len(stopped.failed) - len(stopped.left)
+        self._count(Task(task.items[:done]), stopped.report)
+        if stopped.left:
+            self._again.append(Task(stopped.left))
+        return Task(stopped.failed, task.attempt if len(task.items) == len(stopped.failed) else 1)
+
+    def _count(self, task: Task, report: TaskReport) -> None:
+        self._done += msgspec.structs.replace(report, yielded=())
+        if report.landed:
+            self._in_a_row = 0
+        yielded = {item.experiment_id: 0 for item in report.yielded}
+        for item in report.yielded:
+            yielded[item.experiment_id] += len(item.repetitions)
+        for item in task.items:
+            left = min(yielded.get(item.experiment_id, 0), len(item.repetitions))
+            if left:
+                yielded[item.experiment_id] -= left
+            self._share.done(item.experiment_id, len(item.repetitions) - left)
+        if report.yielded:  # only then may claims have been lost, and looking reads all of them
+            self._again.extend(self._share.again(report.yielded))
+
+    def _retry(self, task: Task, error: Error) -> None:
+        """Try a failed task again, its experiments one by one, until its attempts are used up; then record it."""
+        self._in_a_row += 1
+        self._stop_if_hopeless(error)
+        if len(task.items) > 1:
+            self._again.extend(Task((item,)) for item in task.items)
+        elif task.attempt < ATTEMPTS and not error.is_final:
+            self._again.append(Task(task.items, task.attempt + 1))
+        else:
+            self._record(task.items[0], error)
+
+    def _stop_if_hopeless(self, error: Error) -> None:
+        if error.is_full_disk:
+            raise CampaignError(f"stopped: {error.line}; {_MAKE_SPACE}")
+        if self._in_a_row >= _FAILURES_IN_A_ROW:
+            raise CampaignError(
+                f"stopped: {self._in_a_row} tasks in a row failed, the last one with: {error.line}; "
+                "mend it, then start the same command again"
+            )
+
+    def _record(self, item: Item, error: Error) -> None:
+        state, repetitions = self._store.state, list(item.repetitions)
+        last = max(attempts_at(state, item.experiment_id, repetitions), key=lambda attempt: attempt.time, default=None)
+        failure = Failure(
+            experiment_id=item.experiment_id,
+            experiment=item.spec.describe(),
+            repetitions=repetitions,
+            error=error.line,
+            details=error.details or (log_tail(last) if last else ""),
+            host=last.host if last else "",
+            job_id=last.job_id if last else None,
+            time=int(time.time()),
+        )
+        self._store.record_failure(failure)
+        end_attempt(state, item.experiment_id, repetitions)
+        self._failures.append(failure)
+        self._failed += len(repetitions)
+        self._share.done(item.experiment_id, len(repetitions))
+
+
+@contextmanager
+def full_disk_stops() -> Iterator[None]:
+    """Raise CampaignError where the driver itself finds no space for a claim or a record, as when a task does."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise CampaignError(f"stopped: {one_line(error)}; {_MAKE_SPACE}") from error
+
+
+class Error(msgspec.Struct, frozen=True):
+    """The error of a future that did not finish: one line, and its traceback.
+
+    ``is_final`` means that trying again would not help, ``is_full_disk`` that nothing else would succeed either.
+    """
+
+    line: str
+    details: str = ""
+    is_final: bool = False
+    is_full_disk: bool = False
+
+
+def error_of(future: Future[Any], result: Any) -> Error:
+    """Return the error of a future that did not finish."""
+    if future.status != "error":
+        return Error(f"the task was {future.status}")
+    kind, error, trace = result
+    line = one_line(error) or kind.__name__
+    return Error(
+        line if isinstance(error, ButterError) else f"{kind.__name__}: {line}",
+        "" if isinstance(error, AttemptsError) else "".join(traceback.format_exception(kind, error, trace)),
+        is_final=isinstance(error, AttemptsError),
+        is_full_disk=isinstance(error, FullDiskError),
+    )

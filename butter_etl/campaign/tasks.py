@@ -1,0 +1,199 @@
+"""Tasks, one for each Dask future: how they are cut, and how one trains, keeps checkpoints, and lands what it trained.
+
+A task may be killed at any moment, be run twice, and be run at the same time as another that holds the same runs: what
+has landed is not trained again, what has a checkpoint goes on from there, and a landing keeps each repetition once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from butter_etl.campaign.attempts import begin_attempt, end_attempt
+from butter_etl.campaign.checkpoints import Checkpoints
+from butter_etl.campaign.cutting import Task
+from butter_etl.campaign.stacks import Item, Stack, cut_stack, fitting_stacks, train_stack
+from butter_etl.campaign.vigil import Stopped, Vigil
+from butter_etl.clusters import at_work, leave_worker
+from butter_etl.engines import HISTORIES, Device
+from butter_etl.errors import DeviceMemoryError
+from butter_etl.store import Store, cached_copy, partition_path
+from butter_etl.studies import DEFAULT_RATES, Dataset, ExperimentSpec, cached_dataset, core_seconds, info_of, stack_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Settings that all tasks of a campaign share.
+
+    ``claim`` is the token of the driver's claims (None: it has none), ``checkpoint_seconds`` how long a task trains
+    between two checkpoints.
+    """
+
+    store: str
+    state: str
+    data_dir: str
+    engine: str = "torch"
+    device: Device = "cpu"
+    claim: str | None = None
+    checkpoint_seconds: float = 300.0
+
+
+class TaskReport(msgspec.Struct, frozen=True):
+    """Result of a task, in runs; reports add. ``present`` runs had landed before, ``yielded`` items are unfinished."""
+
+    landed: int = 0
+    present: int = 0
+    core_seconds: float = 0.0
+    yielded: tuple[Item, ...] = ()
+
+    def __add__(self, other: TaskReport) -> TaskReport:
+        return TaskReport(
+            self.landed + other.landed,
+            self.present + other.present,
+            self.core_seconds + other.core_seconds,
+            self.yielded + other.yielded,
+        )
+
+
+def discard_landed(store: Store) -> None:
+    """Remove the checkpoints of stacks that have landed: in stacks cut otherwise, or on a worker that then died."""
+    checkpoints = Checkpoints(store.state)
+    for stack in checkpoints.stacks():
+        if not any(_missing(store, item).repetitions for item in stack.items):
+            checkpoints.discard(stack)
+
+
+class StoppedAt(msgspec.Struct, frozen=True):
+    """Progress of a task that raised an exception, with which it travels as an attribute.
+
+    ``report`` is of the items before, ``failed`` are those at which it stopped, ``left`` those that it never began.
+    """
+
+    report: TaskReport
+    failed: tuple[Item, ...]
+    left: tuple[Item, ...]
+
+
+# --- one unit of work --------------------------------------------------------------------------------------------
+
+
+def train_and_land(task: Task, settings: Settings) -> TaskReport:
+    """Train the runs of a task that are still missing and land them, item by item.
+
+    What cannot be finished before the job ends, or is no longer this driver's, is reported as ``yielded``. Raises
+    whatever stops it otherwise, with a `StoppedAt` as its attribute ``stopped_at``; what landed before stays.
+    """
+    store = Store.open(settings.store, settings.state)
+    vigil = Vigil(store.state, settings.claim, settings.checkpoint_seconds)
+    report, later = TaskReport(), deque(_side_by_side(task.items, settings.device))
+    while later:
+        if not _has_time_for(vigil, later[0], settings.engine):
+            leave_worker()
+            return report + TaskReport(yielded=tuple(item for items in later for item in items))
+        try:
+            with at_work():
+                report += _train_items(store, later[0], settings, vigil)
+        except Exception as error:
+            left = tuple(item for items in list(later)[1:] for item in items)
+            error.stopped_at = StoppedAt(report, tuple(later[0]), left)  # type: ignore[attr-defined]
+            raise
+        later.popleft()
+    return report
+
+
+def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
+    """Yield the items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
+    if device == "cuda":
+        yield from (list(group) for _, group in groupby(items, key=lambda item: stack_key(item.spec)))
+    else:
+        yield from ([item] for item in items)
+
+
+def _has_time_for(vigil: Vigil, items: Sequence[Item], engine: str) -> bool:
+    spec, runs = items[0].spec, sum(len(item.repetitions) for item in items)
+    rates = DEFAULT_RATES[engine]
+    epoch_seconds = core_seconds(spec, spec.size, info_of(spec), rates) / spec.epochs
+    state_bytes = 4 * runs * (3 * spec.size + len(HISTORIES) * spec.epochs)
+    return vigil.has_time_for(epoch_seconds, state_bytes)
+
+
+def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil: Vigil) -> TaskReport:
+    """Train what is missing of items that are trained together, in parts where they are too large; land each part."""
+    left = [_missing(store, item) for item in items]
+    stack = Stack(tuple(item for item in left if item.repetitions), settings.engine, settings.device)
+    report = TaskReport(present=sum(len(item.repetitions) for item in items) - len(stack.runs()))
+    if not stack.items:
+        return report
+    dataset = _dataset(store, items[0].spec, settings)
+    checkpoints = Checkpoints(store.state)
+    resume = checkpoints.read(stack)
+    attempt = _begin(store, stack, int(resume.state.epochs.sum()) if resume else 0)
+    parts = deque([stack] if resume else _parts(stack, dataset, attempt))
+    while parts:
+        part = parts.popleft()
+        watch = vigil.over(part.items[0].experiment_id, checkpoints.write)
+        try:
+            tables = train_stack(part, dataset, resume=resume or checkpoints.read(part), watch=watch)
+        except DeviceMemoryError as error:
+            parts.extendleft(reversed(_halves(part, error)))
+            continue
+        except Stopped:
+            _end(store, stack)
+            return report + TaskReport(yielded=tuple(item for one in (part, *parts) for item in one.items))
+        resume = None
+        report += _land(store, part, tables)
+        checkpoints.discard(part)
+    _end(store, stack)
+    return report
+
+
+def _dataset(store: Store, spec: ExperimentSpec, settings: Settings) -> Dataset:
+    """Return the data set of an experiment: a user's own from the store, another from the data folder."""
+    if spec.own is None:
+        return cached_dataset(spec.dataset, settings.data_dir)
+    return cached_copy(store.location, info_of(spec))
+
+
+def _missing(store: Store, item: Item) -> Item:
+    there = store.repetitions_of(item.experiment_id, partition_path(item.spec.parameters()))
+    return msgspec.structs.replace(item, repetitions=tuple(rep for rep in item.repetitions if rep not in there))
+
+
+def _begin(store: Store, stack: Stack, epochs: int) -> int:
+    return max(begin_attempt(store.state, item.experiment_id, item.repetitions, epochs) for item in stack.items)
+
+
+def _end(store: Store, stack: Stack) -> None:
+    for item in stack.items:
+        end_attempt(store.state, item.experiment_id, item.repetitions)
+
+
+def _parts(stack: Stack, dataset: Dataset, attempt: int) -> Iterator[Stack]:
+    """Yield the parts of a stack that fit into memory; after each death, which may have been for memory, halve them."""
+    for part in fitting_stacks(stack, dataset):
+        yield from cut_stack(part, -(-len(part.runs()) // 2 ** (attempt - 1)))
+
+
+def _halves(stack: Stack, error: DeviceMemoryError) -> list[Stack]:
+    runs = len(stack.runs())
+    if runs == 1:
+        raise error
+    logger.warning("%s; trying halves", error)
+    return list(cut_stack(stack, -(-runs // 2)))
+
+
+def _land(store: Store, stack: Stack, tables: Sequence[pa.Table]) -> TaskReport:
+    report = TaskReport()
+    for item, table in zip(stack.items, tables, strict=True):
+        landing = store.land(partition_path(item.spec.parameters()), item.experiment_id, table)
+        report += TaskReport(landing.landed, landing.present, sum(table["core_seconds"].to_pylist()))
+    return report

@@ -1,0 +1,76 @@
+"""`butter-etl cluster`: site files, made and tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from butter_etl.cli.completion import files, site_kinds
+from butter_etl.cli.options import json_option, print_json
+from butter_etl.errors import UsageError
+
+
+@click.group()
+def cluster() -> None:
+    """Make a site file, and try it.
+
+    \b
+    butter-etl cluster init slurm my-site.yaml
+    butter-etl cluster check my-site.yaml
+    """
+
+
+@cluster.command()
+@click.argument("kind", shell_complete=site_kinds)
+@click.argument("file", required=False, shell_complete=files)
+def init(kind: str, file: str | None) -> None:
+    """Write a site file of a KIND (slurm, pbs, …) to be changed for your site.
+
+    FILE is KIND.yaml unless named; a file that is there is left alone.
+
+    \b
+    butter-etl cluster init slurm
+    butter-etl cluster init slurm-gpu my-gpus.yaml
+    """
+    from butter_etl.clusters import site_templates
+    from butter_etl.errors import suggestion
+
+    templates = site_templates()
+    if kind not in templates:
+        raise UsageError(f"{kind}: no such kind of site{suggestion(kind, sorted(templates))}; {', '.join(templates)}")
+    target = Path(file or f"{kind}.yaml")
+    try:
+        with target.open("x") as opened:
+            opened.write(templates[kind].read_text())
+    except FileExistsError as error:
+        raise UsageError(f"{target}: is there already; name another file") from error
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error.strerror}") from error
+    click.echo(f"wrote {target}; change it for your site, then: butter-etl cluster check {target}")
+
+
+@cluster.command()
+@click.argument("file", shell_complete=files)
+@json_option
+def check(file: str, as_json: bool) -> int:
+    """Start one job as FILE says, and show what its worker is like.
+
+    Exits with 1 if something would keep a campaign from working.
+
+    \b
+    butter-etl cluster check my-site.yaml
+    """
+    from butter_etl.clusters import load_site, probe_workers, start_cluster
+    from butter_etl.views import print_table
+
+    site = load_site(file)
+    if not as_json:
+        click.echo("waiting for one worker to come up", err=True)
+    with start_cluster(file, workers=1) as client:
+        facts, findings = probe_workers(client, site)
+    if as_json:
+        print_json({"worker": facts, "findings": findings})
+    else:
+        print_table(("", "state", "found"), [(one.subject, one.state, one.said) for one in findings])
+    return int(any(one.state == "wrong" for one in findings))

@@ -1,0 +1,82 @@
+"""`butter-etl export`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from butter_etl.cli.completion import folders
+from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
+
+if TYPE_CHECKING:
+    from butter_etl.store import Store
+    from butter_etl.studies import Choice
+
+
+@click.command()
+@store_argument
+@click.argument("dest", shell_complete=folders)
+@select_options
+@click.option("--all", "everything", is_flag=True, help="Every sweep of which STORE has runs, and the whole.")
+@click.option("--runs/--no-runs", default=True, help="Export the run frames.")
+@click.option("--summary/--no-summary", default=True, help="Export the summary frames.")
+@click.option("--tar", is_flag=True, help="Make an archive of each summary.")
+@click.option("--compact", is_flag=True, help="Gather run files into few large ones.")
+@click.option("--allow-stale", is_flag=True, help="Export summaries that miss some runs.")
+@state_option
+@quiet_option
+@json_option
+def export(
+    store: str,
+    dest: str,
+    choice: Choice,
+    everything: bool,
+    runs: bool,
+    summary: bool,
+    tar: bool,
+    compact: bool,
+    allow_stale: bool,
+    state: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Copy a part of STORE to DEST, in the published layout.
+
+    \b
+    butter-etl export runs published --sweep primary --tar
+    butter-etl export runs published --all --tar
+    """
+    from butter_etl.exchange import ExportOptions
+    from butter_etl.store import Location, Store
+
+    if choice.is_empty and not everything:
+        raise click.UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
+    if choice.repetitions is not None or choice.first_repetition:
+        raise click.UsageError("exports hold all repetitions; leave --repetitions and --first-repetition out")
+    options = ExportOptions(runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale)
+    report = export_with_progress(
+        Store.open(store, state), dest, choice, options, everything=everything, quiet=quiet or as_json
+    )
+    if as_json:
+        print_json(report)
+        return
+    from butter_etl.views import print_table
+
+    print_table(("directory", "files", "experiments"), report.directories)
+    for archive in report.archives:
+        click.echo(f"archive: {Location(dest)}/{archive}")
+
+
+def export_with_progress(
+    store: Store, dest: str, choice: Choice, options: Any, *, everything: bool = False, quiet: bool = False
+) -> Any:
+    """Plan and make an export, with its progress on the terminal."""
+    from butter_etl.exchange import plan_export
+    from butter_etl.partition import run_export
+    from butter_etl.store import Location, Registry
+    from butter_etl.views import ProgressLine
+
+    planned = plan_export(store, Registry(store).select(choice), options, everything=everything)
+    with ProgressLine("files", sum(len(one.files) for one in planned), quiet=quiet) as line:
+        return run_export(planned, store, Location(dest), options, line.update)

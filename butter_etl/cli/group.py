@@ -1,0 +1,99 @@
+"""The ``butter-etl`` command: parse, call, print, set the exit code.
+
+Exit codes: 0 done, 1 something failed and was reported, 2 bad usage, 130 stopped by Ctrl-C. Stages are imported by the
+commands that need them, so that ``--help`` answers at once and summarising never loads torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from butter_etl import __version__
+from butter_etl.cli.calibrate import calibrate
+from butter_etl.cli.cluster import cluster
+from butter_etl.cli.completion import completion
+from butter_etl.cli.demo import demo
+from butter_etl.cli.drop import drop
+from butter_etl.cli.errors import errors
+from butter_etl.cli.export import export
+from butter_etl.cli.import_ import import_runs
+from butter_etl.cli.options import INTERRUPTED
+from butter_etl.cli.plot import plot
+from butter_etl.cli.report import report
+from butter_etl.cli.status import status
+from butter_etl.cli.summarize import summarize
+from butter_etl.cli.sweeps import sweeps
+from butter_etl.cli.train import plan, train
+from butter_etl.cli.verify import verify
+from butter_etl.errors import ButterError
+
+#: The modules that each extra of the package brings; commands that do not need them work without.
+EXTRAS = {"train": ("torch", "pmlb", "requests", "sklearn"), "plot": ("matplotlib",)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; an error of ours is one line on standard error and its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
+        if extra is None or "--debug" in arguments:
+            raise
+        click.echo(f"butter-etl: {error.name} is not installed; pip install 'butter-etl[{extra}]'", err=True)
+        sys.exit(1)
+    except ButterError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"butter-etl: {error} [{error.kind}]", err=True)
+        sys.exit(error.exit_code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(__version__, prog_name="butter-etl")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Train sweeps of fully connected networks, summarise and publish them.
+
+    A STORE is a folder (or a URL) that holds one study. Every command can be
+    stopped at any moment and started again: it goes on where it was.
+
+    \b
+    butter-etl demo                              the whole way, in about a minute
+    butter-etl train runs --spec sweep.yaml      train what is missing
+    butter-etl summarize runs                    statistics over repetitions
+    butter-etl export runs out --sweep quick     the published layout
+    """
+
+
+for _command in (
+    demo,
+    sweeps,
+    plan,
+    train,
+    status,
+    summarize,
+    export,
+    import_runs,
+    plot,
+    report,
+    cluster,
+    verify,
+    drop,
+    calibrate,
+    errors,
+    completion,
+):
+    cli.add_command(_command)

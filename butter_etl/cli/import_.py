@@ -1,0 +1,97 @@
+"""`butter-etl import`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from butter_etl.cli.completion import files
+from butter_etl.cli.options import (
+    cluster_option,
+    json_option,
+    print_json,
+    quiet_option,
+    state_option,
+    store_argument,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from butter_etl.views import ProgressLine
+
+
+@click.command("import")
+@click.argument("source", shell_complete=files)
+@store_argument
+@click.option("--profile", default="seed", metavar="NAME", help="SOURCE's schema: seed (default) or oedi-2022-08.")
+@click.option(
+    "--prefer", type=click.Choice(["store", "source"]), help="Which run to keep where two of one run_id differ."
+)
+@cluster_option
+@workers_option
+@state_option
+@quiet_option
+@json_option
+def import_runs(
+    source: str,
+    store: str,
+    profile: str,
+    prefer: Literal["store", "source"] | None,
+    cluster: str | None,
+    workers: int | None,
+    state: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Bring the runs of SOURCE into STORE, each once.
+
+    SOURCE is a store, an export, or Parquet files of runs in any layout.
+
+    \b
+    butter-etl import other-store runs
+    butter-etl import published runs --profile oedi-2022-08
+    """
+    from butter_etl.clusters import start_cluster
+    from butter_etl.exchange import find_profile, run_import
+
+    find_profile(profile)
+    with start_cluster(cluster, workers=workers) as client, _Steps(quiet=quiet or as_json) as steps:
+        report = run_import(
+            source, store, profile=profile, prefer=prefer, state=state, client=client, on_progress=steps.update
+        )
+    if as_json:
+        print_json(report)
+        return
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    replaced = f", {report.replaced:,} replaced (the old files are in quarantine/)" if report.replaced else ""
+    click.echo(
+        f"{report.experiments:,} experiments: {report.landed:,} runs landed, {report.present:,} were there{replaced}"
+    )
+
+
+class _Steps:
+    """A line of progress for each step of an import."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._step = ""
+        self._line: ProgressLine | None = None
+
+    def __enter__(self) -> _Steps:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._line is not None:
+            self._line.__exit__(*error)
+
+    def update(self, step: str, done: int, total: int) -> None:
+        """Show that ``done`` of the ``total`` parts of a step are done."""
+        from butter_etl.views import ProgressLine
+
+        if step != self._step or self._line is None:
+            self.__exit__(None, None, None)
+            self._step, self._line = step, ProgressLine(step, total, quiet=self._quiet)
+            self._line.__enter__()
+        self._line.update(done)

@@ -1,0 +1,35 @@
+"""`butter-etl report`: one page about a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from butter_etl.cli.completion import files
+from butter_etl.cli.options import select_options, state_option, store_argument
+
+if TYPE_CHECKING:
+    from butter_etl.studies import Choice
+
+
+@click.command()
+@store_argument
+@click.argument("out", shell_complete=files)
+@select_options
+@state_option
+def report(store: str, out: str, choice: Choice, state: str | None) -> None:
+    """Write a page about STORE to OUT (.html).
+
+    To look through its curves. The page needs no network and no server: open it in any browser.
+
+    \b
+    butter-etl report runs report.html
+    butter-etl report runs digits.html --where dataset=digits
+    """
+    from butter_etl.store import Store
+    from butter_etl.views import page_data, write_page
+
+    data = page_data(Store.open(store, state), choice)
+    size = write_page(data, out)
+    click.echo(f"wrote {out}: {len(data['runs']):,} experiments, {size / 2**20:.1f} MiB")

@@ -1,0 +1,94 @@
+"""`butter-etl status`: what a store holds, what is being trained into it, and what failed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from butter_etl.cli.options import json_option, print_json, print_lines, select_options, state_option, store_argument
+from butter_etl.errors import UsageError
+
+if TYPE_CHECKING:
+    from butter_etl.campaign import Activity
+    from butter_etl.store import Store
+    from butter_etl.studies import Choice
+
+_REFRESH_SECONDS = 2.0
+
+
+@click.command()
+@store_argument
+@select_options
+@click.option("--follow", is_flag=True, help="Look on until no driver is at work.")
+@state_option
+@json_option
+def status(store: str, choice: Choice, follow: bool, state: str | None, as_json: bool) -> None:
+    """Show what STORE holds, what is missing, what runs where, and what failed.
+
+    \b
+    butter-etl status runs
+    butter-etl status runs --sweep primary
+    butter-etl status runs --follow
+    """
+    from butter_etl.store import Store, require_state
+    from butter_etl.views import status_facts, status_lines
+
+    if follow and as_json:
+        raise UsageError("--follow is for people; give --json alone, as often as you like")
+    opened = Store.open(store, state)
+    if follow:
+        require_state(store, state)
+        look_on(opened)
+    facts = status_facts(opened, choice)
+    if as_json:
+        print_json(facts)
+    else:
+        print_lines(status_lines(facts))
+
+
+def look_on(store: Store) -> None:
+    """Show how training goes on until no driver is at work; the run files are not listed meanwhile.
+
+    On a terminal the picture is refreshed; elsewhere there is a line for each driver that has got further.
+    """
+    if sys.stdout.isatty():
+        _refresh(store)
+    else:
+        _tell_changes(store)
+
+
+def _activities(store: Store) -> Iterator[Activity]:
+    from butter_etl.campaign import current_activity
+
+    while (activity := current_activity(store.state)).drivers:
+        yield activity
+        time.sleep(_REFRESH_SECONDS)
+
+
+def _refresh(store: Store) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    from butter_etl.views import activity_lines, failure_lines
+
+    with Live(auto_refresh=False, transient=True) as live:
+        for activity in _activities(store):
+            began = min(driver.started for driver in activity.drivers)
+            failures = [failure for failure in store.failures({}) if failure.time >= began]
+            live.update(Text("\n".join([*activity_lines(activity), *failure_lines(failures)])), refresh=True)
+
+
+def _tell_changes(store: Store) -> None:
+    from butter_etl.views import driver_line
+
+    told: dict[str, tuple[int, ...]] = {}
+    for activity in _activities(store):
+        for driver in activity.drivers:
+            counts = (driver.landed, driver.failed, driver.present)
+            if told.get(driver.holder.token) != counts:
+                told[driver.holder.token] = counts
+                click.echo(driver_line(driver, time.time()))

@@ -1,0 +1,110 @@
+"""`butter-etl summarize`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from butter_etl.cli.options import (
+    cluster_option,
+    json_option,
+    print_json,
+    quiet_option,
+    select_options,
+    state_option,
+    store_argument,
+    workers_option,
+)
+
+#: How many threads of one process summarise side by side; more would wait for the interpreter.
+_THREADS = 4
+#: From this many bytes on, processes are worth the seconds that starting them takes: they hold each other up less than
+#: threads, which wait for the interpreter (`benchmarks.summaries --cores 1,2` measures both).
+_BYTES_FOR_PROCESSES = 4e9
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from butter_etl.store import Store
+    from butter_etl.studies import Choice
+    from butter_etl.summarize import SummaryPlan, SummaryReport
+
+
+@click.command()
+@store_argument
+@select_options
+@cluster_option
+@workers_option
+@click.option("--full", is_flag=True, help="Recompute every summary.")
+@state_option
+@quiet_option
+@json_option
+def summarize(
+    store: str,
+    choice: Choice,
+    cluster: str | None,
+    workers: int | None,
+    full: bool,
+    state: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compute statistics over repetitions, where runs have changed.
+
+    \b
+    butter-etl summarize runs
+    """
+    from butter_etl.store import Registry, Store
+    from butter_etl.summarize import SummaryReport, plan_summaries
+
+    if choice.repetitions is not None or choice.first_repetition:
+        raise click.UsageError("summaries are over all repetitions; leave --repetitions and --first-repetition out")
+    opened = Store.open(store, state)
+    selection = Registry(opened).select(choice)
+    planned = plan_summaries(opened, selection, full=full)
+    report = SummaryReport()
+    if planned.partitions:
+        with _workers(planned, cluster, workers) as (client, threads):
+            report = summarize_with_progress(planned, opened, client, quiet=quiet or as_json, threads=threads)
+    facts = {"computed": report.computed, "fresh": planned.fresh, "dropped": report.dropped}
+    if as_json:
+        print_json(facts)
+    elif not planned.partitions:
+        click.echo(f"nothing to do: all {planned.fresh:,} summaries are up to date")
+    else:
+        dropped = f", {report.dropped:,} without runs dropped" if report.dropped else ""
+        click.echo(f"{report.computed:,} experiments summarised, {planned.fresh:,} were up to date{dropped}")
+
+
+@contextmanager
+def _workers(planned: SummaryPlan, site: str | None, workers: int | None) -> Iterator[tuple[Client | None, int]]:
+    """Yield a cluster's client and 1, or None and the number of threads of this process that do the work.
+
+    Most of the time is spent where threads do not hold each other up. So on one machine a few of them do nearly as well
+    as processes, and start at once.
+    """
+    from butter_etl.clusters import start_cluster
+
+    wanted = workers or len(os.sched_getaffinity(0))
+    processes = min(wanted, len(planned.partitions)) if planned.size >= _BYTES_FOR_PROCESSES else 1
+    if site is None and processes == 1:
+        yield None, min(wanted, _THREADS)
+    elif site is None:
+        with start_cluster(workers=processes, threads_per_worker=1) as client:
+            yield client, 1
+    else:
+        with start_cluster(site, workers=workers) as client:
+            yield client, 1
+
+
+def summarize_with_progress(planned: Any, store: Store, client: Any, *, quiet: bool, threads: int = 1) -> SummaryReport:
+    """Bring what is planned up to date, with its progress on the terminal."""
+    from butter_etl.summarize import run_summaries
+    from butter_etl.views import ProgressLine
+
+    with ProgressLine("experiments", planned.stale, quiet=quiet) as line:
+        return run_summaries(planned, store, client, lambda report: line.update(report.computed), threads=threads)

@@ -1,0 +1,8 @@
+"""Clusters: from a site file to a Dask client, and what a worker knows of its job.
+
+The face of the wing: its names, each imported where it is first used, are those of `__init__.pyi`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,148 @@
+"""A worker and its job: when the job ends, what the host is, and closing the worker in time.
+
+This module is a preload of Dask's workers (`dask_setup`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from butter_etl.engines import cpu_family, package_version
+
+#: Variables for when the job began (unix seconds), how long it may run (seconds), and where the queue writes its logs.
+JOB_BEGAN, JOB_WALLTIME, JOB_LOGS = "BUTTER_ETL_JOB_BEGAN", "BUTTER_ETL_JOB_WALLTIME", "BUTTER_ETL_JOB_LOGS"
+
+
+def deadline_lines(walltime_seconds: int | None, logs: str) -> list[str]:
+    """Return shell lines for the top of a job, after which its workers know when it ends and where its logs are."""
+    lines = [f"export {JOB_LOGS}={logs}"]
+    if walltime_seconds is not None:
+        # Backticks: in HTCondor's files a dollar sign before a bracket is a macro.
+        lines += [f"export {JOB_BEGAN}=`date +%s`", f"export {JOB_WALLTIME}={walltime_seconds}"]
+    return lines
+
+
+def job_end(environment: Mapping[str, str]) -> float | None:
+    """Return when this job ends, in unix seconds, by what `deadline_lines` left in the environment; else None."""
+    if JOB_BEGAN not in environment or JOB_WALLTIME not in environment:
+        return None
+    return float(environment[JOB_BEGAN]) + float(environment[JOB_WALLTIME])
+
+
+#: The key in a Dask scheduler's metadata under which a driver says that it has handed out its last task.
+DRAINING = "butter_etl.draining"
+_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID", "CONDOR_JOB_ID")
+
+
+@cache
+def host_facts() -> dict[str, str | None]:
+    """Return the host columns of this process; null where a fact is not to be had."""
+    return {
+        "python_version": platform.python_version(),
+        "tensorflow_version": None,
+        "platform": platform.platform(),
+        "git_hash": _git_hash(),
+        "hostname": socket.gethostname(),
+        "torch_version": package_version("torch"),
+        "cpu_family": cpu_family(),
+        "job_id": next((os.environ[name] for name in _JOB_VARIABLES if os.environ.get(name)), None),
+    }
+
+
+def _git_hash() -> str | None:
+    """Return the commit of the checkout that this package runs from; None outside one."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+#: How long reports of finished tasks may take to leave a worker that closes.
+_DELIVERY_SECONDS = 1.0
+
+
+def current_worker() -> Any:
+    """Return Dask's worker whose task this thread runs; None outside of one."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.get_worker()
+    except ValueError:
+        return None
+
+
+def is_closing() -> bool:
+    """Tell whether the worker whose task this thread runs is being closed: what it returns may not arrive."""
+    worker = current_worker()
+    return worker is not None and worker.status.name in _CLOSING
+
+
+told_to_end = threading.Event()
+
+
+def dask_setup(_worker: object) -> None:
+    """Keep SIGTERM from ending the process at once; Dask calls this in a worker that this module is a preload of.
+
+    Queues send it to all processes of a job some seconds before they kill them. In that time training comes to the end
+    of its epoch and writes a checkpoint. Dask's nanny, which gets the signal too, closes the worker.
+    """
+    signal.signal(signal.SIGTERM, lambda _number, _frame: told_to_end.set())
+
+
+_CLOSING = ("closing_gracefully", "closing", "closed", "failed", "stopping")
+_guard = threading.Lock()
+_at_work = 0
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Say that this thread trains or lands: its process must not be closed under it."""
+    global _at_work  # noqa: PLW0603 (one count a process is what is meant)
+    with _guard:
+        _at_work += 1
+    try:
+        yield
+    finally:
+        with _guard:
+            _at_work -= 1
+
+
+def leave_worker() -> None:
+    """Have this thread's worker close itself, since its job is about to end, and return when it has begun to.
+
+    For tasks that have not begun anything: waiting here, they keep the worker from being given more. Whatever is
+    `at_work` in other threads of the process is waited for; it stops for the same reason.
+    """
+    worker = current_worker()
+    if worker is None:
+        return
+    worker.loop.add_callback(_close_when_done, worker)
+    while not is_closing():
+        time.sleep(0.1)
+
+
+async def _close_when_done(worker: Any) -> None:
+    while _at_work:
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(_DELIVERY_SECONDS)
+    await worker.close_gracefully(restart=False)

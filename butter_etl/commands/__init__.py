@@ -1,1 +1,0 @@
-"""The subcommands of ``butter-etl``, a module a group; each registers nothing, `butter_etl.cli` gathers them."""

@@ -1,0 +1,292 @@
+"""The plan of an export: which files of a store, whole or in part, go into which directories of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.fs
+
+from butter_etl.errors import StaleSummaryError
+from butter_etl.exchange.manifest import sorted_values
+from butter_etl.store import (
+    COMMON_METADATA,
+    EXECUTIVE,
+    RUNS,
+    SUMMARY,
+    SUMMARY_FILE,
+    Location,
+    Registry,
+    RunFile,
+    Store,
+    fingerprint,
+    key_text,
+    read_fingerprints,
+)
+from butter_etl.studies import (
+    PUBLISHED,
+    RUN_SCHEMA,
+    SUMMARY_SCHEMA,
+    VARIED,
+    Condition,
+    Experiment,
+    Selection,
+    Sweep,
+    Value,
+)
+
+#: `--compact` gathers a partition's run files into files of about this many bytes.
+COMPACT_BYTES = 128 * 2**20
+
+#: The parameters that differ between experiments.
+_SWEPT = (*VARIED, "momentum", "kernel_regularizer.type", "kernel_regularizer.l1", "kernel_regularizer.l2")
+_experiment = attrgetter("experiment_id")
+_FOOTERS_AT_A_TIME = 8
+_STATS_AT_A_TIME = 1000
+
+
+class ExportFile(msgspec.Struct, frozen=True):
+    """One file of an export. ``name`` is relative to the exported directory, ``sources`` to the frame in the store.
+
+    With ``experiments``, only their rows belong to the export. Several sources are gathered into one file.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    rows: int
+    experiments: tuple[int, ...] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the file is one of the store's, as it is."""
+        return self.experiments is None and self.sources == (self.name,)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The experiments whose frames a set of directories holds, by id, and the sweep and conditions that chose them.
+
+    ``values`` are the values of their parameters, sorted, nulls first.
+    """
+
+    experiments: frozenset[int]
+    sweep: str | None
+    where: tuple[str, ...]
+    values: Mapping[str, list[Value]]
+
+
+@dataclass(frozen=True)
+class ExportDirectory:
+    """One exported directory: a frame of the store (``source``: its folder there), or the part of it that is chosen."""
+
+    name: str
+    source: str
+    schema: pa.Schema
+    files: tuple[ExportFile, ...]
+    chosen: Chosen
+
+    @property
+    def frame(self) -> str:
+        """Return which frame it is of: ``runs``, ``summary`` or ``executive``."""
+        return {RUNS: "runs", SUMMARY: "summary", EXECUTIVE: "executive"}[self.source]
+
+    @property
+    def experiments(self) -> int:
+        """Return how many experiments it is of."""
+        return len(self.chosen.experiments)
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows it has."""
+        return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of an export: which frames of a selection are exported, and in which form."""
+
+    runs: bool = True
+    summary: bool = True
+    tar: bool = False
+    compact: bool = False
+    allow_stale: bool = False
+
+
+def plan_export(
+    store: Store, selection: Selection, options: ExportOptions, *, everything: bool = False
+) -> list[ExportDirectory]:
+    """Return the directories of an export and the files that belong to each.
+
+    With ``everything``, these are each sweep of which the store has runs, and the whole store. The rows of run files
+    are known from their names, those of summary files from their footers. Raises StaleSummaryError if summaries are
+    wanted that were not made from all present runs, unless that is allowed.
+    """
+    registry = Registry(store)
+    files = list(store.run_files())
+    specs = {one: registry.experiment(one) for one in dict.fromkeys(map(_experiment, files))}
+    frames = _summary_frames(store) if options.summary else []
+    if options.summary and not options.allow_stale:
+        wanted = [file for file in files if selection.matches(specs[file.experiment_id])]
+        _refuse_stale(store, wanted, [frame.footers for frame in frames])
+    whole = [_whole_file(file) for file in files]
+    directories = []
+    for chosen in _choices(registry, selection, specs, everything=everything):
+        if options.runs:
+            name = RUNS if chosen.sweep is None else f"{chosen.sweep}_sweep_runs"
+            places = [place for place, file in enumerate(files) if file.experiment_id in chosen.experiments]
+            own = [whole[place] for place in places]
+            if options.compact:
+                own = list(_compacted([files[place] for place in places]))
+            directories.append(ExportDirectory(name, RUNS, RUN_SCHEMA, tuple(own), chosen))
+        for frame in frames:
+            if (directory := _summary_name(frame.root, chosen.sweep)) is not None:
+                own = list(_summary_files(frame.footers, chosen.experiments))
+                directories.append(ExportDirectory(directory, frame.root, frame.schema, tuple(own), chosen))
+    return directories
+
+
+def _choices(
+    registry: Registry, selection: Selection, specs: Mapping[int, Experiment], *, everything: bool
+) -> Iterator[Chosen]:
+    """Yield the experiments of each set of directories: sweeps one by one, and the whole if no sweep is named."""
+    sweeps = selection.sweeps
+    if everything:
+        sweeps = (*PUBLISHED.values(), *map(registry.sweep, registry.sweep_names()))
+    parts: list[Sweep | None] = [*sweeps]
+    if everything or not sweeps:
+        parts.append(None)
+    where = tuple(map(condition_text, selection.conditions))
+    for sweep in parts:
+        part = Selection((sweep,) if sweep else (), selection.conditions)
+        ids = frozenset(experiment_id for experiment_id, spec in specs.items() if part.matches(spec))
+        if ids or not everything:
+            values = parameter_values(specs[one] for one in ids)
+            yield Chosen(ids, sweep.name if sweep else None, where, values)
+
+
+def _summary_name(root: str, sweep: str | None) -> str | None:
+    """Return the name of a directory of summaries; None for the executive summary of a sweep: none is published."""
+    if root == EXECUTIVE:
+        return root if sweep is None else None
+    return root if sweep is None else f"{sweep}_sweep_summary"
+
+
+def condition_text(condition: Condition) -> str:
+    """Return a condition as ``--where`` takes it."""
+    return f"{condition.key} {condition.op} {','.join('null' if v is None else key_text(v) for v in condition.values)}"
+
+
+# --- what experiments have in common ------------------------------------------------------------------------------
+
+
+def parameter_values(specs: Iterable[Experiment]) -> dict[str, list[Value]]:
+    """Return the values that each swept parameter takes, sorted, nulls first."""
+    values: dict[str, set[Value]] = {name: set() for name in _SWEPT}
+    for spec in specs:
+        parameters = spec.parameters()
+        for name, some in values.items():
+            some.add(parameters[name])
+    return {name: sorted_values(some) for name, some in values.items()}
+
+
+# --- summaries ----------------------------------------------------------------------------------------------------
+
+
+class _SummaryFrame(NamedTuple):
+    root: str
+    schema: pa.Schema
+    footers: dict[str, dict[int, str]]
+
+
+def _summary_frames(store: Store) -> list[_SummaryFrame]:
+    """Return the summary frame, and the executive one where the store has it."""
+    frames = [_SummaryFrame(SUMMARY, SUMMARY_SCHEMA, read_footers(store.location, SUMMARY))]
+    if footers := read_footers(store.location, EXECUTIVE):
+        with store.location.parquet_file(f"{EXECUTIVE}/{COMMON_METADATA}") as file:
+            frames.append(_SummaryFrame(EXECUTIVE, file.schema_arrow.remove_metadata(), footers))
+    return frames
+
+
+def read_footers(location: Location, root: str) -> dict[str, dict[int, str]]:
+    """Return the fingerprints of the runs that each row was made from in the summary files below ``root``.
+
+    They are given by the name of the file and the experiment id.
+    """
+    names = [name for name, _ in location.walk(root) if name.endswith(f"/{SUMMARY_FILE}")]
+    with ThreadPoolExecutor(_FOOTERS_AT_A_TIME) as pool:
+        footers = pool.map(lambda name: read_fingerprints(location, f"{root}/{name}"), names)
+        return dict(zip(names, footers, strict=True))
+
+
+def _refuse_stale(store: Store, files: list[RunFile], summaries: list[dict[str, dict[int, str]]]) -> None:
+    stale = 0
+    for partition, members in groupby(files, key=attrgetter("partition")):
+        made_from = [footers.get(f"{partition}/{SUMMARY_FILE}", {}) for footers in summaries]
+        for experiment_id, own in groupby(sorted(members, key=_experiment), key=_experiment):
+            current = fingerprint(own)
+            stale += any(one.get(experiment_id) != current for one in made_from)
+    if stale:
+        raise StaleSummaryError(
+            f"{store}: the summaries of {stale} experiments are missing or out of date; "
+            "run `butter-etl summarize` first, or pass --allow-stale or --no-summary"
+        )
+
+
+def _summary_files(footers: Mapping[str, Mapping[int, str]], ids: frozenset[int]) -> Iterator[ExportFile]:
+    for name, rows in footers.items():
+        if own := rows.keys() & ids:
+            some = None if len(own) == len(rows) else tuple(sorted(own))
+            yield ExportFile(name, (name,), len(own), some)
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+def _whole_file(file: RunFile) -> ExportFile:
+    return ExportFile(file.path, (file.path,), len(file.repetitions))
+
+
+def _compacted(files: list[RunFile]) -> Iterator[ExportFile]:
+    """Yield files of about `COMPACT_BYTES` into which each partition's files are gathered, by experiment."""
+    for partition, members in groupby(files, key=attrgetter("partition")):
+        group: list[RunFile] = []
+        size = number = 0
+        for file in sorted(members, key=attrgetter("experiment_id", "first")):
+            if group and size + file.size > COMPACT_BYTES:
+                yield _gathered(partition, number, group)
+                group, size, number = [], 0, number + 1
+            group.append(file)
+            size += file.size
+        yield _gathered(partition, number, group)
+
+
+def _gathered(partition: str, number: int, files: list[RunFile]) -> ExportFile:
+    rows = sum(len(file.repetitions) for file in files)
+    return ExportFile(f"{partition}/part-{number:05d}.parquet", tuple(file.path for file in files), rows)
+
+
+# --- identity -----------------------------------------------------------------------------------------------------
+
+
+def plan_key(plan: list[ExportDirectory], location: Location) -> str:
+    """Return a hash of a plan and of the sizes and times of its sources, in hex: equal keys make equal exports."""
+    digest = hashlib.blake2b(digest_size=12)
+    seen: set[str] = set()
+    for directory in plan:
+        digest.update(f"\n{directory.name} {directory.source}\n".encode())
+        for file in directory.files:
+            digest.update(f"{file.name} {file.experiments} {len(file.sources)}\n".encode())
+            seen.update(f"{directory.source}/{source}" for source in file.sources)
+    names = sorted(seen)
+    for start in range(0, len(names), _STATS_AT_A_TIME):
+        paths = [location.path(name) for name in names[start : start + _STATS_AT_A_TIME]]
+        for info in location.filesystem.get_file_info(paths):
+            digest.update(f"{info.path} {info.size} {info.mtime_ns}\n".encode())
+    return digest.hexdigest()

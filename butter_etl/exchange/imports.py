@@ -1,0 +1,362 @@
+"""Import of runs into a store: from Parquet files of other layouts and schemas, other stores, Dask dataframes.
+
+`run_import` works in steps, and lands nothing before every file and every run has been checked:
+
+1. scan: read the small columns of all files, and find the experiment of each row;
+2. spool: groups of rows that hold many experiments are rewritten to local files in which those of an experiment lie
+   together (this is the shuffle: each row moves once, whatever the number of experiments);
+3. check: compare runs that the store has already, or that stand twice in the source;
+4. land: experiments that have no id get one, and each experiment's rows are landed by one task.
+
+`partition_runs` is the same for a Dask dataframe, whose partitions are spooled.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import numpy as np
+
+from butter_etl.errors import ButterError, DuplicateError, LandingError, SourceError, SpecError, StoreError, one_line
+from butter_etl.exchange.gathering import (
+    Arrival,
+    Gathered,
+    gather,
+    in_tasks,
+    must_spool,
+    pack,
+    spooled,
+    to_spool,
+    without,
+)
+from butter_etl.exchange.import_tasks import ImportSettings, Rows, check_items, land_items, scan_files, spool
+from butter_etl.exchange.merging import Merged, Prefer, too_many
+from butter_etl.exchange.profiles import find_profile
+from butter_etl.exchange.sources import Example, FileScan, Source, hash_ids, list_source
+from butter_etl.store import (
+    STATE,
+    SWEEPS,
+    Holder,
+    Location,
+    Newcomer,
+    Registry,
+    Store,
+    adopt_copy,
+    copy_names,
+    is_dead,
+    read_kept,
+    this_process,
+)
+from butter_etl.studies import MAX_REPETITIONS, ExperimentSpec, info_of
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_SCAN_FILES = 64
+#: The name ends in ``.tmp``, like all in the spool folder, so that a place with nothing else counts as empty.
+_OWNER = "owner.tmp"
+OnProgress = Callable[[str, int, int], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """The outcome of an import: counts of experiments and of runs, and what the user should know of the source."""
+
+    experiments: int
+    landed: int
+    present: int
+    replaced: int
+    warnings: tuple[str, ...] = ()
+
+
+# --- the whole import --------------------------------------------------------------------------------------------
+
+
+def run_import(
+    source: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    profile: str = "seed",
+    prefer: Prefer | None = None,
+    state: str | os.PathLike[str] | None = None,
+    client: Client | None = None,
+    on_progress: OnProgress = lambda step, done, total: None,
+) -> ImportReport:
+    """Bring the runs of ``source`` into ``store``, which is made if it is not there; the same again changes nothing.
+
+    Tasks run on ``client``, without one on threads of this process. Raises SelectError for an unknown profile,
+    SourceError, TornFileError or SpecError for what is wrong with the source, DuplicateError for runs that differ from
+    those of the same id, DatasetError for own data sets that share a name; nothing has been landed then.
+    """
+    find_profile(profile)
+    found = list_source(source)
+    _refuse_itself(found, Location(store))
+    workers = Workers(client, on_progress)
+    a_task = max(1, min(_SCAN_FILES, len(found.files) // (4 * workers.threads)))
+    batches = [found.files[start : start + a_task] for start in range(0, len(found.files), a_task)]
+    scanned = workers.each(partial(scan_files, source=found.url, profile=profile), batches, "files scanned")
+    scans = [scan for batch in scanned for scan in batch]
+    with open_spool_folder(store, state) as (spool_folder, state_folder):
+        settings = ImportSettings(
+            found.url, profile, Location(store).absolute, str(state_folder), str(spool_folder), prefer
+        )
+        report = bring_in(scans, settings, workers, found)
+    return msgspec.structs.replace(report, warnings=(*_warnings(found, scans, profile), *report.warnings))
+
+
+class Workers:
+    """Runs tasks on the threads of a cluster's workers, or of this process."""
+
+    def __init__(self, client: Client | None, on_progress: OnProgress) -> None:
+        self._client, self._on_progress = client, on_progress
+        self.threads = len(os.sched_getaffinity(0)) if client is None else sum(client.nthreads().values()) or 1
+
+    def each(self, function: Callable[[T], R], tasks: Sequence[T], step: str) -> list[R]:
+        """Return the results of a function for each task, in their order; the first error ends it."""
+        if self._client is None:
+            found = _in_threads(self.threads, function, tasks)
+        else:
+            found = _on_cluster(self._client, function, tasks)
+        results: dict[int, R] = {}
+        for place, result in found:
+            results[place] = result
+            self._on_progress(step, len(results), len(tasks))
+        return [results[place] for place in range(len(tasks))]
+
+
+def _in_threads(threads: int, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+    with ThreadPoolExecutor(threads) as pool:
+        yield from enumerate(pool.map(function, tasks))
+
+
+def _on_cluster(client: Client, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+    from distributed import as_completed
+
+    futures = client.map(function, tasks, pure=False)
+    places = {future.key: place for place, future in enumerate(futures)}
+    try:
+        for future in as_completed(futures):
+            yield places[future.key], future.result()
+            future.release()
+    except BaseException:
+        client.cancel(futures)
+        raise
+
+
+def bring_in(
+    scans: list[FileScan], settings: ImportSettings, workers: Workers, source: Source | None = None
+) -> ImportReport:
+    dest = Store.find(settings.store, settings.state)
+    items = gather(scans, Registry(dest))
+    _refuse_shared_ids(items, settings)
+    mixed = must_spool(items, {one.group: one.bytes for scan in scans for one in scan.groups}, workers.threads)
+    if mixed:
+        groups = to_spool(scans, items, mixed)
+        spools = list(in_tasks(groups, [one.bytes for one in groups], workers.threads))
+        made = workers.each(partial(spool, settings=settings), spools, "tasks spooled")
+        items = spooled(items, mixed, (one for task in made for one in task))
+    experiments = len(items)
+    _refuse_other_content(items, source, dest)
+    items, there, kept = _checked(items, dest, settings, workers)
+    store = Store.create(settings.store, settings.state)
+    _bring_data(source, store)
+    warnings = tuple(_bring_sweeps(source, store))
+    items = _with_ids(items, store)
+    total = Merged(present=there)
+    tasks = list(pack(items, workers.threads))
+    for done in workers.each(partial(land_items, settings=settings), tasks, "tasks landed"):
+        total = total.plus(done)
+    return ImportReport(experiments, *total, warnings=(*warnings, *kept))
+
+
+def _checked(
+    items: list[Gathered], dest: Store | None, settings: ImportSettings, workers: Workers
+) -> tuple[list[Gathered], int, tuple[str, ...]]:
+    """Return what is left to be landed, the number of runs that are there, and warnings.
+
+    Raises SpecError or DuplicateError for what forbids the import.
+    """
+    there = _experiments_there(items, dest)
+    suspects: list[Gathered] = []
+    left: list[Gathered] = []
+    for item in items:
+        is_suspect = item.repeats or item.arrival.experiment_id in there
+        (suspects if is_suspect else left).append(item)
+        if not is_suspect and item.rows > MAX_REPETITIONS:
+            raise SpecError(too_many(item.arrival, 0, item.rows))
+    tasks = list(pack(suspects, workers.threads))
+    checked = workers.each(partial(check_items, settings=settings), tasks, "tasks checked")
+    found = [one for task in checked for one in task]
+    _refuse([one.problem for one in found if one.problem])
+    present = kept = 0
+    for item, one in zip(suspects, found, strict=True):
+        rest = without(item, one.there)
+        if one.new or (one.conflicts and settings.prefer == "source"):
+            left.append(rest)
+            present += item.rows - rest.rows
+        else:
+            present += item.rows
+        kept += one.conflicts if settings.prefer == "store" else 0
+    text = f"{kept} runs differ from those of the same run_id that are there; the store's were kept"
+    return left, present, (text,) if kept else ()
+
+
+def _refuse(problems: list[ButterError]) -> None:
+    if not problems:
+        return
+    more = f" (and {len(problems) - 1} more experiments are refused)" if len(problems) > 1 else ""
+    raise type(problems[0])(f"{problems[0]}{more}")
+
+
+def _experiments_there(items: list[Gathered], dest: Store | None) -> set[int | None]:
+    """Return the ids of the experiments that have runs in the partitions of the source's experiments."""
+    if dest is None:
+        return set()
+    partitions = sorted({item.arrival.partition for item in items if item.arrival.experiment_id is not None})
+    return {file.experiment_id for partition in partitions for file in dest.run_files(partition)}
+
+
+def _refuse_shared_ids(items: list[Gathered], settings: ImportSettings) -> None:
+    """Raise DuplicateError if runs of different experiments have one run_id."""
+    if not items:
+        return
+    hashes = np.concatenate([np.unique(item.run_ids) for item in items])
+    owners = np.repeat(np.arange(len(items)), [np.unique(item.run_ids).size for item in items])
+    order = np.argsort(hashes, kind="stable")
+    again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    if again.size:
+        one, other = (items[owners[order[place]]] for place in (again[0], again[0] + 1))
+        name = _run_id_of(one, hashes[order[again[0]]], settings)
+        raise DuplicateError(
+            f"run {name} stands in the source twice, in {one.arrival.describe()} and in {other.arrival.describe()}; "
+            f"{again.size} runs are of several experiments"
+        )
+
+
+def _run_id_of(item: Gathered, wanted: np.uint64, settings: ImportSettings) -> str:
+    """Return the run_id of an experiment that has a given hash."""
+    names = Rows([item], settings).of(item)["run_id"]
+    return str(names[int(np.flatnonzero(hash_ids(names) == wanted)[0])])
+
+
+def _with_ids(items: list[Gathered], store: Store) -> list[Gathered]:
+    """Return the experiments with their ids in the store; those that have none get one."""
+    registry = Registry(store)
+    ordered = sorted(
+        items, key=lambda item: (item.example.experiment_id or 0, item.example.experiment.canonical_json())
+    )
+    registry.adopt(store, {item.arrival.experiment: _newcomer(item.example) for item in ordered})
+    return [
+        replace(item, arrival=Arrival(item.arrival.experiment, registry.experiment_id(item.arrival.experiment)))
+        for item in items
+    ]
+
+
+def _newcomer(example: Example) -> Newcomer:
+    return Newcomer(
+        example.batch, example.experiment_id, example.num_free_parameters, example.widths, example.network_structure
+    )
+
+
+def _refuse_other_content(items: Iterable[Gathered], source: Source | None, dest: Store | None) -> None:
+    """Raise DatasetError if users' own data sets of a source share a name with others, there or in the store."""
+    experiments = (item.arrival.experiment for item in items)
+    own = {info_of(spec) for spec in experiments if isinstance(spec, ExperimentSpec) and spec.own}
+    if source is not None and source.is_store:
+        location = Location(source.url)
+        own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name))}
+    Registry(dest).refuse_other_content(sorted(own, key=str))
+
+
+def _bring_data(source: Source | None, store: Store) -> None:
+    """Copy the users' own data sets of a source that is a store."""
+    if source is not None and source.is_store:
+        location = Location(source.url)
+        for name in copy_names(location):
+            adopt_copy(store, location, name)
+
+
+def _bring_sweeps(source: Source | None, store: Store) -> Iterator[str]:
+    """Register the custom sweeps of a source that is a store; yield a warning for each that cannot be."""
+    if source is None or not source.is_store:
+        return
+    location = Location(source.url)
+    for name in (name for name in location.names(SWEEPS) if name.endswith(".yaml")):
+        content = location.read_bytes(f"{SWEEPS}/{name}")
+        target = f"{SWEEPS}/{name}"
+        if not store.location.write_new(target, content) and store.location.read_bytes(target) != content:
+            yield f"{store} has another sweep called {name.removesuffix('.yaml')!r}; it was kept"
+
+
+def _refuse_itself(source: Source, dest: Location) -> None:
+    location = Location(source.url)
+    if dest.contains(location):
+        raise SourceError(f"{location}: lies in the store {dest}; name another source")
+
+
+def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterator[str]:
+    """Yield a warning for each kind of thing in a source that is not imported."""
+    yield from unknown_columns(scans, profile)
+    if source.left_out:
+        more = f" and {len(source.left_out) - 3} more" if len(source.left_out) > 3 else ""
+        yield f"files that are not Parquet are left out: {', '.join(source.left_out[:3])}{more}"
+
+
+def unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:
+    unknown = list(dict.fromkeys(name for scan in scans for name in scan.unknown))
+    if unknown:
+        yield f"columns that profile {profile!r} does not know are left out: {', '.join(unknown)}"
+
+
+# --- the spool folder --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_spool_folder(
+    store: str | os.PathLike[str], state: str | os.PathLike[str] | None
+) -> Iterator[tuple[Path, Path]]:
+    """Make a folder of this import in the state folder; yield it and the state folder.
+
+    What killed imports left is removed. Raises StoreError if an object store is given no state folder, LandingError if
+    the folder cannot be written.
+    """
+    found = Store.find(store, state)
+    if found is not None:
+        root = found.state
+    elif state is not None:
+        root = Path(state).absolute()
+    elif Location(store).is_local:
+        root = Path(Location(store).path(STATE))
+    else:
+        raise StoreError(f"{store}: an object store needs --state DIR, a folder on a POSIX file system")
+    spools = root / "imports"
+    for owner in spools.glob(f"*/{_OWNER}"):
+        with suppress(FileNotFoundError):
+            if is_dead(msgspec.json.decode(owner.read_bytes(), type=Holder)):
+                shutil.rmtree(owner.parent)
+    holder = this_process()
+    folder = spools / holder.token
+    try:
+        folder.mkdir(parents=True)
+        (folder / _OWNER).write_bytes(msgspec.json.encode(holder))
+    except OSError as error:
+        raise LandingError(f"{root}: cannot be written ({one_line(error)})") from error
+    try:
+        yield folder, root
+    finally:
+        shutil.rmtree(folder)
+        with suppress(OSError):  # empty folders that were not there before are removed
+            spools.rmdir()
+            if found is None:
+                root.rmdir()
+                root.parent.rmdir()

@@ -1,0 +1,108 @@
+"""``manifest.json``: what a published data set holds, file by file, with hashes; written last, so it says "complete".
+
+It depends on nothing but the content: no times, no paths of the machine. The same data make the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import pyarrow.fs
+
+from butter_etl.errors import StoreError
+from butter_etl.store import Location
+from butter_etl.studies import Value
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+_CHUNK_BYTES = 4 * 2**20
+
+
+class ManifestFile(msgspec.Struct, frozen=True):
+    """One file: ``path`` relative to the data set, size in bytes, rows (null where there are none), SHA-256 in hex."""
+
+    path: str
+    bytes: int
+    rows: int | None
+    sha256: str
+
+
+class ManifestDirectory(msgspec.Struct, frozen=True):
+    """One directory: its frame (``runs``, ``summary`` or ``executive``), what chose its experiments, and counts.
+
+    ``sweep`` and ``where`` chose its experiments. ``values`` are the sorted values of each parameter; nulls stand
+    first.
+    """
+
+    name: str
+    frame: str
+    sweep: str | None
+    where: tuple[str, ...]
+    files: int
+    experiments: int
+    rows: int
+    bytes: int
+    values: Mapping[str, list[Value]]
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The content of ``manifest.json``; directories and files in the order of their names."""
+
+    format: int = FORMAT_VERSION
+    directories: tuple[ManifestDirectory, ...] = ()
+    files: tuple[ManifestFile, ...] = ()
+
+    def by_path(self) -> dict[str, ManifestFile]:
+        """Return the files by their path."""
+        return {file.path: file for file in self.files}
+
+
+def sorted_values(values: Iterable[Any]) -> list[Value]:
+    """Return the different values of one parameter in their order, null first."""
+    some = set(values)
+    return [*({None} & some), *sorted(some - {None})]
+
+
+def read_manifest(location: Location, folder: str = "") -> Manifest | None:
+    """Return the manifest in a folder, or None if it has none; raises StoreError if it cannot be read."""
+    name = f"{folder}/{MANIFEST}" if folder else MANIFEST
+    if location.kind(name) != pyarrow.fs.FileType.File:
+        return None
+    try:
+        manifest = msgspec.json.decode(location.read_bytes(name), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{location}/{name}: not readable as a manifest ({error}); move it away") from error
+    if manifest.format != FORMAT_VERSION:
+        raise StoreError(f"{location}/{name}: has format {manifest.format}, this version reads {FORMAT_VERSION}")
+    return manifest
+
+
+def manifest_bytes(directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile]) -> bytes:
+    """Return the text of a manifest: JSON with a line for each directory and file, sorted by name."""
+    text = bytearray(b'{\n"format": %d' % FORMAT_VERSION)
+    _add_lines(text, "directories", sorted(directories, key=lambda one: one.name))
+    _add_lines(text, "files", sorted(files, key=lambda one: one.path))
+    return bytes(text + b"\n}\n")
+
+
+def _add_lines(text: bytearray, name: str, entries: list[ManifestDirectory] | list[ManifestFile]) -> None:
+    text += b',\n"%s": [' % name.encode()
+    for number, entry in enumerate(entries):
+        text += b",\n" if number else b"\n"
+        text += msgspec.json.encode(entry)
+    text += b"\n]"
+
+
+def hash_file(location: Location, name: str) -> str:
+    """Return the SHA-256 of a file in hex; it is read in pieces."""
+    digest = hashlib.sha256()
+    if location.is_local:
+        with open(location.path(name), "rb", buffering=0) as file:  # noqa: PTH123 (a third faster than pyarrow's)
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    with location.errors(name), location.open_stream(name) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,379 @@
+"""Files on a local disk or an object store: listing, reading, and writing so that readers see whole files only."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from butter_etl.errors import ButterError, StorageError, StoreError, TornFileError, one_line
+from butter_etl.store.s3 import S3Prefix, Upload, service_error
+
+#: The full schema of a frame, partition columns included, in the frame's root.
+COMMON_METADATA = "_common_metadata"
+#: Files are copied and streamed in pieces of about this many bytes.
+CHUNK_BYTES = 8 * 2**20
+#: S3 copies larger objects only in parts.
+LARGEST_SERVER_COPY = 5 * 2**30
+_CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
+
+
+class Location:
+    """A folder: a local path, or a URL such as ``s3://bucket/prefix`` (see `S3Prefix` for its options).
+
+    On a local file system a write is seen whole or not at all (a temporary file of a unique name in the same folder,
+    fsync, link or rename). So it is on an object store (one upload, completed at the end or never). But there, nothing
+    can be created exclusively: what must not be written twice is written under a lock.
+    Errors of an object store are StorageError, in one line; a missing file is FileNotFoundError everywhere.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        given = os.fspath(path)
+        self._s3: S3Prefix | None = None
+        #: The address to show to people; never with credentials.
+        self.url = _CREDENTIALS.sub("//", given)
+        #: The same place for a process with another working directory and other defaults.
+        self.absolute = given
+        if given.startswith("s3://"):
+            self._s3 = S3Prefix(given)
+            self.filesystem, self.root = self._s3.filesystem, self._s3.root
+            self.url, self.absolute = str(self._s3), self._s3.url
+        elif "://" in given:
+            try:
+                self.filesystem, root = pa.fs.FileSystem.from_uri(given)
+            except (pa.ArrowInvalid, OSError) as error:
+                reason = _CREDENTIALS.sub("//", one_line(error))
+                raise StoreError(f"{self.url}: not a usable location ({reason})") from error
+            self.root = root.rstrip("/")
+        else:
+            self.filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(given).absolute())
+            self.absolute = self.root
+        self.is_local = isinstance(self.filesystem, pa.fs.LocalFileSystem)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def path(self, name: str = "") -> str:
+        """Return the file system's own path of ``name``."""
+        return f"{self.root}/{name}" if name else self.root
+
+    @contextmanager
+    def errors(self, name: str = "") -> Iterator[None]:
+        """Raise what goes wrong with ``name`` on an object store as StorageError, in one line."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if self.is_local:
+                raise
+            raise self._refused(name, error) from error
+
+    def _refused(self, name: str, error: OSError) -> StorageError:
+        reason = one_line(error) if self._s3 is None else self._s3.explain(error)
+        return StorageError(f"{self.url}/{name}: {reason}" if name else f"{self.url}: {reason}")
+
+    def require_bucket(self) -> None:
+        """Raise StoreError if an object store has no such bucket; it would look like an empty folder otherwise."""
+        if self._s3 is not None:
+            with self.errors():
+                self._s3.require_bucket()
+
+    def folder_and_name(self) -> tuple[str, str]:
+        """Return the address of the folder that this is in, spelled like `absolute`, and the name that it has there."""
+        folder, _, name = self.root.rpartition("/")
+        if "://" in self.absolute:
+            address, mark, options = self.absolute.partition("?")
+            folder = f"{address.rstrip('/').rpartition('/')[0]}{mark}{options}"
+        return folder or "/", name
+
+    def contains(self, other: Location) -> bool:
+        """Tell whether another location is this one or below it."""
+        inside = f"{other.root}/".startswith(f"{self.root}/")
+        return inside and self._is_beside(other)
+
+    def _is_beside(self, other: Location) -> bool:
+        """Tell whether the other is on the same file system."""
+        if self._s3 is not None and other._s3 is not None:
+            return self._s3.service == other._s3.service
+        return bool(self.filesystem.equals(other.filesystem))
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def kind(self, name: str = "") -> pa.fs.FileType:
+        """Tell whether ``name`` is a file, a directory, or not there."""
+        with self.errors(name):
+            return self.filesystem.get_file_info(self.path(name)).type
+
+    def walk(self, folder: str = "", *, temporary: bool = False) -> Iterator[tuple[str, int]]:
+        """Yield every file below ``folder`` in the order of the names, as (path relative to it, size in bytes).
+
+        Nothing comes if the folder is not there. Temporary files of unfinished writes are left out unless
+        ``temporary``. On an object store this is one recursive listing, a request for each thousand objects.
+        """
+        if self.is_local:
+            yield from _scan(self.path(folder), "", temporary=temporary)
+            return
+        base = self.path(folder)
+        with self.errors(folder):
+            infos = self.filesystem.get_file_info(pa.fs.FileSelector(base, recursive=True, allow_not_found=True))
+        files = [(info.path[len(base) + 1 :], info.size) for info in infos if info.type == pa.fs.FileType.File]
+        del infos
+        yield from sorted(files, key=lambda file: file[0].split("/"))  # as on a disk, folder by folder
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files directly in ``folder``, sorted; empty if it is not there."""
+        selector = pa.fs.FileSelector(self.path(folder), allow_not_found=True)
+        with self.errors(folder):
+            infos = self.filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.type == pa.fs.FileType.File)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the content of a file."""
+        with self.errors(name), self.open_input(name) as file:
+            data: bytes = file.read()
+        return data
+
+    def open_input(self, name: str) -> Any:
+        """Open a file for reading at any place; on an object store each read is a request."""
+        with self.errors(name):
+            return self.filesystem.open_input_file(self.path(name))
+
+    def open_stream(self, name: str) -> Any:
+        """Open a file for reading from its start to its end, some megabytes at a time."""
+        with self.errors(name):
+            return self.filesystem.open_input_stream(self.path(name), compression=None, buffer_size=CHUNK_BYTES)
+
+    def read_table(
+        self,
+        name: str,
+        columns: list[str] | None = None,
+        *,
+        keep_group: Callable[[pq.RowGroupMetaData], bool] | None = None,
+        use_threads: bool = True,
+    ) -> pa.Table:
+        """Read a Parquet file (of the columns given, those that it has); raise TornFileError if it cannot be read.
+
+        Row groups that ``keep_group`` does not want are not read. Without ``use_threads`` the file is decoded on the
+        calling thread, which costs less where others are busy anyway.
+        """
+        with self.parquet_file(name) as file:
+            try:
+                names = set() if columns is None else set(file.schema_arrow.names)
+                present = None if columns is None else [name for name in columns if name in names]
+                if keep_group is None:
+                    return file.read(columns=present, use_threads=use_threads)
+                groups = [k for k in range(file.num_row_groups) if keep_group(file.metadata.row_group(k))]
+                return file.read_row_groups(groups, columns=present, use_threads=use_threads)
+            except (pa.ArrowException, OSError) as error:
+                raise self.torn(name, error) from error
+
+    def parquet_file(self, name: str) -> pq.ParquetFile:
+        """Open a Parquet file; raise TornFileError if its footer cannot be read."""
+        try:
+            # Over a network, column chunks that lie together are worth one request; on a disk, reading each costs less.
+            return pq.ParquetFile(self.path(name), filesystem=self.filesystem, pre_buffer=not self.is_local)
+        except (pa.ArrowException, OSError) as error:
+            raise self.torn(name, error) from error
+
+    def torn(self, name: str, error: Exception) -> ButterError:
+        """Return the error for an unreadable file: TornFileError, or StorageError where the store is to blame."""
+        if isinstance(error, OSError) and service_error(error):
+            return self._refused(name, error)
+        reason = one_line(error)
+        return TornFileError(
+            f"{self.url}/{name} cannot be read ({reason}); "
+            "`butter-etl verify --repair` moves it away, and what it held is missing"
+        )
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Write a file that must not be there yet; return False, with nothing changed, if it is.
+
+        This is exclusive on a local disk. On an object store it is not: whoever must not lose a race holds a lock.
+        """
+        with Pending(self, {name: data}) as pending:
+            return pending.publish()
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file, replacing the one that is there: readers see the old or the new one, whole."""
+        with self.open_output(name) as file:
+            file.write(data)
+
+    @contextmanager
+    def open_output(self, name: str) -> Iterator[BinaryIO | Upload]:
+        """Open a file to be written piece by piece: it is there, whole, when the block is left without an exception.
+
+        It replaces the one that is there. On a local disk it is durable then.
+        """
+        if not self.is_local:
+            with Upload(lambda: self.filesystem.open_output_stream(self.path(name)), partial(self.errors, name)) as new:
+                yield new
+            return
+        final = Path(self.path(name))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(final.parent)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def copy(self, name: str, source: Location, source_name: str) -> None:
+        """Copy a file of any location to ``name``, as it is and whole or not at all; memory is bounded.
+
+        Within one object store, the server copies. Raises FileNotFoundError if the file is not there.
+        """
+        if self._s3 is not None and self._is_beside(source):
+            with source.errors(source_name):
+                info = self.filesystem.get_file_info(source.path(source_name))
+                if info.type == pa.fs.FileType.File and info.size <= LARGEST_SERVER_COPY:
+                    self.filesystem.copy_file(info.path, self.path(name))
+                    return
+        with source.open_stream(source_name) as content, self.open_output(name) as new:
+            while True:
+                with source.errors(source_name):
+                    data = content.read(CHUNK_BYTES)
+                if not data:
+                    return
+                new.write(data)
+
+    def move(self, name: str, target: str) -> bool:
+        """Give a file another name, which must be new; return False if the file is not there any more.
+
+        Raises FileExistsError if the new name is taken. An object store has no renames: the file is copied, then
+        deleted.
+        """
+        if self.kind(target) != pa.fs.FileType.NotFound:
+            raise FileExistsError(f"{self.url}/{target} is there already")
+        try:
+            if not self.is_local:
+                self.copy(target, self, name)
+                self.remove(name)
+                return True
+            source, final = Path(self.path(name)), Path(self.path(target))
+            final.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(final)
+        except FileNotFoundError:
+            return False
+        for folder in (final.parent, source.parent):
+            sync_folder(folder)
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file; do nothing if it is not there."""
+        with suppress(FileNotFoundError), self.errors(name):
+            if self._s3 is not None:
+                self._s3.delete(self.path(name))
+            else:
+                self.filesystem.delete_file(self.path(name))
+
+    def write_aside(self, name: str, data: bytes) -> Path:
+        """Write ``data`` durably to a temporary file in the folder that ``name`` will be in; return its path."""
+        folder = Path(self.path(name)).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_durably(folder, lambda file: file.write(data))
+
+
+class Pending:
+    """Files that are written but not there yet: ``with Pending(location, files) as pending: … pending.publish()``.
+
+    On a local disk they lie, fsynced, under temporary names beside their final ones, so that publishing is quick; what
+    is not published is removed on leaving. On an object store they are in memory.
+    """
+
+    def __init__(self, location: Location, files: Mapping[str, bytes]) -> None:
+        self._location, self._files = location, files
+        self._aside: dict[str, Path] = {}
+
+    def __enter__(self) -> Pending:
+        if self._location.is_local:
+            try:
+                for name, data in self._files.items():
+                    self._aside[name] = self._location.write_aside(name, data)
+            except BaseException:
+                self._remove()
+                raise
+        return self
+
+    def publish(self) -> bool:
+        """Give the files their names, exclusively and in order; return False as soon as one is taken."""
+        if not self._location.is_local:
+            for name, data in self._files.items():
+                if self._location.kind(name) != pa.fs.FileType.NotFound:
+                    return False
+                self._location.replace(name, data)
+            return True
+        for name, aside in self._aside.items():
+            try:
+                os.link(aside, self._location.path(name))
+            except FileExistsError:
+                return False
+        for folder in {aside.parent for aside in self._aside.values()}:
+            sync_folder(folder)
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        for aside in self._aside.values():
+            aside.unlink(missing_ok=True)
+
+
+def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Write and fsync a new file of a unique temporary name in ``folder``; remove it again if writing fails."""
+    temporary = _temporary_name(folder)
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _temporary_name(folder: Path) -> Path:
+    return folder / f".{uuid.uuid4().hex}.tmp"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _scan(folder: str, prefix: str, *, temporary: bool) -> Iterator[tuple[str, int]]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _scan(entry.path, f"{name}/", temporary=temporary)
+        elif temporary or not entry.name.endswith(".tmp"):
+            with suppress(FileNotFoundError):  # taken away while listing
+                yield name, entry.stat().st_size

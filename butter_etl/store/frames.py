@@ -1,0 +1,248 @@
+"""The frames of a store as Dask dataframes: Arrow-backed, so that a list column stays a list of float32."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from butter_etl.errors import SelectError, StoreError, suggestion
+from butter_etl.store.files import COMMON_METADATA, Location
+from butter_etl.store.layout import EXECUTIVE, RUNS, SUMMARY, RunFile, parse_partition
+from butter_etl.store.store import Store
+from butter_etl.studies import (
+    DATASETS,
+    EXECUTIVE_SCHEMA,
+    RUN_SCHEMA,
+    SUMMARY_SCHEMA,
+    WHERE_KEYS,
+    Condition,
+    canonical_float,
+    parse_condition,
+)
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+
+#: Rows of frames have an id besides what `--where` can name.
+_KEYS = ("experiment_id", *WHERE_KEYS)
+
+#: A partition of a Dask dataframe reads about this many bytes of files, experiments whole.
+GROUP_BYTES = 128 * 2**20
+
+
+def read_runs(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
+    """Read the run frame of a store as a ``dask.dataframe.DataFrame``, a row a run; lists are ``list<float>[pyarrow]``.
+
+    ``where`` are conditions as ``--where`` takes them, e.g. ``"dataset=nursery"``, or on ``experiment_id``. Partitions
+    and row groups that cannot meet them are not read. Raises SelectError for a malformed condition or an unknown
+    column, StoreError where there is no store.
+    """
+    return _read(Store.open(store).location, RUNS, RUN_SCHEMA, where, columns)
+
+
+def read_summary(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
+    """Read the summary frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment.
+
+    ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
+    """
+    return _read(Store.open(store).location, SUMMARY, SUMMARY_SCHEMA, where, columns)
+
+
+def read_executive_summary(
+    store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None
+) -> Any:
+    """Read the executive summary of a store as a ``dask.dataframe.DataFrame``, a row an experiment, few lists.
+
+    ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
+    """
+    return _read(Store.open(store).location, EXECUTIVE, EXECUTIVE_SCHEMA, where, columns)
+
+
+def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
+    """Read one exported directory (such as ``dest/primary_sweep_summary``) as a ``dask.dataframe.DataFrame``.
+
+    ``where`` and ``columns`` are as in `read_runs`. Raises StoreError where there is no exported directory.
+    """
+    location = Location(folder)
+    if location.kind(COMMON_METADATA) != pa.fs.FileType.File:
+        location.require_bucket()
+        raise StoreError(f"{location}: is no exported directory (it has no {COMMON_METADATA})")
+    with location.parquet_file(COMMON_METADATA) as file:
+        schema = file.schema_arrow.remove_metadata()
+    return _read(location, "", schema, where, columns)
+
+
+def _read(
+    location: Location, root: str, schema: pa.Schema, where: Iterable[str], columns: Iterable[str] | None
+) -> dd.DataFrame:
+    import dask.dataframe as dd
+
+    wanted = schema if columns is None else _columns(schema, list(columns))
+    everything = [(name, size) for name, size in location.walk(root) if name.endswith(".parquet")]
+    conditions = _conditions(where, [name for name, _ in everything])
+    files = [(name, size) for name, size in everything if _may_hold(name.rpartition("/")[0], conditions)]
+    groups = list(_groups(files)) or [[]]
+    prefix = f"{root}/" if root else ""
+    frame: dd.DataFrame = dd.from_map(
+        read_group,
+        [[prefix + name for name in group] for group in groups],
+        url=location.absolute,
+        root=root,
+        schema=wanted,
+        conditions=conditions,
+        meta=empty_frame(wanted),
+        enforce_metadata=False,
+    )
+    return frame
+
+
+def _conditions(where: Iterable[str], files: list[str]) -> tuple[Condition, ...]:
+    """Parse what ``where`` spells; a data set is known by the package, or by the names of the frame's files."""
+    texts = list(where)
+    if not texts:
+        return ()
+    there = {str(parse_partition(partition)["dataset"]) for partition in {file.rpartition("/")[0] for file in files}}
+    names = list(dict.fromkeys([*DATASETS, *sorted(there)]))
+    return tuple(parse_condition(text, _KEYS, names) for text in texts)
+
+
+def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:
+    unknown = [name for name in names if name not in schema.names]
+    if unknown:
+        raise SelectError(f"unknown column {unknown[0]!r}{suggestion(unknown[0], schema.names)}")
+    return pa.schema([schema.field(name) for name in names])
+
+
+def _may_hold(partition: str, conditions: tuple[Condition, ...]) -> bool:
+    """Tell whether the conditions on partition keys hold for a partition; the others are checked row by row."""
+    keys = parse_partition(partition)
+    return all(condition.holds(keys) for condition in conditions if condition.key in keys)
+
+
+def _groups(files: list[tuple[str, int]]) -> Iterator[list[str]]:
+    """Yield files in groups of about `GROUP_BYTES`; the files of one experiment stay together."""
+    group: list[str] = []
+    size = 0
+    for _, same in groupby(files, key=lambda file: _experiment_key(file[0])):
+        members = list(same)
+        size += sum(file_size for _, file_size in members)
+        group.extend(name for name, _ in members)
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _experiment_key(name: str) -> tuple[str, int | str]:
+    file = RunFile.parse(name, 0)
+    return (file.partition, file.experiment_id) if file else (name, name)
+
+
+def read_group(
+    names: list[str], url: str, root: str, schema: pa.Schema, conditions: tuple[Condition, ...]
+) -> pd.DataFrame:
+    """Read one partition of a Dask dataframe: files with their hive keys as columns, rows that meet the conditions."""
+    location = Location(url)
+    tables = [_read_file(location, name, root, schema, conditions) for name in names]
+    return to_frame(pa.concat_tables(tables) if tables else schema.empty_table())
+
+
+def _read_file(
+    location: Location, name: str, root: str, schema: pa.Schema, conditions: tuple[Condition, ...]
+) -> pa.Table:
+    keys = parse_partition(name.removeprefix(f"{root}/").rpartition("/")[0])
+    full = RUN_SCHEMA if "run_id" in schema.names else SUMMARY_SCHEMA
+    needed = dict.fromkeys([*schema.names, *(condition.key for condition in conditions)])
+    own = [column for column in needed if column not in keys]
+    table = location.read_table(name, own, keep_group=partial(_group_may_hold, conditions=conditions))
+    for key in needed:
+        if key in keys:
+            table = table.append_column(key, pa.array([keys[key]] * table.num_rows, type=full.field(key).type))
+    rows = _parameters(table, conditions)
+    keep = pa.array([all(condition.holds(row) for condition in conditions) for row in rows], pa.bool_())
+    selected = table.filter(keep) if conditions else table
+    return _conform(selected, schema)
+
+
+def _group_may_hold(group: pq.RowGroupMetaData, conditions: tuple[Condition, ...]) -> bool:
+    """Tell whether rows of a row group may meet the conditions, by what the footer says of its whole numbers."""
+    if not conditions:
+        return True
+    columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
+    return all(
+        condition.may_hold_between(facts.min, facts.max)
+        for condition in conditions
+        if pa.types.is_integer(_type_of(condition.key))
+        and (facts := _statistics(columns.get(condition.key))) is not None
+    )
+
+
+def _type_of(key: str) -> pa.DataType:
+    return SUMMARY_SCHEMA.field(key).type
+
+
+def _statistics(column: pq.ColumnChunkMetaData | None) -> pq.Statistics | None:
+    """Return the range of a column's values, if the footer has it and no value is null; else None."""
+    if column is None or not column.is_stats_set:
+        return None
+    facts = column.statistics
+    return facts if facts.has_min_max and facts.null_count == 0 else None
+
+
+def _parameters(table: pa.Table, conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.select(list({condition.key for condition in conditions})).to_pylist()
+    for row in rows:
+        for key, value in row.items():
+            if isinstance(value, float):
+                row[key] = canonical_float(value, key)
+    return rows
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the table with exactly the schema's columns; missing ones are null."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Convert a table to an Arrow-backed pandas DataFrame."""
+    import pandas as pd
+
+    return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+
+
+def to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """Convert a pandas DataFrame of runs or summaries to a table, in the types of ``schema`` for the columns it has."""
+    known = pa.schema([field for field in schema if field.name in frame.columns])
+    return pa.Table.from_pandas(frame[known.names], schema=known, preserve_index=False).replace_schema_metadata(None)
+
+
+def empty_frame(schema: pa.Schema) -> pd.DataFrame:
+    """Return the ``meta`` of a Dask dataframe of this schema: a frame without rows."""
+    return to_frame(schema.empty_table())
+
+
+def is_colocated(frame: dd.DataFrame) -> bool:
+    """Tell whether a frame is `read_runs` followed only by row-wise steps, so that experiments are still whole."""
+    from dask.dataframe.dask_expr._expr import Blockwise
+    from dask.dataframe.dask_expr.io.io import FromMap
+
+    nodes = list(frame.expr.walk())
+    sources = [node for node in nodes if isinstance(node, FromMap)]
+    return (
+        len(sources) == 1
+        and sources[0].func is read_group
+        and all(isinstance(node, Blockwise) for node in nodes)
+        and "experiment_id" in frame.columns
+    )

@@ -1,0 +1,119 @@
+"""The layout of a store: its folders, hive keys and file names.
+
+Names say what files hold, so listing is knowing: a run file is
+``all_runs/<eight hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
+experiment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+
+from butter_etl.errors import StoreError
+from butter_etl.studies import PARTITION_KEYS, PARTITION_SCHEMA, Value, float_text
+
+FORMAT_VERSION = 1
+NULL = "__HIVE_DEFAULT_PARTITION__"
+RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
+EXECUTIVE = "complete_executive_summary"
+#: Where users' own data sets are kept.
+DATA = "datasets"
+QUARANTINE = "quarantine"
+SUMMARY_FILE = "summary.parquet"
+#: Repetition numbers are uint16.
+LAST_REPETITION = 2**16 - 1
+_RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
+
+
+# --- keys and names ----------------------------------------------------------------------------------------------
+
+
+def partition_path(values: Mapping[str, Value]) -> str:
+    """Return the eight hive keys as a relative path, in the one spelling that every writer uses."""
+    return "/".join(f"{key}={quote(key_text(values[key]), safe='')}" for key in PARTITION_KEYS)
+
+
+def key_text(value: Value) -> str:
+    """Return a key's value as the layout spells it before percent-encoding: null, shortest floats, plain integers."""
+    if value is None:
+        return NULL
+    return float_text(value) if isinstance(value, float) else str(value)
+
+
+def parse_partition(path: str) -> dict[str, Value]:
+    """Return the keys that a relative path spells; raise StoreError if they are not the eight in their order."""
+    values: dict[str, Value] = {}
+    for segment in path.split("/"):
+        key, _, text = segment.partition("=")
+        values[key] = None if text == NULL else _parse_key(key, unquote(text), path)
+    if tuple(values) != PARTITION_KEYS:
+        raise StoreError(f"{path}: not a partition of this layout (keys {', '.join(PARTITION_KEYS)})")
+    return values
+
+
+def _parse_key(key: str, text: str, path: str) -> Value:
+    index = PARTITION_SCHEMA.get_field_index(key)
+    if index < 0:
+        raise StoreError(f"{path}: unknown partition key {key!r}")
+    kind = PARTITION_SCHEMA.field(index).type
+    try:
+        return float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
+    except ValueError as error:
+        raise StoreError(f"{path}: {key} is not a number: {text!r}") from error
+
+
+class RunFile(NamedTuple):
+    """A run file as its name describes it. ``path`` is relative to ``all_runs``, ``size`` is in bytes."""
+
+    path: str
+    experiment_id: int
+    first: int
+    last: int
+    size: int
+
+    @property
+    def partition(self) -> str:
+        """Return the hive keys, as `partition_path` spells them."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def repetitions(self) -> range:
+        """Return the numbers of the repetitions that the file holds."""
+        return range(self.first, self.last + 1)
+
+    @classmethod
+    def parse(cls, path: str, size: int) -> RunFile | None:
+        """Return the run file at ``path``, or None for any other name."""
+        name = path.rpartition("/")[2]
+        match = _RUN_FILE.fullmatch(name)
+        if match is None:
+            return None
+        experiment_id, first, last = map(int, match.groups())
+        if name != run_file_name(experiment_id, first, last) or not first <= last <= LAST_REPETITION:
+            return None  # nothing that a landing writes
+        return cls(path, experiment_id, first, last, size)
+
+
+def run_file_name(experiment_id: int, first: int, last: int) -> str:
+    """Return the name of the file that holds repetitions ``first`` to ``last``, both included, of an experiment."""
+    return f"{experiment_id}-{first}-{last}.parquet"
+
+
+def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the (start, stop) positions of the maximal runs of consecutive numbers in a sorted list."""
+    start = 0
+    for position in range(1, len(numbers) + 1):
+        if position == len(numbers) or numbers[position] != numbers[position - 1] + 1:
+            yield start, position
+            start = position
+
+
+def ranges_text(numbers: list[int]) -> str:
+    """Format sorted numbers for people: ``0-4, 7``."""
+    parts = [(numbers[start], numbers[stop - 1]) for start, stop in consecutive(numbers)]
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)

@@ -1,0 +1,360 @@
+"""The registry of a store: experiments, with ids claimed once and for all; sweeps and own data sets, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from butter_etl.errors import DatasetError, InfeasibleError, SelectError, StoreError
+from butter_etl.store.copies import copy_names, difference, keep, other_content, read_kept
+from butter_etl.store.layout import EXPERIMENTS, SWEEPS
+from butter_etl.store.locks import FileLock
+from butter_etl.store.parquet import parquet_bytes
+from butter_etl.store.store import Store
+from butter_etl.studies import (
+    DATASETS,
+    EXPERIMENTS_SCHEMA,
+    FIRST_CLAIMED_ID,
+    PUBLISHED,
+    TASK,
+    Choice,
+    DatasetInfo,
+    Declaration,
+    Experiment,
+    ExperimentSpec,
+    ForeignSpec,
+    Lookup,
+    Selection,
+    Sweep,
+    count_published,
+    describe,
+    experiment_topology,
+    fetch_source,
+    find_source,
+    info_of,
+    load_content,
+    load_declarations,
+    load_sweep,
+    network_structure,
+    parse_condition,
+    parse_experiment,
+    parse_sweep,
+    published_experiment,
+    published_id,
+    unknown_sweep,
+)
+
+_CLAIM = re.compile(r"(\d+)\.parquet")
+#: An id that an experiment had elsewhere is not kept from here up: new ids need room above all that are taken.
+_HIGHEST_KEPT_ID = 2**31
+#: A row as Python's objects takes some kilobytes, and a sweep may have hundreds of thousands.
+_ROWS_AT_ONCE = 1000
+#: As Arrow's columns, with the structures of networks spelled out, some thousand rows take some ten megabytes.
+_ROWS_A_FILE = 10_000
+
+
+class Newcomer(msgspec.Struct, frozen=True):
+    """An experiment that is to get an id: the sweep that asks for it, and the id that it had elsewhere.
+
+    The topology is computed for experiments of our own task; for others it is what their rows say.
+    """
+
+    batch: str
+    experiment_id: int | None = None
+    num_free_parameters: int | None = None
+    widths: tuple[int, ...] | None = None
+    network_structure: str | None = None
+
+
+class Registry:
+    """The ids and sweeps of one store; without a store, the published ones alone."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._ids: dict[Experiment, int] = {}
+        self._experiments: dict[int, Experiment] = {}
+        self._batches: dict[int, str] = {}
+        self._next_id = FIRST_CLAIMED_ID
+        self._files_read: set[str] = set()
+        self._own: dict[str, DatasetInfo] = {}
+        self._refresh()
+
+    def experiment_id(self, spec: Experiment) -> int | None:
+        """Return the id of an experiment: the fixed one, or the claimed one; None if it has none yet."""
+        fixed = published_id(spec) if isinstance(spec, ExperimentSpec) else None
+        return self._ids.get(spec) if fixed is None else fixed
+
+    def experiment(self, experiment_id: int) -> Experiment:
+        """Return the experiment of an id; raise StoreError for an id that neither the sweeps nor the store know."""
+        spec = self._experiments.get(experiment_id)
+        if spec is not None:
+            return spec
+        try:
+            return published_experiment(experiment_id)
+        except KeyError:
+            raise StoreError(
+                f"{self._store}: experiment {experiment_id} has runs but is in no sweep and not in {EXPERIMENTS}/"
+            ) from None
+
+    def batch(self, experiment_id: int) -> str:
+        """Return the name of the sweep that first asked for an experiment.
+
+        For a published experiment this is the first published sweep, in the document's order, that has it; for others
+        it is the sweep that the id was claimed for.
+        """
+        claimed = self._batches.get(experiment_id)
+        if claimed is not None:
+            return claimed
+        spec = published_experiment(experiment_id)
+        return next(name for name, sweep in PUBLISHED.items() if spec in sweep)
+
+    def claim(self, store: Store, wanted: Mapping[ExperimentSpec, str]) -> None:
+        """Give an id in ``store`` to each experiment that has none; the values name the sweep that asks for it.
+
+        Raises StoreError if the store cannot be written.
+        """
+        self.adopt(store, {spec: Newcomer(batch) for spec, batch in wanted.items()})
+
+    def adopt(self, store: Store, wanted: Mapping[Experiment, Newcomer]) -> None:
+        """Give an id in ``store`` to each experiment that has none: the one it had elsewhere if that is free here.
+
+        Ids are given under a lock, and taken by creating one file exclusively; whoever loses a race all the same (by
+        another state folder) reads the winner's file and tries again with what is left. Raises StoreError if the store
+        cannot be written, DatasetError if two contents would have one name.
+        """
+        self._store = store
+        self._refresh()
+        if not self._without_id(wanted):
+            return
+        with FileLock(store.state / "locks" / "experiments.lock"):
+            self._refresh()
+            self.refuse_other_content(info_of(spec) for spec in wanted if isinstance(spec, ExperimentSpec) and spec.own)
+            while missing := self._without_id(wanted):
+                self._write(store, missing)
+                self._refresh()
+
+    def _write(self, store: Store, wanted: Mapping[Experiment, Newcomer]) -> None:
+        """Claim ids, some thousand a file, until all experiments have one or somebody else was faster."""
+        ids = self._free_ids(wanted)
+        for some in _slices(sorted(ids), _ROWS_A_FILE):
+            table = _experiments_table(wanted, {one: ids[one] for one in some})
+            try:
+                is_ours = store.location.write_new(f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table))
+            except OSError as error:
+                raise StoreError(f"{store}: experiments could not be registered ({error})") from error
+            if not is_ours:
+                return
+
+    def _without_id(self, wanted: Mapping[Experiment, Newcomer]) -> dict[Experiment, Newcomer]:
+        return {spec: newcomer for spec, newcomer in wanted.items() if self.experiment_id(spec) is None}
+
+    def _free_ids(self, wanted: Mapping[Experiment, Newcomer]) -> dict[int, Experiment]:
+        """Choose an id for each experiment: its own where nobody has it, else one above all others."""
+        ids: dict[int, Experiment] = {}
+        others = []
+        for spec, newcomer in wanted.items():
+            own = newcomer.experiment_id
+            if own is not None and self._is_free(own) and own not in ids:
+                ids[own] = spec
+            else:
+                others.append(spec)
+        ids.update(enumerate(others, start=max([self._next_id, *(own + 1 for own in ids)])))
+        return ids
+
+    def _is_free(self, experiment_id: int) -> bool:
+        return count_published() <= experiment_id < _HIGHEST_KEPT_ID and experiment_id not in self._experiments
+
+    def _refresh(self) -> None:
+        if self._store is None:
+            return
+        location = self._store.location
+        for name in location.names(EXPERIMENTS):
+            if name in self._files_read or not _CLAIM.fullmatch(name):
+                continue
+            rows = location.read_table(f"{EXPERIMENTS}/{name}", ["experiment_id", "canonical_json", "batch"])
+            for row in _rows(rows):
+                spec = parse_experiment(row["canonical_json"])
+                self._ids[spec] = row["experiment_id"]
+                self._experiments[row["experiment_id"]] = spec
+                self._batches[row["experiment_id"]] = row["batch"] or ""
+                if isinstance(spec, ExperimentSpec) and spec.own:
+                    self._own.setdefault(spec.dataset, info_of(spec))
+                self._next_id = max(self._next_id, row["experiment_id"] + 1)
+            self._files_read.add(name)
+
+    # --- own data sets -------------------------------------------------------------------------------------------
+
+    def own_dataset(self, name: str) -> DatasetInfo | None:
+        """Return the user's own data set that a name stands for in the store; None if it stands for none yet."""
+        if name in self._own or self._store is None:
+            return self._own.get(name)
+        kept = read_kept(self._store.location, name)
+        return kept.info if kept else None
+
+    def _dataset_names(self, own: Iterable[DatasetInfo]) -> list[str]:
+        """List every data set that an experiment may have: of the package, ``own``, of the store, of other tasks."""
+        kept = copy_names(self._store.location) if self._store else []
+        others = {str(spec.parameters()["dataset"]) for spec in self._experiments.values()}
+        return list(dict.fromkeys([*DATASETS, *(info.name for info in own), *kept, *sorted(others)]))
+
+    def refuse_other_content(self, infos: Iterable[DatasetInfo]) -> None:
+        """Raise DatasetError if own data sets are not what their names stand for in the store, or share a name."""
+        known: dict[str, DatasetInfo] = {}
+        for info in infos:
+            in_store = self.own_dataset(info.name)
+            there = known.setdefault(info.name, in_store or info)
+            if there != info:
+                raise DatasetError(other_content(info, there, str(self._store) if in_store else "another experiment"))
+
+    def _from_files(self, spec_file: str, directory: Path | None) -> Lookup:
+        """Return a look-up of the data sets that a sweep file declares, by their files or by the store's copies."""
+        folder = Path(spec_file).parent
+
+        def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
+            known = self.own_dataset(name)
+            if known and not find_source(declaration, folder, directory) and self._was_declared(name, declaration):
+                return known
+            path = fetch_source(declaration, folder, directory, place)
+            info = describe(name, declaration, path, place)
+            if known and self._store and info != known:
+                how = difference(self._store.location, known, load_content(name, declaration, path, place))
+                raise DatasetError(
+                    f"{place}: {path} is not what {self._store} has runs or a copy of as {name!r}: {how}; "
+                    "restore the file and the declaration, or give the data set another name"
+                )
+            return info
+
+        return look_up
+
+    def _was_declared(self, name: str, declaration: Declaration) -> bool:
+        """Tell whether the store keeps a data set of the same declaration, wherever its file was."""
+        kept = read_kept(self._store.location, name) if self._store else None
+        return kept is not None and kept.declaration.means_the_same(declaration)
+
+    def _by_name(self, name: str, declaration: Declaration, place: str) -> DatasetInfo:  # noqa: ARG002 (a Lookup)
+        """Return the data set of a registered sweep; raise DatasetError if the store keeps no copy of it."""
+        info = self.own_dataset(name)
+        if info is None:
+            raise DatasetError(f"{place}: the store keeps no copy of it; train with --spec and the data set's file")
+        return info
+
+    # --- sweeps --------------------------------------------------------------------------------------------------
+
+    def sweep(self, name: str, lookup: Lookup | None = None) -> Sweep:
+        """Return the published or registered sweep called ``name``; raise SelectError naming the known ones if none is.
+
+        ``lookup`` finds the sweep's own data sets; without it, the store's copies are taken.
+        """
+        if name in PUBLISHED:
+            return PUBLISHED[name]
+        registered = self.sweep_names()
+        if self._store is None or name not in registered:
+            known = f"; registered in the store: {', '.join(registered)}" if registered else ""
+            raise SelectError(f"{unknown_sweep(name, registered)}{known}")
+        text = self._store.location.read_bytes(f"{SWEEPS}/{name}.yaml").decode()
+        return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml", lookup or self._by_name)
+
+    def sweep_names(self) -> list[str]:
+        """List the custom sweeps that are registered."""
+        names = self._store.location.names(SWEEPS) if self._store is not None else []
+        return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
+
+    def select(self, choice: Choice, directory: Path | None = None) -> Selection:
+        """Return the selection that a user's choice comes to, after its custom sweeps have been read and checked.
+
+        The store is not changed. Own data sets are read, and those of PMLB that are not at hand downloaded to
+        ``directory``. Raises SelectError, SpecError or DatasetError in one line, also where the store has another
+        sweep, or other data, of the same name.
+        """
+        custom = [load_sweep(path, self._from_files(path, directory)) for path in choice.specs]
+        for sweep, path in zip(custom, choice.specs, strict=True):
+            if sweep.name in self.sweep_names() and self.sweep(sweep.name, self._as_in(sweep)) != sweep:
+                raise SelectError(f"{path}: {self._store} has another sweep called {sweep.name!r}; choose another name")
+        sweeps = (*(self.sweep(name) for name in choice.sweeps), *custom)
+        own = [info for sweep in sweeps for info in sweep.own_datasets()]
+        self.refuse_other_content(own)
+        names = self._dataset_names(own) if choice.where else []
+        conditions = tuple(parse_condition(text, datasets=names) for text in choice.where)
+        return Selection(sweeps, conditions, choice.repetitions, choice.first_repetition)
+
+    def _as_in(self, sweep: Sweep) -> Lookup:
+        """Return the look-up that finds the own data sets of another sweep, and else those of the store."""
+        own = {info.name: info for info in sweep.own_datasets()}
+        return lambda name, declaration, place: own.get(name) or self._by_name(name, declaration, place)
+
+    def register(self, store: Store, choice: Choice, directory: Path | None = None) -> None:
+        """Keep a choice's custom sweeps and their own data sets in ``store``: they can be named from now on.
+
+        Raises DatasetError where a data set is not what it was when the choice was looked at.
+        """
+        self._store = store
+        for path in choice.specs:
+            content = Path(path).read_bytes()
+            name = load_sweep(path, self._from_files(path, directory)).name
+            self._keep_data(store, path, directory)
+            with FileLock(store.state / "locks" / "sweeps.lock"):
+                store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
+        self.select(choice, directory)  # whoever registered the same name first has the last word
+
+    def _keep_data(self, store: Store, spec_file: str, directory: Path | None) -> None:
+        for name, declaration in load_declarations(spec_file).items():
+            if read_kept(store.location, name) is None:
+                place = f"{spec_file}: datasets.{name}"
+                path = fetch_source(declaration, Path(spec_file).parent, directory, place)
+                content = load_content(name, declaration, path, place)
+                self.refuse_other_content([content.info])
+                keep(store, content, declaration, path)
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        yield from batch.to_pylist()
+
+
+def _experiments_table(wanted: Mapping[Experiment, Newcomer], ids: Mapping[int, Experiment]) -> pa.Table:
+    def rows(some: Sequence[int]) -> list[dict[str, object]]:
+        return [_experiment_row(ids[one], wanted[ids[one]], one) for one in some]
+
+    slices = _slices(sorted(ids), _ROWS_AT_ONCE)
+    return pa.concat_tables(pa.Table.from_pylist(rows(some), schema=EXPERIMENTS_SCHEMA) for some in slices)
+
+
+def _slices(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), most):
+        yield numbers[start : start + most]
+
+
+def _experiment_row(spec: Experiment, newcomer: Newcomer, experiment_id: int) -> dict[str, object]:
+    return {
+        "experiment_id": experiment_id,
+        "canonical_json": spec.canonical_json(),
+        "batch": newcomer.batch,
+        **spec.parameters(),
+        **(_foreign_columns(spec, newcomer) if isinstance(spec, ForeignSpec) else _own_columns(spec)),
+    }
+
+
+def _own_columns(spec: ExperimentSpec) -> dict[str, object]:
+    topology = experiment_topology(spec)
+    if topology is None:
+        raise InfeasibleError(f"{spec.describe()}: infeasible experiments have no claimed ids")
+    return {
+        "task": TASK,
+        "num_free_parameters": topology.num_free_parameters,
+        "widths": list(topology.widths),
+        "network_structure": network_structure(spec, info_of(spec).inputs, topology.widths),
+    }
+
+
+def _foreign_columns(spec: ForeignSpec, newcomer: Newcomer) -> dict[str, object]:
+    return {
+        "task": spec.task,
+        "num_free_parameters": newcomer.num_free_parameters,
+        "widths": newcomer.widths,
+        "network_structure": newcomer.network_structure,
+    }

@@ -1,0 +1,309 @@
+"""The store: paths and keys of its layout, listing, reading, and landing rows exactly once.
+
+A store holds one study. The names of files say what they hold, so a listing is enough to know it. A run file is
+``all_runs/<eight hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
+experiment. Files are never replaced or extended, except summaries, which are replaced whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError, one_line
+from butter_etl.store.failures import Failure, read_failure
+from butter_etl.store.files import Location, Pending, write_durably
+from butter_etl.store.layout import (
+    EXECUTIVE,
+    FORMAT_VERSION,
+    QUARANTINE,
+    RUNS,
+    STATE,
+    SUMMARY,
+    SUMMARY_FILE,
+    RunFile,
+    consecutive,
+    run_file_name,
+)
+from butter_etl.store.locks import FileLock
+from butter_etl.store.parquet import parquet_bytes, write_common_metadata
+from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+
+# --- the store ---------------------------------------------------------------------------------------------------
+
+
+class StoreFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of ``store.json``: the version of the store's format, and the name of its study."""
+
+    format: int
+    study: str
+
+
+class Landing(NamedTuple):
+    """Result of a landing: the files it made, and how many repetitions landed or were there already."""
+
+    files: list[str]
+    landed: int
+    present: int
+
+
+class Store:
+    """One study's frames. ``state`` is a folder on a POSIX file system for locks, claims and failures."""
+
+    def __init__(self, location: Location, state: Path | None) -> None:
+        self.location = location
+        self._state = state
+
+    def __str__(self) -> str:
+        return str(self.location)
+
+    @property
+    def state(self) -> Path:
+        """Return the state folder; raise StoreError for a store on an object store that was given none."""
+        if self._state is None:
+            raise StoreError(f"{self}: an object store needs --state DIR, a folder on a POSIX file system")
+        return self._state
+
+    @property
+    def has_state(self) -> bool:
+        """Tell whether the store has a state folder."""
+        return self._state is not None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
+        """Return the store at ``path``; raise StoreError if there is none, or one of another format."""
+        location = Location(path)
+        if location.kind("store.json") != pa.fs.FileType.File:
+            location.require_bucket()
+            kind = location.kind()
+            if kind == pa.fs.FileType.File:
+                raise StoreError(f"{location}: is a file, not a store")
+            what = "is no store (it has no store.json)" if kind == pa.fs.FileType.Directory else "does not exist"
+            raise StoreError(f"{location}: {what}; `butter-etl train` makes one in a new or empty folder")
+        _check_store_file(location)
+        return cls(location, _state_folder(location, state))
+
+    @classmethod
+    def find(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store | None:
+        """Return the store at ``path``, or None where one could be made; raise StoreError where other things are."""
+        location = Location(path)
+        if location.kind("store.json") != pa.fs.FileType.NotFound:
+            return cls.open(path, state)
+        location.require_bucket()
+        if location.kind() == pa.fs.FileType.File:
+            raise StoreError(f"{location}: is a file, not a store")
+        if next(location.walk(), None) is not None:
+            # Whoever makes a store writes this file first: if it was made since we looked, it is there now.
+            if location.kind("store.json") != pa.fs.FileType.NotFound:
+                return cls.open(path, state)
+            raise StoreError(
+                f"{location}: is no store (it has no store.json) and not empty; name a new or empty folder"
+            )
+        return None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
+        """Return the store at ``path``, made if nothing is there yet; raise StoreError for a folder of other things.
+
+        The store is going to be written: on an object store, that needs a state folder.
+        """
+        if cls.find(path, state) is None:
+            require_state(path, state)
+            content = StoreFile(format=FORMAT_VERSION, study="butter")
+            Location(path).write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        store = cls.open(path, state)
+        for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA)):
+            write_common_metadata(store.location, root, schema)
+        return store
+
+    def run_files(self, partition: str = "") -> Iterator[RunFile]:
+        """Yield every run file by its name, of the whole store or of one partition; pass over other names."""
+        prefix = f"{partition}/" if partition else ""
+        for name, size in self.location.walk(f"{RUNS}/{partition}" if partition else RUNS):
+            file = RunFile.parse(f"{prefix}{name}", size)
+            if file is not None:
+                yield file
+
+    def repetitions(self) -> dict[int, int]:
+        """Return the repetitions of each experiment that are there, as a bit mask by experiment id."""
+        masks: dict[int, int] = {}
+        for file in self.run_files():
+            masks[file.experiment_id] = masks.get(file.experiment_id, 0) | _mask(file.repetitions)
+        return masks
+
+    def repetitions_of(self, experiment_id: int, partition: str) -> set[int]:
+        """Return the numbers of the repetitions of one experiment that are in its partition."""
+        files = self.run_files(partition)
+        return {rep for file in files if file.experiment_id == experiment_id for rep in file.repetitions}
+
+    def read_runs(self, file: RunFile, columns: list[str] | None = None) -> pa.Table:
+        """Read the rows of a run file, without the partition columns; raise TornFileError if it cannot be read."""
+        return self.location.read_table(f"{RUNS}/{file.path}", columns)
+
+    def land(self, partition: str, experiment_id: int, runs: pa.Table) -> Landing:
+        """Write the rows of one experiment durably, each repetition once, whoever else lands the same ones.
+
+        The files are written aside first; the experiment's lock is held only to see that nobody was faster and to
+        give the files their names. ``runs`` has `RUN_FILE_SCHEMA`. Raises LandingError if writing
+        fails, or if two rows are the same repetition.
+        """
+        if not runs.schema.equals(RUN_FILE_SCHEMA):
+            raise LandingError(f"experiment {experiment_id}: the rows do not have the run schema")
+        rows = {repetition: row for row, repetition in enumerate(runs["repetition"].to_pylist())}
+        if len(rows) < runs.num_rows:
+            raise LandingError(
+                f"experiment {experiment_id}: {runs.num_rows} rows for {len(rows)} repetitions; drop the duplicates"
+            )
+        try:
+            while True:
+                missing = sorted(set(rows) - self.repetitions_of(experiment_id, partition))
+                if not missing:
+                    return Landing([], 0, len(rows))
+                files = self._publish(partition, experiment_id, runs, [rows[rep] for rep in missing], missing)
+                if files is not None:
+                    return Landing(files, len(missing), len(rows) - len(missing))
+        except OSError as error:
+            kind = FullDiskError if error.errno in FULL_DISK else LandingError
+            raise kind(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
+
+    def _publish(
+        self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
+    ) -> list[str] | None:
+        """Land rows and return the names of their files; None, with nothing written, if another landing was faster."""
+        files = encode_runs(partition, experiment_id, _in_order(runs, rows), repetitions)
+        if not self._publish_files(partition, experiment_id, files, set(repetitions)):
+            return None
+        return [name.removeprefix(f"{RUNS}/") for name in files]
+
+    def _publish_files(
+        self, partition: str, experiment_id: int, files: Mapping[str, bytes], repetitions: set[int]
+    ) -> bool:
+        """Give the files their names; return False, with nothing written, if any of the repetitions is there."""
+        with Pending(self.location, files) as pending, self.lock(experiment_id) as lock, lock.kept_fresh():
+            if self.repetitions_of(experiment_id, partition) & repetitions or not lock.is_held():
+                return False
+            return pending.publish()
+
+    def quarantine(self, name: str, reason: str, stamp: str) -> bool:
+        """Move a file to ``quarantine/<stamp>/<reason>/<name>``, where no reader looks; nothing is deleted.
+
+        ``name`` is relative to the store. Returns False if the file is not there any more. Whoever moves a run file
+        holds its experiment's lock (`lock`). Raises LandingError if the file cannot be moved.
+        """
+        try:
+            return self.location.move(name, f"{QUARANTINE}/{stamp}/{reason}/{name}")
+        except OSError as error:
+            raise LandingError(f"{self}/{name} cannot be moved to quarantine ({one_line(error)})") from error
+
+    def quarantined(self) -> dict[str, int]:
+        """Count the files that lie in quarantine, by the reason they were moved for."""
+        counts: dict[str, int] = {}
+        for name, _ in self.location.walk(QUARANTINE, temporary=True):
+            reason = name.split("/")[1] if name.count("/") > 1 else ""
+            counts[reason] = counts.get(reason, 0) + 1
+        return dict(sorted(counts.items()))
+
+    def lock(self, experiment_id: int) -> FileLock:
+        """Return the lock that is held while files of an experiment come and go."""
+        return FileLock(self.state / "locks" / f"{experiment_id}.lock")
+
+    def land_file(self, file: RunFile, data: bytes) -> bool:
+        """Land a run file of another store as it is; return False, and write nothing, if any repetition is there.
+
+        Raises LandingError if writing fails.
+        """
+        try:
+            content = {f"{RUNS}/{file.path}": data}
+            return self._publish_files(file.partition, file.experiment_id, content, set(file.repetitions))
+        except OSError as error:
+            raise LandingError(f"{file.path}: landing in {self} failed: {error}") from error
+
+    def supersede(self, file: RunFile, rows: pa.Table, reason: str) -> str:
+        """Put other rows of the same repetitions in a run file's place, and keep the old file in quarantine.
+
+        Returns the name of the old file's new place. The partition's summaries are taken away, since they speak of the
+        old rows and names do not tell. A reader sees the old file or the new one, whole; if this is killed, the same
+        call does it again. Raises LandingError if writing fails.
+        """
+        name = f"{RUNS}/{file.path}"
+        kept = f"{QUARANTINE}/{quarantine_stamp()}/{reason}/{name}"
+        try:
+            with self.lock(file.experiment_id):
+                self.location.remove(f"{SUMMARY}/{file.partition}/{SUMMARY_FILE}")
+                if not self.location.write_new(kept, self.location.read_bytes(name)):
+                    raise LandingError(f"{self}/{kept}: is there already; try again")
+                self.location.replace(name, parquet_bytes(rows))
+        except OSError as error:
+            raise LandingError(f"{file.path}: replacing it in {self} failed: {error}") from error
+        return kept
+
+    def record_failure(self, failure: Failure) -> None:
+        """Record why repetitions failed, in place of an older record of the same ones."""
+        folder = self.state / "failures"
+        folder.mkdir(parents=True, exist_ok=True)
+        data = msgspec.json.encode(failure)
+        write_durably(folder, lambda file: file.write(data)).replace(folder / failure.file_name)
+
+    def failures(self, present: Mapping[int, int]) -> list[Failure]:
+        """Return the failures whose repetitions are still missing, by experiment id; other records are out of date."""
+        if self._state is None:
+            return []
+        records = [read_failure(path) for path in (self._state / "failures").glob("*.json")]
+        current = [record for record in records if record.is_missing(present)]
+        return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
+
+
+def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions: list[int]) -> dict[str, bytes]:
+    """Encode rows of an experiment, sorted by ``repetitions``, as files: their bytes by their names in the store."""
+    files = {}
+    for start, stop in consecutive(repetitions):
+        name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
+        files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.slice(start, stop - start))
+    return files
+
+
+def _in_order(runs: pa.Table, rows: list[int]) -> pa.Table:
+    """Return some rows of a table, copied at most once; `take` would first join the pieces of a table of several."""
+    if rows == list(range(runs.num_rows)):
+        return runs.combine_chunks()
+    return pa.concat_tables([runs.slice(row, 1) for row in rows]).combine_chunks()
+
+
+def quarantine_stamp() -> str:
+    """Return the UTC time as the name of a folder of quarantine; each command that moves files takes one."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _mask(repetitions: range) -> int:
+    return (1 << repetitions.stop) - (1 << repetitions.start)
+
+
+def _check_store_file(location: Location) -> None:
+    try:
+        content = msgspec.json.decode(location.read_bytes("store.json"), type=StoreFile)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{location}/store.json: not readable as a store's description ({error})") from error
+    if content.format != FORMAT_VERSION:
+        raise StoreError(
+            f"{location}: the store has format {content.format}, this version of butter_etl reads {FORMAT_VERSION}"
+        )
+
+
+def require_state(path: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> None:
+    """Raise StoreError if the store at ``path`` cannot be written for want of a state folder; look nothing up."""
+    location = Location(path)
+    _ = Store(location, _state_folder(location, state)).state
+
+
+def _state_folder(location: Location, state: str | os.PathLike[str] | None) -> Path | None:
+    if state is not None:
+        if "://" in os.fspath(state):
+            raise StoreError(f"--state {state}: locks need a folder on a POSIX file system, not a URL")
+        return Path(state).absolute()
+    return Path(location.path(STATE)) if location.is_local else None

@@ -1,0 +1,145 @@
+"""The summary files of a partition: written row group by row group, both together, and read the same way.
+
+A partition has two: `complete_summary` with every statistic, and `complete_executive_summary` with a few of its
+columns. Both carry the same fingerprints, so that one that lags behind the other is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from butter_etl.store.files import Location
+from butter_etl.store.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
+from butter_etl.store.layout import EXECUTIVE, SUMMARY, SUMMARY_FILE
+from butter_etl.store.parquet import parquet_writer
+from butter_etl.studies import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
+
+#: Experiments a row group: few enough that a reader of one experiment's column reads little else.
+ROWS_A_GROUP = 8
+#: Runs of more epochs than this are long: an experiment of them takes tens of megabytes of memory.
+LONG = 10_000
+
+
+def rows_a_group(epochs: int) -> int:
+    """Return the number of experiments in a row group: half as many where runs are long, since all are in memory."""
+    return ROWS_A_GROUP if epochs <= LONG else ROWS_A_GROUP // 2
+
+
+def summary_name(partition: str) -> str:
+    """Return the name of the summary file of a partition."""
+    return f"{SUMMARY}/{partition}/{SUMMARY_FILE}"
+
+
+def executive_name(partition: str) -> str:
+    """Return the name of the executive summary file of a partition."""
+    return f"{EXECUTIVE}/{partition}/{SUMMARY_FILE}"
+
+
+def write_summaries(
+    location: Location, partition: str, row_groups: Iterable[pa.Table], fingerprints: Mapping[int, str]
+) -> None:
+    """Replace both summary files of a partition, with the fingerprints of their rows in their metadata.
+
+    Each table of ``row_groups``, in the order of the experiment ids, becomes a row group as soon as it comes. The old
+    files stay as they are if one of them raises. The complete summary takes its place first: if that is all that
+    happens, the fingerprints of the two differ, and the next pass writes them anew.
+    """
+    metadata = fingerprints_metadata(fingerprints)
+    with (  # what is opened last is left first, and takes its place then
+        _output(location, executive_name(partition), EXECUTIVE_FILE_SCHEMA) as executive,
+        _output(location, summary_name(partition), SUMMARY_FILE_SCHEMA) as complete,
+    ):
+        for table in row_groups:
+            complete.write_table(table)
+            executive.write_table(table.select(EXECUTIVE_FILE_SCHEMA.names))
+        complete.add_key_value_metadata(metadata)
+        executive.add_key_value_metadata(metadata)
+
+
+@contextmanager
+def _output(location: Location, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a writer of a file that is there, whole, when the block is left without an exception."""
+    with location.open_output(name) as file:
+        memory = (
+            None if location.is_local else pa.BufferOutputStream()
+        )  # pyarrow asks more of a file than an upload has
+        with parquet_writer(file if memory is None else memory, schema) as writer:
+            yield writer
+        if memory is not None:
+            file.write(memory.getvalue())
+
+
+def delete_summaries(location: Location, partition: str) -> None:
+    """Remove both summary files of a partition, those that are there."""
+    for name in (executive_name(partition), summary_name(partition)):
+        location.remove(name)
+
+
+def is_executive_current(location: Location, partition: str) -> bool:
+    """Tell whether the executive summary of a partition was made from what its complete summary was made from."""
+    complete, executive = (raw_fingerprints(location, name(partition)) for name in (summary_name, executive_name))
+    return complete == executive
+
+
+class SummaryReader:
+    """One summary file, opened once: what is read belongs together, whoever replaces the file meanwhile."""
+
+    def __init__(self, location: Location, name: str, file: pq.ParquetFile) -> None:
+        self._location, self._name, self._file = location, name, file
+        metadata = file.metadata.metadata or {}
+        #: The fingerprint of each row, by experiment id.
+        self.fingerprints = parse_fingerprints(metadata.get(METADATA_KEY))
+        self._group: tuple[int, pa.Table] = (-1, SUMMARY_FILE_SCHEMA.empty_table())
+
+    @classmethod
+    @contextmanager
+    def open(cls, location: Location, name: str) -> Iterator[SummaryReader | None]:
+        """Open the file, or yield None if there is none; raise TornFileError if it cannot be read."""
+        if location.kind(name) != pa.fs.FileType.File:
+            yield None
+            return
+        with location.parquet_file(name) as file:
+            yield cls(location, name, file)
+
+    def row(self, experiment_id: int) -> pa.Table:
+        """Return the row of an experiment, in the present schema; columns that the file does not have are null.
+
+        Row groups are read whole, and the last one is kept: ask in the order of the file. Raises KeyError for an
+        experiment that is not in the file.
+        """
+        number = self._group_of[experiment_id]
+        if self._group[0] != number:
+            self._group = (-1, self._group[1].slice(0, 0))  # not two at a time
+            self._group = (number, self._read(number))
+        table = self._group[1]
+        return table.slice(table["experiment_id"].to_pylist().index(experiment_id), 1)
+
+    @cached_property
+    def _group_of(self) -> dict[int, int]:
+        """Return the number of each experiment's row group, by experiment id."""
+        return {
+            experiment_id: group
+            for group in range(self._file.num_row_groups)
+            for experiment_id in self._read(group, ["experiment_id"])["experiment_id"].to_pylist()
+        }
+
+    def _read(self, group: int, columns: list[str] | None = None) -> pa.Table:
+        try:
+            table = self._file.read_row_group(group, columns=columns, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise self._location.torn(self._name, error) from error
+        return table if columns else _conform(table)
+
+
+def _conform(table: pa.Table) -> pa.Table:
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in SUMMARY_FILE_SCHEMA
+    ]
+    return pa.table(columns, schema=SUMMARY_FILE_SCHEMA)

@@ -1,0 +1,1 @@
+"""The BUTTER study: fully connected networks on tables."""

@@ -1,0 +1,370 @@
+"""Users' own data sets: from a table in a file, as a sweep file declares it, to the numbers that networks see.
+
+What an experiment is trained on is the encoded content, so that is what its identity holds (`content_sha256`): the same
+rows as CSV and as Parquet, or under another path, are the same data set; what no network sees makes no difference.
+Every complaint is one line that names the declaration, the file, the column, and the way out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow import csv as pa_csv
+
+from butter_etl.errors import DatasetError, SpecError, one_line, suggestion
+from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, data_folder, dataset_path, ensure_pmlb, own_info
+from butter_etl.studies.butter.encoding import Encoding, Task, encode_column, encode_target
+from butter_etl.studies.butter.experiments import OwnData
+
+#: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
+MAX_TEXT_CATEGORIES = 100
+#: The fewest rows of a data set: a fifth of them is tested on.
+MIN_ROWS = 5
+#: The most bytes of encoded inputs: every process that trains holds them in memory.
+MAX_BYTES = 2**35
+#: What stands for a missing value in a CSV or TSV file, in columns that are not declared as ``one-hot``.
+MISSING_WORDS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "?")
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf(inity)?)$"
+#: Numbers as many countries write them. A column of nothing else would pass for texts, and be one-hot encoded.
+_DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_COMPRESSED = (".gz", ".bz2", ".zst")
+
+
+class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A data set as a sweep file declares it: a file, or a data set of PMLB by name; what to predict, and how.
+
+    ``file`` is relative to the sweep file. ``columns`` says how input columns are encoded, where that is not ``auto``.
+    """
+
+    task: Task
+    file: str | None = None
+    pmlb: str | None = None
+    target: str = "target"
+    columns: dict[str, Encoding] = {}
+
+    def means_the_same(self, other: Declaration) -> bool:
+        """Tell whether two declarations differ at most in where the file is."""
+        return msgspec.structs.replace(self, file=None) == msgspec.structs.replace(other, file=None)
+
+
+@dataclass(frozen=True)
+class Content:
+    """An encoded data set: ``x`` float32 (rows, inputs), ``y`` float32 (rows, outputs), and what columns stand for."""
+
+    info: DatasetInfo
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def content_sha256(task: Task, x: NDArray[np.float32], y: NDArray[np.float32]) -> str:
+    """Return the hash by which an experiment's identity names a content: SHA-256 of a line of JSON, then both arrays.
+
+    The line holds inputs, outputs, rows and task, keys sorted; arrays are little-endian float32, row by row.
+    """
+    shape = {"inputs": x.shape[1], "outputs": y.shape[1], "rows": len(x), "task": task}
+    digest = hashlib.sha256(msgspec.json.encode(shape, order="sorted") + b"\n")
+    for array in (x, y):
+        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+# --- declarations ------------------------------------------------------------------------------------------------
+
+
+def check_declaration(name: str, declaration: Declaration, place: str) -> None:
+    """Raise SpecError, naming the place, for what is wrong with a declaration whatever its file holds."""
+    if not _NAME.fullmatch(name):
+        raise SpecError(f"{place}: a name is up to 100 letters, digits, _, - and ., not beginning with - or .")
+    if name in DATASETS:
+        raise SpecError(f"{place}: {name!r} is the name of a data set that comes with the package; choose another")
+    if (declaration.file is None) == (declaration.pmlb is None):
+        raise SpecError(f"{place}: say where the data are: either `file: PATH` or `pmlb: NAME`")
+    if declaration.pmlb is not None and not _NAME.fullmatch(declaration.pmlb):
+        raise SpecError(f"{place}.pmlb: {declaration.pmlb!r} is no name of a data set of PMLB")
+    if declaration.file is not None:
+        _format(Path(declaration.file), place)
+    if declaration.target in declaration.columns:
+        raise SpecError(f"{place}.columns: {declaration.target!r} is the target; take it out")
+
+
+def _format(path: Path, place: str) -> str:
+    """Return the suffix that tells the format, ``.csv``, ``.tsv`` or ``.parquet``; raise SpecError for any other."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".parquet":
+        return ".parquet"
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    if not suffixes or suffixes[-1] not in _DELIMITERS:
+        raise SpecError(f"{place}.file: {path.name!r} must end in .csv, .tsv (also with .gz, .bz2, .zst) or .parquet")
+    return suffixes[-1]
+
+
+def find_source(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path | None:
+    """Return the file of a declaration in a sweep file in ``folder``; None if it is not there. Download nothing."""
+    path = _source_path(declaration, folder, directory)
+    return path if path.is_file() else None
+
+
+def fetch_source(declaration: Declaration, folder: Path, directory: str | Path | None, place: str) -> Path:
+    """Return the file of a declaration; download it to ``directory`` where it is PMLB's and absent.
+
+    Raises DatasetError if it cannot be had.
+    """
+    if declaration.pmlb is not None:
+        return ensure_pmlb(declaration.pmlb, data_folder(directory))
+    path = _source_path(declaration, folder, directory)
+    if not path.is_file():
+        raise DatasetError(f"{place}: {path} is not there; put the file there, or correct `file`")
+    return path
+
+
+def _source_path(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path:
+    if declaration.pmlb is not None:
+        return dataset_path(declaration.pmlb, data_folder(directory))
+    return folder / Path(declaration.file or "").expanduser()
+
+
+# --- from a file to its content ----------------------------------------------------------------------------------
+
+
+def describe(name: str, declaration: Declaration, path: Path, place: str) -> DatasetInfo:
+    """Describe a declared data set; the answer is remembered while the file has the same size and time.
+
+    Raises what `load_content` raises.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{place}: {path} cannot be read ({one_line(error)})") from error
+    declared = msgspec.json.encode(declaration, order="deterministic")
+    return _described(name, declared, str(path), place, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _described(name: str, declared: bytes, path: str, place: str, version: tuple[int, ...]) -> DatasetInfo:  # noqa: ARG001 (of the key)
+    return load_content(name, msgspec.json.decode(declared, type=Declaration), Path(path), place).info
+
+
+def load_content(name: str, declaration: Declaration, path: Path, place: str) -> Content:
+    """Read, check and encode the file of a declaration that `check_declaration` has passed.
+
+    Raises DatasetError for what is wrong with the file, SpecError for a declaration that does not fit it.
+    """
+    table = _Table(_read(path, declaration, place), path.name, place, declaration)
+    table.check_names()
+    x, inputs = table.encode_inputs()
+    y, outputs = table.encode_target()
+    own = OwnData(content_sha256(declaration.task, x, y), *x.shape)
+    return Content(own_info(name, declaration.task, y.shape[1], own), x, y, inputs, outputs)
+
+
+def _read(path: Path, declaration: Declaration, place: str) -> pa.Table:
+    """Read the table of a file. Of CSV and TSV, all columns are text, and nothing is null."""
+    kind = _format(path, place)
+    try:
+        if kind == ".parquet":
+            with pq.ParquetFile(path) as file:
+                table = file.read()
+        else:
+            table = _read_text(path, _DELIMITERS[kind])
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        hint = "; delete it to have it downloaded again" if declaration.pmlb else ""
+        raise DatasetError(f"{place}: {path} cannot be read as {kind[1:]} ({one_line(error)}){hint}") from error
+    twice = [one for one, other in pairwise(sorted(table.column_names)) if one == other]
+    if twice:
+        raise DatasetError(f"{place}: {path.name}: column {twice[0]!r} is there twice; rename one")
+    return table
+
+
+def _read_text(path: Path, delimiter: str) -> pa.Table:
+    parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    # Only the whole of a column tells its type, so all of it is read as text.
+    with pa_csv.open_csv(path, parse_options=parse) as stream:
+        names = stream.schema.names
+    convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
+    names = [name.strip() for name in table.column_names]
+    return pa.table([pc.utf8_trim_whitespace(column) for column in table.columns], names=names)
+
+
+class _Table:
+    """A table that is read by a declaration; every method complains of it in one line."""
+
+    def __init__(self, table: pa.Table, file: str, place: str, declaration: Declaration) -> None:
+        self._table, self._file, self._place, self._declared = table, file, place, declaration
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise DatasetError(f"{self._place}: {self._file}: {what}")
+
+    def check_names(self) -> None:
+        """Raise SpecError for columns that are declared and not there, DatasetError for too few rows."""
+        names = self._table.column_names
+        for key, name in [("target", self._declared.target), *(("columns", name) for name in self._declared.columns)]:
+            if name not in names:
+                known = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+                hint = suggestion(name, names)
+                raise SpecError(f"{self._place}.{key}: {self._file} has no column {name!r}{hint}; it has {known}")
+        if self._table.num_rows < MIN_ROWS:
+            self._refuse(f"has {self._table.num_rows} rows; {MIN_ROWS} are the least, a fifth of them is tested on")
+
+    def encode_inputs(self) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        """Return the inputs, float32 (rows, inputs) in the order of the columns, and what each stands for."""
+        parts: list[NDArray[np.float32]] = []
+        names: list[str] = []
+        for name in self._table.column_names:
+            encoding = self._declared.columns.get(name, "auto")
+            if name == self._declared.target or encoding == "drop":
+                continue
+            values = self._column(name, encoding)
+            self._check_width(name, encoding, np.unique(values), len(names))
+            with np.errstate(all="ignore"):
+                parts.append(encode_column(values, encoding))
+            self._check_scaled(name, parts[-1])
+            names += _input_names(name, values, encoding, parts[-1].shape[1])
+        if not names:
+            self._refuse("has no column to learn from: all are dropped or have one value only")
+        x = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        x += 0  # there is one zero
+        return x, tuple(names)
+
+    def _check_width(self, name: str, encoding: Encoding, distinct: NDArray[Any], so_far: int) -> None:
+        """Raise DatasetError for a column that tells nothing though it is declared, or becomes too many inputs."""
+        if encoding != "auto" and distinct.size == 1:
+            self._refuse(f"column {name!r} has one value only; write `{name}: drop`")
+        if encoding == "auto" and distinct.dtype.kind not in "iuf" and distinct.size > MAX_TEXT_CATEGORIES:
+            self._refuse(
+                f"column {name!r} has {distinct.size} distinct texts; write `{name}: drop`, "
+                f"or `{name}: one-hot` to make as many inputs"
+            )
+        if encoding == "one-hot" and (so_far + distinct.size) * self._table.num_rows * 4 > MAX_BYTES:
+            self._refuse(f"column {name!r} has {distinct.size} distinct values, too many inputs; write `{name}: drop`")
+
+    def _check_scaled(self, name: str, encoded: NDArray[np.float32]) -> None:
+        if not np.isfinite(encoded).all():
+            self._refuse(f"column {name!r} cannot be scaled: its values are too large or too close to each other")
+
+    def encode_target(self) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        """Return the targets, float32 (rows, outputs), and what each stands for."""
+        name, task = self._declared.target, self._declared.task
+        values = self._column(name, "numeric" if task == "regression" else "one-hot", is_target=True)
+        distinct = np.unique(values)
+        if distinct.size == 1:
+            self._refuse(f"target {name!r} has one value only; there is nothing to learn")
+        if task == "classification" and distinct.size > values.size // 2:
+            self._refuse(
+                f"target {name!r} has {distinct.size} classes in {values.size} rows; "
+                "if it is a response, write `task: regression`"
+            )
+        with np.errstate(all="ignore"):
+            y = encode_target(values, task) + np.float32(0)
+        self._check_scaled(name, y)
+        return y, tuple(_input_names(name, values, "auto", y.shape[1]))
+
+    def _column(self, name: str, encoding: Encoding, *, is_target: bool = False) -> NDArray[Any]:
+        """Return a column's values (rows,), numbers or texts; raise DatasetError if one is missing or not finite."""
+        column = self._table[name].combine_chunks()
+        way_out = "fill it in, or leave the row out" + ("" if is_target else f", or write `{name}: drop`")
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if encoding == "one-hot" and pa.types.is_temporal(column.type):
+            column = column.cast(pa.string())
+        self._refuse_rows(pc.is_null(column, nan_is_null=True), column, name, "no value", way_out)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            words = () if encoding == "one-hot" and not is_target else MISSING_WORDS
+            is_missing = pc.is_in(column, pa.array(["", *words], column.type))
+            self._refuse_rows(is_missing, column, name, "a missing value", way_out)
+            return self._from_text(column, name, encoding)
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        if pa.types.is_integer(column.type):
+            return _numpy(column)
+        if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+            kind = f"column {name!r} is of type {column.type}; turn it into numbers or texts"
+            self._refuse(kind if is_target else f"{kind}, or write `{name}: drop`")
+        return self._finite(column.cast(pa.float64()), name, way_out)
+
+    def _from_text(self, column: pa.Array, name: str, encoding: Encoding) -> NDArray[Any]:
+        """Return texts as numbers where all of them are, else as they are; raise DatasetError where only some are."""
+        is_number = pc.match_substring_regex(column, _NUMBER)
+        if pc.all(is_number).as_py():
+            numbers = self._numbers(column, name)
+            # Codes such as 07 and 7 are two categories.
+            return numbers if encoding != "one-hot" or _is_one_to_one(column, numbers) else _texts(column)
+        if encoding == "numeric" or (encoding == "auto" and pc.any(is_number).as_py()):
+            row = pc.index(is_number, False).as_py()
+            self._refuse(
+                f"column {name!r} has {column[row].as_py()!r} in row {row + 1}, which is no number; "
+                f"correct it{self._other_encodings(name, encoding)}"
+            )
+        if encoding == "auto" and pc.all(pc.match_substring_regex(column, _DECIMAL_COMMA)).as_py():
+            self._refuse(
+                f"column {name!r} has {column[0].as_py()!r} in row 1, a decimal comma; "
+                f"write numbers with a point{self._other_encodings(name, encoding)}"
+            )
+        return _texts(column)
+
+    def _other_encodings(self, name: str, encoding: Encoding) -> str:
+        if name == self._declared.target:
+            return ", or write `task: classification`"
+        drop = f", or write `{name}: drop`"
+        return drop if encoding == "numeric" else f"{drop}, or `{name}: one-hot` for texts"
+
+    def _numbers(self, column: pa.Array, name: str) -> NDArray[Any]:
+        plain = pc.replace_substring_regex(column, r"^\+", "")
+        try:
+            return _numpy(plain.cast(pa.int64()))
+        except pa.ArrowInvalid:
+            return self._finite(plain.cast(pa.float64()), name, "correct it, or leave the row out")
+
+    def _finite(self, column: pa.Array, name: str, way_out: str) -> NDArray[np.float64]:
+        self._refuse_rows(pc.invert(pc.is_finite(column)), column, name, "a value that is not finite", way_out)
+        return _numpy(column)
+
+    def _refuse_rows(self, wrong: pa.Array, column: pa.Array, name: str, what: str, way_out: str) -> None:
+        """Raise DatasetError for the first row that is wrong."""
+        count = pc.sum(wrong).as_py()
+        if count:
+            row = pc.index(wrong, True).as_py()
+            value = column[row].as_py()
+            shown = "" if value in (None, "") else f" ({value})"
+            more = f" (and {count - 1} more rows)" if count > 1 else ""
+            self._refuse(f"column {name!r} has {what}{shown} in row {row + 1}{more}; {way_out}")
+
+
+def _numpy(column: pa.Array) -> NDArray[Any]:
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _texts(column: pa.Array) -> NDArray[Any]:
+    return np.array(column.to_pylist())
+
+
+def _is_one_to_one(texts: pa.Array, numbers: NDArray[Any]) -> bool:
+    return bool(pc.count_distinct(texts).as_py() == np.unique(numbers).size)
+
+
+def _input_names(name: str, values: NDArray[Any], encoding: Encoding, width: int) -> list[str]:
+    """Name what each of the ``width`` columns stands for that a column (rows,) is encoded as."""
+    distinct = np.unique(values)
+    if width != 1:
+        return [f"{name}={value}" for value in distinct[:width]]
+    is_flag = encoding != "numeric" and distinct.size == 2
+    return [f"{name}={values[0]}" if is_flag else name]

@@ -1,0 +1,97 @@
+"""Columns of frames as values: name, type, sentence, and how files encode them.
+
+Columns of summaries follow from the statistics that are declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+import pyarrow as pa
+
+from butter_etl.engines import Extremum, Reduction, Series, Statistic
+
+FLOAT_LIST: Final = pa.list_(pa.field("element", pa.float32()))
+UINT8_LIST: Final = pa.list_(pa.field("element", pa.uint8()))
+UINT32_LIST: Final = pa.list_(pa.field("element", pa.uint32()))
+
+
+class Encoding(NamedTuple):
+    """How files encode a column: its pages' layout, and whether they are compressed (by zstd)."""
+
+    layout: Literal["plain", "dictionary", "split"]
+    compressed: bool
+
+
+#: Losses are noise to a dictionary, so their bytes are split by significance.
+NOISE: Final = Encoding("split", compressed=True)
+#: Accuracies and counts have few distinct values.
+LEVELS: Final = Encoding("dictionary", compressed=True)
+#: Texts that are long, or differ from row to row.
+LONG_TEXT: Final = Encoding("dictionary", compressed=True)
+_TEXT: Final = Encoding("dictionary", compressed=False)
+_SCALAR: Final = Encoding("plain", compressed=False)
+
+
+def usual_encoding(kind: pa.DataType) -> Encoding:
+    """Return the encoding of a column of which nothing but the type is known."""
+    if pa.types.is_list(kind):
+        return NOISE if pa.types.is_floating(kind.value_type) else LEVELS
+    return _TEXT if pa.types.is_string(kind) else _SCALAR
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a frame. ``note`` says what it means, in a sentence without its period.
+
+    Without ``special`` it is encoded as its type asks for.
+    """
+
+    name: str
+    type: pa.DataType
+    note: str
+    special: Encoding | None = None
+
+    @property
+    def encoding(self) -> Encoding:
+        """Return how files encode the column."""
+        return self.special or usual_encoding(self.type)
+
+
+def schema_of(columns: Iterable[Column]) -> pa.Schema:
+    """Return the Arrow schema of some columns."""
+    return pa.schema([(column.name, column.type) for column in columns])
+
+
+def series_columns(
+    series: Iterable[Series], which: Literal["published", "added"], histories: Mapping[str, Column]
+) -> Iterator[Column]:
+    """Yield the list columns of some series, the published ones or those of the later release.
+
+    Floats are encoded as the history that they are computed from.
+    """
+    for one in series:
+        for statistic in getattr(one, which):
+            yield _list_column(one, statistic, histories[one.history])
+
+
+def _list_column(series: Series, statistic: Statistic, history: Column) -> Column:
+    kind = pa.list_(pa.field("element", statistic.type))
+    special = history.special if pa.types.is_floating(statistic.type) else None
+    note = f"{statistic.note} over the runs of the {series.note}, a value an epoch"
+    return Column(f"{series.name}_{statistic.name}", kind, note, special)
+
+
+def extremum_columns(reduction: Reduction) -> Iterator[Column]:
+    """Yield the scalar columns of the extrema of a summary."""
+    for name, column in reduction.scalars.items():
+        what = _best(column.extremum)
+        if column.of == "epoch":
+            what = f"epoch (from 1) of the {what}"
+        yield Column(name, column.statistic.type, f"{column.statistic.note} over the runs of the {what}")
+
+
+def _best(extremum: Extremum) -> str:
+    return f"{'smallest' if extremum.best == 'min' else 'largest'} {extremum.note}"

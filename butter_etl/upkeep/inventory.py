@@ -1,0 +1,299 @@
+"""The inventory of a store for a check: its files by partition, and all faults that show while listing them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import pyarrow as pa
+
+from butter_etl.errors import StoreError
+from butter_etl.exchange import ManifestFile
+from butter_etl.store import (
+    COMMON_METADATA,
+    DATA,
+    EXECUTIVE,
+    EXPERIMENTS,
+    QUARANTINE,
+    RUNS,
+    SUMMARY,
+    SUMMARY_FILE,
+    SWEEPS,
+    Failure,
+    Location,
+    Registry,
+    RunFile,
+    Store,
+    parse_partition,
+    partition_path,
+    ranges_text,
+)
+from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA, DatasetInfo, Selection, experiment_topology
+from butter_etl.upkeep.files import Flaw, check_schema_file
+from butter_etl.upkeep.findings import Finding
+from butter_etl.upkeep.rows import Known, check_data_file, check_experiments_file, check_sweep_file, own_datasets
+
+#: Temporary files older than this were left by writers that are no more.
+LEFTOVER_SECONDS = 3600.0
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A file as the listing has it: its path, relative to what is checked, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Unit(msgspec.Struct, frozen=True):
+    """Files that are checked in one go: those of one partition, of runs and of summaries.
+
+    ``known`` are claimed experiments that may occur; None in an export, which does not say what it claims. An export
+    has also ``others``, files of no partition, and ``manifest``, what its manifest says of each file, by path.
+    """
+
+    partition: str
+    runs: tuple[Listed, ...] = ()
+    summaries: tuple[Listed, ...] = ()
+    executives: tuple[Listed, ...] = ()
+    known: dict[int, Known] | None = None
+    others: tuple[Listed, ...] = ()
+    manifest: dict[str, ManifestFile] = {}
+    #: The schema of the exported frame, partition keys included; None in a store, whose frames have fixed schemas.
+    schema: pa.Schema | None = None
+
+    @property
+    def files(self) -> int:
+        """Return how many files the unit has."""
+        return len(self.runs) + len(self.summaries) + len(self.executives) + len(self.others)
+
+    @property
+    def bytes(self) -> int:
+        """Return how many bytes there are to read."""
+        return sum(file.size for file in (*self.runs, *self.summaries, *self.executives, *self.others))
+
+
+@dataclass
+class Inventory:
+    """The units to be checked, and the findings of the listing itself."""
+
+    url: str
+    is_store: bool
+    units: list[Unit] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def files(self) -> int:
+        """Return how many files are to be checked."""
+        return sum(unit.files for unit in self.units)
+
+
+def take_inventory(store: Store) -> Inventory:
+    """List a store, and check all of it that is small: what it claims, its sweeps, failures, leftovers, gaps."""
+    location = store.location
+    plan = Inventory(location.absolute, is_store=True)
+    known = _check_claims(location, plan.findings)
+    own = _check_data(location, known, plan.findings)
+    runs = _frame_files(location, RUNS, RUN_SCHEMA, plan.findings)
+    summaries = _frame_files(location, SUMMARY, SUMMARY_SCHEMA, plan.findings)
+    executives = _frame_files(location, EXECUTIVE, EXECUTIVE_SCHEMA, plan.findings)
+    plan.units.extend(_store_units(runs, summaries, executives, known))
+    masks = _masks(runs)
+    plan.findings.extend(_gaps(runs))
+    plan.findings.extend(_leftovers(location))
+    plan.findings.extend(_failures(store, masks))
+    _check_sweeps(store, masks, own, plan.findings)
+    return plan
+
+
+def _check_claims(location: Location, findings: list[Finding]) -> dict[int, Known]:
+    """Return the experiments that a store has claimed ids for, by id."""
+    known: dict[int, Known] = {}
+    ids: dict[str, int] = {}
+    for name, _ in location.walk(EXPERIMENTS):
+        path = f"{EXPERIMENTS}/{name}"
+        if not name.removesuffix(".parquet").isdecimal() or not name.endswith(".parquet"):
+            findings.append(Finding("foreign-file", path, "is no file of claimed experiments"))
+            continue
+        try:
+            check_experiments_file(location.read_bytes(path), name, known, ids)
+        except Flaw as flaw:
+            findings.append(Finding(flaw.kind, path, flaw.detail))
+    return known
+
+
+def _check_data(location: Location, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, DatasetInfo]:
+    """Return the users' own data sets by name, from experiments and from the copies that a store keeps."""
+    own: dict[str, DatasetInfo] = {}
+    for info in own_datasets(known.values()):
+        if own.setdefault(info.name, info) != info:
+            detail = f"data set {info.name!r} has several contents; import the experiments of one into another store"
+            findings.append(Finding("wrong-experiment", EXPERIMENTS, detail))
+    for name, _ in location.walk(DATA):
+        path = f"{DATA}/{name}"
+        if "/" in name or not name.endswith(".parquet"):
+            findings.append(Finding("foreign-file", path, "is no copy of a data set"))
+            continue
+        try:
+            check_data_file(location, name.removesuffix(".parquet"), own)
+        except Flaw as flaw:
+            findings.append(Finding(flaw.kind, path, flaw.detail))
+    return own
+
+
+def _frame_files(location: Location, root: str, schema: pa.Schema, findings: list[Finding]) -> dict[str, list[Listed]]:
+    """Return the files of a frame of a store by partition; files that do not belong there are findings."""
+    files: dict[str, list[Listed]] = {}
+    has_schema = False
+    for name, size in location.walk(root):
+        partition, _, base = name.rpartition("/")
+        path = f"{root}/{name}"
+        if name == COMMON_METADATA:
+            has_schema = True
+            findings.extend(schema_findings(location, path, schema))
+        elif not is_partition(partition):
+            findings.append(Finding("foreign-file", path, "is not in a partition of the layout"))
+        elif not (base == SUMMARY_FILE if root != RUNS else RunFile.parse(name, size)):
+            findings.append(Finding("foreign-file", path, "has no name that this package gives"))
+        else:
+            files.setdefault(partition, []).append(Listed(path, size))
+    if not has_schema and (files or root != EXECUTIVE):  # older stores have no executive summaries
+        findings.append(Finding("wrong-metadata", f"{root}/{COMMON_METADATA}", "is not there"))
+    return files
+
+
+def schema_findings(location: Location, path: str, schema: pa.Schema) -> list[Finding]:
+    """Return a finding if a ``_common_metadata`` is not what it should be, else none."""
+    try:
+        check_schema_file(location.read_bytes(path), schema)
+    except Flaw as flaw:
+        return [Finding(flaw.kind, path, flaw.detail)]
+    return []
+
+
+def is_partition(path: str) -> bool:
+    """Tell whether a path is a partition, spelled as this package does."""
+    try:
+        return partition_path(parse_partition(path)) == path
+    except (StoreError, OverflowError):
+        return False
+
+
+def _store_units(
+    runs: Mapping[str, list[Listed]],
+    summaries: Mapping[str, list[Listed]],
+    executives: Mapping[str, list[Listed]],
+    known: Mapping[int, Known],
+) -> Iterator[Unit]:
+    here: dict[str, dict[int, Known]] = {}
+    for experiment_id, one in known.items():
+        here.setdefault(one.partition, {})[experiment_id] = one
+    for partition in sorted({*runs, *summaries, *executives}):
+        own = runs.get(partition, [])
+        named = {run_file_of(file).experiment_id for file in own}
+        claimed = {one: known[one] for one in named if one in known}
+        yield Unit(
+            partition,
+            tuple(own),
+            tuple(summaries.get(partition, [])),
+            tuple(executives.get(partition, [])),
+            {**here.get(partition, {}), **claimed},
+        )
+
+
+def run_file_of(file: Listed) -> RunFile:
+    """Return what the name of a listed run file of a store says."""
+    parsed = RunFile.parse(file.path.removeprefix(f"{RUNS}/"), file.size)
+    if parsed is None:
+        raise AssertionError(file)
+    return parsed
+
+
+def _masks(runs: Mapping[str, list[Listed]]) -> dict[int, int]:
+    masks: dict[int, int] = {}
+    for file in (run_file_of(listed) for files in runs.values() for listed in files):
+        held = (1 << file.last + 1) - (1 << file.first)
+        masks[file.experiment_id] = masks.get(file.experiment_id, 0) | held
+    return masks
+
+
+def _gaps(runs: Mapping[str, list[Listed]]) -> Iterator[Finding]:
+    """Yield a finding for each experiment that lacks repetitions between its first and its last."""
+    for partition, files in runs.items():
+        for experiment_id, mask in sorted(_masks({partition: files}).items()):
+            held = [number for number in range(mask.bit_length()) if mask >> number & 1]
+            lacking = sorted(set(range(held[0], held[-1])) - set(held))
+            if lacking:
+                yield Finding("gap", f"{RUNS}/{partition}", f"experiment {experiment_id} lacks {ranges_text(lacking)}")
+
+
+def _leftovers(location: Location) -> Iterator[Finding]:
+    """Yield a finding for each temporary file of a writer that is no more.
+
+    On an object store nothing is written under such names.
+    """
+    if not location.is_local:
+        return
+    now = time.time()
+    for folder, folders, names in os.walk(location.root):
+        if folder == location.root and QUARANTINE in folders:
+            folders.remove(QUARANTINE)
+        for name in sorted(names):
+            if not name.endswith((".tmp", ".turn")):
+                continue
+            path = os.path.join(folder, name)  # noqa: PTH118 (for a million names, strings)
+            try:
+                age = now - os.stat(path).st_mtime  # noqa: PTH116
+            except FileNotFoundError:
+                continue
+            if age > LEFTOVER_SECONDS:
+                relative = path.removeprefix(f"{location.root}/")
+                yield Finding("temporary-file", relative, f"was left by a writer {age / 3600:.0f} hours ago")
+
+
+def _failures(store: Store, present: Mapping[int, int]) -> Iterator[Finding]:
+    if not store.has_state:
+        return
+    for path in sorted((store.state / "failures").glob("*.json")):
+        place = str(path).removeprefix(f"{store.location.root}/")
+        try:
+            failure = msgspec.json.decode(path.read_bytes(), type=Failure)
+        except FileNotFoundError:
+            continue
+        except msgspec.DecodeError as error:
+            yield Finding("wrong-record", place, f"is no record of a failure ({error})")
+            continue
+        kind = "recorded-failure" if failure.is_missing(present) else "outdated-failure"
+        yield Finding(kind, place, f"{failure.experiment}: {failure.error}")
+
+
+def _check_sweeps(
+    store: Store, present: Mapping[int, int], own: Mapping[str, DatasetInfo], findings: list[Finding]
+) -> None:
+    """Check the custom sweeps, and find what is missing of each."""
+    for name, _ in store.location.walk(SWEEPS):
+        path = f"{SWEEPS}/{name}"
+        if not name.endswith(".yaml"):
+            findings.append(Finding("foreign-file", path, "is no file of a sweep"))
+            continue
+        try:
+            check_sweep_file(store.location.read_bytes(path), name, own)
+        except Flaw as flaw:
+            findings.append(Finding(flaw.kind, path, flaw.detail))
+    if any(finding.kind in ("wrong-sweep", "wrong-experiment", "wrong-data") for finding in findings):
+        return  # nothing can be said of what they lack
+    registry = Registry(store)
+    for name in registry.sweep_names():
+        wanted = missing = 0
+        for _, spec, count in Selection((registry.sweep(name),)).experiments():
+            if experiment_topology(spec) is None:
+                continue
+            experiment_id = registry.experiment_id(spec)
+            mask = 0 if experiment_id is None else present.get(experiment_id, 0)
+            wanted += count
+            missing += sum(not mask >> repetition & 1 for repetition in range(count))
+        if missing:
+            detail = f"{missing:,} of its {wanted:,} runs are missing"
+            findings.append(Finding("missing-runs", f"{SWEEPS}/{name}.yaml", detail))
