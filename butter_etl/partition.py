@@ -1,7 +1,8 @@
 """Export of subsets of a store in the published directory layout.
 
 `plan_export` decides which files of a store belong to an export. `export_file` makes one of them. `run_export` makes
-all, with what a published data set carries, and removes what does not belong. The way back is `butter_etl.exchange.imports`.
+all, with what a published data set carries, and removes what does not belong. The way back is
+`butter_etl.exchange.imports`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -150,8 +152,8 @@ def run_export(
 ) -> ExportReport:
     """Make every planned directory at ``dest``, with the card, manifest and metadata of the whole data set.
 
-    Nothing takes its place before all of it is made (see `butter_etl.exchange.publication`); the same export again changes
-    nothing. Raises StoreError if ``dest`` is in the store, or has something in the way that no export made;
+    Nothing takes its place before all of it is made (see `butter_etl.exchange.publication`); the same export again
+    changes nothing. Raises StoreError if ``dest`` is in the store, or has something in the way that no export made;
     LandingError if it cannot be written.
     """
     _check_destination(plan, store, dest)
@@ -182,7 +184,7 @@ def _publish(
             metadata = f"{directory.name}/{COMMON_METADATA}"
             files.append(publication.add_bytes(metadata, common_metadata(directory.schema)))
             for batch in _batches(directory.files):
-                files.extend(pool.map(lambda file: export_file(store, publication, directory, file), batch))  # noqa: B023 (the batch is done before the next)
+                files.extend(pool.map(partial(export_file, store, publication, directory), batch))
                 done += len(batch)
                 publication.beat()
                 on_progress(done)

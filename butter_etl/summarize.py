@@ -51,6 +51,7 @@ from butter_etl.studies import (
     EXECUTIVE_SCHEMA,
     EXPERIMENT_COLUMNS,
     HISTORY_OF,
+    REDUCTION,
     RUN_SCHEMA,
     SUMMARY_FILE_SCHEMA,
     SUMMARY_SCHEMA,
@@ -272,7 +273,7 @@ def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema, *, epochs: 
     The experiment's columns are taken from its first row. ``experiments`` are used one by one, so that an iterator need
     not hold them all. ``epochs``, of all together, says how much room to begin with.
     """
-    first_rows, block = [], SummaryBlock(epochs)
+    first_rows, block = [], SummaryBlock(REDUCTION, epochs)
     for runs in experiments:
         names = set(runs.column_names)
         first_rows.append(runs.select([name for name in EXPERIMENT_COLUMNS if name in names]).slice(0, 1))

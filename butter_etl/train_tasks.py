@@ -1,9 +1,9 @@
 """Training a selection: plan what is missing, train and land it in tasks, feed the tasks to Dask.
 
-Three parts: `plan_runs` says what is to be done, as data; `butter_etl.campaign.tasks.train_and_land` does one task and needs no
-Dask; `run_training` has a `butter_etl.campaign.driver.Driver` keep a bounded number of tasks in flight on a cluster and record
-what fails. Workers return counts, never curves; what is there is decided by the store alone, so any of this may be
-killed and started again.
+Three parts: `plan_runs` says what is to be done, as data; `butter_etl.campaign.tasks.train_and_land` does one task and
+needs no Dask; `run_training` has a `butter_etl.campaign.driver.Driver` keep a bounded number of tasks in flight on a
+cluster and record what fails. Workers return counts, never curves; what is there is decided by the store alone, so any
+of this may be killed and started again.
 """
 
 from __future__ import annotations

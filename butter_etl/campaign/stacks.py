@@ -83,8 +83,8 @@ class Unfinished:
     cpu_families: tuple[str, ...]
 
 
-#: ``watch(epochs, take)``: what `butter_etl.engines.contract.Watch` is to an engine, for a stack of experiments. ``epochs`` are
-#: those trained so far, added up over the stack's runs; ``take()`` copies out what is needed to go on.
+#: ``watch(epochs, take)``: what `butter_etl.engines.contract.Watch` is to an engine, for a stack of experiments.
+#: ``epochs`` are those trained so far, added up over the stack's runs; ``take()`` copies out what is needed to go on.
 StackWatch = Callable[[int, Callable[[], Unfinished]], None]
 
 

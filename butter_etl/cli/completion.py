@@ -46,10 +46,9 @@ def _sweep_names(context: click.Context) -> list[str]:
 
 def _conditions(_context: click.Context) -> list[str]:
     """Return whole conditions on keys whose values are names; of the other keys, the key."""
-    from butter_etl.engines import OPTIMIZERS
-    from butter_etl.studies import DATASETS, SHAPES, WHERE_KEYS
+    from butter_etl.studies import CHOICES, DATASETS, WHERE_KEYS
 
-    named = {"dataset": tuple(DATASETS), "shape": SHAPES, "optimizer": OPTIMIZERS}
+    named = {"dataset": tuple(DATASETS), **CHOICES}
     whole = [f"{key}={value}" for key, values in named.items() for value in values]
     return [*whole, *(key for key in WHERE_KEYS if key not in named)]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 #: The sweep of `butter-etl demo`.
-DEMO_SPEC = Path(__file__).parents[1] / "demo.yaml"
+DEMO_SPEC = Path(__file__).with_name("demo.yaml")
 
 
 @click.command()

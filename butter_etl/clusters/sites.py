@@ -312,7 +312,7 @@ def queue_walltime(site: SiteFile) -> str | None:
 
 def site_templates() -> dict[str, Path]:
     """Return the site files that come with the package, by name; leave those of tests out."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     folders = (here / "site_files", here.parent / "cluster")  # in a wheel, and in a checkout
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.stem.endswith("-test")}

@@ -64,7 +64,7 @@ def host_facts() -> dict[str, str | None]:
 
 def _git_hash() -> str | None:
     """Return the commit of the checkout that this package runs from; None outside one."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

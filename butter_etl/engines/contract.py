@@ -95,7 +95,7 @@ Weights = list[tuple["NDArray[np.float32]", "NDArray[np.float32]"]]
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of an engine; ``histories`` maps each of `butter_etl.engines.contract.HISTORIES` to float32 (runs, epochs)."""
+    """The result of an engine; ``histories`` maps each of `HISTORIES` to float32 (runs, epochs)."""
 
     histories: dict[str, NDArray[np.float32]]
     weights: Weights

@@ -37,6 +37,8 @@ from butter_etl.errors import SpecError
 #: Part of every summary's fingerprint: raise it when a stored value can change, and all summaries are computed anew.
 STATISTICS_VERSION: Final = 2
 
+_FLOAT32: Final = pa.float32()
+
 #: Counts of runs are stored as uint8.
 MAX_RUNS: Final = 255
 
@@ -55,7 +57,7 @@ class Statistic:
     name: str
     rule: Literal["num", "num_finite", "avg", "stddev", "min", "max"] | float
     note: str
-    type: pa.DataType = pa.float32()
+    type: pa.DataType = _FLOAT32
     counted_by: Literal["num", "num_finite"] = "num_finite"
     least: int = 1
 
@@ -239,7 +241,7 @@ class SummaryBlock:
     def __init__(self, reduction: Reduction, epochs: int = 0) -> None:
         self._reduction = reduction
         self._fractions = np.array(reduction.fractions)
-        self._results = (*_MOMENTS, *reduction.fractions)
+        self._results: tuple[str | float, ...] = (*_MOMENTS, *reduction.fractions)
         self._capacity = 0
         self._counts = np.empty((len(reduction.series), len(_COUNTS), 0), np.uint8)
         self._floats = np.empty((len(reduction.series), len(self._results), 0), np.float32)

@@ -1,4 +1,5 @@
-"""``croissant_json.json``: a published data set described for machines, as Croissant 1.1 with the responsible-AI fields.
+"""``croissant_json.json``: a published data set described for machines, as Croissant 1.1 with the responsible-AI
+fields.
 
 ``datePublished`` is the day of ``SOURCE_DATE_EPOCH`` (unix seconds), the convention for outputs that can be reproduced;
 without it there is none, since the same data are to make the same file on any day.

@@ -156,6 +156,7 @@ def _on_cluster(client: Client, function: Callable[[T], R], tasks: Sequence[T]) 
 def bring_in(
     scans: list[FileScan], settings: ImportSettings, workers: Workers, source: Source | None = None
 ) -> ImportReport:
+    """Check the runs that were scanned, give their experiments ids, and land them; return what was done."""
     dest = Store.find(settings.store, settings.state)
     items = gather(scans, Registry(dest))
     _refuse_shared_ids(items, settings)
@@ -313,6 +314,7 @@ def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterat
 
 
 def unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:
+    """Yield a warning where files have columns that their profile does not know."""
     unknown = list(dict.fromkeys(name for scan in scans for name in scan.unknown))
     if unknown:
         yield f"columns that profile {profile!r} does not know are left out: {', '.join(unknown)}"

@@ -34,6 +34,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 def read_failure(path: Path) -> Failure:
+    """Read the record of a failure; raise TornFileError for a file that is none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Failure)
     except msgspec.DecodeError as error:

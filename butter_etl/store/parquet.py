@@ -9,9 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from butter_etl.store.files import COMMON_METADATA, Location
-
-#: Texts that are long, or differ from row to row.
-_LONG_TEXTS = ("run_id", "network_structure", "command", "canonical_json")
+from butter_etl.studies import COLUMNS, PageEncoding, usual_encoding
 
 
 @lru_cache(maxsize=32)
@@ -25,12 +23,12 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """
     split, dictionary, compression = [], [], {}
     for field in schema:
-        leaf, is_list = _leaf(field), pa.types.is_list(field.type)
-        if is_list and _is_noise(field.name, field.type):
+        leaf, encoding = _leaf(field), _encoding(field)
+        if encoding.layout == "split":
             split.append(leaf)
-        elif is_list or pa.types.is_string(field.type):
+        elif encoding.layout == "dictionary":
             dictionary.append(leaf)
-        compression[leaf] = "zstd" if is_list or field.name in _LONG_TEXTS else "none"
+        compression[leaf] = "zstd" if encoding.compressed else "none"
     return {
         "compression": compression,
         "compression_level": {leaf: 3 for leaf, codec in compression.items() if codec == "zstd"},
@@ -47,8 +45,10 @@ def _leaf(field: pa.Field) -> str:
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
-def _is_noise(name: str, kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind.value_type)) and "accuracy" not in name
+def _encoding(field: pa.Field) -> PageEncoding:
+    """Return the encoding that a column of a frame declares; that of its type for any other column."""
+    column = COLUMNS.get(field.name)
+    return usual_encoding(field.type) if column is None else column.encoding
 
 
 def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:

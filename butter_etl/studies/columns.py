@@ -18,7 +18,7 @@ UINT8_LIST: Final = pa.list_(pa.field("element", pa.uint8()))
 UINT32_LIST: Final = pa.list_(pa.field("element", pa.uint32()))
 
 
-class Encoding(NamedTuple):
+class PageEncoding(NamedTuple):
     """How files encode a column: its pages' layout, and whether they are compressed (by zstd)."""
 
     layout: Literal["plain", "dictionary", "split"]
@@ -26,16 +26,16 @@ class Encoding(NamedTuple):
 
 
 #: Losses are noise to a dictionary, so their bytes are split by significance.
-NOISE: Final = Encoding("split", compressed=True)
+NOISE: Final = PageEncoding("split", compressed=True)
 #: Accuracies and counts have few distinct values.
-LEVELS: Final = Encoding("dictionary", compressed=True)
+LEVELS: Final = PageEncoding("dictionary", compressed=True)
 #: Texts that are long, or differ from row to row.
-LONG_TEXT: Final = Encoding("dictionary", compressed=True)
-_TEXT: Final = Encoding("dictionary", compressed=False)
-_SCALAR: Final = Encoding("plain", compressed=False)
+LONG_TEXT: Final = PageEncoding("dictionary", compressed=True)
+_TEXT: Final = PageEncoding("dictionary", compressed=False)
+_SCALAR: Final = PageEncoding("plain", compressed=False)
 
 
-def usual_encoding(kind: pa.DataType) -> Encoding:
+def usual_encoding(kind: pa.DataType) -> PageEncoding:
     """Return the encoding of a column of which nothing but the type is known."""
     if pa.types.is_list(kind):
         return NOISE if pa.types.is_floating(kind.value_type) else LEVELS
@@ -52,10 +52,10 @@ class Column:
     name: str
     type: pa.DataType
     note: str
-    special: Encoding | None = None
+    special: PageEncoding | None = None
 
     @property
-    def encoding(self) -> Encoding:
+    def encoding(self) -> PageEncoding:
         """Return how files encode the column."""
         return self.special or usual_encoding(self.type)
 

@@ -10,11 +10,10 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from butter_etl.engines import OPTIMIZERS
 from butter_etl.errors import SelectError, suggestion
 from butter_etl.studies.butter.columns import EXPERIMENT_COLUMNS, FLAG_COLUMNS, SUMMARY_SCHEMA
 from butter_etl.studies.butter.datasets import DATASETS
-from butter_etl.studies.butter.experiments import SHAPES, Experiment, ExperimentSpec
+from butter_etl.studies.butter.experiments import CHOICES, Experiment, ExperimentSpec
 from butter_etl.studies.butter.sweeps import Sweep, check_repetitions
 from butter_etl.studies.identity import Value, float_text
 
@@ -26,9 +25,6 @@ WHERE_KEYS = tuple(
     not in (*FLAG_COLUMNS, "experiment_id", "widths", "network_structure", "num_free_parameters", "batch", "task")
 )
 MAX_REPETITION_NUMBER = 2**16 - 1
-#: The values of these keys are known, so a misspelt one is an error rather than an empty selection.
-_NAMES: Mapping[str, tuple[str, ...]] = {"shape": SHAPES, "optimizer": OPTIMIZERS}
-
 _CONDITION = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 _ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -77,7 +73,8 @@ def parse_condition(
     if key not in keys:
         raise SelectError(f"--where {text!r}: unknown key {key!r}; known: {', '.join(sorted(keys))}")
     values = tuple(_parse_value(key, part.strip(), text) for part in right.split(","))
-    names = datasets if key == "dataset" else _NAMES.get(key, ())
+    # These names are known, so a misspelt one is an error rather than an empty selection.
+    names = datasets if key == "dataset" else CHOICES.get(key, ())
     for value in values if names else ():
         if value is not None and value not in names:
             known = ", ".join(names)

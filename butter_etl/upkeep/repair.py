@@ -28,8 +28,9 @@ def run_repair(
 ) -> RepairReport:
     """Move the files of findings to quarantine, where moving mends anything; never deletes.
 
-    A file is checked once more before it is moved, a run file under its experiment's lock, so that what another run_repair
-    or a landing has mended stays. Raises LandingError if a file cannot be moved; what was moved before stays moved.
+    A file is checked once more before it is moved, a run file under its experiment's lock, so that what another
+    run_repair or a landing has mended stays. Raises LandingError if a file cannot be moved; what was moved before stays
+    moved.
     """
     units = {unit.partition: unit for unit in plan.units}
     stamp = quarantine_stamp()

@@ -39,6 +39,7 @@ from butter_etl.studies import (
     EXECUTIVE_FILE_SCHEMA,
     EXECUTIVE_SCHEMA,
     HISTORY_OF,
+    REDUCTION,
     RUN_FILE_SCHEMA,
     SUMMARY_SCHEMA,
     without_keys,
@@ -258,7 +259,7 @@ def _wrong_rows(
         try:
             runs = pa.concat_tables([location.read_table(f"{RUNS}/{file.path}", histories) for file in files])
             row = stored.filter(pc.equal(stored["experiment_id"], experiment_id))
-            same_statistics(row, summarize_experiment(runs))
+            same_statistics(row, summarize_experiment(REDUCTION, runs))
         except Flaw as flaw:
             yield Finding(flaw.kind, path, flaw.detail)
         except ButterError:  # a torn run file, which is a finding already

@@ -304,7 +304,7 @@ def sweep_table(sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
 
 def feasible_cells(cube: Cube) -> NDArray[np.bool_]:
     """Tell which cells of a cube have a topology, bool, in the cube's order; only the first four axes matter."""
-    smaller = Cube(cube.dataset, cube.shape, cube.size, cube.depth)
+    smaller = Cube.of(**{axis: cube[axis] for axis in ("dataset", "shape", "size", "depth")})
     found = [experiment_topology(spec) is not None for spec in smaller.experiments()]
     return np.repeat(np.array(found, dtype=np.bool_), len(cube) // len(smaller))
 
@@ -314,7 +314,7 @@ def cube_table(sweep: Sweep) -> list[tuple[int, str, str]]:
     return [
         (number, key, ", ".join(map(_value_text, values)))
         for number, cube in enumerate(sweep.cubes, start=1)
-        for key, values in zip(AXES, cube.axes(), strict=True)
+        for key, values in zip(AXES, cube.axes, strict=True)
     ]
 
 

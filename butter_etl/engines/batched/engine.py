@@ -5,8 +5,8 @@ matrix products and reductions over narrow layers run along the batch, four time
 Gradients are written out: a dense network's are a few lines, and need no graph.
 
 On CUDA the same code runs. The data stay on the device; what is done with a batch is recorded once for each batch size
-and then launched as a whole (`butter_etl.engines.batched.launches`); the host draws the next epoch's order while the device
-trains, and gets the twenty values of an epoch in one copy. Products are float32 throughout, never TF32.
+and then launched as a whole (`butter_etl.engines.batched.launches`); the host draws the next epoch's order while the
+device trains, and gets the twenty values of an epoch in one copy. Products are float32 throughout, never TF32.
 """
 
 from __future__ import annotations

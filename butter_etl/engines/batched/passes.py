@@ -1,7 +1,8 @@
 """Passes over a stack's rows on a torch device: batches, what is done with each, and the metrics of the whole pass.
 
 All tensors are made once and stay where they are, and which batch comes next is counted on the device. So one batch is
-work that can be recorded and replayed (`butter_etl.engines.batched.launches`), and nothing is copied to the host within a pass.
+work that can be recorded and replayed (`butter_etl.engines.batched.launches`), and nothing is copied to the host within
+a pass.
 """
 
 from __future__ import annotations

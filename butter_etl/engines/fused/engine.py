@@ -1,4 +1,5 @@
-"""The fast engine on a CPU: one run after the other, each whole epoch in compiled code (`butter_etl.engines.fused.kernels`).
+"""The fast engine on a CPU: one run after the other, each whole epoch in compiled code
+(`butter_etl.engines.fused.kernels`).
 
 A run's bits do not depend on the stack that it is in, on other threads, on how many epochs one call trains, or on
 whether it was stopped and went on; on another kind of CPU they may differ in the last digits. The interpreter is not
@@ -85,7 +86,7 @@ def train(
 def prepare(
     network: Network, optimization: Optimization, data: StackData, seeds: Sequence[int], start: Weights
 ) -> tuple[Plan, Run, Scratch, NDArray[np.int64]]:
-    """Return the arguments of `butter_etl.engines.fused.kernels` for the first run of a stack, to measure them one by one."""
+    """Return the arguments of the `kernels` for the first run of a stack, to measure them one by one."""
     tables = _Tables(data, network.loss)
     plan, layers, work_size = make_plan(network, optimization, data, tables)
     weights = _flatten(start, plan, layers)[0]

@@ -1,8 +1,9 @@
 """The compiled part of the fused engine: whole epochs of one run, without the interpreter.
 
-An epoch is the rows' order, and for each batch the gathering of its rows into panels (`butter_etl.engines.fused.memory`), the
-forward and backward products (`butter_etl.engines.fused.products`) with what is recorded in between
-(`butter_etl.engines.fused.measures`), and the step of the optimizer; then the same without steps for the test rows.
+An epoch is the rows' order, and for each batch the gathering of its rows into panels
+(`butter_etl.engines.fused.memory`), the forward and backward products (`butter_etl.engines.fused.products`) with what
+is recorded in between (`butter_etl.engines.fused.measures`), and the step of the optimizer; then the same without steps
+for the test rows.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ _shuffle = compiled(shuffle)
 
 @compiled
 def fill_order(order: Rows, words: NDArray[np.uint32], key_low: int, key_high: int, epoch: int) -> None:
-    """Fill ``order`` as `butter_etl.engines.streams.epoch_order` does; ``words`` has room for one a row, a multiple of four."""
+    """Fill ``order`` as `streams.epoch_order` does; ``words`` has room for one a row, a multiple of four."""
     for i in range(order.size):
         order[i] = i
     fill_words(words, key_low, key_high, ORDER_STREAM, epoch)
@@ -181,8 +182,8 @@ def _penalized(plan: Plan, g: Vector, w: Vector, decay: float) -> Vector:
 def update(plan: Plan, run: Run, first: int, end: int, decay: float, step: int) -> None:
     """Take one step of Keras' optimizers on the parameters from ``first`` to before ``end``.
 
-    The formulas are those of `butter_etl.engines.batched.parameters`. ``decay`` is the factor of `_penalized`, ``step`` counts
-    from 1.
+    The formulas are those of `butter_etl.engines.batched.parameters`. ``decay`` is the factor of `_penalized`, ``step``
+    counts from 1.
     """
     rate = plan.learning_rate
     if plan.optimizer == ADAM:

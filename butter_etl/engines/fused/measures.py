@@ -1,8 +1,8 @@
 """The metrics of a batch, and the error at its logits: ten metrics in a few passes over the outputs of a panel.
 
-The formulas are those of `butter_etl.engines.batched.metrics`; a panel's row values are float32, and so are their sums over up to
-sixteen panels, which go on to float64. Softmax outputs with one-hot targets, the common case, have a way of their
-own: there each metric is a function of the true class's output and of two sums over the others.
+The formulas are those of `butter_etl.engines.batched.metrics`; a panel's row values are float32, and so are their sums
+over up to sixteen panels, which go on to float64. Softmax outputs with one-hot targets, the common case, have a way of
+their own: there each metric is a function of the true class's output and of two sums over the others.
 """
 
 from __future__ import annotations

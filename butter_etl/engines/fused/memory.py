@@ -1,8 +1,8 @@
 """Data structures of the compiled kernels: the memory layout of a run, and the integers that stand for choices.
 
 Activations lie in *panels* of sixteen rows of the batch: panel p of a layer of f features is the f vectors
-(`butter_etl.engines.fused.lanes`) of rows 16 p … 16 p + 15. All panels are in one array, ``work``; a region of it is named by
-where it begins and its ``step``, the distance of one panel to the next.
+(`butter_etl.engines.fused.lanes`) of rows 16 p … 16 p + 15. All panels are in one array, ``work``; a region of it is
+named by where it begins and its ``step``, the distance of one panel to the next.
 
 A batch that does not fill its last panel repeats its last row there: what the extra lanes compute is then no more
 special than what a row computes, and their error is 0.

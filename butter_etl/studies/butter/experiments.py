@@ -69,7 +69,8 @@ def _check_penalty(name: str, penalty: Regularizer) -> None:
 class OwnData(msgspec.Struct, frozen=True):
     """The identity of a user's own data set in an experiment: its encoded content, by hash and extent.
 
-    ``sha256`` is that of `butter_etl.studies.butter.own_data.content_sha256`, in hexadecimal; ``inputs`` counts encoded columns.
+    ``sha256`` is that of `butter_etl.studies.butter.own_data.content_sha256`, in hexadecimal; ``inputs`` counts encoded
+    columns.
     """
 
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -78,7 +79,8 @@ class OwnData(msgspec.Struct, frozen=True):
 
 
 class ExperimentSpec(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, omit_defaults=True):
-    """One setting of every hyperparameter, the seed left out. Made by `butter_etl.studies.butter.sweeps.make_experiment`.
+    """One setting of every hyperparameter, the seed left out. Made by
+    `butter_etl.studies.butter.sweeps.make_experiment`.
 
     Floats are canonical (see `canonical_float`). ``loss``, ``outputs`` and ``output_activation`` follow from the data
     set and are part of the identity. So is ``own``, the content of a data set that does not come with the package;

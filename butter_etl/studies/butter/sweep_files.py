@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
@@ -41,13 +41,16 @@ def _cube_fields() -> list[tuple[str, Any] | tuple[str, Any, Any]]:
     return named + others
 
 
-_CubeFile = msgspec.defstruct("_CubeFile", _cube_fields(), frozen=True, forbid_unknown_fields=True)
+if TYPE_CHECKING:
+    _CubeFile = Any
+else:
+    _CubeFile = msgspec.defstruct("_CubeFile", _cube_fields(), frozen=True, forbid_unknown_fields=True)
 
 
 class _SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     repetitions: int
-    cubes: list[_CubeFile]  # type: ignore[valid-type]
+    cubes: list[_CubeFile]
     datasets: dict[str, Declaration] = {}
 
 

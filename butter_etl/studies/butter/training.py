@@ -70,4 +70,5 @@ def stack_key(spec: ExperimentSpec) -> tuple[str | int, ...]:
 
 
 def variant_of(spec: ExperimentSpec, network: Network) -> Variant:
+    """Return that in which an experiment may differ from others of its stack."""
     return Variant.of(network_of(spec, network.inputs, network.widths), optimization_of(spec))
