@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+
+# Several processes test at once: threads of libraries that spin for each other would take the cores from them.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 # Compiling on first use and busy machines make single examples slow; pytest-timeout guards the tests.
-settings.register_profile("butter_etl", deadline=None)
+settings.register_profile("butter_etl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("butter_etl")
 
 #: A folder in the layout of PMLB's cache, with real files; tests that need one which is not there are skipped.
@@ -22,12 +29,26 @@ CLUSTER = Path(__file__).parents[1] / "cluster"
 _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes run the tests, those of queues, which mostly wait, stay one after the other in one."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.get_closest_marker("slurm"):
-                item.add_marker(pytest.mark.xdist_group("slurm"))
+#: Files whose tests stay in one process where several run the tests, by a name for each lot: they share what is dear to
+#: make, or mostly wait for a queue. (Groups by mark, of `--dist=loadgroup`, xdist 3.8 loses under pytest 9.2.)
+_TOGETHER = {
+    "test_campaigns.py": "queue",
+    "test_probe.py": "queue",
+    "test_own_campaigns.py": "own campaigns",
+    "test_page.py": "browser",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Tests go to whichever process is free, one by one but for those that stay together, which come first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _TOGETHER.get(nodeid.partition("::")[0].rpartition("/")[2], nodeid)
+
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -39,19 +60,35 @@ def pmlb_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def client():
-    """A client of a real cluster of two worker processes on this machine, encrypted as always."""
+def shared_client():
+    """A function that gives `client`, whose cluster starts when it is first asked for."""
     from butter_etl.clusters.start import start_cluster
 
-    with start_cluster(workers=2) as client:
-        yield client
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(start_cluster(workers=2)))
+
+
+@pytest.fixture(scope="session")
+def client(shared_client):
+    """A client of a real cluster of two worker processes on this machine, encrypted as always."""
+    return shared_client()
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the command in this process: (exit code, standard output, standard error)."""
+def run(capsys, monkeypatch, shared_client):
+    """Run the command in this process: (exit code, standard output, standard error).
 
+    Where it would start a cluster on this machine, which takes seconds, it is given `client`'s, which is one.
+    """
     from butter_etl.cli.group import main
+    from butter_etl.clusters import start
+
+    start = start.start_cluster
+
+    def start_or_share(file=None, **options):
+        return nullcontext(shared_client()) if file is None else start(file, **options)
+
+    monkeypatch.setattr(start, "start_cluster", start_or_share)
 
     def invoke(*arguments):
         with pytest.raises(SystemExit) as stop:
@@ -60,6 +97,14 @@ def run(capsys):
         return stop.value.code or 0, captured.out, captured.err
 
     return invoke
+
+
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """Children hear interrupts, though the tests may run in the background of a shell that has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

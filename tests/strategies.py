@@ -1,10 +1,15 @@
-"""Run rows for tests of storage and statistics: real specs and schemas, drawn histories."""
+"""What many tests make: run rows of real specs and schemas with drawn histories, and claims of another driver."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from butter_etl.campaign.claims import Claims, bucket_of
 from butter_etl.engines.contract import HISTORIES
 from butter_etl.store.fingerprints import fingerprints_metadata
 from butter_etl.store.layout import partition_path
@@ -12,6 +17,8 @@ from butter_etl.store.parquet import parquet_bytes
 from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
 from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, RunSpec
 from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, sweep_flags
+from butter_etl.studies.selection import Choice
+from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign
 
 POLLEN = make_experiment(dataset="529_pollen", size=32, depth=2)
 DIGITS = make_experiment(dataset="digits", size=4096, depth=3, epochs=7)
@@ -52,6 +59,22 @@ def land(store, spec, experiment_id, repetitions, **kwargs):
     """Land made-up runs of an experiment."""
     rows = make_runs(spec, experiment_id, repetitions, **kwargs)
     return store.land(partition_path(spec.parameters()), experiment_id, rows)
+
+
+@contextmanager
+def held_back(store: Path, spec: Path, experiments: int = 1) -> Iterator[Callable[[], None]]:
+    """Claim some of a sweep's experiments, as another driver would: no campaign of it ends within the block.
+
+    So a test need not be faster than the campaign that it looks at, or disturbs. The store is made if there is none.
+    Yields a function that gives one of them back.
+    """
+    campaign = plan_campaign(store, Choice(specs=(str(spec),)))
+    opened, _ = open_campaign(campaign, store.parent)
+    wanted = claim_ids(campaign.plan, campaign.registry, opened)
+    with Claims(opened.state) as claims:
+        buckets = {bucket_of(one.experiment_id) for one in wanted[:experiments]}
+        assert all(claims.take(bucket) for bucket in buckets)
+        yield lambda: claims.release(buckets.pop())
 
 
 def write_summary(location, name, table, fingerprints):

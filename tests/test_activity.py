@@ -15,11 +15,14 @@ from butter_etl.campaign.activity import Activity, current_activity
 from butter_etl.campaign.attempts import begin_attempt
 from butter_etl.campaign.claims import Claims, bucket_of
 from butter_etl.campaign.heartbeats import Heartbeat, RunningDriver, running_drivers
+from butter_etl.cli import status
 from butter_etl.clusters.worker import host_facts
 from butter_etl.store.failures import Failure
 from butter_etl.store.locks import Holder
 from butter_etl.store.store import Store
+from butter_etl.views import facts
 from butter_etl.views.facts import activity_lines, driver_line, failure_lines, rate
+from tests.strategies import held_back
 
 SPEC = """
 name: followed
@@ -48,11 +51,11 @@ def test_what_is_begun_under_a_living_claim_runs_and_the_rest_was_left(tmp_path,
         assert claims.take(bucket_of(2))
         begin_attempt(tmp_path, 2, (0, 1))
         begin_attempt(tmp_path, 2, (5, 6))
-        activity = current_activity(tmp_path)
-    (place,) = activity.places
+        now = current_activity(tmp_path)
+    (place,) = now.places
     assert (place.host, place.job_id, place.stacks, place.runs) == (socket.gethostname(), job, 2, 4)
-    assert activity.left_behind == 3
-    assert f"training on {place.host}, job 4711: 4 runs in 2 stacks" in list(activity_lines(activity))[1]
+    assert now.left_behind == 3
+    assert f"training on {place.host}, job 4711: 4 runs in 2 stacks" in list(activity_lines(now))[1]
 
 
 def test_what_a_driver_found_begun_does_not_run_until_it_begins_it(tmp_path):
@@ -82,12 +85,22 @@ def test_failures_have_their_place_and_last_words():
     assert lines[2:6] == ["    on node1, job 4711", "    | b", "    | c", "    | d"]
 
 
+@pytest.mark.long
 def test_a_campaign_is_followed_to_its_end(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("butter_etl.cli.status._REFRESH_SECONDS", 0.1)
+    """It begins when something has been said of it."""
+    monkeypatch.setattr(status, "_REFRESH_SECONDS", 0.1)
     store, spec = tmp_path / "store", tmp_path / "followed.yaml"
     spec.write_text(SPEC)
+    held = ExitStack()
+    held.enter_context(held_back(store, spec, experiments=4))
+
+    def say_and_begin(driver, now):
+        held.close()
+        return driver_line(driver, now)
+
+    monkeypatch.setattr(facts, "driver_line", say_and_begin)
     command = [sys.executable, "-m", "butter_etl", "train", store, "--spec", spec, "--workers", "1"]
-    with subprocess.Popen([*command, "--engine", "torch", "--json"], stdout=subprocess.PIPE) as train:
+    with held, subprocess.Popen([*command, "--engine", "torch", "--json"], stdout=subprocess.PIPE) as train:
         while train.poll() is None and not running_drivers(store / "state"):
             time.sleep(0.05)
         code, out, err = run("status", store, "--follow", "--sweep", "followed")
@@ -103,7 +116,7 @@ def test_a_campaign_is_followed_to_its_end(run, tmp_path, monkeypatch):
 def read_terminal(terminal, until=None):
     """What a terminal shows from now on, up to some words, or to the end of who writes to it."""
     shown = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while until is None or until not in shown:
         assert time.monotonic() < deadline, shown
         try:

@@ -60,6 +60,7 @@ def not_installed(problem):
 # --- training ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_engines_and_peers_are_measured(tmp_path, monkeypatch):
     monkeypatch.setitem(peers.PEERS, "jax", not_installed)
     names = ["absent", "torch", "pytorch", "jax"]
@@ -157,6 +158,7 @@ def test_large_networks_get_a_smaller_stack(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pytorch", "jax", "keras"])
+@pytest.mark.long
 def test_peers_learn_what_the_engines_learn(name, tmp_path):
     dataset, _ = training.load_shape("wine", tmp_path)
     topology = training.find_topology("rectangle", 256, 4, 11, 7)
@@ -238,6 +240,7 @@ def test_an_unknown_data_set_is_bad_usage(capsys):
 # --- campaign ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_campaign_is_measured(capsys):
     options = ["--epochs", "2", "--repetitions", "2", "--data", "diabetes", "--sizes", "32", "--workers", "1"]
     assert campaign.main([*options, "--engine", "torch", "--json"]) == 0
@@ -270,6 +273,7 @@ def test_minutes_become_epochs_and_repetitions(kernel_seconds, filled):
 # --- repartitioning ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_repartitioning_is_measured_against_both_peers(tmp_path, capsys):
     arguments = ["--experiments", "5", "--runs", "2", "--epochs", "3", "--rounds", "1"]
     repartition.main([*arguments, "--json", str(tmp_path / "report.json")])
@@ -293,6 +297,7 @@ def test_a_contestant_that_fails_is_named(tmp_path):
 # --- summaries ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_peers_of_summaries_agree_with_ours(tmp_path):
     store = make_store(tmp_path / "store", 2, 3, 5, 40)
     run_summaries(plan_summaries(store), store)
@@ -315,6 +320,7 @@ def test_a_peer_that_computes_something_else_is_found_out(tmp_path):
         summaries.check(store, part, "numpy")
 
 
+@pytest.mark.long
 def test_summaries_as_json(capfd):
     sizes = ["--partitions", "1", "--experiments", "1", "--runs", "2", "--epochs", "5", "--rounds", "1"]
     assert summaries.main([*sizes, "--contestants", "floor", "--json"]) == 0
@@ -331,6 +337,7 @@ def test_parquet_settings_are_measured(tmp_path, capsys):
     assert all(row["kilobytes"] > 0 and row["one_column"] > 0 for rows in found.values() for row in rows)
 
 
+@pytest.mark.long
 def test_commands_on_a_large_store_are_measured(capsys):
     assert scale.main(["--files", "400", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -342,6 +349,7 @@ def test_commands_on_a_large_store_are_measured(capsys):
     ]
 
 
+@pytest.mark.browser
 def test_the_page_of_a_made_up_store_is_measured(tmp_path):
     browser = next(filter(None, map(shutil.which, report.BROWSERS)), None)
     if browser is None:
@@ -354,6 +362,7 @@ def test_the_page_of_a_made_up_store_is_measured(tmp_path):
     assert 0 < figures.choice_ms <= figures.longest_choice_ms
 
 
+@pytest.mark.long
 def test_an_export_of_a_large_store_is_measured(capsys):
     assert scale.main(["--files", "200", "--export", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -363,6 +372,7 @@ def test_an_export_of_a_large_store_is_measured(capsys):
     assert 0 < shown["first_seconds"] <= shown["last_seconds"] <= shown["seconds"]
 
 
+@pytest.mark.long
 def test_the_memory_of_a_large_partition_is_measured(capsys):
     assert scale.main(["--partition", "2", "--json"]) == 0
     (cost,) = json.loads(capsys.readouterr().out)["costs"]
@@ -370,6 +380,7 @@ def test_the_memory_of_a_large_partition_is_measured(capsys):
     assert cost["peak_megabytes"] > 50
 
 
+@pytest.mark.long
 def test_scheduling_is_measured(capsys):
     small = ["--experiments", "10", "--runs", "10", "--futures", "20"]
     assert scheduling.main([*small, "--measures", "pack", "--json"]) == 0

@@ -53,7 +53,7 @@ def tab(path, tmp_path):
             check=True,
             cwd=tmp_path,
             env=os.environ | {"PATH": path, "PYTHONPATH": root},
-            timeout=60,
+            timeout=300,
         )
         assert done.stderr == "complete -o nosort -F _butter_etl_completion butter-etl\n"
         return done.stdout.split("\n")[:-1]
@@ -91,4 +91,4 @@ def test_each_shell_takes_its_script(run, shell):
     assert code == 0
     assert f"{shell}_complete" in script
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=300)

@@ -236,6 +236,7 @@ def test_an_empty_data_set_has_a_card_without_recipes(tmp_path, home):
     assert data_card([], []).count("\n## ") == len(HEADINGS)
 
 
+@pytest.mark.long
 def test_recipes_need_nothing_but_their_reader(home):
     """A reader of the data has no need of this package."""
     code = "\n".join(recipes("complete_summary")[reader][1] for reader in READERS)

@@ -210,11 +210,11 @@ def test_every_command_and_option_is_documented(name):
 
 
 def test_make_targets_exist():
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     named = [
         name
         for path in DOCUMENTS
-        for name in re.findall(r"^make (\w+)$|`make (\w+)`", path.read_text(), flags=re.MULTILINE)
+        for name in re.findall(r"^make ([\w-]+)$|`make ([\w-]+)`", path.read_text(), flags=re.MULTILINE)
     ]
     assert {one or other for one, other in named} <= set(targets)
     assert {"demo", "test"} <= {one or other for one, other in named}
@@ -295,12 +295,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("path", [README, FORMAT, HOW_TO, RECIPES], ids=name_of)
-def test_python_snippets_run(path, folder, tmp_path, monkeypatch, request):
+def test_python_snippets_run(path, folder, tmp_path, monkeypatch, shared_client):
     """The snippets of a document, one after the other as a reader would type them; a cluster is the tests' own."""
 
     @contextmanager
     def start_cluster(file=None, *, workers=None):
-        yield request.getfixturevalue("client")
+        yield shared_client()
 
     shutil.copytree(folder, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")

@@ -203,6 +203,7 @@ def test_a_full_disk_stops_a_campaign_and_more_space_lets_it_go_on(tmp_path, tin
 
 
 @needs_root
+@pytest.mark.long
 def test_a_disk_that_fills_while_saving_loses_nothing(tmp_path, client, small_disk):
     """There is space to land, not to save: what landed stays, and the rest is trained once there is space."""
     disk = small_disk(24 * 1024)

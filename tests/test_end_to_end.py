@@ -1,5 +1,6 @@
 """Nothing is lost or made twice: drivers and workers are killed in the middle, two drivers work at once."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from butter_etl.campaign.claims import current_claims
 from butter_etl.campaign.heartbeats import running_drivers
 from butter_etl.errors import ButterError
 from butter_etl.store.store import Store
+from tests.strategies import held_back
 
 SPEC = """
 name: longer
@@ -27,7 +29,7 @@ cubes:
     depth: [2, 3]
     learning_rate: [0.01]
     batch_size: [16]
-    epochs: [30]
+    epochs: [10]
 """
 RUNS = 8 * 6
 #: Seconds that anything may take on a slow machine before it counts as stuck.
@@ -82,21 +84,27 @@ def check_complete(store):
 
 def workers_of(process):
     """The Dask worker processes of a driver: those that have imported nothing yet are not among them."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+    def is_worker(child):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return "spawn_main" in " ".join(child.cmdline())
+        return False
+
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if is_worker(child)]
 
 
-@pytest.mark.parametrize(("engine", "epochs"), [("torch", 30), ("fused", 700)])
+@pytest.mark.parametrize(("engine", "epochs"), [("torch", 10), ("fused", 700)])
+@pytest.mark.long
 def test_a_killed_driver(tmp_path, spec, engine, epochs):
-    spec.write_text(SPEC.replace("epochs: [30]", f"epochs: [{epochs}]"))
+    spec.write_text(SPEC.replace("epochs: [10]", f"epochs: [{epochs}]"))
     store = tmp_path / "store"
-    first = start(store, spec, engine)
-    wait_for_runs(store, first)
-    orphans = workers_of(first)
-    assert orphans
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate()
-    assert any(orphan.is_running() for orphan in orphans), "the test wants workers that still train"
+    with held_back(store, spec):
+        first = start(store, spec, engine)
+        wait_for_runs(store, first)
+        first.send_signal(signal.SIGSTOP)
+        assert workers_of(first), "the test wants workers that outlive it"
+        first.kill()
+        first.communicate()
     assert 0 < len(landed(store)) < RUNS
     code, out, err = finish(start(store, spec, engine))
     assert code == 0, err
@@ -106,34 +114,29 @@ def test_a_killed_driver(tmp_path, spec, engine, epochs):
     assert (code, out) == (0, "nothing to do: all 48 runs of 8 experiments are there\n")
 
 
+@pytest.mark.long
 def test_a_killed_worker(tmp_path, spec):
     store = tmp_path / "store"
-    driver = start(store, spec)
-    wait_for_runs(store, driver)
-    victim = workers_of(driver)[0]
-    victim.send_signal(signal.SIGKILL)
+    with held_back(store, spec):
+        driver = start(store, spec)
+        wait_for_runs(store, driver)
+        victim = workers_of(driver)[0]
+        victim.send_signal(signal.SIGKILL)
     code, out, err = finish(driver)
     assert code == 0, err
     assert "48 runs landed" in out or "were there" in out
     check_complete(store)
 
 
-@pytest.fixture
-def hears_interrupts():
-    """Children hear interrupts, though the tests may run in the background of a shell that has them ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("hears_interrupts")
+@pytest.mark.long
 def test_an_interrupt_stops_cleanly(tmp_path, spec):
-    spec.write_text(SPEC.replace("epochs: [30]", "epochs: [120]"))
     store = tmp_path / "store"
-    driver = start(store, spec)
-    wait_for_runs(store, driver)
-    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
-    code, out, err = finish(driver)
+    with held_back(store, spec):
+        driver = start(store, spec)
+        wait_for_runs(store, driver)
+        os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
+        code, out, err = finish(driver)
     assert code == 130, (out, err)
     assert "stopped; the same command goes on from here" in err
     assert "Traceback" not in err
@@ -144,6 +147,7 @@ def test_an_interrupt_stops_cleanly(tmp_path, spec):
     check_complete(store)
 
 
+@pytest.mark.long
 def test_two_drivers_at_once(tmp_path, spec):
     store = tmp_path / "store"
     drivers = [start(store, spec), start(store, spec)]
@@ -153,17 +157,29 @@ def test_two_drivers_at_once(tmp_path, spec):
     check_complete(store)
 
 
+@pytest.mark.long
 def test_a_killed_driver_is_relieved_by_one_that_waits(tmp_path, spec):
     """The first is suspended with claims in its hands, so that the second has to wait; then the first is killed."""
     store = tmp_path / "store"
-    first = start(store, spec, workers=1)
     claims = store / "state" / "claims"
-    wait_for(lambda: any(claims.glob("*.json")), first)
-    first.send_signal(signal.SIGSTOP)
+
+    def at_work():
+        return first.pid in pids(current_claims(store / "state"))
+
+    with held_back(store, spec, experiments=8) as release:
+        first = start(store, spec, workers=1)
+        is_suspended = False
+        while not is_suspended:  # where it is done with what was released before the signal comes, it is given more
+            before = len(landed(store))
+            release()
+            wait_for(lambda before=before: at_work() or len(landed(store)) > before, first)
+            first.send_signal(signal.SIGSTOP)
+            is_suspended = at_work()
+            if not is_suspended:
+                first.send_signal(signal.SIGCONT)
     second = start(store, spec, workers=1)
     wait_for(lambda: second.pid in pids(running_drivers(store / "state")), second)
-    held = current_claims(store / "state")
-    assert first.pid in pids(held)
+    assert at_work()
     first.kill()
     first.wait()  # its workers end in their own time
     code, out, err = finish(second)
@@ -201,9 +217,10 @@ def test_the_whole_way_from_python(tmp_path, spec, client):
 
 
 @pytest.mark.slurm
+@pytest.mark.long
 def test_the_same_command_trains_on_slurm(tmp_path, slurm):
     path = tmp_path / "few.yaml"
-    path.write_text(SPEC.replace("repetitions: 6", "repetitions: 2").replace("epochs: [30]", "epochs: [3]"))
+    path.write_text(SPEC.replace("repetitions: 6", "repetitions: 2").replace("epochs: [10]", "epochs: [3]"))
     store = tmp_path / "store"
     command = [*BUTTER_ETL, "train", store, "--spec", path, "--cluster", slurm]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -212,5 +229,5 @@ def test_the_same_command_trains_on_slurm(tmp_path, slurm):
     runs = be.read_runs(store, columns=["experiment_id", "repetition", "job_id"]).compute(scheduler="synchronous")
     assert len(runs.drop_duplicates(["experiment_id", "repetition"])) == len(runs) == 16
     assert runs["job_id"].str.isdigit().all()
-    again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True)
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert '"landed": 0' in again.stdout

@@ -548,7 +548,7 @@ run_import(sys.argv[1], sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("as_files", [True, False])
+@pytest.mark.parametrize("as_files", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_killed_import_restarted_ends_in_the_same_bytes(store, tmp_path, as_files):
     for size in range(12, 24):
         spec = make_experiment(dataset="mnist", depth=4, size=2**size)

@@ -41,7 +41,7 @@ def start(folder):
 
 
 def output(process):
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     return text.splitlines()
 
@@ -56,12 +56,23 @@ def test_the_second_process_finds_what_the_first_compiled(tmp_path):
     assert output(start(tmp_path))[-1] == "42 0"  # other sources, another folder
 
 
+@pytest.mark.long
 def test_of_several_processes_one_compiles(tmp_path):
     """The others wait, say so, and take what it kept, so that a node full of workers compiles once."""
     (tmp_path / "small.py").write_text(
         "import numba\n@numba.njit\ndef double(x):\n    return x + x\n"
-        "import time\ncompile_it = double.compile\n"
-        "double.compile = lambda signature: (time.sleep(2), compile_it(signature))\n"
+        "import logging, time\nfrom pathlib import Path\n"
+        "waiting, compile_it = Path(__file__).with_name('waiting'), double.compile\n"
+        "class Note(logging.Handler):\n"
+        "    def emit(self, record):\n"
+        "        if 'waiting' in record.getMessage():\n"
+        "            waiting.touch()\n"
+        "logging.getLogger('butter_etl').addHandler(Note())\n"
+        "def compile_late(signature):\n"
+        "    while not waiting.exists():\n"
+        "        time.sleep(0.01)\n"
+        "    compile_it(signature)\n"
+        "double.compile = compile_late\n"
     )
     lines = [output(process) for process in [start(tmp_path) for _ in range(3)]]
     assert sorted(line[-1] for line in lines) == ["42 0", "42 1", "42 1"]
@@ -70,12 +81,13 @@ def test_of_several_processes_one_compiles(tmp_path):
     assert output(start(tmp_path)) == ["42 1"]
 
 
+@pytest.mark.long
 def test_one_that_dies_while_it_compiles_holds_up_nobody(tmp_path, monkeypatch):
     with (tmp_path / "small.py").open("a") as file:
         file.write("import os\nif 'DIE' in os.environ:\n    double.compile = lambda signature: os._exit(9)\n")
     monkeypatch.setenv("DIE", "1")
     with start(tmp_path) as process:
-        assert process.wait(120) == 9
+        assert process.wait(300) == 9
     monkeypatch.delenv("DIE")
     assert output(start(tmp_path))[-1] == "42 0"
 
@@ -93,6 +105,7 @@ def test_without_locks_each_compiles(tmp_path, monkeypatch, caplog):
     assert list((tmp_path / "scratch").rglob("*.nbc"))
 
 
+@pytest.mark.long
 def test_the_users_own_folder_is_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "mine" / "deep"))
     output(start(tmp_path))
@@ -108,6 +121,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     assert lines[1] == "42 0"
 
 
+@pytest.mark.long
 def test_torn_files_are_no_error(tmp_path):
     output(start(tmp_path))
     files = [path for path in (tmp_path / "scratch").rglob("*.nb?") if path.is_file()]

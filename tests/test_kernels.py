@@ -79,6 +79,7 @@ def tiny_trainings():
     return results
 
 
+@pytest.mark.long
 def test_the_kernels_are_plain_python_too(tmp_path):
     """With the compiler switched off the same functions run in the interpreter, on NumPy arrays."""
     file, script = tmp_path / "plain.npz", tmp_path / "plain.py"

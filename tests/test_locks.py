@@ -47,17 +47,15 @@ def test_waits_and_gives_up_naming_the_holder(tmp_path):
 def test_the_lock_of_a_killed_process_is_broken_at_once(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from butter_etl.locks import FileLock\n"
-        "FileLock(Path(sys.argv[1])).__enter__(); print('held', flush=True); time.sleep(60)"
+        "FileLock(Path(sys.argv[1])).__enter__(); print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.lock"], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    start = time.monotonic()
-    with FileLock(tmp_path / "a.lock", timeout=20):
+    with FileLock(tmp_path / "a.lock", timeout=0):
         pass
-    assert time.monotonic() - start < 20
     assert list(tmp_path.iterdir()) == []
 
 

@@ -145,6 +145,7 @@ def test_own_data_are_kept_and_read_there(server, bucket, tmp_path):
 # --- the whole way -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_whole_way_on_a_cluster(server, bucket, tmp_path):
     (tmp_path / "tiny.yaml").write_text(SPEC)
     url, state = server.url(f"{bucket}/study"), tmp_path / "state"
@@ -321,7 +322,7 @@ with Location({location.absolute!r}).open_output("file") as file:
     file.write(bytes({25 * PART}))
     raise SystemExit(7)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (7, "")
     assert any("partNumber=1" in request.target for request in server.requests)
     assert server.objects(bucket) == {}

@@ -116,6 +116,7 @@ def curve(page):
     return page.locator("#curves path.curve").evaluate_all("paths => paths.map(path => path.getAttribute('d'))")
 
 
+@pytest.mark.browser
 def test_filters_change_what_is_drawn(page):
     assert page.inner_text("#count") == "4 of 4 experiments"
     everything = curve(page)
@@ -134,6 +135,7 @@ def test_filters_change_what_is_drawn(page):
     assert page.said == []
 
 
+@pytest.mark.browser
 def test_series_and_grouping_change_what_is_drawn(page):
     before = curve(page)
     page.select_option("#series", "test_accuracy")
@@ -145,6 +147,7 @@ def test_series_and_grouping_change_what_is_drawn(page):
     assert page.said == []
 
 
+@pytest.mark.browser
 def test_the_keyboard_reaches_everything(page):
     page.locator("#filter-dataset").focus()
     page.keyboard.press("ArrowDown")
@@ -158,5 +161,6 @@ def test_the_keyboard_reaches_everything(page):
     assert page.said == []
 
 
+@pytest.mark.browser
 def test_what_failed_is_shown_as_text(page):
     assert "a </script> b" in page.inner_text("#failures")

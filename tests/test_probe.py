@@ -72,6 +72,7 @@ def test_check_on_a_real_queue(slurm, capsys):
 
 
 @pytest.mark.slurm
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("qsub") is None, reason="Slurm's Torque commands (slurm-wlm-torque) are not installed")
 def test_check_through_the_commands_of_pbs(slurm, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # these commands leave a job's output where it was submitted

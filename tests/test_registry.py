@@ -63,6 +63,7 @@ def claim_many(path, barrier, offset):
         registry.claim(store, {make_experiment(dataset="digits", size=size, depth=2): "m" for size in sizes})
 
 
+@pytest.mark.long
 def test_claims_at_the_same_moment_never_share_an_id(store):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)

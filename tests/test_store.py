@@ -130,6 +130,7 @@ def land_often(path, barrier, first):
         land(store, spec, experiment_id, range(first, first + 6))
 
 
+@pytest.mark.long
 def test_overlapping_landings_at_the_same_moment(store):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)

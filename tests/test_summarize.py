@@ -422,6 +422,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_partition(tmp_path):
     """With 3 MB of needed histories in each experiment, 64 of them take no more memory than 16 do."""
     stores = [make_store(tmp_path / str(number), 1, 1, 30, 3000) for number in (16, 64)]
@@ -488,6 +489,7 @@ def test_killed_between_the_two_files_the_next_pass_writes_both(wide, monkeypatc
     assert not list(Path(wide.location.root).rglob("*.tmp"))
 
 
+@pytest.mark.long
 def test_two_at_once(wide):
     command = [sys.executable, "-c", KILLED.replace("while True:", "for _ in range(5):"), wide.location.root]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]

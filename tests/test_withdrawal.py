@@ -97,10 +97,10 @@ drop(store, repetitions=2, first_repetition=2, where=("size=32",))
 
 def killed(store, step):
     arguments = [sys.executable, "-c", KILL, store.location.root, str(step)]
-    assert subprocess.run(arguments, check=False, timeout=100).returncode == 9
+    assert subprocess.run(arguments, check=False, timeout=300).returncode == 9
 
 
-@pytest.mark.parametrize("step", [0, 1, 2])
+@pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.long) for step in (0, 1)), 2])
 def test_a_killed_drop_loses_nothing_and_is_finished_or_undone(store, step):
     killed(store, step)
     assert store.repetitions()[0] == 0b111111
