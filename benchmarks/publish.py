@@ -31,9 +31,10 @@ from butter_etl.store.files import Location
 from butter_etl.store.layout import partition_path
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import FLOAT_LIST, PARTITION_SCHEMA, RUN_FILE_SCHEMA
+from butter_etl.studies.butter.columns import PARTITION_SCHEMA, RUN_FILE_SCHEMA
 from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec, RunSpec
 from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
+from butter_etl.studies.columns import FLOAT_LIST
 from butter_etl.studies.selection import Choice
 
 SWEEP = "primary"

@@ -23,7 +23,7 @@ from butter_etl.store.layout import RUNS, RunFile
 from butter_etl.store.parquet import parquet_writer
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
-from butter_etl.studies.butter.columns import EXTREMA, HISTORY_OF, SUMMARY_FILE_SCHEMA
+from butter_etl.studies.butter.columns import HISTORY_OF, REDUCTION, SUMMARY_FILE_SCHEMA
 from butter_etl.summarize import INPUT_COLUMNS, INPUT_HISTORIES, plan_summaries, run_summaries
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ LISTS = {
     if pa.types.is_list(field.type) and field.name not in ("num", "widths")
 }
 #: The extremum blocks: the history that each is of, and whether its largest entry is the best.
-EXTREMUM_OF = {name: (HISTORY_OF[name[: name.rindex("_")]], name.endswith("max")) for name in EXTREMA}
+EXTREMUM_OF = {one.name: (one.history, one.best == "max") for one in REDUCTION.extrema}
 
 
 class Partition:

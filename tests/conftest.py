@@ -80,15 +80,15 @@ def run(capsys, monkeypatch, shared_client):
 
     Where it would start a cluster on this machine, which takes seconds, it is given `client`'s, which is one.
     """
+    from butter_etl import clusters
     from butter_etl.cli.group import main
-    from butter_etl.clusters import start
 
-    start = start.start_cluster
+    start = clusters.start_cluster
 
     def start_or_share(file=None, **options):
         return nullcontext(shared_client()) if file is None else start(file, **options)
 
-    monkeypatch.setattr(start, "start_cluster", start_or_share)
+    monkeypatch.setattr(clusters, "start_cluster", start_or_share)
 
     def invoke(*arguments):
         with pytest.raises(SystemExit) as stop:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from butter_etl.engines import order_statistics, statistics
+from butter_etl.engines import order_statistics
+from butter_etl.engines import statistics as agg
 from butter_etl.errors import SpecError
 from butter_etl.studies.butter import columns
+from butter_etl.studies.butter.columns import REDUCTION
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NAN, INF = math.nan, math.inf
@@ -32,7 +34,8 @@ def table(type_=None, **columns):
 
 
 def summary_of(histories_table):
-    return {name: values[0] for name, values in statistics.summarize_experiment(histories_table).to_pydict().items()}
+    summary = agg.summarize_experiment(REDUCTION, histories_table).to_pydict()
+    return {name: values[0] for name, values in summary.items()}
 
 
 # ---------------------------------------------------------------------------------------- the plain computation
@@ -122,20 +125,20 @@ def longest(runs):
 
 def test_columns_are_those_of_the_summary_schema():
     expected = pa.schema([field for field in columns.SUMMARY_SCHEMA if field.name not in columns.RUN_SCHEMA.names])
-    actual = statistics.summarize_experiment(table(val_loss=[[1.0]])).schema
+    actual = agg.summarize_experiment(REDUCTION, table(val_loss=[[1.0]])).schema
     assert actual.names == expected.names
     assert actual.equals(expected)
-    assert {one.name: one.history for one in columns.SERIES} == columns.SERIES
+    assert {one.name: one.history for one in REDUCTION.series} == columns.HISTORY_OF
 
 
 def test_order_of_the_columns():
-    names = list(columns.SUMMARY_LISTS)
+    names = list(REDUCTION.lists)
     assert names[:7] == ["num", *(f"test_loss_{x}" for x in ("num_finite", "avg", "stddev", "min", "max", "median"))]
     assert names[13:16] == ["test_accuracy_avg", "test_accuracy_stddev", "test_accuracy_median"]
     assert names[30] == "train_kullback_leibler_divergence_median"
     assert names[31:35] == ["test_loss_q1", "test_loss_q3", "train_loss_q1", "train_loss_q3"]
     assert len(names) == 47
-    block = list(columns.EXTREMUM_COLUMNS)
+    block = list(REDUCTION.scalars)
     assert block[0] == "test_loss_min_epoch_min"
     assert block[11] == "test_loss_min_value_avg"
     assert block[12:18] == [f"test_accuracy_max_epoch_{x}" for x in ("min", "q1", "median", "q3", "max", "avg")]
@@ -143,10 +146,10 @@ def test_order_of_the_columns():
 
 
 def test_every_statistic_is_a_result_of_the_kernel():
-    assert statistics._MOMENTS == order_statistics.MOMENTS
-    assert statistics._FRACTIONS == (0.25, 0.5, 0.75)
-    for _, statistic in columns.SUMMARY_LISTS.values():
-        assert statistic.rule in {*statistics._COUNTS, *statistics._FLOATS}
+    assert agg._MOMENTS == order_statistics.MOMENTS
+    assert REDUCTION.fractions == (0.25, 0.5, 0.75)
+    for _, statistic in REDUCTION.lists.values():
+        assert statistic.rule in {*agg._COUNTS, *agg._MOMENTS, *REDUCTION.fractions}
 
 
 # ------------------------------------------------------------------------------------------------------ by hand
@@ -199,10 +202,8 @@ def test_epochs_beyond_float32_stay_whole():
     """2^24 + 1 is no float32 number; the block's epoch_min and epoch_max are integers."""
     losses = np.ones(2**24 + 2, np.float32)
     losses[-2] = 0.5
-    block = statistics.SummaryBlock()
-    block._add_extrema(
-        1, {"val_loss": statistics.matrix_lists(losses[None])}, len(losses)
-    )  # lists of so many take long
+    block = agg.SummaryBlock(REDUCTION)
+    block._add_extrema(1, {"val_loss": agg.matrix_lists(losses[None])}, len(losses))  # lists of so many take long
     columns = block._extremum_columns()
     assert columns["test_loss_min_epoch_min"].type == pa.uint32()
     assert columns["test_loss_min_epoch_min"].to_pylist() == [2**24 + 1]
@@ -309,7 +310,7 @@ def test_lists_of_slices_and_chunks(rows, cut, length):
         (pa.chunked_array([whole.slice(cut), whole.slice(0, cut)]), rows[cut:] + rows[:cut]),
         (pa.chunked_array([], pa.list_(pa.float32())), []),
     ):
-        lists = statistics.run_lists(column)
+        lists = agg.run_lists(column)
         assert lists.values.dtype == np.float32
         assert_runs(lists, runs)
 
@@ -325,30 +326,30 @@ def test_lists_of_slices_and_chunks(rows, cut, length):
 )
 def test_lists_of_other_types(type_, dtype):
     rows = [[1, 2], [3, None], None, [4]]
-    lists = statistics.run_lists(pa.array(rows, type_))
+    lists = agg.run_lists(pa.array(rows, type_))
     assert lists.values.dtype == dtype
     assert_runs(lists, rows)
 
 
 def test_lists_of_fixed_size():
-    assert_runs(statistics.run_lists(pa.array([[1, 2], [3, None]], pa.list_(pa.float64(), 2))), [[1, 2], [3, None]])
+    assert_runs(agg.run_lists(pa.array([[1, 2], [3, None]], pa.list_(pa.float64(), 2))), [[1, 2], [3, None]])
 
 
 def test_elements_hidden_under_a_null_list_are_not_read():
     """A null list may have a non-empty range of elements."""
     offsets, elements = pa.array([0, 2, 4], pa.int32()), pa.array([1, 2, 3, 4], pa.float32())
     column = pa.ListArray.from_arrays(offsets, elements, mask=pa.array([True, False]))
-    assert_runs(statistics.run_lists(column), [None, [3, 4]])
+    assert_runs(agg.run_lists(column), [None, [3, 4]])
 
 
 def test_lists_in_one_piece_are_not_copied():
     column = pa.array([[1, 2, 3], None, [], [4]], pa.list_(pa.float32()))
-    lists = statistics.run_lists(pa.chunked_array([column]))
+    lists = agg.run_lists(pa.chunked_array([column]))
     assert lists.values.ctypes.data == column.values.buffers()[1].address
 
 
 def test_rows_of_a_matrix_as_lists():
-    assert_runs(statistics.matrix_lists(np.array([[1, 2], [3, 4]], np.float32)), [[1, 2], [3, 4]])
+    assert_runs(agg.matrix_lists(np.array([[1, 2], [3, 4]], np.float32)), [[1, 2], [3, 4]])
 
 
 def test_no_lists_but_a_column_of_nulls():
@@ -396,7 +397,7 @@ def test_255_runs_are_counted():
 @pytest.mark.parametrize("runs", [0, 256])
 def test_other_numbers_of_runs_are_refused(runs):
     with pytest.raises(SpecError, match=rf"^{runs} runs .* 1 to 255 "):
-        statistics.summarize_experiment(table(val_loss=[[1.0]] * runs))
+        agg.summarize_experiment(REDUCTION, table(val_loss=[[1.0]] * runs))
 
 
 # ----------------------------------------------------------------------------------------------------- in blocks
@@ -419,28 +420,28 @@ def experiments(draw):
 @settings(max_examples=150)
 @given(tables=st.lists(experiments(), max_size=6), room=st.integers(0, 9))
 def test_a_block_is_its_experiments_one_below_the_other(tables, room):
-    block = statistics.SummaryBlock(room)
+    block = agg.SummaryBlock(REDUCTION, room)
     for one in tables:
         block.add(one)
     together = block.table()
     together.validate(full=True)
-    alone = [statistics.summarize_experiment(one) for one in tables]
+    alone = [agg.summarize_experiment(REDUCTION, one) for one in tables]
     assert len(block) == together.num_rows == len(tables)
     assert block.epochs == sum(len(one["num"][0].as_py() or []) for one in alone)
-    assert together.schema == statistics.SummaryBlock().table().schema
+    assert together.schema == agg.SummaryBlock(REDUCTION).table().schema
     for number, one in enumerate(alone):
         assert one.schema == together.schema
         assert repr(one.to_pylist()) == repr(together.slice(number, 1).to_pylist())  # NaN is NaN
 
 
 def test_an_empty_block_has_the_columns():
-    empty = statistics.SummaryBlock().table()
+    empty = agg.SummaryBlock(REDUCTION).table()
     assert empty.num_rows == 0
-    assert empty.schema == statistics.summarize_experiment(table(val_loss=[[1.0]])).schema
+    assert empty.schema == agg.summarize_experiment(REDUCTION, table(val_loss=[[1.0]])).schema
 
 
 def test_a_table_stays_as_it_is_when_the_block_goes_on():
-    block = statistics.SummaryBlock(4)
+    block = agg.SummaryBlock(REDUCTION, 4)
     block.add(table(val_loss=[[1.0, 2.0]]))
     before = block.table()
     copy = before.to_pylist()

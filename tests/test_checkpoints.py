@@ -10,10 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from butter_etl.campaign import checkpoints
+from butter_etl.campaign import checkpoints, stacks
 from butter_etl.campaign.checkpoints import Checkpoints, read_checkpoint
 from butter_etl.campaign.stacks import COMPLETED, COMPLETED_ELSEWHERE, Item, Stack, train_stack
-from butter_etl.engines import host
 from butter_etl.engines.contract import ENGINES, HISTORIES
 from butter_etl.engines.fused import engine
 from butter_etl.errors import CheckpointError, FullDiskError
@@ -134,7 +133,7 @@ def test_what_cannot_be_gone_on_from_is_removed_with_a_word(written, caplog):
 
 def test_other_versions_start_over(written, monkeypatch):
     _, path = written
-    monkeypatch.setattr(host, "package_version", lambda name: "2.0" if name == "torch" else None)
+    monkeypatch.setattr(checkpoints, "package_version", lambda name: "2.0" if name == "torch" else None)
     with pytest.raises(CheckpointError, match=r"made by other versions .*torch"):
         read_checkpoint(path, STACK)
 
@@ -156,7 +155,7 @@ def test_the_checkpoint_of_another_stack_is_refused(written, dataset, caplog):
 
 def test_a_run_that_went_on_on_another_kind_of_processor_says_so(dataset, monkeypatch):
     unfinished = stop(dataset)
-    monkeypatch.setattr(host, "cpu_family", lambda: "AnotherKind-1-2")
+    monkeypatch.setattr(stacks, "cpu_family", lambda: "AnotherKind-1-2")
     moved = stop(dataset, epochs=8, resume=unfinished)
     monkeypatch.undo()
     (rows,) = train_stack(STACK, dataset, resume=moved)

@@ -109,7 +109,7 @@ def spelled(kind):
 @pytest.mark.parametrize("name", ["RUN_SCHEMA", "SUMMARY_SCHEMA", "EXECUTIVE_SCHEMA"])
 def test_every_column_is_documented(name):
     rows = table_after(FORMAT, f"<!-- table: {name} -->")
-    assert [(row[0], row[1]) for row in rows] == [(f.name, spelled(f.type)) for f in getattr(schema, name)]
+    assert [(row[0], row[1]) for row in rows] == [(f.name, spelled(f.type)) for f in getattr(columns, name)]
     assert all(len(row) == 5 and row[2] and row[4] for row in rows)
 
 

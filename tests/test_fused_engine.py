@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.keras_parity import compare, load_case, train_case
-from butter_etl.engines import contract
-from butter_etl.engines.batched import engine
+from butter_etl.engines.batched import engine as oracle
 from butter_etl.engines.contract import HISTORIES, Network, Optimization, StackData, load_engine
-from butter_etl.engines.fused import engine, lanes
+from butter_etl.engines.fused import engine as fused_engine
+from butter_etl.engines.fused import lanes
 from butter_etl.engines.fused.engine import train
 from butter_etl.engines.initialization import stack_starts
 from butter_etl.engines.streams import epoch_order
@@ -134,7 +134,7 @@ def nearly_equal(network, optimization, data, seed):
     by a few thousandths of a rate. Accuracy may differ by the rows whose two best outputs are equal but for that.
     """
     start = stack_starts([seed], network)
-    ours, theirs = (engine(network, optimization, data, [seed], start) for engine in (train, engine.train))
+    ours, theirs = (engine(network, optimization, data, [seed], start) for engine in (train, oracle.train))
     for name in HISTORIES:
         values = ours.histories[name], theirs.histories[name]
         if name.endswith("accuracy"):
@@ -163,7 +163,7 @@ def test_layers_wider_than_a_block_of_features():
 def test_non_finite_values_are_recorded_as_the_torch_engine_records_them(network, optimizer):
     optimization = Optimization(optimizer, 1e30, 32, epochs=3, momentum=0.9)
     start, data = stack_starts(SEEDS, network), stack_data(network)
-    ours, theirs = (engine(network, optimization, data, SEEDS, start) for engine in (train, engine.train))
+    ours, theirs = (engine(network, optimization, data, SEEDS, start) for engine in (train, oracle.train))
     np.testing.assert_array_equal(*(np.isfinite(trained.histories["loss"]) for trained in (ours, theirs)))
     assert not np.isfinite(ours.histories["val_loss"]).any()
     for name in HISTORIES:
@@ -179,7 +179,7 @@ def test_a_class_whose_logit_is_minus_infinity_is_measured_as_the_torch_engine_m
     network = Network(5, (8, 3), "categorical_crossentropy")
     data, start = stack_data(network), stack_starts(SEEDS, network)
     start[-1][1][:, 1] = -np.inf
-    ours, theirs = (engine(network, ADAM, data, SEEDS, start) for engine in (train, engine.train))
+    ours, theirs = (engine(network, ADAM, data, SEEDS, start) for engine in (train, oracle.train))
     assert_same(ours, theirs, rtol=1e-5, atol=1e-6)
     assert np.isneginf(ours.weights[-1][1][:, 1]).all()
     # Its target of 0 times minus infinity is no number, here as in Keras.
@@ -214,10 +214,10 @@ def test_a_run_does_not_depend_on_how_many_epochs_a_call_trains(monkeypatch):
     longer = replace(ADAM, epochs=12)
     expected = train(BINARY, longer, data, SEEDS, start)
     calls = []
-    run_epochs = contract.kernels.run_epochs
-    monkeypatch.setattr(contract, "SECONDS_PER_CALL", 0.0)
-    monkeypatch.setattr(contract.kernel_cache, "ready", lambda *arguments: None)
-    monkeypatch.setattr(contract.kernels, "run_epochs", lambda *a: calls.append(a[-2:]) or run_epochs(*a))
+    run_epochs = fused_engine.kernels.run_epochs
+    monkeypatch.setattr(fused_engine, "SECONDS_PER_CALL", 0.0)
+    monkeypatch.setattr(fused_engine.kernel_cache, "ready", lambda *arguments: None)
+    monkeypatch.setattr(fused_engine.kernels, "run_epochs", lambda *a: calls.append(a[-2:]) or run_epochs(*a))
     assert_same(train(BINARY, longer, data, SEEDS, start), expected)
     assert calls == [(epoch, epoch + 1) for epoch in range(12)] * 3
 
@@ -284,9 +284,9 @@ def test_data_of_other_layouts_compile_nothing_anew():
         train_rows=np.asfortranarray(data.train_rows.astype(np.int32)),
         train_targets=np.repeat(data.train_targets, 2, axis=1)[:, ::2],
     )
-    before = len(getattr(contract.kernels.run_epochs, "signatures", ()))
+    before = len(getattr(fused_engine.kernels.run_epochs, "signatures", ()))
     assert_same(train(SOFTMAX, ADAM, other, SEEDS, start), expected)
-    assert len(getattr(contract.kernels.run_epochs, "signatures", ())) == before
+    assert len(getattr(fused_engine.kernels.run_epochs, "signatures", ())) == before
 
 
 def test_what_it_cannot_do_is_said():
@@ -303,8 +303,8 @@ def test_moments_that_decay_never_become_subnormal(monkeypatch):
     """Of a dead unit 0.9 m would go on for ever, at the smallest subnormal and a hundred times slower."""
     network = Network(5, (40, 40, 1), "mean_squared_error")
     start = [(kernel, bias - 10) for kernel, bias in stack_starts([1], network)]
-    states, make_run = [], engine._make_run
-    monkeypatch.setattr(contract, "_make_run", lambda *a: states.append(make_run(*a)) or states[-1])
+    states, make_run = [], fused_engine._make_run
+    monkeypatch.setattr(fused_engine, "_make_run", lambda *a: states.append(make_run(*a)) or states[-1])
     train(network, Optimization("adam", 1e-6, 16, epochs=400), stack_data(network, seeds=[1]), [1], start)
     moments = np.concatenate([np.abs(states[0].first_moment), states[0].second_moment])
     assert not ((moments > 0) & (moments < np.finfo(np.float32).tiny)).any()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from butter_etl.errors import LandingError, StoreError
-from butter_etl.exchange import manifest
+from butter_etl.exchange import publication
 from butter_etl.exchange.manifest import hash_file, read_manifest
 from butter_etl.store.files import Location
 from butter_etl.store.locks import FileLock
@@ -38,7 +38,8 @@ def store(original, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from butter_etl import partition, publication
+from butter_etl import partition
+from butter_etl.exchange import publication
 from butter_etl.store import Store
 from tests.exports import export
 
@@ -187,7 +188,7 @@ def counted_hashes(monkeypatch):
         hashed.append(name)
         return hash_file(location, name)
 
-    monkeypatch.setattr(manifest, "hash_file", count)
+    monkeypatch.setattr(publication, "hash_file", count)
     return hashed
 
 

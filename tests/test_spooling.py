@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from butter_etl.exchange import sources
+from butter_etl.exchange import gathering, sources
 from butter_etl.exchange.gathering import spool_groups
 from butter_etl.exchange.profiles import PROFILES
 from butter_etl.exchange.sources import Reader, scan_file
@@ -15,7 +15,7 @@ from tests.test_sources import rows_of
 
 @pytest.mark.parametrize(("most", "files"), [(sources.SLICE_BYTES, 1), (1, 9)])
 def test_spooled_rows_are_the_rows(tmp_path, monkeypatch, most, files):
-    monkeypatch.setattr(sources, "SLICE_BYTES", most)
+    monkeypatch.setattr(gathering, "SLICE_BYTES", most)
     rows = pa.concat_tables([rows_of(POLLEN, 0, range(5)), rows_of(DIGITS, 1, range(4))])
     order = np.random.default_rng(1).permutation(rows.num_rows)
     pq.write_table(rows.take(order), tmp_path / "a.parquet", row_group_size=6)

@@ -267,7 +267,7 @@ def test_large_partitions_are_summarised_by_processes_to_the_same_bytes(run, sto
         started.append(kwargs)
         return start_cluster(*args, **kwargs)
 
-    monkeypatch.setattr("butter_etl.clusters.start.start_cluster", start)
+    monkeypatch.setattr("butter_etl.clusters.start_cluster", start)
     command = ("summarize", store.location.root, "--full", "--quiet", "--workers", 2)
     assert run(*command)[0] == 0
     in_threads = all_bytes(store)

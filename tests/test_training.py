@@ -175,7 +175,7 @@ def test_a_stack_is_cut_into_even_parts(sizes, most):
 
 
 def test_stacks_are_as_large_as_the_free_memory_of_the_gpu_allows(dataset, monkeypatch):
-    from butter_etl.engines.batched import engine
+    from butter_etl import engines
 
     stack = Stack((Item(SPEC, 7, "b", tuple(range(200))),), "torch", "cuda")
     assert fitting_stacks(Stack(stack.items, "torch"), dataset) == [Stack(stack.items, "torch")]
@@ -184,7 +184,7 @@ def test_stacks_are_as_large_as_the_free_memory_of_the_gpu_allows(dataset, monke
     room = 70.5 * costs.gpu_run_bytes(SPEC, topology, info) / costs._GPU_SHARE
     nothing = next(free for free in range(0, 2**40, 2**20) if costs.gpu_stack_limit(SPEC, topology, info, free) > 1)
     for free, sizes in ((2**40, [200]), (nothing + room, [66, 67, 67]), (0, [1] * 200)):
-        monkeypatch.setattr(engine, "free_gpu_bytes", lambda free=free: free)
+        monkeypatch.setattr(engines, "free_gpu_bytes", lambda free=free: free)
         assert sorted(len(part.runs()) for part in fitting_stacks(stack, dataset)) == sizes
 
 

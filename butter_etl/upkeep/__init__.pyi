@@ -1,5 +1,12 @@
-from .drop import DropPlan as DropPlan, plan_drop as plan_drop, run_drop as run_drop
-from .findings import CheckReport as CheckReport, Finding as Finding, KINDS as KINDS
+from .drop import DropPlan as DropPlan
+from .drop import plan_drop as plan_drop
+from .drop import run_drop as run_drop
+from .findings import KINDS as KINDS
+from .findings import CheckReport as CheckReport
+from .findings import Finding as Finding
 from .inventory import Inventory as Inventory
-from .repair import RepairReport as RepairReport, run_repair as run_repair
-from .verify import is_store as is_store, plan_verification as plan_verification, run_verification as run_verification
+from .repair import RepairReport as RepairReport
+from .repair import run_repair as run_repair
+from .verify import is_store as is_store
+from .verify import plan_verification as plan_verification
+from .verify import run_verification as run_verification
