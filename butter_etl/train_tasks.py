@@ -124,7 +124,7 @@ class TrainingPlan:
 
 
 def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, int], rates: Rates) -> TrainingPlan:
-    """TrainingPlan what is to be trained; write nothing.
+    """Plan what is to be trained; write nothing.
 
     ``present`` are the repetitions of each experiment id that are there, as bit masks. ``rates`` say what training
     costs. Raises SelectError where an experiment would come to more than 255 runs.
@@ -236,7 +236,7 @@ def plan_campaign(
     device: Device = "cpu",
     data_dir: str | Path | None = None,
 ) -> Campaign:
-    """TrainingPlan the training of a choice into the store at ``path``; write nothing there.
+    """Plan the training of a choice into the store at ``path``; write nothing there.
 
     Own data sets that are PMLB's are downloaded to ``data_dir``: only their content tells what is to be done. Raises
     SelectError if no sweep is named, and whatever is wrong with the choice, its data sets, or the store.

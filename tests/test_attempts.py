@@ -43,7 +43,7 @@ def test_what_has_ended_does_not_count(tmp_path):
 def test_an_attempt_says_where_and_finds_the_log(tmp_path, monkeypatch):
     monkeypatch.setenv(JOB_LOGS, str(tmp_path))
     (tmp_path / "butter-etl-12.err").write_text("".join(f"line {number}\n" for number in range(30)))
-    monkeypatch.setattr("butter_etl.attempts.host_facts", lambda: {"job_id": "12"})
+    monkeypatch.setattr("butter_etl.campaign.attempts.host_facts", lambda: {"job_id": "12"})
     begin_attempt(tmp_path, 7, (0,))
     (attempt,) = attempts_at(tmp_path, 7, (0,))
     assert attempt.where.endswith(", job 12")

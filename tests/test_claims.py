@@ -47,7 +47,7 @@ def test_a_bucket_has_one_driver(tmp_path):
 
 def test_a_killed_drivers_claims_are_taken_over_at_once(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from butter_etl.claims import Claims\n"
+        "import sys, time; from pathlib import Path; from butter_etl.campaign.claims import Claims\n"
         "claims = Claims(Path(sys.argv[1])).__enter__(); assert claims.take(7); print('taken', flush=True)\n"
         "time.sleep(600)"
     )
@@ -64,7 +64,7 @@ def test_a_killed_drivers_claims_are_taken_over_at_once(tmp_path):
 def test_what_a_killed_driver_left_is_cleared_away_by_the_next_that_ends(tmp_path):
     claim_path(tmp_path, 0).parent.mkdir()
     code = (
-        "import sys; from pathlib import Path; from butter_etl.claims import Claims\n"
+        "import sys; from pathlib import Path; from butter_etl.campaign.claims import Claims\n"
         "claims = Claims(Path(sys.argv[1])); assert claims.take(7) and claims.take(8)"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True)

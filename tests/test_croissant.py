@@ -1,4 +1,4 @@
-"""``croissant_json.json``: valid by its own tool, and enough for that tool to read the data."""
+"""``croissant.json``: valid by its own tool, and enough for that tool to read the data."""
 
 import json
 
@@ -17,30 +17,30 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    home = tmp_path_factory.mktemp("croissant_json")
+    home = tmp_path_factory.mktemp("croissant")
     export(make_store(home / "store"), home / "dest", "primary", tar=True)
     return home / "dest"
 
 
 @pytest.fixture(scope="module")
 def dataset(published):
-    return mlcroissant.Dataset(str(published / "croissant_json.json"))
+    return mlcroissant.Dataset(str(published / "croissant.json"))
 
 
 def test_it_is_valid(dataset):
     issues = dataset.metadata.ctx.issues
     assert not issues.errors
     assert [warning for warning in issues.warnings if "datePublished" not in warning] == []
-    assert "http://mlcommons.org/croissant_json/1.1" in str(dataset.metadata.ctx.conforms_to.value)
+    assert "http://mlcommons.org/croissant/1.1" in str(dataset.metadata.ctx.conforms_to.value)
 
 
 def test_mistakes_are_found(published, tmp_path):
     """That the validator would say so."""
-    document = json.loads((published / "croissant_json.json").read_text())
+    document = json.loads((published / "croissant.json").read_text())
     document["recordSet"][0]["field"][0]["source"]["fileSet"]["@id"] = "nowhere"
-    (tmp_path / "croissant_json.json").write_text(json.dumps(document))
+    (tmp_path / "croissant.json").write_text(json.dumps(document))
     with pytest.raises(mlcroissant.ValidationError):
-        mlcroissant.Dataset(str(tmp_path / "croissant_json.json"))
+        mlcroissant.Dataset(str(tmp_path / "croissant.json"))
 
 
 @pytest.mark.parametrize(("name", "schema"), [("runs", RUN_SCHEMA), ("summary", SUMMARY_SCHEMA)])
@@ -59,7 +59,7 @@ def test_its_records_are_the_rows(published, dataset, name, schema):
 
 
 def test_every_column_and_archive_is_described(published):
-    document = json.loads((published / "croissant_json.json").read_text())
+    document = json.loads((published / "croissant.json").read_text())
     files = {file.path: file for file in read_manifest(Location(published)).files}
     objects = {one["@id"]: one for one in document["distribution"] if one["@type"] == "cr:FileObject"}
     assert "primary_sweep_summary.tar" in objects

@@ -33,7 +33,7 @@ from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.train_tasks import train
 from tests.strategies import DIGITS, land
-from tests.test_layers import LAYERS
+from tests.test_layers import MAY_IMPORT, WINGS, face
 
 ROOT = Path(__file__).parents[1]
 FORMAT, HOW_TO, README = ROOT / "docs/data-format.md", ROOT / "docs/how-to.md", ROOT / "README.md"
@@ -133,11 +133,13 @@ def test_relative_links_lead_somewhere(path):
             assert anchor in map(slug, re.findall(r"^#+ (.*)$", aim.read_text(), flags=re.MULTILINE)), target
 
 
-def test_every_module_has_its_line_in_the_layer_table():
-    rows = table_after(ROOT / "docs/architecture.md", "## Layers")
-    expected = [[str(number), module] for number, layer in enumerate(LAYERS, 1) for module in layer]
-    assert [[row[0].split()[0], row[1]] for row in rows] == expected
-    assert all(row[2] for row in rows)
+def test_every_wing_and_stage_has_its_paragraph():
+    text = (ROOT / "docs/architecture.md").read_text()
+    described = set(re.findall(r"^\*\*`?(\w+)`?\*\*", text, flags=re.MULTILINE))
+    assert described >= {part for part in MAY_IMPORT if not part.startswith("__")}
+    for wing in WINGS:
+        paragraph = re.search(rf"^\*\*`?{wing}`?\*\*(.*?)\n\n", text, flags=re.MULTILINE | re.DOTALL)
+        assert any(f"`{name}`" in paragraph.group(1) for name in face(ROOT / "butter_etl", wing)), wing
 
 
 def test_decisions_are_numbered_dated_and_complete():

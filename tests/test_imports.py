@@ -543,7 +543,7 @@ def test_rows_without_flags_get_those_of_their_parameters(store, tmp_path):
 
 KILLED = """
 import sys
-from butter_etl.imports import run_import
+from butter_etl.exchange import run_import
 run_import(sys.argv[1], sys.argv[2])
 """
 

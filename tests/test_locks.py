@@ -46,7 +46,7 @@ def test_waits_and_gives_up_naming_the_holder(tmp_path):
 
 def test_the_lock_of_a_killed_process_is_broken_at_once(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from butter_etl.locks import FileLock\n"
+        "import sys, time; from pathlib import Path; from butter_etl.store.locks import FileLock\n"
         "FileLock(Path(sys.argv[1])).__enter__(); print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.lock"], stdout=subprocess.PIPE, text=True)

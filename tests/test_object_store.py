@@ -317,7 +317,7 @@ def test_an_exception_abandons_the_upload(server, bucket, location):
 
 def test_a_process_that_ends_in_the_middle_leaves_nothing(server, bucket, location):
     code = f"""
-from butter_etl.location import Location
+from butter_etl.store import Location
 with Location({location.absolute!r}).open_output("file") as file:
     file.write(bytes({25 * PART}))
     raise SystemExit(7)

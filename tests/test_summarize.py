@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
-import butter_etl.clusters.start
+import butter_etl.clusters
 import butter_etl.summarize
 from benchmarks.synthetic import make_store
 from butter_etl.engines.contract import HISTORIES
@@ -261,7 +261,7 @@ def test_on_a_cluster_the_same_bytes(store, client):
 
 
 def test_large_partitions_are_summarised_by_processes_to_the_same_bytes(run, store, monkeypatch):
-    started, start_cluster = [], butter_etl.clusters.start.start_cluster
+    started, start_cluster = [], butter_etl.clusters.start_cluster
 
     def start(*args, **kwargs):
         started.append(kwargs)

@@ -1,4 +1,4 @@
-"""Every kind of damage to a store is found, as what it is and nothing else; run_repair mends what moving can mend."""
+"""Every kind of damage to a store is found, as what it is and nothing else; repair mends what moving can mend."""
 
 import os
 import shutil

@@ -22,14 +22,14 @@ from butter_etl.cli.options import (
 if TYPE_CHECKING:
     from butter_etl.upkeep import CheckReport, Finding, Inventory, RepairReport
 
-#: At most this many experiments are named whose runs are missing after a run_repair; --json names all.
+#: At most this many experiments are named whose runs are missing after a repair; --json names all.
 _NAMED = 10
 
 
 @click.command()
 @click.argument("path", shell_complete=folders)
 @click.option("--summaries", is_flag=True, help="Recompute a sample of the summaries.")
-@click.option("--run_repair", is_flag=True, help="Move what is wrong to quarantine (stores only).")
+@click.option("--repair", is_flag=True, help="Move what is wrong to quarantine (stores only).")
 @cluster_option
 @workers_option
 @state_option
@@ -38,7 +38,7 @@ _NAMED = 10
 def verify(
     path: str,
     summaries: bool,
-    run_repair: bool,
+    repair: bool,
     cluster: str | None,
     workers: int | None,
     state: str | None,
@@ -53,19 +53,19 @@ def verify(
     \b
     butter-etl verify runs
     butter-etl verify published
-    butter-etl verify runs --run_repair
+    butter-etl verify runs --repair
     """
     from butter_etl.store import Store
     from butter_etl.upkeep import is_store, plan_verification
 
-    if (run_repair or summaries) and not is_store(path):
-        what = "--run_repair" if run_repair else "--summaries"
+    if (repair or summaries) and not is_store(path):
+        what = "--repair" if repair else "--summaries"
         raise click.UsageError(f"{what} is for stores; an export is mended by exporting again")
-    if run_repair:
+    if repair:
         _ = Store.open(path, state).state  # complain of it before anything is done
     planned = plan_verification(path, state)
     report = _check_with_progress(planned, summaries, cluster, workers, quiet=quiet or as_json)
-    repaired = _repair_with_progress(planned, path, state, report, quiet=quiet or as_json) if run_repair else None
+    repaired = _repair_with_progress(planned, path, state, report, quiet=quiet or as_json) if repair else None
     if as_json:
         print_json({"checked": report, "repaired": repaired})
     else:
@@ -140,7 +140,7 @@ def _first_lines(groups: list[tuple[str, list[Finding]]]) -> Iterator[str]:
 
 
 def _repair_lines(path: str, report: RepairReport) -> Iterator[str]:
-    """Yield what a run_repair did, in words."""
+    """Yield what a repair did, in words."""
     from butter_etl.store import ranges_text
 
     if report.moved:

@@ -1,4 +1,4 @@
-"""A probe_workers of a site's workers, answered by one of them: for `butter-etl cluster check`."""
+"""A probe of a site's workers, answered by one of them: for `butter-etl cluster check`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WorkerFacts(msgspec.Struct, frozen=True):
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """One result of a probe_workers. ``state`` is ``wrong`` for what would keep a campaign from working."""
+    """One result of a probe. ``state`` is ``wrong`` for what would keep a campaign from working."""
 
     subject: str
     state: Literal["ok", "wrong"]

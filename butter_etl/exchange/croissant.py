@@ -1,4 +1,4 @@
-"""``croissant_json.json``: a published data set described for machines, as Croissant 1.1 with the responsible-AI
+"""``croissant.json``: a published data set described for machines, as Croissant 1.1 with the responsible-AI
 fields.
 
 ``datePublished`` is the day of ``SOURCE_DATE_EPOCH`` (unix seconds), the convention for outputs that can be reproduced;
@@ -21,7 +21,7 @@ from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.store import COMMON_METADATA
 from butter_etl.studies import BUTTER_URL, COLUMNS, LICENSE_URL, PARTITION_KEYS, REFERENCES, TITLE, VERSION
 
-CROISSANT = "croissant_json.json"
+CROISSANT = "croissant.json"
 _PARQUET = "application/x-parquet"
 
 _CONTEXT = {
@@ -32,8 +32,8 @@ _CONTEXT = {
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "containedIn": "cr:containedIn",
-    "cr": "http://mlcommons.org/croissant_json/",
-    "rai": "http://mlcommons.org/croissant_json/RAI/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
@@ -125,12 +125,12 @@ _RESPONSIBLE_AI = {
 def croissant_json(
     directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], schemas: Mapping[str, pa.Schema]
 ) -> str:
-    """Return the text of ``croissant_json.json``; ``schemas`` are those by directory, partition keys included."""
+    """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included."""
     there = list(directories)
     document: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant_json/1.1", "http://mlcommons.org/croissant_json/RAI/1.0"],
+        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": TITLE,
         "description": _DESCRIPTION,
         "version": VERSION,

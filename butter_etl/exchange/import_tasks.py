@@ -1,6 +1,6 @@
 """The tasks of an import: scan files, spool groups of rows, check experiments, land them.
 
-Each is a plain function of a list of things and the import's `ImportSettings`. It returns facts, never rows.
+Each is a plain function of a list of things and the import's settings. It returns facts, never rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from butter_etl.studies import ExperimentSpec
 
 
 class ImportSettings(msgspec.Struct, frozen=True):
-    """ImportSettings that every task of an import needs. ``source`` is empty where all rows are spooled."""
+    """The settings that every task of an import needs. ``source`` is empty where all rows are spooled."""
 
     source: str
     profile: str

@@ -61,7 +61,7 @@ def _read_back(location: Location, archive: str) -> dict[str, int]:
         return {member.name: member.size for member in tar}
 
 
-#: Gathered rows are written in row groups of about this many bytes in memory.
+#: Rows that are gathered are written in row groups of about this many bytes in memory.
 GROUP_BYTES = 32 * 2**20
 
 

@@ -12,7 +12,7 @@ from butter_etl.upkeep.findings import KINDS, Finding
 from butter_etl.upkeep.inventory import Inventory, Unit
 from butter_etl.upkeep.verify import check_runs
 
-# --- run_repair ------------------------------------------------------------------------------------------------------
+# --- repair ------------------------------------------------------------------------------------------------------
 
 
 class RepairReport(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ def run_repair(
     """Move the files of findings to quarantine, where moving mends anything; never deletes.
 
     A file is checked once more before it is moved, a run file under its experiment's lock, so that what another
-    run_repair or a landing has mended stays. Raises LandingError if a file cannot be moved; what was moved before stays
+    repair or a landing has mended stays. Raises LandingError if a file cannot be moved; what was moved before stays
     moved.
     """
     units = {unit.partition: unit for unit in plan.units}
