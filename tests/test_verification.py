@@ -384,7 +384,7 @@ def test_a_repair_waits_for_a_landing(root):
     with store.lock(0):
         code = f"""
 from pathlib import Path
-from butter_etl import locks
+from butter_etl.store import locks
 from tests.test_verification import repaired
 sleep = locks.time.sleep
 locks.time.sleep = lambda seconds: (print("waiting", flush=True), sleep(seconds))
