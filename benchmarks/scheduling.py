@@ -169,7 +169,7 @@ def measure_pack(folder: Path, options: argparse.Namespace) -> Result:
     registry = Registry(store)
     target = target_task_seconds(plan.core_seconds, THREADS)
     with Claims(store.state) as claims:
-        share = Share(claim_ids(plan, registry, store), claims, store, target)
+        share = Share(claim_ids(plan, registry, store), claims, store, target, "cpu")
         tasks = runs = 0
         for task in share.tasks():
             tasks, runs = tasks + 1, runs + task.runs
@@ -186,12 +186,12 @@ def measure_futures(folder: Path, options: argparse.Namespace) -> Result:
     store = Store.create(folder / "store")
     wanted = list(islice(_one_run_each(), options.futures))
     _land_empty(store, wanted)
-    settings = Settings(str(store.location.absolute), str(store.state), str(folder))
+    settings = Settings(str(store.location.absolute), str(store.state), str(folder), "torch", "cpu")
     tenth = len(wanted) // 10
     memory = Memory(tenth)
     began = time.process_time()
     with start_cluster(workers=1, threads_per_worker=2) as client, Claims(store.state) as claims:
-        share = Share(wanted, claims, store, target_seconds=0.5)
+        share = Share(wanted, claims, store, 0.5, "cpu")
         report = Driver(store, settings, client, share, len(wanted), memory.look).run(window=8)
         done = memory.now()
     if report.present != len(wanted):

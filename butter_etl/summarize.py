@@ -38,8 +38,8 @@ from butter_etl.store import (
     executive_name,
     fingerprint,
     is_executive_current,
+    longest_run,
     parse_fingerprints,
-    parse_partition,
     raw_fingerprints,
     read_fingerprints,
     rows_a_group,
@@ -242,7 +242,7 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
             fingerprints[experiment_id] = current
         elif experiment_id in old:
             fingerprints[experiment_id] = old[experiment_id]
-    epochs = int(str(parse_partition(plan.partition)["epochs"]))
+    epochs = longest_run(plan.partition)
     return _Work(computed, fingerprints, len(old.keys() - by_experiment.keys()), epochs)
 
 

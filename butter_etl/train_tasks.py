@@ -248,7 +248,7 @@ def plan_campaign(
     selection = registry.select(choice, data_folder(data_dir))
     present = store.repetitions() if store else {}
     engine = choose_engine(engine, device)
-    plan = plan_runs(selection, registry, present, load_rates(engine))
+    plan = plan_runs(selection, registry, present, load_rates(engine, device))
     return Campaign(
         str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device
     )

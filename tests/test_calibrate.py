@@ -20,19 +20,19 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_measured_rates_are_used(tmp_path):
-    assert costs.load_rates("torch") == costs.DEFAULT_RATES["torch"]
+    assert costs.load_rates("torch", "cpu") == costs.DEFAULT_RATES["torch"]
     measured = calibration.measure_rates("torch")
     assert measured.flops > 1e8
     assert measured.step_seconds + measured.layer_seconds + measured.metric_seconds > 0
     path = costs.save_rates("torch", measured)
     assert tmp_path in path.parents
-    assert costs.load_rates("torch") == measured
+    assert costs.load_rates("torch", "cpu") == measured
 
 
 def test_rates_of_another_version_are_passed_over():
     path = costs.save_rates("torch", costs.DEFAULT_RATES["torch"])
     path.write_text('{"speed": 3}')
-    assert costs.load_rates("torch") == costs.DEFAULT_RATES["torch"]
+    assert costs.load_rates("torch", "cpu") == costs.DEFAULT_RATES["torch"]
 
 
 def test_the_command():

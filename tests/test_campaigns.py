@@ -101,7 +101,7 @@ def check_against_undisturbed(store, spec):
         table = pq.ParquetFile(opened.location.path(f"all_runs/{file.path}")).read()
         experiment = campaign.registry.experiment(file.experiment_id)
         item = Item(experiment, file.experiment_id, "disturbed", tuple(file.repetitions))
-        (alone,) = train_stack(Stack((item,), "fused"), cached_dataset(experiment.dataset, Path("no-data")))
+        (alone,) = train_stack(Stack((item,), "fused", "cpu"), cached_dataset(experiment.dataset, Path("no-data")))
         for name in HISTORIES:
             assert table[name].equals(alone[name]), (file.path, name)
 

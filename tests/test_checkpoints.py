@@ -22,7 +22,7 @@ from butter_etl.studies.butter.sweeps import make_experiment
 
 SETTINGS = {"dataset": "wine", "size": 128, "depth": 3, "batch_size": 64, "epochs": 5}
 ITEM = Item(make_experiment(**SETTINGS, optimizer="SGD", momentum=0.9, learning_rate=0.01), 7, "b", (0, 2))
-STACK = Stack((ITEM,), "torch")
+STACK = Stack((ITEM,), "torch", "cpu")
 
 
 class YieldedError(Exception):
@@ -56,7 +56,7 @@ def stop(dataset, stack=STACK, epochs=4, resume=None):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stack_goes_on_from_its_file_to_the_same_bits(tmp_path, dataset, engine):
-    kept, stack = Checkpoints(tmp_path), Stack((ITEM,), engine)
+    kept, stack = Checkpoints(tmp_path), Stack((ITEM,), engine, "cpu")
     assert kept.read(stack) is None
     (expected,) = train_stack(stack, dataset)
     size = kept.write(stop(dataset, stack, epochs=4))
@@ -77,7 +77,7 @@ def test_a_stack_goes_on_from_its_file_to_the_same_bits(tmp_path, dataset, engin
 
 def test_a_file_holds_everything_to_the_bit(tmp_path, dataset):
     regularized = make_experiment(**SETTINGS, kernel_regularizer=Regularizer("l2", 0.1), label_noise=0.2)
-    unfinished = stop(dataset, Stack((Item(regularized, 2**24, "b", (0, 1)),), "torch"))
+    unfinished = stop(dataset, Stack((Item(regularized, 2**24, "b", (0, 1)),), "torch", "cpu"))
     kept = Checkpoints(tmp_path)
     kept.write(unfinished)
     back = kept.read(unfinished.stack)
@@ -140,14 +140,14 @@ def test_other_versions_start_over(written, monkeypatch):
 
 def test_the_checkpoint_of_another_stack_is_refused(written, dataset, caplog):
     kept, path = written
-    fewer = Stack((msgspec.structs.replace(ITEM, repetitions=(0,)),), "torch")
+    fewer = Stack((msgspec.structs.replace(ITEM, repetitions=(0,)),), "torch", "cpu")
     unfinished = read_checkpoint(path, STACK)
     with pytest.raises(CheckpointError, match="wine rectangle size 128 depth 3: what was stopped is another stack"):
         train_stack(fewer, dataset, resume=unfinished)
     with pytest.raises(CheckpointError, match="another stack"):
-        train_stack(Stack((ITEM,), "fused"), dataset, resume=unfinished)
+        train_stack(Stack((ITEM,), "fused", "cpu"), dataset, resume=unfinished)
     other = kept.path(fewer)
-    assert other != path != kept.path(Stack((ITEM,), "fused"))
+    assert other != path != kept.path(Stack((ITEM,), "fused", "cpu"))
     path.rename(other)
     assert kept.read(fewer) is None
     assert "it is of another stack" in caplog.text

@@ -60,7 +60,7 @@ def wanted(experiment_id, spec=POLLEN, repetitions=(0, 1)):
 def test_a_share_claims_as_it_goes_and_gives_back_what_is_done(tmp_path):
     store = Store.create(tmp_path / "store")
     with Claims(store.state) as ours, Claims(store.state) as theirs:
-        share = Share([wanted(1), wanted(2)], ours, store, 0.5)
+        share = Share([wanted(1), wanted(2)], ours, store, 0.5, "cpu")
         task_items = [item for task in share.tasks() for item in task.items]
         assert sorted((item.experiment_id, item.repetitions) for item in task_items) == [
             (1, (0,)),
@@ -81,7 +81,7 @@ def test_a_share_comes_back_to_what_others_have(tmp_path):
     store = Store.create(tmp_path / "store")
     with Claims(store.state) as ours, Claims(store.state) as theirs:
         assert theirs.take(bucket_of(0))
-        share = Share([wanted(0, repetitions=(0, 1, 2)), wanted(2)], ours, store, 60.0)
+        share = Share([wanted(0, repetitions=(0, 1, 2)), wanted(2)], ours, store, 60.0, "cpu")
         assert [item.experiment_id for task in share.tasks() for item in task.items] == [2]
         assert share.is_waiting
         land(store, POLLEN, 0, [0, 2])
@@ -96,7 +96,7 @@ def test_what_was_taken_over_is_waited_for(tmp_path):
     store = Store.create(tmp_path / "store")
     item = Item(POLLEN, 0, "primary", (0, 1))
     with Claims(store.state) as ours, Claims(store.state) as theirs:
-        share = Share([wanted(0), wanted(2)], ours, store, 60.0)
+        share = Share([wanted(0), wanted(2)], ours, store, 60.0, "cpu")
         assert len(list(share.tasks())) == 1
         (store.state / "claims" / f"{bucket_of(0)}.json").unlink()
         assert theirs.take(bucket_of(0))
@@ -137,7 +137,7 @@ def test_checkpoints_of_what_has_landed_are_removed(tmp_path, tiny, client):
     first = claim_ids(campaign.plan, campaign.registry, opened)[0]
     checkpoints, kept = Checkpoints(opened.state), []
     for repetitions in ((0, 1), (2, 3)):
-        stack = Stack((Item(first.spec, first.experiment_id, first.batch, repetitions),), "torch")
+        stack = Stack((Item(first.spec, first.experiment_id, first.batch, repetitions),), "torch", "cpu")
         checkpoints.write(stop(cached_dataset(first.spec.dataset, tmp_path), stack, epochs=1))
         kept.append(stack)
     assert settings.engine == "fused"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from butter_etl.campaign import tasks
 from butter_etl.campaign.cutting import LONGEST_TASK, SHORTEST_TASK, Task, Wanted, cut_tasks, target_task_seconds
 from butter_etl.campaign.stacks import Item
-from butter_etl.campaign.tasks import Settings, train_and_land
+from butter_etl.campaign.tasks import Settings, TaskStopped, train_and_land
 from butter_etl.engines.batched import engine
-from butter_etl.errors import DatasetError, DeviceMemoryError, SelectError
+from butter_etl.errors import DatasetError, SelectError
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter import costs
@@ -104,7 +104,7 @@ def wanted_of(costs_and_runs):
 @given(st.lists(st.tuples(st.floats(0.01, 5000), st.integers(1, 40)), max_size=20), st.floats(5, 600))
 def test_tasks_hold_every_run_once_and_are_even(costs_and_runs, target):
     wanted = wanted_of(costs_and_runs)
-    tasks = list(cut_tasks(wanted, target))
+    tasks = list(cut_tasks(wanted, target, "cpu"))
     runs = [(item.experiment_id, rep) for task in tasks for item in task.items for rep in item.repetitions]
     assert sorted(runs) == [(one.experiment_id, rep) for one in wanted for rep in one.repetitions]
     cost = {one.experiment_id: one.core_seconds for one in wanted}
@@ -127,8 +127,8 @@ def test_costs_grow_with_the_work():
     ten = make_experiment(dataset=info.name, size=1024, depth=4, epochs=10)
     assert costs.features(ten, 1000, info) == (10 * (6 * 3918 + 2 * 980) * 1000, 200, 800, 10 * 4898 * 7)
     assert costs.core_seconds(ten, 1000, info, costs.Rates(1e9, 1, 2, 3)) == pytest.approx(1030380.25468)
-    assert costs.stack_limit(1000, info) > 255
-    assert costs.stack_limit(2**27, info) == 1
+    assert costs.stack_limit(1000, info, "cpu") > 255
+    assert costs.stack_limit(2**27, info, "cpu") == 1
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 50), st.integers(1, 40)), max_size=20), st.floats(5, 600))
@@ -146,7 +146,7 @@ def test_tasks_for_a_gpu_have_neighbours_that_fit_together(costs_and_runs, targe
 def test_costs_on_a_gpu():
     info = DATASETS["wine_quality_white"]
     assert costs.load_rates("torch", "cuda") == costs.GPU_RATES
-    assert costs.stack_limit(2**20, info, "cuda") > costs.stack_limit(2**20, info)
+    assert costs.stack_limit(2**20, info, "cuda") > costs.stack_limit(2**20, info, "cpu")
     taken = []
     for size in (2**8, 2**12, 2**16, 2**20):
         spec = make_experiment(dataset=info.name, size=size, depth=4)
@@ -162,7 +162,7 @@ def test_costs_on_a_gpu():
 
 
 def settings_of(store, tmp_path):
-    return Settings(store=store.location.root, state=None, data_dir=str(tmp_path))
+    return Settings(store=store.location.root, state=None, data_dir=str(tmp_path), engine="torch", device="cpu")
 
 
 def items_of(tmp_path, tiny):
@@ -216,7 +216,7 @@ def test_a_run_that_does_not_fit_alone_is_an_error(tmp_path, tiny, monkeypatch):
 
     store, items = items_of(tmp_path, tiny)
     monkeypatch.setattr(engine, "run_backward", out_of_memory)
-    with pytest.raises(DeviceMemoryError, match="a stack of 1, layers"):
+    with pytest.raises(TaskStopped, match="a stack of 1, layers"):
         train_and_land(Task(tuple(items)), settings_of(store, tmp_path))
 
 
@@ -278,3 +278,19 @@ def test_a_missing_data_set_is_an_error_before_anything_is_written(tmp_path, cli
             data_dir=tmp_path / "data",
         )
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(2**14, [200]), (2**20, [36, 36, 36, 36, 36, 20])])
+def test_a_gpu_is_planned_by_its_own_rates(tmp_path, monkeypatch, size, sizes):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sweep = tmp_path / "one.yaml"
+    cube = f"{{dataset: [wine_quality_white], size: [{size}], depth: [4]}}"
+    sweep.write_text(f"name: one\nrepetitions: 200\ncubes: [{cube}]\n")
+    choice = Choice(specs=(str(sweep),))
+    runs = {}
+    for device in ("cpu", "cuda"):
+        plan = plan_campaign(tmp_path / "store", choice, engine="torch", device=device).plan
+        wanted = [msgspec.structs.replace(one, experiment_id=0) for one in plan.wanted]
+        runs[device] = [task.runs for task in cut_tasks(wanted, LONGEST_TASK, device)]
+    assert runs["cuda"] == sizes
+    assert len(runs["cpu"]) > 5 * len(sizes)

@@ -32,7 +32,7 @@ def dataset():
 
 
 def train(spec, repetitions, dataset):
-    (rows,) = train_stack(Stack((Item(spec, 7, "b", tuple(repetitions)),), "torch"), dataset)
+    (rows,) = train_stack(Stack((Item(spec, 7, "b", tuple(repetitions)),), "torch", "cpu"), dataset)
     return rows
 
 
@@ -140,11 +140,11 @@ SIBLINGS = (
 @pytest.mark.parametrize("engine", ["torch", "fused"])
 def test_experiments_of_equal_topology_train_as_one_stack(dataset, engine):
     assert len({stack_key(item.spec) for item in SIBLINGS}) == 1
-    tables = train_stack(Stack(SIBLINGS, engine), dataset)
+    tables = train_stack(Stack(SIBLINGS, engine, "cpu"), dataset)
     for item, table in zip(SIBLINGS, tables, strict=True):
         assert table.schema.equals(RUN_FILE_SCHEMA)
         assert set(table["stack"].to_pylist()) == {6}
-        (alone,) = train_stack(Stack((item,), engine), dataset)
+        (alone,) = train_stack(Stack((item,), engine, "cpu"), dataset)
         own = {"stack", "core_seconds", "start_time", "update_time", *HISTORIES}
         constant = [name for name in table.schema.names if name not in own]
         assert table.select(constant).equals(alone.select(constant))
@@ -158,7 +158,7 @@ def test_experiments_of_other_topologies_are_no_stack(dataset):
     with pytest.raises(
         ValueError, match=r"breast_cancer .* and 1 more experiments: they cannot be trained side by side"
     ):
-        train_stack(Stack((SIBLINGS[0], Item(other, 9, "b", (0,))), "torch"), dataset)
+        train_stack(Stack((SIBLINGS[0], Item(other, 9, "b", (0,))), "torch", "cpu"), dataset)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 40))
@@ -178,7 +178,7 @@ def test_stacks_are_as_large_as_the_free_memory_of_the_gpu_allows(dataset, monke
     from butter_etl import engines
 
     stack = Stack((Item(SPEC, 7, "b", tuple(range(200))),), "torch", "cuda")
-    assert fitting_stacks(Stack(stack.items, "torch"), dataset) == [Stack(stack.items, "torch")]
+    assert fitting_stacks(Stack(stack.items, "torch", "cpu"), dataset) == [Stack(stack.items, "torch", "cpu")]
     info = dataset.info
     topology = find_topology(SPEC.shape, SPEC.size, SPEC.depth, info.inputs, info.outputs)
     room = 70.5 * costs.gpu_run_bytes(SPEC, topology, info) / costs._GPU_SHARE

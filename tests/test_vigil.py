@@ -132,7 +132,7 @@ def test_a_job_that_is_told_to_end_saves_what_it_is_at(tmp_path, queue_worker):
     client, process = queue_worker
     store = Store.create(tmp_path / "store")
     spec = make_experiment(dataset="wine", shape="rectangle", size=4096, depth=3, learning_rate=0.001, epochs=10**6)
-    settings = Settings(store=store.location.root, state=None, data_dir=str(tmp_path), engine="fused")
+    settings = Settings(store=store.location.root, state=None, data_dir=str(tmp_path), engine="fused", device="cpu")
     future = client.submit(train_and_land, Task((Item(spec, 2**24, "long", (0,)),)), settings)
     while not list(attempts_at(store.state, 2**24, [0])):
         time.sleep(0.05)

@@ -50,7 +50,7 @@ Begun = Mapping[int, Sequence[tuple[int, ...]]]
 
 
 def cut_tasks(
-    wanted: Iterable[Wanted], target_seconds: float, device: Device = "cpu", begun: Begun | None = None
+    wanted: Iterable[Wanted], target_seconds: float, device: Device, begun: Begun | None = None
 ) -> Iterator[Task]:
     """Cut tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
 

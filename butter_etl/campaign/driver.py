@@ -8,7 +8,6 @@ futures with the cluster, tries failed tasks again, and records what keeps faili
 from __future__ import annotations
 
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +20,9 @@ from butter_etl.campaign.attempts import attempts_at, end_attempt, log_tail
 from butter_etl.campaign.cutting import Task
 from butter_etl.campaign.share import POLL_SECONDS, Share
 from butter_etl.campaign.stacks import Item
-from butter_etl.campaign.tasks import Settings, StoppedAt, TaskReport, train_and_land
+from butter_etl.campaign.tasks import Settings, TaskError, TaskReport, TaskStopped, train_and_land
 from butter_etl.clusters import DRAINING
-from butter_etl.errors import FULL_DISK, AttemptsError, ButterError, CampaignError, FullDiskError, one_line
+from butter_etl.errors import FULL_DISK, CampaignError, one_line
 from butter_etl.store import Failure, Store
 
 if TYPE_CHECKING:
@@ -171,14 +170,14 @@ class Driver:
         if future.status == "finished":
             self._count(task, result)
         else:
-            stopped = getattr(result[1], "stopped_at", None) if future.status == "error" else None
-            self._retry(self._without_done(task, stopped), error_of(future, result))
+            error = result[1] if future.status == "error" else None
+            if isinstance(error, TaskStopped):
+                task = self._without_done(task, error)
+            self._retry(task, error_of(future, result))
         future.release()
 
-    def _without_done(self, task: Task, stopped: StoppedAt | None) -> Task:
+    def _without_done(self, task: Task, stopped: TaskStopped) -> Task:
         """Return what of a task that raised is tried again; count what it had done, put aside what it never began."""
-        if stopped is None:
-            return task
         done = len(task.items) - len(stopped.failed) - len(stopped.left)
         self._count(Task(task.items[:done]), stopped.report)
         if stopped.left:
@@ -200,7 +199,7 @@ class Driver:
         if report.yielded:  # only then may claims have been lost, and looking reads all of them
             self._again.extend(self._share.again(report.yielded))
 
-    def _retry(self, task: Task, error: Error) -> None:
+    def _retry(self, task: Task, error: TaskError) -> None:
         """Try a failed task again, its experiments one by one, until its attempts are used up; then record it."""
         self._in_a_row += 1
         self._stop_if_hopeless(error)
@@ -211,7 +210,7 @@ class Driver:
         else:
             self._record(task.items[0], error)
 
-    def _stop_if_hopeless(self, error: Error) -> None:
+    def _stop_if_hopeless(self, error: TaskError) -> None:
         if error.is_full_disk:
             raise CampaignError(f"stopped: {error.line}; {_MAKE_SPACE}")
         if self._in_a_row >= _FAILURES_IN_A_ROW:
@@ -220,7 +219,7 @@ class Driver:
                 "mend it, then start the same command again"
             )
 
-    def _record(self, item: Item, error: Error) -> None:
+    def _record(self, item: Item, error: TaskError) -> None:
         state, repetitions = self._store.state, list(item.repetitions)
         last = max(attempts_at(state, item.experiment_id, repetitions), key=lambda attempt: attempt.time, default=None)
         failure = Failure(
@@ -251,27 +250,9 @@ def full_disk_stops() -> Iterator[None]:
         raise CampaignError(f"stopped: {one_line(error)}; {_MAKE_SPACE}") from error
 
 
-class Error(msgspec.Struct, frozen=True):
-    """The error of a future that did not finish: one line, and its traceback.
-
-    ``is_final`` means that trying again would not help, ``is_full_disk`` that nothing else would succeed either.
-    """
-
-    line: str
-    details: str = ""
-    is_final: bool = False
-    is_full_disk: bool = False
-
-
-def error_of(future: Future[Any], result: Any) -> Error:
-    """Return the error of a future that did not finish."""
+def error_of(future: Future[Any], result: Any) -> TaskError:
+    """Return the error of a future that did not finish: the task's own, or what Dask says of it."""
     if future.status != "error":
-        return Error(f"the task was {future.status}")
-    kind, error, trace = result
-    line = one_line(error) or kind.__name__
-    return Error(
-        line if isinstance(error, ButterError) else f"{kind.__name__}: {line}",
-        "" if isinstance(error, AttemptsError) else "".join(traceback.format_exception(kind, error, trace)),
-        is_final=isinstance(error, AttemptsError),
-        is_full_disk=isinstance(error, FullDiskError),
-    )
+        return TaskError(f"the task was {future.status}")
+    error = result[1]
+    return error.error if isinstance(error, TaskStopped) else TaskError.of(error)

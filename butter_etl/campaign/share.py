@@ -27,7 +27,7 @@ class Share:
         claims: Claims,
         store: Store,
         target_seconds: float,
-        device: Device = "cpu",
+        device: Device,
         begun: Begun | None = None,
     ) -> None:
         self._claims, self._store = claims, store

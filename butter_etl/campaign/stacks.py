@@ -56,7 +56,7 @@ class Stack(msgspec.Struct, frozen=True):
 
     items: tuple[Item, ...]
     engine: str
-    device: Device = "cpu"
+    device: Device
 
     def runs(self) -> list[RunSpec]:
         """Return the stack's runs, item by item."""

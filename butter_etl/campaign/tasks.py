@@ -7,6 +7,7 @@ has landed is not trained again, what has a checkpoint goes on from there, and a
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -21,9 +22,9 @@ from butter_etl.campaign.stacks import Item, Stack, cut_stack, fitting_stacks, t
 from butter_etl.campaign.vigil import Stopped, Vigil
 from butter_etl.clusters import at_work, leave_worker
 from butter_etl.engines import HISTORIES, Device
-from butter_etl.errors import DeviceMemoryError
+from butter_etl.errors import AttemptsError, ButterError, DeviceMemoryError, FullDiskError, one_line
 from butter_etl.store import Store, cached_copy, partition_path
-from butter_etl.studies import DEFAULT_RATES, Dataset, ExperimentSpec, cached_dataset, core_seconds, info_of, stack_key
+from butter_etl.studies import Dataset, ExperimentSpec, cached_dataset, core_seconds, default_rates, info_of, stack_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,8 +42,8 @@ class Settings(msgspec.Struct, frozen=True):
     store: str
     state: str
     data_dir: str
-    engine: str = "torch"
-    device: Device = "cpu"
+    engine: str
+    device: Device
     claim: str | None = None
     checkpoint_seconds: float = 300.0
 
@@ -72,15 +73,38 @@ def discard_landed(store: Store) -> None:
             checkpoints.discard(stack)
 
 
-class StoppedAt(msgspec.Struct, frozen=True):
-    """Progress of a task that raised an exception, with which it travels as an attribute.
+class TaskError(msgspec.Struct, frozen=True):
+    """The error of a task: one line, and its traceback.
 
-    ``report`` is of the items before, ``failed`` are those at which it stopped, ``left`` those that it never began.
+    ``is_final`` means that trying again would not help, ``is_full_disk`` that nothing else would succeed either.
     """
 
-    report: TaskReport
-    failed: tuple[Item, ...]
-    left: tuple[Item, ...]
+    line: str
+    details: str = ""
+    is_final: bool = False
+    is_full_disk: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> TaskError:
+        """Return that of an exception; errors of ours speak for themselves, others are named by their class."""
+        line = one_line(error) or type(error).__name__
+        return cls(
+            line if isinstance(error, ButterError) else f"{type(error).__name__}: {line}",
+            "" if isinstance(error, AttemptsError) else "".join(traceback.format_exception(error)),
+            is_final=isinstance(error, AttemptsError),
+            is_full_disk=isinstance(error, FullDiskError),
+        )
+
+
+class TaskStopped(Exception):  # noqa: N818 (what was done before the error counts)
+    """A task that an error stopped: the report of the items before, and the items that are not done.
+
+    ``failed`` are the items at which it stopped, ``left`` those that it never began.
+    """
+
+    def __init__(self, error: TaskError, report: TaskReport, failed: tuple[Item, ...], left: tuple[Item, ...]) -> None:
+        super().__init__(error, report, failed, left)
+        self.error, self.report, self.failed, self.left = error, report, failed, left
 
 
 # --- one unit of work --------------------------------------------------------------------------------------------
@@ -90,13 +114,13 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
     """Train the runs of a task that are still missing and land them, item by item.
 
     What cannot be finished before the job ends, or is no longer this driver's, is reported as ``yielded``. Raises
-    whatever stops it otherwise, with a `StoppedAt` as its attribute ``stopped_at``; what landed before stays.
+    TaskStopped where anything else stops it; what landed before stays.
     """
     store = Store.open(settings.store, settings.state)
     vigil = Vigil(store.state, settings.claim, settings.checkpoint_seconds)
     report, later = TaskReport(), deque(_side_by_side(task.items, settings.device))
     while later:
-        if not _has_time_for(vigil, later[0], settings.engine):
+        if not _has_time_for(vigil, later[0], settings):
             leave_worker()
             return report + TaskReport(yielded=tuple(item for items in later for item in items))
         try:
@@ -104,8 +128,7 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
                 report += _train_items(store, later[0], settings, vigil)
         except Exception as error:
             left = tuple(item for items in list(later)[1:] for item in items)
-            error.stopped_at = StoppedAt(report, tuple(later[0]), left)  # type: ignore[attr-defined]
-            raise
+            raise TaskStopped(TaskError.of(error), report, tuple(later[0]), left) from error
         later.popleft()
     return report
 
@@ -118,9 +141,9 @@ def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]
         yield from ([item] for item in items)
 
 
-def _has_time_for(vigil: Vigil, items: Sequence[Item], engine: str) -> bool:
+def _has_time_for(vigil: Vigil, items: Sequence[Item], settings: Settings) -> bool:
     spec, runs = items[0].spec, sum(len(item.repetitions) for item in items)
-    rates = DEFAULT_RATES[engine]
+    rates = default_rates(settings.engine, settings.device)
     epoch_seconds = core_seconds(spec, spec.size, info_of(spec), rates) / spec.epochs
     state_bytes = 4 * runs * (3 * spec.size + len(HISTORIES) * spec.epochs)
     return vigil.has_time_for(epoch_seconds, state_bytes)

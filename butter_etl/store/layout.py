@@ -67,6 +67,11 @@ def _parse_key(key: str, text: str, path: str) -> Value:
         raise StoreError(f"{path}: {key} is not a number: {text!r}") from error
 
 
+def longest_run(partition: str) -> int:
+    """Return how many entries a history of a partition's runs has at most, as its keys say: their epochs."""
+    return int(str(parse_partition(partition)["epochs"]))
+
+
 class RunFile(NamedTuple):
     """A run file as its name describes it. ``path`` is relative to ``all_runs``, ``size`` is in bytes."""
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.errors import DatasetError, SpecError, TornFileError, one_line
-from butter_etl.store import Location, RunFile, other_content, partition_path, read_copy, read_kept
+from butter_etl.store import Location, RunFile, longest_run, other_content, partition_path, read_copy, read_kept
 from butter_etl.studies import (
     EXPERIMENTS_SCHEMA,
     PARTITION_KEYS,
@@ -175,7 +175,7 @@ def canonical_value(value: Any) -> Any:
 
 
 def _check_length(rows: list[dict[str, Any]], name: str, length: int | None, partition: str) -> None:
-    epochs = int(partition.rpartition("epochs=")[2])
+    epochs = longest_run(partition)
     if rows and (length or 0) > epochs:
         raise Flaw("wrong-row", f"{name} has {length} entries for {epochs} epochs")
 

@@ -227,7 +227,7 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
 
 def _selection_facts(registry: Registry, selection: Selection, present: Mapping[int, int]) -> dict[str, int]:
     if selection.sweeps:
-        plan = plan_runs(selection, registry, present, load_rates(choose_engine("auto", "cpu")))
+        plan = plan_runs(selection, registry, present, load_rates(choose_engine("auto", "cpu"), "cpu"))
         return {
             "experiments": plan.experiments,
             "infeasible": plan.infeasible,

@@ -82,7 +82,7 @@ def stack_bytes(parameters: int, info: DatasetInfo) -> float:
     return 4.0 * (_WEIGHT_COPIES * parameters + info.train_rows * (info.outputs + 2))
 
 
-def stack_limit(parameters: int, info: DatasetInfo, device: Device = "cpu") -> int:
+def stack_limit(parameters: int, info: DatasetInfo, device: Device) -> int:
     """Return how many runs a plan may train side by side in the memory of a worker, or of a GPU; at least one."""
     most = _PLANNED_GPU_BYTES if device == "cuda" else _STACK_BYTES
     return max(1, int(most / stack_bytes(parameters, info)))
@@ -108,20 +108,23 @@ def gpu_stack_limit(spec: ExperimentSpec, topology: Topology, info: DatasetInfo,
     return min(max(1, fitting), _LARGEST_STACK)
 
 
-def load_rates(engine: str, device: Device = "cpu") -> Rates:
+def default_rates(engine: str, device: Device) -> Rates:
+    """Return the rates that an engine has on a device where nothing was measured."""
+    return GPU_RATES if device == "cuda" else DEFAULT_RATES[engine]
+
+
+def load_rates(engine: str, device: Device) -> Rates:
     """Return an engine's rates on this kind of core: measured where `butter-etl calibrate` has run, else the default.
 
     Of a GPU they are always the default, `GPU_RATES`.
     """
-    if device == "cuda":
-        return GPU_RATES
-    path = rates_path(engine)
-    if not path.exists():
-        return DEFAULT_RATES[engine]
+    default, path = default_rates(engine, device), rates_path(engine)
+    if device == "cuda" or not path.exists():
+        return default
     try:
         return msgspec.json.decode(path.read_bytes(), type=Rates)
     except msgspec.DecodeError:  # written by another version: an estimate is not worth an error
-        return DEFAULT_RATES[engine]
+        return default
 
 
 def save_rates(engine: str, rates: Rates) -> Path:
