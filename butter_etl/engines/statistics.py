@@ -61,10 +61,9 @@ class Statistic:
     counted_by: Literal["num", "num_finite"] = "num_finite"
     least: int = 1
 
-
-def quantile(name: str, fraction: float, note: str) -> Statistic:
-    """Return the quantile at ``fraction`` between 0 and 1, interpolated linearly, over all entries of an epoch."""
-    return Statistic(name, fraction, note, counted_by="num")
+    def at(self, name: str, fraction: float, note: str) -> Statistic:
+        """Return the quantile like this one at another ``fraction``, between 0 and 1."""
+        return replace(self, name=name, rule=fraction, note=note)
 
 
 NUM: Final = Statistic("num", "num", "number of runs that reach the epoch", pa.uint8(), "num", 0)
@@ -73,9 +72,10 @@ AVG: Final = Statistic("avg", "avg", "mean")
 STDDEV: Final = Statistic("stddev", "stddev", "sample standard deviation", least=2)
 MIN: Final = Statistic("min", "min", "minimum")
 MAX: Final = Statistic("max", "max", "maximum")
-Q1: Final = quantile("q1", 0.25, "first quartile")
-MEDIAN: Final = quantile("median", 0.5, "median")
-Q3: Final = quantile("q3", 0.75, "third quartile")
+# Quantiles are interpolated linearly, over all entries of an epoch.
+MEDIAN: Final = Statistic("median", 0.5, "median", counted_by="num")
+Q1: Final = MEDIAN.at("q1", 0.25, "first quartile")
+Q3: Final = MEDIAN.at("q3", 0.75, "third quartile")
 
 
 @dataclass(frozen=True)
