@@ -34,6 +34,7 @@ from butter_etl.store import (
     RunFile,
     Store,
     SummaryReader,
+    by_experiment,
     delete_summaries,
     executive_name,
     fingerprint,
@@ -146,27 +147,19 @@ def _plan_partition(
     store: Store, partition: str, files: Iterable[RunFile], selected: Callable[[int], bool], *, full: bool
 ) -> tuple[PartitionPlan, bool]:
     """Return the plan of a partition, and whether there is anything to do in it."""
-    by_experiment = _by_experiment(files)
+    experiments = by_experiment(files)
     raw = raw_fingerprints(store.location, summary_name(partition))
     old = parse_fingerprints(raw)
     stale = [
         experiment_id
-        for experiment_id, own in by_experiment.items()
+        for experiment_id, own in experiments.items()
         if (full or old.get(experiment_id) != fingerprint(own)) and selected(experiment_id)
     ]
-    orphans = len(old.keys() - by_experiment.keys())
+    orphans = len(old.keys() - experiments.keys())
     fresh = len(old.keys() - set(stale)) - orphans
-    to_read = [file for experiment_id in stale for file in by_experiment[experiment_id]]
+    to_read = [file for experiment_id in stale for file in experiments[experiment_id]]
     plan = PartitionPlan(partition, stale, fresh, orphans, len(to_read), sum(file.size for file in to_read), full=full)
     return plan, bool(stale or orphans or (old and raw != raw_fingerprints(store.location, executive_name(partition))))
-
-
-def _by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
-    """Group run files by experiment, in the order of the ids."""
-    found: dict[int, list[RunFile]] = {}
-    for file in files:
-        found.setdefault(file.experiment_id, []).append(file)
-    return dict(sorted(found.items()))
 
 
 def _orphaned_partitions(store: Store, with_runs: set[str]) -> Iterator[PartitionPlan]:
@@ -234,8 +227,8 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
     wanted = set(plan.stale)
     computed: dict[int, list[RunFile]] = {}
     fingerprints: dict[int, str] = {}
-    by_experiment = _by_experiment(store.run_files(plan.partition))
-    for experiment_id, files in by_experiment.items():
+    experiments = by_experiment(store.run_files(plan.partition))
+    for experiment_id, files in experiments.items():
         current = fingerprint(files) if experiment_id in wanted else ""
         if experiment_id in wanted and (plan.full or old.get(experiment_id) != current):
             computed[experiment_id] = files
@@ -243,7 +236,7 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
         elif experiment_id in old:
             fingerprints[experiment_id] = old[experiment_id]
     epochs = longest_run(plan.partition)
-    return _Work(computed, fingerprints, len(old.keys() - by_experiment.keys()), epochs)
+    return _Work(computed, fingerprints, len(old.keys() - experiments.keys()), epochs)
 
 
 def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[pa.Table]:

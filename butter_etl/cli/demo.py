@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from butter_etl.cli.summarize import summarize_with_progress
 from butter_etl.cli.train import print_trained, train_with_progress, training_cluster
 
 if TYPE_CHECKING:
+    from butter_etl.partition import ExportReport
     from butter_etl.store import Store
 
 
@@ -51,7 +52,7 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
     return 0
 
 
-def _print_demo(store: Store, dest: str, exported: Any) -> None:
+def _print_demo(store: Store, dest: str, exported: ExportReport) -> None:
     from butter_etl.views import best_losses, print_table
 
     click.echo(f"\nTrained into {store}, with the lowest median test loss over repetitions:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +10,8 @@ from butter_etl.cli.completion import folders
 from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
 
 if TYPE_CHECKING:
+    from butter_etl.exchange import ExportOptions
+    from butter_etl.partition import ExportReport
     from butter_etl.store import Store
     from butter_etl.studies import Choice
 
@@ -69,8 +71,8 @@ def export(
 
 
 def export_with_progress(
-    store: Store, dest: str, choice: Choice, options: Any, *, everything: bool = False, quiet: bool = False
-) -> Any:
+    store: Store, dest: str, choice: Choice, options: ExportOptions, *, everything: bool = False, quiet: bool = False
+) -> ExportReport:
     """Plan and make an export, with its progress on the terminal."""
     from butter_etl.exchange import plan_export
     from butter_etl.partition import run_export

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -101,7 +101,9 @@ def _workers(planned: SummaryPlan, site: str | None, workers: int | None) -> Ite
             yield client, 1
 
 
-def summarize_with_progress(planned: Any, store: Store, client: Any, *, quiet: bool, threads: int = 1) -> SummaryReport:
+def summarize_with_progress(
+    planned: SummaryPlan, store: Store, client: Client | None, *, quiet: bool, threads: int = 1
+) -> SummaryReport:
     """Bring what is planned up to date, with its progress on the terminal."""
     from butter_etl.summarize import run_summaries
     from butter_etl.views import ProgressLine

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,7 +27,7 @@ from butter_etl.cli.options import (
 if TYPE_CHECKING:
     from distributed import Client
 
-    from butter_etl.campaign import TrainReport
+    from butter_etl.campaign import Settings, TrainReport
     from butter_etl.store import Store
     from butter_etl.studies import Choice
     from butter_etl.train_tasks import Campaign
@@ -173,7 +173,9 @@ def _log_shown(*, quiet: bool) -> Iterator[None]:
         log.setLevel(level)
 
 
-def train_with_progress(campaign: Campaign, store: Store, settings: Any, client: Any, *, quiet: bool) -> TrainReport:
+def train_with_progress(
+    campaign: Campaign, store: Store, settings: Settings, client: Client, *, quiet: bool
+) -> TrainReport:
     """Train what a campaign is missing, with its progress on the terminal."""
     from butter_etl.campaign import Progress
     from butter_etl.train_tasks import run_training

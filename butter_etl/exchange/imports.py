@@ -276,7 +276,7 @@ def _refuse_other_content(items: Iterable[Gathered], source: Source | None, dest
     if source is not None and source.is_store:
         location = Location(source.url)
         own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name))}
-    Registry(dest).refuse_other_content(sorted(own, key=str))
+    Registry(dest).own_datasets.refuse_other_content(sorted(own, key=str))
 
 
 def _bring_data(source: Source | None, store: Store) -> None:

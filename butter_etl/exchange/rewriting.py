@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from butter_etl.errors import LandingError
-from butter_etl.store import CHUNK_BYTES, Location, fingerprints_metadata, parquet_writer, read_fingerprints
+from butter_etl.store import CHUNK_BYTES, Location, conform, fingerprints_metadata, parquet_output, read_fingerprints
 
 #: Headers are read back in pieces of this many bytes: a few small members, or little of a large one.
 _HEADER_BYTES = 64 * 2**10
@@ -92,7 +92,7 @@ def _all_groups(source: Location, names: Iterable[str], schema: pa.Schema) -> It
     for name in names:
         with source.parquet_file(name) as file:
             for table in _read(source, name, file, range(file.num_row_groups)):
-                yield _conform(table, schema)
+                yield conform(table, schema)
 
 
 def _united(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -119,15 +119,11 @@ def _read(location: Location, name: str, file: pq.ParquetFile, groups: Iterable[
 def _write(
     dest: Location, target: str, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, str]
 ) -> None:
-    with dest.open_output(target) as file:
-        memory = None if dest.is_local else pa.BufferOutputStream()  # pyarrow asks more of a file than an upload has
-        with parquet_writer(file if memory is None else memory, schema) as writer:
-            for table in groups:
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
-            if metadata:
-                writer.add_key_value_metadata(metadata)
-        if memory is not None:
-            file.write(memory.getvalue())
+    with parquet_output(dest, target, schema) as writer:
+        for table in groups:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+        if metadata:
+            writer.add_key_value_metadata(metadata)
 
 
 def _may_hold(group: pq.RowGroupMetaData, wanted: pa.Array) -> bool:
@@ -144,11 +140,3 @@ def _may_hold(group: pq.RowGroupMetaData, wanted: pa.Array) -> bool:
 
 def _rows_of(table: pa.Table, wanted: pa.Array) -> pa.Table:
     return table.filter(pc.is_in(table["experiment_id"], wanted))
-
-
-def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)

@@ -37,11 +37,13 @@ from .layout import SUMMARY as SUMMARY
 from .layout import SUMMARY_FILE as SUMMARY_FILE
 from .layout import SWEEPS as SWEEPS
 from .layout import RunFile as RunFile
+from .layout import by_experiment as by_experiment
 from .layout import key_text as key_text
 from .layout import longest_run as longest_run
 from .layout import parse_partition as parse_partition
 from .layout import partition_path as partition_path
 from .layout import ranges_text as ranges_text
+from .layout import repetition_masks as repetition_masks
 from .locks import FileLock as FileLock
 from .locks import Holder as Holder
 from .locks import create_exclusively as create_exclusively
@@ -52,7 +54,8 @@ from .locks import read_holder as read_holder
 from .locks import take_over as take_over
 from .locks import this_process as this_process
 from .parquet import common_metadata as common_metadata
-from .parquet import parquet_writer as parquet_writer
+from .parquet import conform as conform
+from .parquet import parquet_output as parquet_output
 from .parquet import write_common_metadata as write_common_metadata
 from .registry import Newcomer as Newcomer
 from .registry import Registry as Registry

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from butter_etl.errors import SelectError, StoreError, suggestion
 from butter_etl.store.files import COMMON_METADATA, Location
 from butter_etl.store.layout import EXECUTIVE, RUNS, SUMMARY, RunFile, parse_partition
+from butter_etl.store.parquet import conform
 from butter_etl.store.store import Store
 from butter_etl.studies import (
     DATASETS,
@@ -169,7 +170,7 @@ def _read_file(
     rows = _parameters(table, conditions)
     keep = pa.array([all(condition.holds(row) for condition in conditions) for row in rows], pa.bool_())
     selected = table.filter(keep) if conditions else table
-    return _conform(selected, schema)
+    return conform(selected, schema)
 
 
 def _group_may_hold(group: pq.RowGroupMetaData, conditions: tuple[Condition, ...]) -> bool:
@@ -204,15 +205,6 @@ def _parameters(table: pa.Table, conditions: tuple[Condition, ...]) -> list[dict
             if isinstance(value, float):
                 row[key] = canonical_float(value, key)
     return rows
-
-
-def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the table with exactly the schema's columns; missing ones are null."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -8,7 +8,7 @@ experiment.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -122,3 +122,20 @@ def ranges_text(numbers: list[int]) -> str:
     """Format sorted numbers for people: ``0-4, 7``."""
     parts = [(numbers[start], numbers[stop - 1]) for start, stop in consecutive(numbers)]
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)
+
+
+def by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
+    """Group run files by experiment, in the order of the ids."""
+    found: dict[int, list[RunFile]] = {}
+    for file in files:
+        found.setdefault(file.experiment_id, []).append(file)
+    return dict(sorted(found.items()))
+
+
+def repetition_masks(files: Iterable[RunFile]) -> dict[int, int]:
+    """Return the repetitions that files hold, as a bit mask by experiment id."""
+    masks: dict[int, int] = {}
+    for file in files:
+        held = (1 << file.last + 1) - (1 << file.first)
+        masks[file.experiment_id] = masks.get(file.experiment_id, 0) | held
+    return masks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -67,6 +69,27 @@ def parquet_bytes(
             writer.add_key_value_metadata(metadata)
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+@contextmanager
+def parquet_output(location: Location, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of a file that is there, whole, when the block is left without an exception."""
+    with location.open_output(name) as file:
+        # pyarrow asks more of a file than an upload has
+        memory = None if location.is_local else pa.BufferOutputStream()
+        with parquet_writer(file if memory is None else memory, schema) as writer:
+            yield writer
+        if memory is not None:
+            file.write(memory.getvalue())
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with exactly the columns of ``schema``, in its types; columns that it does not have are null."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def common_metadata(schema: pa.Schema) -> bytes:

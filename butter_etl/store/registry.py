@@ -1,4 +1,4 @@
-"""The registry of a store: experiments, with ids claimed once and for all; sweeps and own data sets, by name."""
+"""The registry of a store: experiments, with ids claimed once and for all, and sweeps by name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import DatasetError, InfeasibleError, SelectError, StoreError
-from butter_etl.store.copies import copy_names, difference, keep, other_content, read_kept
+from butter_etl.errors import InfeasibleError, SelectError, StoreError
 from butter_etl.store.layout import EXPERIMENTS, SWEEPS
 from butter_etl.store.locks import FileLock
+from butter_etl.store.own_datasets import OwnDatasets
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.studies import (
@@ -24,7 +24,6 @@ from butter_etl.studies import (
     TASK,
     Choice,
     DatasetInfo,
-    Declaration,
     Experiment,
     ExperimentSpec,
     ForeignSpec,
@@ -32,13 +31,8 @@ from butter_etl.studies import (
     Selection,
     Sweep,
     count_published,
-    describe,
     experiment_topology,
-    fetch_source,
-    find_source,
     info_of,
-    load_content,
-    load_declarations,
     load_sweep,
     network_structure,
     parse_condition,
@@ -81,7 +75,7 @@ class Registry:
         self._batches: dict[int, str] = {}
         self._next_id = FIRST_CLAIMED_ID
         self._files_read: set[str] = set()
-        self._own: dict[str, DatasetInfo] = {}
+        self.own_datasets = OwnDatasets(store)
         self._refresh()
 
     def experiment_id(self, spec: Experiment) -> int | None:
@@ -127,13 +121,14 @@ class Registry:
         another state folder) reads the winner's file and tries again with what is left. Raises StoreError if the store
         cannot be written, DatasetError if two contents would have one name.
         """
-        self._store = store
+        self._store = self.own_datasets.store = store
         self._refresh()
         if not self._without_id(wanted):
             return
         with FileLock(store.state / "locks" / "experiments.lock"):
             self._refresh()
-            self.refuse_other_content(info_of(spec) for spec in wanted if isinstance(spec, ExperimentSpec) and spec.own)
+            own = (info_of(spec) for spec in wanted if isinstance(spec, ExperimentSpec) and spec.own)
+            self.own_datasets.refuse_other_content(own)
             while missing := self._without_id(wanted):
                 self._write(store, missing)
                 self._refresh()
@@ -183,65 +178,9 @@ class Registry:
                 self._experiments[row["experiment_id"]] = spec
                 self._batches[row["experiment_id"]] = row["batch"] or ""
                 if isinstance(spec, ExperimentSpec) and spec.own:
-                    self._own.setdefault(spec.dataset, info_of(spec))
+                    self.own_datasets.add(info_of(spec))
                 self._next_id = max(self._next_id, row["experiment_id"] + 1)
             self._files_read.add(name)
-
-    # --- own data sets -------------------------------------------------------------------------------------------
-
-    def own_dataset(self, name: str) -> DatasetInfo | None:
-        """Return the user's own data set that a name stands for in the store; None if it stands for none yet."""
-        if name in self._own or self._store is None:
-            return self._own.get(name)
-        kept = read_kept(self._store.location, name)
-        return kept.info if kept else None
-
-    def _dataset_names(self, own: Iterable[DatasetInfo]) -> list[str]:
-        """List every data set that an experiment may have: of the package, ``own``, of the store, of other tasks."""
-        kept = copy_names(self._store.location) if self._store else []
-        others = {str(spec.parameters()["dataset"]) for spec in self._experiments.values()}
-        return list(dict.fromkeys([*DATASETS, *(info.name for info in own), *kept, *sorted(others)]))
-
-    def refuse_other_content(self, infos: Iterable[DatasetInfo]) -> None:
-        """Raise DatasetError if own data sets are not what their names stand for in the store, or share a name."""
-        known: dict[str, DatasetInfo] = {}
-        for info in infos:
-            in_store = self.own_dataset(info.name)
-            there = known.setdefault(info.name, in_store or info)
-            if there != info:
-                raise DatasetError(other_content(info, there, str(self._store) if in_store else "another experiment"))
-
-    def _from_files(self, spec_file: str, directory: Path | None) -> Lookup:
-        """Return a look-up of the data sets that a sweep file declares, by their files or by the store's copies."""
-        folder = Path(spec_file).parent
-
-        def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
-            known = self.own_dataset(name)
-            if known and not find_source(declaration, folder, directory) and self._was_declared(name, declaration):
-                return known
-            path = fetch_source(declaration, folder, directory, place)
-            info = describe(name, declaration, path, place)
-            if known and self._store and info != known:
-                how = difference(self._store.location, known, load_content(name, declaration, path, place))
-                raise DatasetError(
-                    f"{place}: {path} is not what {self._store} has runs or a copy of as {name!r}: {how}; "
-                    "restore the file and the declaration, or give the data set another name"
-                )
-            return info
-
-        return look_up
-
-    def _was_declared(self, name: str, declaration: Declaration) -> bool:
-        """Tell whether the store keeps a data set of the same declaration, wherever its file was."""
-        kept = read_kept(self._store.location, name) if self._store else None
-        return kept is not None and kept.declaration.means_the_same(declaration)
-
-    def _by_name(self, name: str, declaration: Declaration, place: str) -> DatasetInfo:  # noqa: ARG002 (a Lookup)
-        """Return the data set of a registered sweep; raise DatasetError if the store keeps no copy of it."""
-        info = self.own_dataset(name)
-        if info is None:
-            raise DatasetError(f"{place}: the store keeps no copy of it; train with --spec and the data set's file")
-        return info
 
     # --- sweeps --------------------------------------------------------------------------------------------------
 
@@ -257,7 +196,7 @@ class Registry:
             known = f"; registered in the store: {', '.join(registered)}" if registered else ""
             raise SelectError(f"{unknown_sweep(name, registered)}{known}")
         text = self._store.location.read_bytes(f"{SWEEPS}/{name}.yaml").decode()
-        return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml", lookup or self._by_name)
+        return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml", lookup or self.own_datasets.by_name)
 
     def sweep_names(self) -> list[str]:
         """List the custom sweeps that are registered."""
@@ -271,44 +210,46 @@ class Registry:
         ``directory``. Raises SelectError, SpecError or DatasetError in one line, also where the store has another
         sweep, or other data, of the same name.
         """
-        custom = [load_sweep(path, self._from_files(path, directory)) for path in choice.specs]
-        for sweep, path in zip(custom, choice.specs, strict=True):
-            if sweep.name in self.sweep_names() and self.sweep(sweep.name, self._as_in(sweep)) != sweep:
-                raise SelectError(f"{path}: {self._store} has another sweep called {sweep.name!r}; choose another name")
-        sweeps = (*(self.sweep(name) for name in choice.sweeps), *custom)
+        sweeps = self._sweeps(choice, directory)
         own = [info for sweep in sweeps for info in sweep.own_datasets()]
-        self.refuse_other_content(own)
         names = self._dataset_names(own) if choice.where else []
         conditions = tuple(parse_condition(text, datasets=names) for text in choice.where)
         return Selection(sweeps, conditions, choice.repetitions, choice.first_repetition)
 
+    def _sweeps(self, choice: Choice, directory: Path | None) -> tuple[Sweep, ...]:
+        """Return the sweeps of a choice; refuse those of which the store has another, or other data, by that name."""
+        custom = [load_sweep(path, self.own_datasets.from_files(path, directory)) for path in choice.specs]
+        for sweep, path in zip(custom, choice.specs, strict=True):
+            if sweep.name in self.sweep_names() and self.sweep(sweep.name, self._as_in(sweep)) != sweep:
+                raise SelectError(f"{path}: {self._store} has another sweep called {sweep.name!r}; choose another name")
+        sweeps = (*(self.sweep(name) for name in choice.sweeps), *custom)
+        self.own_datasets.refuse_other_content([info for sweep in sweeps for info in sweep.own_datasets()])
+        return sweeps
+
+    def _dataset_names(self, own: Iterable[DatasetInfo]) -> list[str]:
+        """List every data set that an experiment may have: of the package, ``own``, of the store, of other tasks."""
+        others = {str(spec.parameters()["dataset"]) for spec in self._experiments.values()}
+        names = [*DATASETS, *(info.name for info in own), *self.own_datasets.names(), *sorted(others)]
+        return list(dict.fromkeys(names))
+
     def _as_in(self, sweep: Sweep) -> Lookup:
         """Return the look-up that finds the own data sets of another sweep, and else those of the store."""
         own = {info.name: info for info in sweep.own_datasets()}
-        return lambda name, declaration, place: own.get(name) or self._by_name(name, declaration, place)
+        return lambda name, declaration, place: own.get(name) or self.own_datasets.by_name(name, declaration, place)
 
     def register(self, store: Store, choice: Choice, directory: Path | None = None) -> None:
         """Keep a choice's custom sweeps and their own data sets in ``store``: they can be named from now on.
 
         Raises DatasetError where a data set is not what it was when the choice was looked at.
         """
-        self._store = store
+        self._store = self.own_datasets.store = store
         for path in choice.specs:
             content = Path(path).read_bytes()
-            name = load_sweep(path, self._from_files(path, directory)).name
-            self._keep_data(store, path, directory)
+            name = load_sweep(path, self.own_datasets.from_files(path, directory)).name
+            self.own_datasets.keep(store, path, directory)
             with FileLock(store.state / "locks" / "sweeps.lock"):
                 store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
-        self.select(choice, directory)  # whoever registered the same name first has the last word
-
-    def _keep_data(self, store: Store, spec_file: str, directory: Path | None) -> None:
-        for name, declaration in load_declarations(spec_file).items():
-            if read_kept(store.location, name) is None:
-                place = f"{spec_file}: datasets.{name}"
-                path = fetch_source(declaration, Path(spec_file).parent, directory, place)
-                content = load_content(name, declaration, path, place)
-                self.refuse_other_content([content.info])
-                keep(store, content, declaration, path)
+        self._sweeps(choice, directory)  # whoever registered the same name first has the last word
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,7 @@ from butter_etl.store.layout import (
     SUMMARY_FILE,
     RunFile,
     consecutive,
+    repetition_masks,
     run_file_name,
 )
 from butter_etl.store.locks import FileLock
@@ -132,10 +133,7 @@ class Store:
 
     def repetitions(self) -> dict[int, int]:
         """Return the repetitions of each experiment that are there, as a bit mask by experiment id."""
-        masks: dict[int, int] = {}
-        for file in self.run_files():
-            masks[file.experiment_id] = masks.get(file.experiment_id, 0) | _mask(file.repetitions)
-        return masks
+        return repetition_masks(self.run_files())
 
     def repetitions_of(self, experiment_id: int, partition: str) -> set[int]:
         """Return the numbers of the repetitions of one experiment that are in its partition."""
@@ -278,10 +276,6 @@ def _in_order(runs: pa.Table, rows: list[int]) -> pa.Table:
 def quarantine_stamp() -> str:
     """Return the UTC time as the name of a folder of quarantine; each command that moves files takes one."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-
-
-def _mask(repetitions: range) -> int:
-    return (1 << repetitions.stop) - (1 << repetitions.start)
 
 
 def _check_store_file(location: Location) -> None:

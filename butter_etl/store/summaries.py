@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
 from butter_etl.store.layout import EXECUTIVE, SUMMARY, SUMMARY_FILE
-from butter_etl.store.parquet import parquet_writer
+from butter_etl.store.parquet import conform, parquet_output
 from butter_etl.studies import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
@@ -52,27 +52,14 @@ def write_summaries(
     """
     metadata = fingerprints_metadata(fingerprints)
     with (  # what is opened last is left first, and takes its place then
-        _output(location, executive_name(partition), EXECUTIVE_FILE_SCHEMA) as executive,
-        _output(location, summary_name(partition), SUMMARY_FILE_SCHEMA) as complete,
+        parquet_output(location, executive_name(partition), EXECUTIVE_FILE_SCHEMA) as executive,
+        parquet_output(location, summary_name(partition), SUMMARY_FILE_SCHEMA) as complete,
     ):
         for table in row_groups:
             complete.write_table(table)
             executive.write_table(table.select(EXECUTIVE_FILE_SCHEMA.names))
         complete.add_key_value_metadata(metadata)
         executive.add_key_value_metadata(metadata)
-
-
-@contextmanager
-def _output(location: Location, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Open a writer of a file that is there, whole, when the block is left without an exception."""
-    with location.open_output(name) as file:
-        memory = (
-            None if location.is_local else pa.BufferOutputStream()
-        )  # pyarrow asks more of a file than an upload has
-        with parquet_writer(file if memory is None else memory, schema) as writer:
-            yield writer
-        if memory is not None:
-            file.write(memory.getvalue())
 
 
 def delete_summaries(location: Location, partition: str) -> None:
@@ -134,12 +121,4 @@ class SummaryReader:
             table = self._file.read_row_group(group, columns=columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise self._location.torn(self._name, error) from error
-        return table if columns else _conform(table)
-
-
-def _conform(table: pa.Table) -> pa.Table:
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in SUMMARY_FILE_SCHEMA
-    ]
-    return pa.table(columns, schema=SUMMARY_FILE_SCHEMA)
+        return table if columns else conform(table, SUMMARY_FILE_SCHEMA)

@@ -30,6 +30,7 @@ from butter_etl.store import (
     parse_partition,
     partition_path,
     ranges_text,
+    repetition_masks,
 )
 from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA, DatasetInfo, Selection, experiment_topology
 from butter_etl.upkeep.files import Flaw, check_schema_file
@@ -100,7 +101,7 @@ def take_inventory(store: Store) -> Inventory:
     summaries = _frame_files(location, SUMMARY, SUMMARY_SCHEMA, plan.findings)
     executives = _frame_files(location, EXECUTIVE, EXECUTIVE_SCHEMA, plan.findings)
     plan.units.extend(_store_units(runs, summaries, executives, known))
-    masks = _masks(runs)
+    masks = repetition_masks(run_file_of(listed) for files in runs.values() for listed in files)
     plan.findings.extend(_gaps(runs))
     plan.findings.extend(_leftovers(location))
     plan.findings.extend(_failures(store, masks))
@@ -211,18 +212,10 @@ def run_file_of(file: Listed) -> RunFile:
     return parsed
 
 
-def _masks(runs: Mapping[str, list[Listed]]) -> dict[int, int]:
-    masks: dict[int, int] = {}
-    for file in (run_file_of(listed) for files in runs.values() for listed in files):
-        held = (1 << file.last + 1) - (1 << file.first)
-        masks[file.experiment_id] = masks.get(file.experiment_id, 0) | held
-    return masks
-
-
 def _gaps(runs: Mapping[str, list[Listed]]) -> Iterator[Finding]:
     """Yield a finding for each experiment that lacks repetitions between its first and its last."""
     for partition, files in runs.items():
-        for experiment_id, mask in sorted(_masks({partition: files}).items()):
+        for experiment_id, mask in sorted(repetition_masks(map(run_file_of, files)).items()):
             held = [number for number in range(mask.bit_length()) if mask >> number & 1]
             lacking = sorted(set(range(held[0], held[-1])) - set(held))
             if lacking:

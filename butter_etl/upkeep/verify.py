@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from butter_etl.store import (
     Location,
     RunFile,
     Store,
+    by_experiment,
     executive_name,
     fingerprint,
     is_executive_current,
@@ -190,9 +191,9 @@ def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> Chec
     path = f"{SUMMARY}/{unit.partition}/{SUMMARY_FILE}"
     try:
         made_from = read_fingerprints(location, path)
-        files = _by_experiment(map(run_file_of, unit.runs))
+        files = by_experiment(map(run_file_of, unit.runs))
         if made_from != {one: fingerprint(own) for one, own in files.items()}:  # both may have changed since listing
-            files = _by_experiment(Store(location, None).run_files(unit.partition))
+            files = by_experiment(Store(location, None).run_files(unit.partition))
             made_from = read_fingerprints(location, path)
         stored = location.read_table(path, None if values else ["experiment_id"]) if made_from else None
     except ButterError:  # torn, which is a finding already
@@ -228,13 +229,6 @@ def _check_executive(location: Location, unit: Unit) -> CheckReport:
     except (ButterError, FileNotFoundError):  # torn, which is a finding already, or just being replaced
         return CheckReport()
     return CheckReport()
-
-
-def _by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
-    result: dict[int, list[RunFile]] = {}
-    for file in files:
-        result.setdefault(file.experiment_id, []).append(file)
-    return result
 
 
 def _experiments(ids: list[int]) -> str:
