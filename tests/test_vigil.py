@@ -96,7 +96,7 @@ def test_training_stops_when_the_claim_is_lost(tmp_path, clock):
 @pytest.fixture
 def queue_worker(tmp_path):
     """A scheduler, and one worker as jobs of a queue start it: its client and the process of its nanny."""
-    with LocalCluster(n_workers=0, dashboard_address=None, scheduler_kwargs={"dashboard": False}) as cluster:
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False}) as cluster:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
         options = [
             "--nthreads",
