@@ -40,7 +40,10 @@ FORMAT, HOW_TO, README = ROOT / "docs/data-format.md", ROOT / "docs/how-to.md", 
 RECIPES = ROOT / "docs/recipes.md"
 TUTORIAL = ROOT / "docs/tutorial.md"
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *(path for top in ("docs", "cluster", "examples") for path in (ROOT / top).rglob("*.md"))]
+    [
+        *ROOT.glob("*.md"),
+        *(path for top in ("docs", "cluster", "examples", "findings") for path in (ROOT / top).rglob("*.md")),
+    ]
 )
 ALL_MARKDOWN = sorted([*DOCUMENTS, *(ROOT / "tests").rglob("*.md")])
 
