@@ -1,8 +1,8 @@
-"""Export of subsets of a store in the published directory layout.
+"""Partitioning: any runs into the published directory layout, and subsets of a store out of it.
 
-`plan_export` decides which files of a store belong to an export. `export_file` makes one of them. `run_export` makes
-all, with what a published data set carries, and removes what does not belong. The way back is
-`butter_etl.exchange.imports`.
+`partition_runs` brings a frame of runs into the layout of a store. The way out is planned by `plan_export`, which decides
+which files of a store belong to an export. `export_file` makes one of them. `run_export` makes all, with what a
+published data set carries, and removes what does not belong.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from butter_etl.exchange import (
     filter_file,
     gather_files,
     open_spool_folder,
+    plan_export,
     plan_key,
     spool_rows,
     unknown_columns,
@@ -96,6 +97,9 @@ def _active_client() -> Client | None:
         return None
     return client
 
+
+#: What plans an export is part of the stage for those who use it.
+__all__ = ["ExportOptions", "ExportReport", "export_file", "partition_runs", "plan_export", "run_export"]
 
 CITATION, LICENSE = "CITATION.cff", "LICENSE"
 #: Threads that make files of an export: linking and hashing wait for the disk, copying for the network.

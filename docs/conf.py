@@ -22,7 +22,14 @@ version = release = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_pages"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "docs/decisions/*.md", "cluster/README.md", "examples/*.md", "findings/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/decisions/*.md",
+    "cluster/README.md",
+    "examples/*.md",
+    "findings/README.md",
+]
 exclude_patterns = [".*", "build", "dist", "benchmarks", "butter_etl", "tests"]  # not even walked through
 
 myst_heading_anchors = 4

@@ -246,6 +246,7 @@ COLUMNS: Final = {column.name: column for column in (*_RUN_COLUMNS, *_SUMMARY_CO
 RUN_SCHEMA: Final = schema_of(_RUN_COLUMNS)
 #: The columns of the summary frame, a row an experiment.
 SUMMARY_SCHEMA: Final = schema_of(_SUMMARY_COLUMNS)
+#: The columns that are keys of the layout.
 PARTITION_SCHEMA: Final = schema_of(COLUMNS[key] for key in PARTITION_KEYS)
 
 #: The executive summary has these per-epoch lists only, and all columns of the summary frame that are no such lists.
