@@ -1,7 +1,7 @@
 """Partitioning: any runs into the published directory layout, and subsets of a store out of it.
 
-`partition_runs` brings a frame of runs into the layout of a store. The way out is planned by `plan_export`, which decides
-which files of a store belong to an export. `export_file` makes one of them. `run_export` makes all, with what a
+`partition_runs` brings a frame of runs into the layout of a store. The way out is planned by `plan_export`, which
+decides which files of a store belong to an export. `export_file` makes one of them. `run_export` makes all, with what a
 published data set carries, and removes what does not belong.
 """
 

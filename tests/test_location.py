@@ -1,3 +1,5 @@
+import threading
+
 """Files on a disk: written whole or not at all, copied, moved, removed. Buckets are in test_object_store."""
 
 import pytest
@@ -125,3 +127,21 @@ def test_options_are_checked():
         StoreError, match="unknown option 'regoin' in the URL; known: endpoint_override, scheme, region"
     ):
         S3Prefix("s3://bucket?regoin=x")
+
+
+def test_a_folder_that_comes_and_goes_while_it_is_listed_is_empty(tmp_path):
+    location, folder = Location(tmp_path), tmp_path / "some"
+    over = threading.Event()
+
+    def come_and_go():
+        while not over.is_set():
+            folder.mkdir()
+            folder.rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert all(location.names("some") == [] for _ in range(3000))
+    finally:
+        over.set()
+        other.join()

@@ -133,8 +133,11 @@ class Location:
     def names(self, folder: str) -> list[str]:
         """Return the names of the files directly in ``folder``, sorted; empty if it is not there."""
         selector = pa.fs.FileSelector(self.path(folder), allow_not_found=True)
-        with self.errors(folder):
-            infos = self.filesystem.get_file_info(selector)
+        try:
+            with self.errors(folder):
+                infos = self.filesystem.get_file_info(selector)
+        except FileNotFoundError:  # pyarrow looks, then lists: it came, or went, in between
+            return []
         return sorted(info.base_name for info in infos if info.type == pa.fs.FileType.File)
 
     # --- reading -------------------------------------------------------------------------------------------------
