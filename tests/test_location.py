@@ -1,6 +1,6 @@
-import threading
-
 """Files on a disk: written whole or not at all, copied, moved, removed. Buckets are in test_object_store."""
+
+import threading
 
 import pytest
 
