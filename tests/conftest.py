@@ -33,7 +33,7 @@ _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 #: make, or mostly wait for a queue. (Groups by mark, of `--dist=loadgroup`, xdist 3.8 loses under pytest 9.2.)
 _TOGETHER = {
     "test_campaigns.py": "queue",
-    "test_probe.py": "queue",
+    "test_probing.py": "queue",
     "test_own_campaigns.py": "own campaigns",
     "test_page.py": "browser",
 }

@@ -1,4 +1,4 @@
-"""Files on a disk: written whole or not at all, copied, moved, removed. Buckets are in test_object_store."""
+"""Files on a disk: written whole or not at all, copied, moved, removed. Buckets are in test_s3."""
 
 import threading
 

@@ -77,7 +77,7 @@ def plan_partition():
 #: Dropping 2-3 of 0-5 makes names with two links and moves one file: where a drop can be killed between them.
 KILL = """
 import os, sys
-from tests.test_withdrawal import drop
+from tests.test_drop import drop
 from butter_etl.store import Store
 store = Store.open(sys.argv[1])
 step, calls = int(sys.argv[2]), []

@@ -385,7 +385,7 @@ def test_a_repair_waits_for_a_landing(root):
         code = f"""
 from pathlib import Path
 from butter_etl.store import locks
-from tests.test_verification import repaired
+from tests.test_verify import repaired
 sleep = locks.time.sleep
 locks.time.sleep = lambda seconds: (print("waiting", flush=True), sleep(seconds))
 repaired(Path({str(root)!r}))
@@ -407,7 +407,7 @@ def test_a_killed_repair_is_finished_by_the_next(root):
 import os
 from pathlib import Path
 from butter_etl.store import Store
-from tests.test_verification import repaired
+from tests.test_verify import repaired
 move, moved = Store.quarantine, []
 def stop_after_one(*arguments):
     if moved:
