@@ -331,8 +331,8 @@ if __name__ == "__main__":
         print(frame.dtypes.to_string(), frame.shape, frame.sort_values("experiment_id").head(3).to_string(), sep="\\n")
     print(be.summarize_runs(be.read_runs("store")).compute().sort_values("experiment_id").to_string())
     with be.start_cluster(workers=1) as client:
-        print(be.partition_runs(be.read_runs("store", where=["dataset=own"]), "parted", client=client))
-        print(be.train("parted", spec="mixed.yaml", where=["dataset=own"], repetitions=2, client=client))
+        print(be.partition_runs(be.read_runs("store", where=["dataset=wine"]), "parted", client=client))
+        print(be.train("parted", spec="mixed.yaml", where=["dataset=wine"], repetitions=2, client=client).landed)
 """
 
 
@@ -359,7 +359,9 @@ def _same_words(checks: Checks, places: Sequence[Path], arguments: Sequence[str]
 
 def _same_python(checks: Checks, places: Sequence[Path]) -> str | None:
     said = [version.run([sys.executable, "read.py"], place) for version, place in zip(checks.both, places, strict=True)]
-    return texts(*(f"exit code {one.code}\n{one.out}\n{one.err}" for one in said))
+    if failed := next((one for one in said if one.code), None):
+        return f"exit code {failed.code}: {failed.err[-500:]}"
+    return texts(*(f"{one.out}\n{one.err}" for one in said))
 
 
 def write_other(store: Path, target: Path) -> None:

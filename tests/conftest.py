@@ -33,6 +33,7 @@ _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 #: make, or mostly wait for a queue. (Groups by mark, of `--dist=loadgroup`, xdist 3.8 loses under pytest 9.2.)
 _TOGETHER = {
     "test_campaigns.py": "queue",
+    "test_clusters.py": "queue",
     "test_probing.py": "queue",
     "test_own_campaigns.py": "own campaigns",
     "test_page.py": "browser",
@@ -46,7 +47,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return _TOGETHER.get(nodeid.partition("::")[0].rpartition("/")[2], nodeid)
+            file, _, test = nodeid.partition("::")
+            # Two throw-away Slurms at a time requeue each other's jobs.
+            return "queue" if "slurm" in test else _TOGETHER.get(file.rpartition("/")[2], nodeid)
 
     return Scheduler(config, log)
 
