@@ -125,6 +125,8 @@ queue_is_empty() {
 start() {
     [[ $(id -u) -eq 0 ]] || die "needs root"
     [[ $DIR != *[[:space:]]* ]] || die "Slurm cannot have blanks in the path $DIR"
+    # A socket of each job lies below, and such a name has 107 characters at most.
+    ((${#DIR} <= 70)) || die "$DIR is too long a path for the sockets of jobs; take one of up to 70 characters"
     [[ ! -e $SLURM_CONF ]] || die "$DIR has a Slurm already; stop it, or take another directory"
     command -v slurmctld slurmd munged >/dev/null || die "needs the packages slurm-wlm, slurm-client and munge"
     local node

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from functools import cache
@@ -33,7 +34,6 @@ _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 #: make, or mostly wait for a queue. (Groups by mark, of `--dist=loadgroup`, xdist 3.8 loses under pytest 9.2.)
 _TOGETHER = {
     "test_campaigns.py": "queue",
-    "test_clusters.py": "queue",
     "test_probing.py": "queue",
     "test_own_campaigns.py": "own campaigns",
     "test_page.py": "browser",
@@ -47,9 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file, _, test = nodeid.partition("::")
-            # Two throw-away Slurms at a time requeue each other's jobs.
-            return "queue" if "slurm" in test else _TOGETHER.get(file.rpartition("/")[2], nodeid)
+            return _TOGETHER.get(nodeid.partition("::")[0].rpartition("/")[2], nodeid)
 
     return Scheduler(config, log)
 
@@ -111,7 +109,7 @@ def hears_interrupts() -> Iterator[None]:
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The site file of a real, throw-away Slurm, which runs during the test; squeue and the like see it.
 
     Mark tests that use it with ``pytest.mark.slurm``. They are skipped where no Slurm can be started.
@@ -121,10 +119,12 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip(f"{', '.join(missing)} not installed (packages slurm-wlm, slurm-client, munge)")
     if os.geteuid() != 0:
         pytest.skip("only root can start a Slurm")
-    home = tmp_path / "slurm"
     script = CLUSTER / "test-slurm.sh"
-    subprocess.run([script, "start", home], check=True, timeout=240)
-    monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
-    monkeypatch.setenv("SLURM_TEST_DIR", str(home))
-    yield CLUSTER / "slurm-test.yaml"
-    subprocess.run([script, "stop", home], check=True, timeout=240)
+    # Its jobs' sockets lie there: beyond about a hundred characters no job starts, and each is queued again for ever.
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
+        home = Path(folder)
+        subprocess.run([script, "start", home], check=True, timeout=240)
+        monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
+        monkeypatch.setenv("SLURM_TEST_DIR", str(home))
+        yield CLUSTER / "slurm-test.yaml"
+        subprocess.run([script, "stop", home], check=True, timeout=240)
