@@ -45,6 +45,7 @@ def changed(tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_one_more_statistic_is_one_line(changed):
     line = '_ADDED_STATISTICS = (Q1, Q3, MEDIAN.at("p90", 0.9, "90th percentile"))'
     changes = [(COLUMNS, "_ADDED_STATISTICS = (Q1, Q3)", line)]
@@ -67,6 +68,7 @@ print(json.dumps([new, note, row["test_loss_p90"], row["train_loss_p90"], len(SU
     assert columns == len(SUMMARY_SCHEMA) + 8
 
 
+@pytest.mark.long
 def test_one_more_hyperparameter_is_two_lines(changed, tmp_path):
     changes = [
         (

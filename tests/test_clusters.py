@@ -376,6 +376,7 @@ def test_futures_run_in_slurm_jobs(slurm: Path) -> None:
     assert list((Path(os.environ["SLURM_TEST_DIR"]) / "tls").iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_a_cancelled_job_is_replaced(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Supervisor, "first_pause", 0.5)

@@ -46,6 +46,7 @@ def output(process):
     return text.splitlines()
 
 
+@pytest.mark.long
 def test_the_second_process_finds_what_the_first_compiled(tmp_path):
     first, second = output(start(tmp_path)), output(start(tmp_path))
     assert len(first) == 2

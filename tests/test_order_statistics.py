@@ -281,6 +281,7 @@ def tiny_cases():
     return found
 
 
+@pytest.mark.long
 def test_the_kernels_are_plain_python_too(tmp_path):
     file, script = tmp_path / "plain.npz", tmp_path / "plain.py"
     script.write_text(f"import numpy, tests.test_order_statistics as t; numpy.savez({str(file)!r}, **t.tiny_cases())")

@@ -62,6 +62,7 @@ def test_what_would_keep_a_campaign_from_working_is_told(tmp_path):
     assert "cannot use" in _findings(failed, "token", tmp_path / "answer", tmp_path)[-2].said
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_check_on_a_real_queue(slurm, capsys):
     assert run("cluster", "check", str(slurm), "--json") == 0

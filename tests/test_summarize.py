@@ -449,6 +449,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_killed_at_any_point_the_files_are_whole(wide):
     summarize(wide)
     expected = all_bytes(wide), executive_rows(wide)
