@@ -52,7 +52,7 @@ def _module(name: str, *arguments: str) -> tuple[str, ...]:
 
 
 _TRAINING = ("--shapes", "wine,nursery", "--sizes", "256,4096", "--peers", "", "--rounds", "5", "--seconds", "0.5")
-_RUNS = ("--partitions", "1", "--experiments", "4", "--runs", "20", "--epochs", "2000", "--rounds", "5")
+_RUNS = ("--partitions", "4", "--experiments", "12", "--runs", "30", "--epochs", "3000", "--rounds", "3")
 _SCHEDULING = ("--measures", "plan,start,pack", "--experiments", "5000", "--runs", "50000")
 _CAMPAIGN = ("--epochs", "40", "--repetitions", "2", "--sizes", "256,2048", "--data", "digits,diabetes")
 WORKLOADS = {
