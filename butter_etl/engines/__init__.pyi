@@ -32,9 +32,9 @@ from .statistics import Extremum as Extremum
 from .statistics import Reduction as Reduction
 from .statistics import Series as Series
 from .statistics import Statistic as Statistic
-from .statistics import SummaryBlock as SummaryBlock
-from .statistics import summarize_experiment as summarize_experiment
 from .streams import Stream as Stream
 from .streams import integers as integers
 from .streams import normals as normals
 from .streams import permutation as permutation
+from .summary import SummaryBlock as SummaryBlock
+from .summary import summarize_experiment as summarize_experiment
