@@ -83,6 +83,8 @@ class ClusterKind(msgspec.Struct, frozen=True):
     """What it prints, line by line, of a job that has not ended; group 1 is the id as the queue gave it."""
     walltime: Literal["days", "hours", "minutes"] = "hours"
     """How the queue reads time limits: ``D-HH:MM:SS`` as it stands, ``HH:MM:SS``, or ``HH:MM``."""
+    job_variable: str | None = None
+    """The environment variable that has the id of a job, within it."""
 
 
 _JOB_KEYS = frozenset(SiteFile.__struct_fields__) - {"kind", "resources", "disk"}
@@ -98,6 +100,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         words={**_WORDS, "account": "account"},
         listing=("squeue", "--noheader", "--me", "--format=%A"),
         walltime="days",
+        job_variable="SLURM_JOB_ID",
     ),
     "pbs": ClusterKind(
         keys=_JOB_KEYS | {"resources"},
@@ -106,6 +109,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         words={**_WORDS, "account": "account", "resources": "resource_spec"},
         listing=("qstat", "-u", "{user}"),
         listed=r"^\s*(\d+)(?!.*\s[CFE]\s)",  # Torque and PBS Pro list ended jobs for a while
+        job_variable="PBS_JOBID",
     ),
     "lsf": ClusterKind(
         keys=_JOB_KEYS,
@@ -114,6 +118,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         words={**_WORDS, "account": "project"},
         listing=("bjobs", "-noheader", "-o", "jobid"),
         walltime="minutes",
+        job_variable="LSB_JOBID",
     ),
     "sge": ClusterKind(
         keys=_JOB_KEYS | {"resources"},
@@ -121,6 +126,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         cluster="SGECluster",
         words={**_WORDS, "account": "project", "resources": "resource_spec"},
         listing=("qstat", "-u", "{user}"),
+        job_variable="JOB_ID",
     ),
     "htcondor": ClusterKind(
         # HTCondor knows neither queues nor time limits; `walltime` only tells workers when to stop.
@@ -130,6 +136,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         words={"disk": "disk", "job_extra": "job_extra_directives"},
         listing=("condor_q", "{user}", "-af:j", "JobStatus"),
         listed=r"^\s*(\d+\.\d+)\s+[12567]",
+        job_variable="CONDOR_JOB_ID",
     ),
     "oar": ClusterKind(
         keys=_JOB_KEYS | {"resources"},
@@ -138,6 +145,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         words={**_WORDS, "account": "project", "resources": "resource_spec"},
         options={"memory_per_core_property_name": "not_applicable"},  # sites name that property as they like
         listing=("oarstat", "--user", "{user}"),
+        job_variable="OAR_JOB_ID",
     ),
 }
 

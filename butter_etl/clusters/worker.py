@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from butter_etl.clusters.sites import CLUSTER_KINDS
 from butter_etl.engines import cpu_family, package_version
 
 #: Variables for when the job began (unix seconds), how long it may run (seconds), and where the queue writes its logs.
@@ -44,7 +45,7 @@ def job_end(environment: Mapping[str, str]) -> float | None:
 
 #: The key in a Dask scheduler's metadata under which a driver says that it has handed out its last task.
 DRAINING = "butter_etl.draining"
-_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID", "CONDOR_JOB_ID")
+_JOB_VARIABLES = tuple(kind.job_variable for kind in CLUSTER_KINDS.values() if kind.job_variable)
 
 
 @cache

@@ -163,8 +163,8 @@ def _series(metric: str, split: str) -> Series:
         f"val_{metric}" if split == "test" else metric,
         f"{'test' if split == 'test' else 'training'} {_LABELS[metric]}",
         _note(metric, split),
-        _LOSS_STATISTICS if metric == "loss" else _STATISTICS,
-        _ADDED_STATISTICS,
+        _PUBLISHED_OF_LOSS if metric == "loss" else _PUBLISHED,
+        _ADDED,
     )
 
 
@@ -172,10 +172,10 @@ def _extremum(metric: str, best: str) -> Extremum:
     return Extremum(f"test_{metric}_{best}", f"val_{metric}", "max" if best == "max" else "min", _note(metric, "test"))
 
 
-_LOSS_STATISTICS = (NUM_FINITE, AVG, STDDEV, MIN, MAX, MEDIAN)
-_STATISTICS = (AVG, STDDEV, MEDIAN)
-#: Statistics of every series that came with the later release.
-_ADDED_STATISTICS = (Q1, Q3)
+# The statistics of the published data set, and those that this package adds, to every series.
+_PUBLISHED_OF_LOSS = (NUM_FINITE, AVG, STDDEV, MIN, MAX, MEDIAN)
+_PUBLISHED = (AVG, STDDEV, MEDIAN)
+_ADDED = (Q1, Q3)
 
 _HISTORIES = {name: _history(name) for name in HISTORIES}
 
