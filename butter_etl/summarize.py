@@ -12,17 +12,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from butter_etl.clusters import map_each, thread_count
 from butter_etl.engines import HISTORIES, SummaryBlock
 from butter_etl.store import (
     EXECUTIVE,
@@ -332,23 +333,11 @@ def run_summaries(
     """Bring every planned partition up to date, as Dask tasks on ``client``, or in threads here without one."""
     if plan.partitions:
         write_common_metadata(store.location, EXECUTIVE, EXECUTIVE_SCHEMA)  # stores of before have none
-    done = _run_here(plan.partitions, store, threads) if client is None else _run_on(client, plan.partitions, store)
     total = SummaryReport()
-    for report in done:
+    for _, report in _reports(plan.partitions, store, client, threads):
         total += report
         on_progress(total)
     return total
-
-
-def _run_here(plans: list[PartitionPlan], store: Store, threads: int) -> Iterator[SummaryReport]:
-    readers = _readers(plans, threads)
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(summarize_partition, store, plan, readers=readers) for plan in plans]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _readers(plans: list[PartitionPlan], threads: int) -> int:
@@ -360,32 +349,15 @@ def _readers(plans: list[PartitionPlan], threads: int) -> int:
     return max(1, threads // len(plans)) if largest * threads > total else 0
 
 
-def _run_on(client: Client, plans: list[PartitionPlan], store: Store) -> Iterator[SummaryReport]:
-    """Run batches as Dask tasks, two for every thread of the cluster at a time: nothing piles up at the scheduler."""
-    import distributed
-
+def _reports(
+    plans: list[PartitionPlan], store: Store, client: Client | None, threads: int
+) -> Iterator[tuple[int, SummaryReport]]:
+    if client is None:
+        return map_each(partial(summarize_partition, store, readers=_readers(plans, threads)), plans, threads=threads)
     path, state = store.location.absolute, str(store.state) if store.has_state else None
-
-    def threads() -> int:
-        return max(1, sum(int(each) for each in client.nthreads().values()))
-
-    readers = min(1, _readers(plans, threads()))
-
-    def submit(batch: list[PartitionPlan]) -> Any:
-        return client.submit(_summarize_batch, batch, path=path, state=state, readers=readers, pure=False)
-
-    batches = _batches(plans, threads())
-    first = [submit(batch) for batch in islice(batches, 2 * threads())]
-    running = distributed.as_completed(first)
-    submitted = len(first)
-    for done, future in enumerate(running, start=1):
-        report = future.result()
-        future.release()
-        # Workers of a queue come one by one, and may go.
-        for batch in islice(batches, max(0, 2 * threads() - (submitted - done))):
-            running.add(submit(batch))
-            submitted += 1
-        yield report
+    threads = thread_count(client)
+    batch = partial(_summarize_batch, path=path, state=state, readers=min(1, _readers(plans, threads)))
+    return map_each(batch, _batches(plans, threads), client)
 
 
 def _batches(plans: list[PartitionPlan], threads: int) -> Iterator[list[PartitionPlan]]:

@@ -1,3 +1,5 @@
+from .each import map_each as map_each
+from .each import thread_count as thread_count
 from .probing import probe_workers as probe_workers
 from .sites import load_site as load_site
 from .sites import site_templates as site_templates

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 import numpy as np
 
+from butter_etl.clusters import map_each, thread_count
 from butter_etl.errors import ButterError, DuplicateError, LandingError, SourceError, SpecError, StoreError, one_line
 from butter_etl.exchange.gathering import (
     Arrival,
@@ -119,38 +119,15 @@ class Workers:
 
     def __init__(self, client: Client | None, on_progress: OnProgress) -> None:
         self._client, self._on_progress = client, on_progress
-        self.threads = len(os.sched_getaffinity(0)) if client is None else sum(client.nthreads().values()) or 1
+        self.threads = thread_count(client)
 
     def each(self, function: Callable[[T], R], tasks: Sequence[T], step: str) -> list[R]:
         """Return the results of a function for each task, in their order; the first error ends it."""
-        if self._client is None:
-            found = _in_threads(self.threads, function, tasks)
-        else:
-            found = _on_cluster(self._client, function, tasks)
         results: dict[int, R] = {}
-        for place, result in found:
+        for place, result in map_each(function, tasks, self._client):
             results[place] = result
             self._on_progress(step, len(results), len(tasks))
         return [results[place] for place in range(len(tasks))]
-
-
-def _in_threads(threads: int, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-    with ThreadPoolExecutor(threads) as pool:
-        yield from enumerate(pool.map(function, tasks))
-
-
-def _on_cluster(client: Client, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-    from distributed import as_completed
-
-    futures = client.map(function, tasks, pure=False)
-    places = {future.key: place for place, future in enumerate(futures)}
-    try:
-        for future in as_completed(futures):
-            yield places[future.key], future.result()
-            future.release()
-    except BaseException:
-        client.cancel(futures)
-        raise
 
 
 def bring_in(

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 import random
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from butter_etl.clusters import map_each
 from butter_etl.engines import summarize_experiment
 from butter_etl.errors import ButterError, StoreError
 from butter_etl.store import (
@@ -276,13 +275,8 @@ def run_verification(
     A bounded number of batches is under way at any time, and each holds one file of its partition in memory.
     """
     total = CheckReport(findings=tuple(plan.findings))
-    batches = _batches(plan.units)
-    reports = (
-        _in_threads(plan.url, batches, values, threads)
-        if client is None
-        else _on_cluster(plan.url, batches, values, client)
-    )
-    for report in reports:
+    check = partial(_check_batch, url=plan.url, values=values)
+    for _, report in map_each(check, _batches(plan.units), client, threads=threads):
         total += report
         on_progress(total)
     return total
@@ -305,28 +299,3 @@ def _batches(units: list[Unit]) -> Iterator[list[Unit]]:
 def _check_batch(units: list[Unit], url: str, values: bool) -> CheckReport:
     location = Location(url)
     return sum((check_unit(location, unit, values=values) for unit in units), CheckReport())
-
-
-def _in_threads(url: str, batches: Iterator[list[Unit]], values: bool, threads: int | None) -> Iterator[CheckReport]:
-    threads = threads or len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as pool:
-        pending = deque(pool.submit(_check_batch, batch, url, values) for batch in islice(batches, 2 * threads))
-        while pending:
-            yield pending.popleft().result()
-            batch = next(batches, None)
-            if batch is not None:
-                pending.append(pool.submit(_check_batch, batch, url, values))
-
-
-def _on_cluster(url: str, batches: Iterator[list[Unit]], values: bool, client: Any) -> Iterator[CheckReport]:
-    from distributed import as_completed
-
-    workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
-    first = list(islice(batches, max(8, 3 * workers)))
-    completed = as_completed(client.map(_check_batch, first, url=url, values=values, pure=False))
-    for future in completed:
-        yield future.result()
-        future.release()
-        batch = next(batches, None)
-        if batch is not None:
-            completed.add(client.submit(_check_batch, batch, url=url, values=values, pure=False))
