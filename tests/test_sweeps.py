@@ -260,7 +260,7 @@ def test_bad_cubes_name_the_place(cube, message):
         ),
         (
             "name: x\nrepetitions: 3\ncubes: []\ndatasets: {a: {task: clasification}}",
-            r"datasets\[...\].task: unknown 'clasification' \(did you mean 'classification'\?\); known: classification, reg",
+            r"datasets\[...\].task: unknown 'clasification' \(did you mean 'classification'\?\); known: class",
         ),
         (
             "name: x\nrepetitions: 3\ncubes: []\ndatasets: {a: {task: regression, columns: {b: onehot}}}",
