@@ -40,6 +40,11 @@ def test_lists_and_numbers_stay_but_for_their_names():
     for kind in (pa.large_list, pa.list_view, pa.large_list_view):
         assert plain_type(kind(pa.string_view())) == pa.list_(pa.string())
     assert plain_type(pa.list_(pa.float64(), 3)) == pa.list_(pa.float64())
+    lists = [[1.0], None, [], [2.0, 3.0]]
+    for kind in (pa.list_, pa.large_list, pa.list_view, pa.large_list_view):
+        column = plain_column(pa.chunked_array([pa.array(lists, kind(pa.float64()))])).cast(pa.list_(pa.float32()))
+        column.validate(full=True)
+        assert column.to_pylist() == lists
     for kind in (pa.int8(), pa.decimal128(4, 2), pa.float16(), pa.date32()):
         assert plain_type(kind) == kind
         assert plain_column(pa.chunked_array([], kind)).type == kind

@@ -310,7 +310,7 @@ def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterat
     yield from unknown_columns(scans, profile)
     if source.left_out:
         more = f" and {len(source.left_out) - 3} more" if len(source.left_out) > 3 else ""
-        yield f"files that are not Parquet are left out: {', '.join(source.left_out[:3])}{more}"
+        yield f"files whose names do not end in .parquet are left out: {', '.join(source.left_out[:3])}{more}"
 
 
 def unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:

@@ -39,7 +39,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without dictionaries, run-end encoding and extensions; texts are large ones.
+    """Return a column without dictionaries, run-end encoding, extensions and list views; texts are large ones.
 
     What lists hold stays as it is: a cast of the list brings it along.
     """
@@ -48,7 +48,11 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
         chunks = [_unpacked(chunk) for chunk in column.chunks]
         inner = chunks[0].type if chunks else plain_type(kind)
         return plain_column(pa.chunked_array(chunks, inner))
-    return column.cast(pa.large_string()) if plain_type(kind) == pa.string() else column
+    if pa.types.is_list_view(kind):
+        # Cast to a list of 32-bit offsets at once, it lacks the last offset (Arrow 26).
+        return column.cast(pa.large_list(kind.value_type))
+    is_other_text = kind != pa.large_string() and plain_type(kind) == pa.string()
+    return column.cast(pa.large_string()) if is_other_text else column
 
 
 def _unpacked(chunk: pa.Array) -> pa.Array:

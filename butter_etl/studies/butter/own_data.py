@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -198,7 +198,8 @@ def _read(path: Path, declaration: Declaration, place: str) -> pa.Table:
         raise DatasetError(f"{place}: {path} cannot be read as {kind[1:]} ({one_line(error)}){hint}") from error
 
 
-class _Values(NamedTuple):
+@dataclass(frozen=True)
+class _Values:
     """The values of a column: numbers (rows,), or texts by their places among the distinct ones, which ascend.
 
     So texts take the room that they have, and not each that of the longest.
@@ -207,6 +208,7 @@ class _Values(NamedTuple):
     numbers: NDArray[Any]
     texts: pa.Array | None = None
 
+    @cached_property
     def distinct(self) -> NDArray[Any]:
         """Return the distinct values, or the places of texts."""
         return np.unique(self.numbers)
@@ -300,7 +302,7 @@ class _Table:
 
     def _check_width(self, name: str, encoding: Encoding, values: _Values, so_far: int) -> None:
         """Raise DatasetError for a column that tells nothing though it is declared, or becomes too many inputs."""
-        distinct = values.distinct()
+        distinct = values.distinct
         if encoding != "auto" and distinct.size == 1:
             self._refuse(f"column {name!r} has one value only; write `{name}: drop`")
         if encoding == "auto" and values.texts is not None and distinct.size > MAX_TEXT_CATEGORIES:
@@ -319,7 +321,7 @@ class _Table:
         """Return the targets, float32 (rows, outputs), and what each stands for."""
         name, task = self._declared.target, self._declared.task
         values = self._column(name, "numeric" if task == "regression" else "one-hot", is_target=True)
-        distinct = values.distinct()
+        distinct = values.distinct
         if distinct.size == 1:
             self._refuse(f"target {name!r} has one value only; there is nothing to learn")
         if task == "classification" and distinct.size > values.numbers.size // 2:
@@ -338,7 +340,8 @@ class _Table:
         way_out = "fill it in, or leave the row out" + ("" if is_target else f", or write `{name}: drop`")
         if encoding == "one-hot" and pa.types.is_temporal(column.type):
             column = column.cast(pa.large_string())
-        self._refuse_rows(pc.is_null(column, nan_is_null=True), column, name, "no value", way_out)
+        if column.null_count or pa.types.is_floating(column.type):
+            self._refuse_rows(pc.is_null(column, nan_is_null=True), column, name, "no value", way_out)
         if pa.types.is_large_string(column.type):
             words = () if encoding == "one-hot" and not is_target else MISSING_WORDS
             is_missing = pc.is_in(column, pa.array(["", *words], column.type))
@@ -421,7 +424,7 @@ def _is_one_to_one(texts: pa.Array, numbers: NDArray[Any]) -> bool:
 
 def _input_names(name: str, values: _Values, encoding: Encoding, width: int) -> list[str]:
     """Name what each of the ``width`` columns stands for that a column (rows,) is encoded as."""
-    distinct = values.distinct()
+    distinct = values.distinct
     if width != 1:
         return [f"{name}={values.name(value)}" for value in distinct[:width]]
     is_flag = encoding != "numeric" and distinct.size == 2
