@@ -38,6 +38,7 @@ from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.upkeep.verify import plan_verification, run_verification
 from tests.strategies import DIGITS, land, make_runs
 
+SWEEP = "name: mine\nrepetitions: 1\ncubes:\n- {dataset: digits, size: 64, depth: 2}\n"
 MNIST = {"dataset": "mnist", "depth": 3}
 EXPERIMENTS = [
     make_experiment(**MNIST, size=4096),
@@ -137,6 +138,22 @@ def test_a_store_imported_into_an_empty_one_is_the_same_store(store, tmp_path):
     again = run_import(tmp_path / "store", tmp_path / "other")
     assert (again.landed, again.present) == (0, 26)
     assert contents(tmp_path / "other") == before
+
+
+def test_what_a_mac_puts_beside_files_is_passed_over(store, tmp_path):
+    (tmp_path / "store/sweeps").mkdir()
+    (tmp_path / "store/sweeps/mine.yaml").write_text(SWEEP)
+    files = sorted((tmp_path / "store").rglob("*.parquet"))
+    for path in (*files, tmp_path / "store/sweeps/mine.yaml", tmp_path / "store/datasets/mine.parquet"):
+        path.parent.mkdir(exist_ok=True)
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert Registry(store).sweep_names() == ["mine"]
+    assert Registry(store).own_datasets.names() == []
+    assert run_import(tmp_path / "store", tmp_path / "other").landed == 26
+    assert Registry(Store.open(tmp_path / "other")).sweep_names() == ["mine"]
+    assert [path.name for path in (tmp_path / "other").rglob("._*")] == []
+    report = run_verification(plan_verification(tmp_path / "store"))
+    assert {finding.kind for finding in report.findings if not finding.is_note} == {"foreign-file"}
 
 
 def test_two_stores_are_merged(store, tmp_path):

@@ -292,7 +292,9 @@ def _bring_sweeps(source: Source | None, store: Store) -> Iterator[str]:
     if source is None or not source.is_store:
         return
     location = Location(source.url)
-    for name in (name for name in location.names(SWEEPS) if name.endswith(".yaml")):
+    for name in location.names(SWEEPS):
+        if name.startswith(".") or not name.endswith(".yaml"):
+            continue
         content = location.read_bytes(f"{SWEEPS}/{name}")
         target = f"{SWEEPS}/{name}"
         if not store.location.write_new(target, content) and store.location.read_bytes(target) != content:
