@@ -165,6 +165,14 @@ def one_line(error: object) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean …?)`` if one of the known words is close, else an empty text."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """Return `` (did you mean …?)`` if one of the known words is close, else an empty text.
+
+    Upper case, and ``-`` or blanks in place of ``_``, make no difference.
+    """
+    plain = {_plain(one): one for one in known}
+    close = difflib.get_close_matches(_plain(word), plain, n=1)
+    return f" (did you mean {plain[close[0]]!r}?)" if close else ""
+
+
+def _plain(word: str) -> str:
+    return word.casefold().replace("-", "_").replace(" ", "_")

@@ -54,10 +54,13 @@ def write_site(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: slrum", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got 'slrum'"),
+        (
+            "kind: slrum",
+            ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got 'slrum' (did you mean 'slurm'?)",
+        ),
         ("workers: 3", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got None"),
         ("kind: [local]", ": kind: wants one of local, slurm, pbs, lsf, sge, htcondor, oar; got ['local']"),
-        ("kind: local\nwokers: 3", ": wokers: no such key for kind local; did you mean workers?"),
+        ("kind: local\nwokers: 3", ": wokers: no such key for kind local (did you mean 'workers'?)"),
         (
             "kind: local\n7: 3",
             ": 7: no such key for kind local; known are cores, dashboard, encryption, kind",
@@ -80,11 +83,10 @@ def write_site(folder: Path, text: str) -> Path:
         ("kind: htcondor\nqueue: long", ": queue: no such key for kind htcondor"),
         (SLURM + "resources: x", ": resources: no such key for kind slurm"),
         (SLURM + "submissions: 0", ": submissions: wants a whole number from 1 up; got 0"),
-        # YAML 1.1 reads this as a number to the base of 60.
-        (SLURM.replace('"01:00:00"', "12:00:00"), ': walltime: wants "HH:MM:SS" in quotes; got 43200'),
-        (SLURM.replace("01:00:00", "1h"), ": walltime: wants \"HH:MM:SS\" in quotes; got '1h'"),
+        (SLURM.replace("01:00:00", "1h"), ": walltime: wants HH:MM:SS; got '1h'"),
         (SLURM + "death_timeout: 60", ': death_timeout: wants a duration with its unit, such as "60s", "5m" or "24h"'),
-        (SLURM + "prologue: module load gcc", ": prologue: wants a list of texts; got 'module load gcc'"),
+        (SLURM + "prologue: {load: gcc}", ": prologue: wants a list of texts; got [{'load': 'gcc'}]"),
+        (SLURM + "cores: 8", ", line 6: 'cores' stands twice (line 2 has it too)"),
         (SLURM + "job_extra: [3]", ": job_extra: wants a list of texts; got [3]"),
         (SLURM + "queue: 7", ": queue: wants a text; got 7"),
         (SLURM + "processes: 3", ": processes: 3 processes cannot share 4 cores equally"),
@@ -101,6 +103,15 @@ def test_a_malformed_site_file_is_one_clear_line(tmp_path: Path, text: str, mess
         load_site(path)
     assert str(caught.value).startswith(f"{path}{message}")
     assert "\n" not in str(caught.value)
+
+
+def test_one_text_is_a_list_of_its_lines_and_a_time_needs_no_quotes(tmp_path: Path) -> None:
+    """YAML 1.1 would read 12:00:00 as a number to the base of 60, and 01:00:00 as a text."""
+    text = SLURM.replace('"01:00:00"', "12:00:00") + "job_extra: --exclusive\nprologue: |\n  module load gcc\n  cd /x\n"
+    site = load_site(write_site(tmp_path, text))
+    assert site.walltime == "12:00:00"
+    assert site.job_extra == ("--exclusive",)
+    assert site.prologue == ("module load gcc", "cd /x")
 
 
 def test_a_missing_site_file_is_one_clear_line(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Runs from other stores, exports, Parquet files of any layout, Dask dataframes, and other schemas, into a store."""
 
+import decimal
 import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
 
 import dask.dataframe as dd
 import duckdb
@@ -28,13 +30,15 @@ from butter_etl.store.files import Location
 from butter_etl.store.frames import to_frame
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import PARTITION_KEYS, PARTITION_SCHEMA, RUN_SCHEMA
+from butter_etl.studies.butter.columns import FLOAT_LIST, PARTITION_KEYS, PARTITION_SCHEMA, RUN_SCHEMA
 from butter_etl.studies.butter.experiments import ForeignSpec, Regularizer
 from butter_etl.studies.butter.sweeps import make_experiment, published_id
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from tests.strategies import DIGITS, land
+from butter_etl.upkeep.verify import plan_verification, run_verification
+from tests.strategies import DIGITS, land, make_runs
 
+SWEEP = "name: mine\nrepetitions: 1\ncubes:\n- {dataset: digits, size: 64, depth: 2}\n"
 MNIST = {"dataset": "mnist", "depth": 3}
 EXPERIMENTS = [
     make_experiment(**MNIST, size=4096),
@@ -134,6 +138,22 @@ def test_a_store_imported_into_an_empty_one_is_the_same_store(store, tmp_path):
     again = run_import(tmp_path / "store", tmp_path / "other")
     assert (again.landed, again.present) == (0, 26)
     assert contents(tmp_path / "other") == before
+
+
+def test_what_a_mac_puts_beside_files_is_passed_over(store, tmp_path):
+    (tmp_path / "store/sweeps").mkdir()
+    (tmp_path / "store/sweeps/mine.yaml").write_text(SWEEP)
+    files = sorted((tmp_path / "store").rglob("*.parquet"))
+    for path in (*files, tmp_path / "store/sweeps/mine.yaml", tmp_path / "store/datasets/mine.parquet"):
+        path.parent.mkdir(exist_ok=True)
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert Registry(store).sweep_names() == ["mine"]
+    assert Registry(store).own_datasets.names() == []
+    assert run_import(tmp_path / "store", tmp_path / "other").landed == 26
+    assert Registry(Store.open(tmp_path / "other")).sweep_names() == ["mine"]
+    assert [path.name for path in (tmp_path / "other").rglob("._*")] == []
+    report = run_verification(plan_verification(tmp_path / "store"))
+    assert {finding.kind for finding in report.findings if not finding.is_note} == {"foreign-file"}
 
 
 def test_two_stores_are_merged(store, tmp_path):
@@ -465,6 +485,106 @@ def test_every_file_is_checked_before_anything_lands(store, tmp_path):
     refused(source, tmp_path, SourceError, "columns are missing: val_loss")
 
 
+def with_column(table, name, values):
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
+def test_one_file_that_is_wrong_in_any_way_forbids_the_whole_import(tmp_path):
+    """Whatever would only come out in landing comes out before: here the file that is right sorts first."""
+    good, bad = make_runs(EXPERIMENTS[0], 0, range(2)), make_runs(EXPERIMENTS[1], 1, range(2))
+    source = write(whole_rows(good, EXPERIMENTS[0]), tmp_path / "source", "a.parquet")
+    rows = whole_rows(bad, EXPERIMENTS[1])
+    twos = [2] * rows.num_rows
+    path = source / "b.parquet"
+    for error, message, table in [
+        (SourceError, "b.parquet: column 'val_loss' is there twice", rows.append_column("val_loss", rows["val_loss"])),
+        (SourceError, "column 'run_id' is there twice", rows.append_column("run_id", rows["run_id"])),
+        (SourceError, "column 'hostname' is there twice", rows.append_column("hostname", pa.array(["x", "y"]))),
+        (SourceError, "column 'dataset' is there twice", rows.append_column("dataset", rows["dataset"])),
+        (SourceError, "column 'stack': .*70000", with_column(rows, "stack", pa.array([70_000, 1]))),
+        (SourceError, "column 'start_time': ", with_column(rows, "start_time", pa.array([2**63, 1], pa.uint64()))),
+        (SourceError, "column 'hinge': ", with_column(rows, "hinge", pa.array([[2**60 + 1], [1]]))),
+        (SpecError, "seed is 2, not ", with_column(rows, "seed", pa.array(twos))),
+        (SpecError, "num_free_parameters is 2, not", with_column(rows, "num_free_parameters", pa.array(twos))),
+        (SpecError, "batch is 'mine', not", with_column(rows, "batch", pa.array(["mine"] * 2))),
+        (SpecError, "primary_sweep is False", with_column(rows, "primary_sweep", pa.array([False] * 2))),
+        (SpecError, r"val_loss has 3001 entries for 3000 epochs",
+         with_column(rows, "val_loss", pa.array([[0.5] * 3001, [0.5]]))),
+    ]:  # fmt: skip
+        pq.write_table(table, path)
+        refused(source, tmp_path, error, message)
+    pq.write_table(rows, path, write_page_checksum=True, compression="none", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    chunk = pq.read_metadata(path).row_group(0).column(rows.schema.get_field_index("hinge"))
+    data[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
+    refused(source, tmp_path, TornFileError, r"b.parquet cannot be read \(.*CRC")
+    pq.write_table(rows, path)
+    assert run_import(source, tmp_path / "other").landed == 4
+
+
+def whole_rows(runs, spec):
+    """Rows of the files of a store, with the columns that its folders say."""
+    parameters = spec.parameters()
+    columns = {
+        name: pa.repeat(pa.scalar(parameters[name], PARTITION_SCHEMA.field(name).type), runs.num_rows)
+        for name in PARTITION_KEYS
+    }
+    columns.update({name: runs[name] for name in runs.column_names})
+    return pa.table({name: columns[name] for name in RUN_SCHEMA.names}, schema=RUN_SCHEMA)
+
+
+def test_columns_that_are_not_ours_may_be_there_twice_or_be_called_alike(tmp_path):
+    rows = whole_rows(make_runs(EXPERIMENTS[0], 0, range(2)), EXPERIMENTS[0])
+    more = pa.array(["x", "y"])
+    for name in ("mine", "mine", "Dataset", "VAL_LOSS", "loss.more"):
+        rows = rows.append_column(name, more)
+    report = run_import(write(rows, tmp_path / "source"), tmp_path / "other")
+    assert report.landed == 2
+    assert report.warnings == (
+        "columns that profile 'seed' does not know are left out: mine, Dataset, VAL_LOSS, loss.more",
+    )
+
+
+def test_types_of_other_tools_come_to_the_same_store(tmp_path):
+    rows = whole_rows(make_runs(EXPERIMENTS[3], 0, range(2)), EXPERIMENTS[3])
+    run_import(write(rows, tmp_path / "plain"), tmp_path / "first")
+    ids = [uuid.UUID(one).bytes for one in rows["run_id"].to_pylist()]
+    packed = {
+        "run_id": pa.array(ids, pa.uuid()),
+        "dataset": rows["dataset"].cast(pa.string_view()),
+        "shape": rows["shape"].cast(pa.large_string()).dictionary_encode(),
+        "task": rows["task"].dictionary_encode(),
+        "depth": rows["depth"].cast(pa.int32()).cast(pa.decimal128(10, 0)),
+        "learning_rate": pa.array([decimal.Decimal("0.0001")] * 2),
+        "size": rows["size"].cast(pa.int32()).cast(pa.decimal128(20, 2)),
+        "widths": rows["widths"].cast(pa.large_list(pa.int64())),
+        "val_loss": pa.array(rows["val_loss"].to_pylist(), pa.list_view(pa.float64())),
+        "loss": rows["loss"].cast(pa.large_list(pa.float64())),
+    }
+    for name, column in packed.items():
+        rows = with_column(rows, name, column)
+    run_import(write(rows, tmp_path / "packed", "RUNS.PARQUET"), tmp_path / "second")
+    assert contents(tmp_path / "second") == contents(tmp_path / "first")
+
+
+def test_what_import_takes_verify_does_not_condemn(tmp_path):
+    """Other tasks may record a value before the first epoch, or of some histories more than of others."""
+    rows = foreign(whole_rows(make_runs(EXPERIMENTS[0], 0, range(2)), EXPERIMENTS[0]))
+    longer = {"val_loss": [[0.5] * 3001] * 2, "hinge": [[0.5] * 6000, None], "loss": [[], [0.5]]}
+    for name, values in longer.items():
+        rows = with_column(rows, name, pa.array(values, FLOAT_LIST))
+    assert run_import(write(rows, tmp_path / "source"), tmp_path / "other").landed == 2
+    store = Store.open(tmp_path / "other")
+    run_summaries(plan_summaries(store), store)
+    export(tmp_path / "other", tmp_path / "out")
+    for place in ("other", "out"):
+        report = run_verification(plan_verification(tmp_path / place), values=True)
+        assert [finding for finding in report.findings if not finding.is_note] == []
+    there = all_rows(tmp_path / "other")
+    assert there["val_loss"].to_pylist() == longer["val_loss"]
+
+
 def test_own_runs_must_be_what_they_say(store, tmp_path):
     rows = all_rows(tmp_path / "store")
 
@@ -490,7 +610,7 @@ def test_what_does_not_come_along_is_told(store, tmp_path):
     report = run_import(tmp_path / "source", tmp_path / "other")
     assert report.warnings == (
         "columns that profile 'seed' does not know are left out: mood, colour",
-        "files that are not Parquet are left out: notes.txt",
+        "files whose names do not end in .parquet are left out: notes.txt",
     )
     assert source.is_dir()
 

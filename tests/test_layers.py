@@ -16,9 +16,10 @@ PACKAGE = Path(butter_etl.__file__).parent
 #: What each part may import, from the bottom to the top. ``errors`` may be imported by all.
 MAY_IMPORT = {
     "errors": set(),
+    "yaml_files": set(),
     "engines": set(),
-    "studies": {"engines"},
-    "clusters": {"engines"},
+    "studies": {"engines", "yaml_files"},
+    "clusters": {"engines", "yaml_files"},
     "store": {"studies", "engines"},
     "campaign": {"store", "clusters", "studies", "engines"},
     "exchange": {"store", "clusters", "studies", "engines"},

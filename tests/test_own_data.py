@@ -2,10 +2,15 @@
 
 import gzip
 import hashlib
+import resource
 import string
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +22,7 @@ from butter_etl.studies.butter.datasets import dataset_path, load_dataset
 from butter_etl.studies.butter.encoding import encode_features, encode_target
 from butter_etl.studies.butter.own_data import Declaration, check_declaration, content_sha256, describe, load_content
 
+ROOT = Path(__file__).parents[1]
 PLACE = "mine.yaml: datasets.mine"
 COLUMNS = {
     "code": [f"p{k}" for k in range(30)],
@@ -106,6 +112,148 @@ def test_the_same_table_in_another_format_or_place_is_the_same_data_set(tmp_path
     for name in ("f.csv", "g.parquet"):
         assert load(tmp_path / name).info == load(tmp_path / "a.csv").info
         assert load(tmp_path / name, columns=numbered).info == load(tmp_path / "a.csv", columns=numbered).info
+
+
+def test_types_of_other_tools_are_the_same_data_set(tmp_path):
+    table = pa.table(COLUMNS)
+    packed = {
+        "code": table["code"].cast(pa.string_view()),
+        "age": pa.array(COLUMNS["age"], pa.decimal64(10, 2)),
+        "colour": table["colour"].cast(pa.large_string()).dictionary_encode(),
+        "weight": table["weight"].cast(pa.float16()).cast(pa.float32()),
+        "ward": pa.array(COLUMNS["ward"]).dictionary_encode(),
+        "outcome": table["outcome"].dictionary_encode(),
+    }
+    pq.write_table(pa.table({**COLUMNS, **packed}), tmp_path / "packed.parquet")
+    for columns in ({"code": "drop"}, {"code": "one-hot", "ward": "one-hot"}):
+        plain = load(write(tmp_path, "a.csv", {**COLUMNS, "weight": packed["weight"].to_pylist()}), columns=columns)
+        assert load(tmp_path / "packed.parquet", columns=columns).info == plain.info
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.int8(), [1, 2]), (pa.uint64(), [1, 2]), (pa.float16(), [1, 2]), (pa.bool_(), [True, False]),
+        (pa.decimal32(5, 1), [1, 2]), (pa.decimal256(50, 3), [1, 2]), (pa.date32(), [1, 2]), (pa.time64("us"), [1, 2]),
+        (pa.timestamp("ns", "UTC"), [1, 2]), (pa.duration("s"), [1, 2]), (pa.string(), ["a", "b"]),
+        (pa.large_string(), ["a", "b"]), (pa.string_view(), ["a", "b"]), (pa.binary(), [b"a", b"b"]),
+        (pa.large_binary(), [b"a", b"b"]), (pa.binary_view(), [b"a", b"b"]), (pa.binary(1), [b"a", b"b"]),
+        (pa.uuid(), [b"a" * 16, b"b" * 16]), (pa.list_(pa.int8()), [[1], [2]]), (pa.list_view(pa.int8()), [[1], [2]]),
+        (pa.large_list(pa.int8()), [[1], [2]]), (pa.list_(pa.int8(), 1), [[1], [2]]), (pa.null(), [None, None]),
+        (pa.map_(pa.int8(), pa.int8()), [[(1, 1)], [(2, 2)]]), (pa.struct([("a", pa.int8())]), [{"a": 1}, {"a": 2}]),
+        (pa.dictionary(pa.int8(), pa.string()), ["a", "b"]), (pa.dictionary(pa.int8(), pa.float64()), [1.5, 2.5]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_type_of_parquet_is_read_or_refused_in_one_line(tmp_path, kind, values):
+    table = pa.table(COLUMNS).set_column(1, "age", pa.array(values * 15, kind))
+    pq.write_table(table, tmp_path / "a.parquet")
+    for encoding in ("auto", "numeric", "one-hot"):
+        try:
+            inputs = load(tmp_path / "a.parquet", columns={"code": "drop", "age": encoding}).inputs
+            assert any(name.startswith("age") for name in inputs)
+        except DatasetError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            assert "column 'age' " in str(error)  # noqa: PT017
+    assert len(load(tmp_path / "a.parquet", columns={"code": "drop", "age": "drop"}).inputs) == 9
+
+
+# --- an index that became a column -------------------------------------------------------------------------------
+
+
+def frame():
+    """A filtered frame, whose index is no range any more, sorted by what is to be predicted."""
+    columns = pd.DataFrame({name: COLUMNS[name] for name in ("colour", "weight", "ward", "outcome")})
+    return columns.sort_values("outcome")[lambda rows: rows["ward"] > 0]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_an_index_without_a_name_is_no_input(tmp_path, name):
+    def write_frame(table, path, **options):
+        getattr(table, f"to_{name[2:]}")(path, **options)
+        return load(path, columns=declared).info
+
+    declared = {}
+    plain = write_frame(frame(), tmp_path / name, index=False)
+    assert write_frame(frame(), tmp_path / name) == plain
+    declared = {"__index_level_0__" if name == "a.parquet" else "": "numeric"}
+    assert write_frame(frame(), tmp_path / name).inputs == plain.inputs + 1
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_an_index_with_a_name_is_asked_about(tmp_path, name):
+    """In CSV nothing tells it from any other column, but for names that tools give."""
+    named = frame().rename_axis("patient")
+    named.to_parquet(tmp_path / "a.parquet")
+    frame().reset_index().sort_values("index").to_csv(tmp_path / "a.csv", index=False)
+    key = "patient" if name == "a.parquet" else "index"
+    with pytest.raises(
+        DatasetError, match=rf"column '{key}' .*; write `{key}: drop`, or `{key}: numeric` to learn from"
+    ):
+        load(tmp_path / name, columns={})
+    assert key in load(tmp_path / name, columns={key: "numeric"}).inputs
+    assert key not in load(tmp_path / name, columns={key: "drop"}).inputs
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "index", "level_0", "id", "Row.names", "row_number", "X", "...1"])
+def test_what_counts_rows_is_asked_about(tmp_path, name):
+    table = {name: [3 * k for k in range(30)], **{key: COLUMNS[key] for key in ("colour", "outcome")}}
+    with pytest.raises(DatasetError, match=r"column '.*' counts the rows; write `.*: drop`, or `.*: numeric` to learn"):
+        load(write(tmp_path, "a.csv", table), columns={})
+    assert name not in load(tmp_path / "a.csv", columns={name: "drop"}).inputs
+    unsorted = {**table, name: table[name][::-1]}
+    assert name in load(write(tmp_path, "a.csv", unsorted), columns={}).inputs
+
+
+def test_columns_without_a_name(tmp_path):
+    table = {"": ["x"] * 30, "colour": COLUMNS["colour"], "outcome": COLUMNS["outcome"]}
+    with pytest.raises(DatasetError, match="column 1 has no name, and is no row number; name it, or write `'': drop`"):
+        load(write(tmp_path, "a.csv", table), columns={})
+    assert len(load(tmp_path / "a.csv", columns={"": "drop"}).inputs) == 3
+    (tmp_path / "a.csv").write_text(as_text({**COLUMNS, "end": [""] * 30}).replace("end", ""))
+    with pytest.raises(DatasetError, match="column 9 has no name; name it, or take it out"):
+        load(tmp_path / "a.csv")
+
+
+# --- long texts --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_one_long_text_among_short_ones_takes_its_own_room_only(tmp_path, name):
+    """As an array of NumPy these texts would take 30,000 times 4 MB."""
+    words = ["short", "x" * 1_000_000, *(f"w{k % 40}" for k in range(29_998))]
+    table = {"word": words, "outcome": [k % 2 for k in range(30_000)]}
+    before = peak_megabytes()
+    content = load(write(tmp_path, name, table), columns={})
+    assert len(content.inputs) == 42
+    assert content.inputs[-1] == f"word={words[1]}"
+    several = {**table, "word": [f"{word}{k}" for k, word in enumerate(words)]}
+    with pytest.raises(DatasetError, match=r"'word' has 30000 distinct texts; write `word: drop`"):
+        load(write(tmp_path, name, several), columns={})
+    with pytest.raises(DatasetError, match="target 'word' has 30000 classes in 30000 rows"):
+        load(tmp_path / name, target="word", columns={})
+    assert peak_megabytes() - before < 500
+
+
+def peak_megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def test_too_little_memory_is_one_line(tmp_path):
+    path = write(tmp_path, "large.csv", {"a": list(range(400_000)), "outcome": [0, 1] * 200_000})
+    write(tmp_path, "small.csv")
+    limited = (
+        "import resource, sys; from pathlib import Path; from tests.test_own_data import load\n"
+        "folder = Path(sys.argv[1])\n"
+        "load(folder / 'small.csv')\n"  # for threads, which take room themselves
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 10_000_000,) * 2)\n"
+        "load(folder / 'large.csv', columns={})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1].endswith(f"{path.name}: there is not memory enough to read and encode it")
 
 
 def test_what_networks_see_makes_another_data_set(tmp_path):

@@ -20,8 +20,8 @@ FILE = RunFile(f"{PARTITION}/0-0-2.parquet", 0, 0, 2, len(DATA))
 
 
 def check(data):
-    rows, longest = decode(data, RUN_FILE_SCHEMA)
-    return check_run_rows(rows, longest, PARTITION, file=FILE, known={})
+    rows, lengths = decode(data, RUN_FILE_SCHEMA)
+    return check_run_rows(rows, lengths, PARTITION, file=FILE, known={})
 
 
 def test_a_sound_file():

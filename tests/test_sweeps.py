@@ -157,6 +157,38 @@ def test_custom_optimizers():
     ]  # fmt: skip
 
 
+def test_one_value_is_a_list_of_one_and_numbers_are_what_people_write():
+    text = """
+    name: one
+    repetitions: 2
+    cubes:
+      dataset: digits
+      size: 1e3
+      depth: 3
+      learning_rate: [1e-3, 1e-4]
+      kernel_regularizer: {l2: 1e-4}
+      optimizer: SGD
+      momentum: 9e-1
+    """
+    lists = """
+    name: one
+    repetitions: 2
+    cubes:
+      - dataset: [digits]
+        size: [1000]
+        depth: [3]
+        learning_rate: [0.001, 0.0001]
+        kernel_regularizer: [{l2: 0.0001}]
+        optimizer: [SGD]
+        momentum: [0.9]
+    """
+    assert parse_sweep(text, "one.yaml") == parse_sweep(lists, "one.yaml")
+    none = text.replace("{l2: 1e-4}", "null").replace("momentum: 9e-1", "momentum:")
+    assert {(spec.kernel_regularizer, spec.momentum) for spec in parse_sweep(none, "one.yaml").experiments()} == {
+        (None, 0.0)
+    }
+
+
 CUBE = "dataset: [banana], size: [32], depth: [2]"
 
 
@@ -165,14 +197,28 @@ CUBE = "dataset: [banana], size: [32], depth: [2]"
     [
         (
             "datasets: [banana], size: [32], depth: [2]",
-            r"unknown field `datasets`.*\$.cubes\[0\].*did you mean 'dataset'",
+            r"bad.yaml: cubes\[0\]: unknown key 'datasets' \(did you mean 'dataset'\?\)",
         ),
         ("dataset: [bananna], size: [32], depth: [2]", r"cubes\[0\].*'bananna'.*banana"),
         ("dataset: [], size: [32], depth: [2]", r"cubes\[0\].dataset: an empty list"),
         ("size: [32], depth: [2]", r"missing required field `dataset`.*cubes\[0\]"),
-        ("dataset: banana, size: [32], depth: [2]", r"Expected `array`, got `str`.*cubes\[0\].dataset"),
+        ("dataset: [banana], size: [32], depth: ", r"Expected `array`, got `null`.*cubes\[0\].depth"),
+        ("dataset: [banana], size: [32], learning-rate: [1]", r"cubes\[0\]: unknown key .* mean 'learning_rate'"),
+        ("dataset: [banana], size: [32], dropout: [1]", r"unknown key 'dropout'; known are batch_size, dataset, depth"),
+        (
+            "dataset: [yes], size: [32], depth: [2]",
+            r"dataset\[0\]`; there is True; a text that looks like .* in quotes",
+        ),
+        (CUBE + ", kernel_regularizer: [l2]", r"kernel_regularizer\[0\]`; there is 'l2'$"),
         ("dataset: [banana], size: [3.5], depth: [2]", r"Expected `int`, got `float`.*size"),
-        ("dataset: [banana], size: ['32'], depth: [2]", r"Expected `int`, got `str`.*size"),
+        (
+            "dataset: [banana], size: ['32'], depth: [2]",
+            r"Expected `int`, got `str`.*size\[0\]`; there is '32'; a number is written like 1000, 0.001 or 1e-3",
+        ),
+        (
+            "dataset: [banana], size: 010, depth: [2]",
+            r"size\[0\]`; there is '010'; a number .* without zeros before it",
+        ),
         ("dataset: [banana], size: [0], depth: [2]", r"cubes\[0\].size: 0 is not between"),
         ("dataset: [banana], size: [32], depth: [1]", r"cubes\[0\].depth: 1 is not between 2"),
         ("dataset: [banana], size: [32], depth: [2, 2]", r"cubes\[0\].depth: a value stands there twice"),
@@ -205,7 +251,21 @@ def test_bad_cubes_name_the_place(cube, message):
         ("name: x\nrepetitions: 300\ncubes: []", "repetitions: 300 is not between 1 and 255"),
         ("name: x\nrepetitions: -2\ncubes: []", "repetitions: -2 is not between 1 and 255"),
         ("name: x\nrepetitions: 3\ncubes: []", "cubes: there must be at least one"),
-        ("name: x\nrepetition: 3\ncubes: []", "unknown field `repetition`.*did you mean 'repetitions'"),
+        ("name: x\nrepetition: 3\ncubes: []", r"^bad.yaml: unknown key 'repetition' \(did you mean 'repetitions'\?\)"),
+        ("name: x\nrepetitions: 3\ncubes: 7", r"Expected `object`, got `int` - at `\$.cubes\[0\]`; there is 7"),
+        ("name: 1e3\nrepetitions: 3\ncubes: []", "there is 1000; a text that looks like something else is written in"),
+        (
+            "name: x\nrepetitions: 3\ncubes: []\ndatasets: {a: {tsk: regression}}",
+            r"datasets\[...\]: unknown key 'tsk' \(did you mean 'task'",
+        ),
+        (
+            "name: x\nrepetitions: 3\ncubes: []\ndatasets: {a: {task: clasification}}",
+            r"datasets\[...\].task: unknown 'clasification' \(did you mean 'classification'\?\); known: class",
+        ),
+        (
+            "name: x\nrepetitions: 3\ncubes: []\ndatasets: {a: {task: regression, columns: {b: onehot}}}",
+            r"columns\[...\]: unknown 'onehot' \(did you mean 'one-hot'\?\); known: auto, numeric, one-hot, drop",
+        ),
     ],
 )
 def test_bad_sweep_files(text, message):

@@ -40,7 +40,7 @@ def _sweep_names(context: click.Context) -> list[str]:
 
     # While an option waits for its value, click has not yet told apart what stands before it.
     store = context.params.get("store") or next(iter(context.args), "")
-    registered = (Path(store) / "sweeps").glob("*.yaml") if store else ()
+    registered = (Path(store) / "sweeps").glob("[!.]*.yaml") if store else ()
     return [*PUBLISHED, *sorted(path.stem for path in registered)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from butter_etl.errors import ClusterFileError, UsageError, one_line
+from butter_etl.errors import ClusterFileError, UsageError, one_line, suggestion
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Size = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+)?\s?[kKMGT]i?B$")]
@@ -162,7 +161,7 @@ _WANTED: Mapping[str, str] = {
     "submissions": _COUNT,
     "encryption": "true or false",
     "dashboard": "true or false",
-    "walltime": '"HH:MM:SS" in quotes',
+    "walltime": "HH:MM:SS",
     "job_extra": _LINES,
     "prologue": _LINES,
     "death_timeout": _DURATION,
@@ -180,7 +179,8 @@ def load_site(file: str | Path) -> SiteFile:
     raw = _read_yaml(file)
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in CLUSTER_KINDS:
-        raise ClusterFileError(f"{file}: kind: wants one of {', '.join(CLUSTER_KINDS)}; got {kind!r}")
+        hint = suggestion(str(kind), CLUSTER_KINDS)
+        raise ClusterFileError(f"{file}: kind: wants one of {', '.join(CLUSTER_KINDS)}; got {kind!r}{hint}")
     _check_keys(file, raw, CLUSTER_KINDS[kind])
     try:
         site = msgspec.convert(raw, SiteFile)
@@ -194,31 +194,27 @@ def load_site(file: str | Path) -> SiteFile:
 
 
 def _read_yaml(file: str | Path) -> dict[str, Any]:
-    import yaml
+    from butter_etl.yaml_files import as_list, parse_yaml  # commands without a site file need no YAML
 
     try:
-        raw = yaml.safe_load(Path(file).read_bytes())
+        text = Path(file).read_bytes()
     except OSError as error:
         raise ClusterFileError(f"{file}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = "" if mark is None else f", line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or one_line(str(error))
-        raise ClusterFileError(f"{file}{place}: not YAML: {problem}") from error
+    raw = parse_yaml(text, str(file), ClusterFileError)
     if not isinstance(raw, dict):
         raise ClusterFileError(f"{file}: wants lines of the form 'key: value'")
     # A key left empty means the same as a key left out.
-    return {str(key): value for key, value in raw.items() if value is not None}
+    said = {key: value for key, value in raw.items() if value is not None}
+    return said | {key: as_list(said[key]) for key in said if _WANTED.get(key) == _LINES}
 
 
 def _check_keys(file: str | Path, raw: Mapping[str, Any], kind: ClusterKind) -> None:
+    from butter_etl.yaml_files import unknown_key
+
     allowed = kind.keys | {"kind"}
     for key in raw:
-        if key in allowed:
-            continue
-        near = difflib.get_close_matches(key, allowed, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(allowed))}"
-        raise ClusterFileError(f"{file}: {key}: no such key for kind {raw['kind']}; {hint}")
+        if key not in allowed:
+            raise ClusterFileError(f"{file}: {key}: no such key for kind {raw['kind']}{unknown_key(key, allowed)}")
     for key in sorted(kind.required - raw.keys()):
         raise ClusterFileError(f"{file}: {key}: missing; wants {_WANTED.get(key, _TEXT)} for kind {raw['kind']}")
 

@@ -19,7 +19,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from butter_etl.errors import LandingError, one_line
-from butter_etl.exchange.sources import SLICE_BYTES, Example, FileScan, Group, GroupScan, Reader, hash_ids, scan_rows
+from butter_etl.exchange.sources import (
+    SLICE_BYTES,
+    Example,
+    FileScan,
+    Group,
+    GroupScan,
+    Reader,
+    check_history_lengths,
+    hash_ids,
+    scan_rows,
+)
 from butter_etl.store import Registry, RunFile, partition_path
 from butter_etl.studies import RUN_SCHEMA, Experiment
 
@@ -237,6 +247,7 @@ def spool_rows(rows: pa.Table, folder: str, place: str) -> FileScan:
     Raises what `scan_rows` raises, and LandingError if the file cannot be written.
     """
     codes, examples = scan_rows(rows, place)
+    check_history_lengths(rows, rows, place)
     hashes = hash_ids(rows["run_id"]) if rows.num_rows else np.zeros(0, np.uint64)
     return FileScan(_write_spool(rows, codes, hashes, folder), examples, [])
 

@@ -269,7 +269,9 @@ def _bring_sweeps(source: Source | None, store: Store) -> Iterator[str]:
     if source is None or not source.is_store:
         return
     location = Location(source.url)
-    for name in (name for name in location.names(SWEEPS) if name.endswith(".yaml")):
+    for name in location.names(SWEEPS):
+        if name.startswith(".") or not name.endswith(".yaml"):
+            continue
         content = location.read_bytes(f"{SWEEPS}/{name}")
         target = f"{SWEEPS}/{name}"
         if not store.location.write_new(target, content) and store.location.read_bytes(target) != content:
@@ -287,7 +289,7 @@ def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterat
     yield from unknown_columns(scans, profile)
     if source.left_out:
         more = f" and {len(source.left_out) - 3} more" if len(source.left_out) > 3 else ""
-        yield f"files that are not Parquet are left out: {', '.join(source.left_out[:3])}{more}"
+        yield f"files whose names do not end in .parquet are left out: {', '.join(source.left_out[:3])}{more}"
 
 
 def unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:

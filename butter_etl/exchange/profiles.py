@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from butter_etl.engines import HISTORIES, METRICS
 from butter_etl.errors import SelectError, SourceError, one_line
-from butter_etl.studies import PARAMETERS, RUN_SCHEMA, TEST_SPLIT_METHOD, VARIED, Value
+from butter_etl.studies import PARAMETERS, RUN_SCHEMA, TEST_SPLIT_METHOD, VARIED, Value, plain_column, plain_type
 
 #: The columns without which an experiment is not known; the other parameters may be null.
 NEVER_NULL = ("run_id", "task", *VARIED)
@@ -74,7 +74,8 @@ def find_profile(name: str) -> Profile:
 def check_columns(schema: pa.Schema, keys: Iterable[str], profile: Profile, place: str) -> list[str]:
     """Return the columns of a file that the profile does not know; ``keys`` are those in its path.
 
-    Raises SourceError, naming ``place`` and the columns, if columns are missing or of types that cannot be converted.
+    Raises SourceError, naming ``place`` and the columns, if columns are missing, there twice, or of types that cannot
+    be converted.
     """
     keys = list(keys)
     missing = [name for name in profile.required() if name not in schema.names and name not in keys]
@@ -85,6 +86,9 @@ def check_columns(schema: pa.Schema, keys: Iterable[str], profile: Profile, plac
             f"known: {', '.join(PROFILES)})"
         )
     ours = {profile.theirs(field.name): field for field in RUN_SCHEMA if field.name not in profile.constants}
+    twice = [name for name in ours if schema.names.count(name) > 1]
+    if twice:
+        raise SourceError(f"{place}: column {twice[0]!r} is there twice; name one of them otherwise, or take it out")
     for field in schema:
         if field.name in ours and not _fits(field.type, ours[field.name].type):
             raise SourceError(f"{place}: column {field.name!r} is {field.type}, expected {ours[field.name].type}")
@@ -93,24 +97,15 @@ def check_columns(schema: pa.Schema, keys: Iterable[str], profile: Profile, plac
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Tell whether values of a type can stand for another: any width, but text stays text and numbers stay numbers."""
+    found = plain_type(found)
     if pa.types.is_null(found):
         return True
-    if pa.types.is_dictionary(found):
-        return _fits(found.value_type, wanted)
     if pa.types.is_list(wanted):
-        return _is_any_list(found) and _fits(found.value_type, wanted.value_type)
-    if pa.types.is_floating(wanted):
-        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
-    kinds = (pa.types.is_boolean, pa.types.is_integer, _is_text)
-    return any(kind(found) and kind(wanted) for kind in kinds)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _is_any_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+        return bool(pa.types.is_list(found)) and _fits(found.value_type, wanted.value_type)
+    if pa.types.is_floating(wanted) or pa.types.is_integer(wanted):
+        is_fraction = pa.types.is_floating(found) and pa.types.is_floating(wanted)
+        return bool(is_fraction or pa.types.is_integer(found) or pa.types.is_decimal(found))
+    return bool(found == wanted)
 
 
 def conform(
@@ -139,9 +134,7 @@ def conform(
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column if column.type.equals(kind) else column.cast(kind)
+    return column if column.type.equals(kind) else plain_column(column).cast(kind)
 
 
 def _constant(value: Value, kind: pa.DataType, rows: int) -> pa.Array:

@@ -21,6 +21,9 @@ from butter_etl.store import CHUNK_BYTES, Location, conform, fingerprints_metada
 #: Headers are read back in pieces of this many bytes: a few small members, or little of a large one.
 _HEADER_BYTES = 64 * 2**10
 
+#: The time of each member, 1980-01-02: a ZIP file of what was unpacked cannot say an earlier one, wherever it is made.
+_MEMBER_TIME = 315_619_200
+
 
 def write_archive(location: Location, folder: str, names: Iterable[str]) -> str:
     """Make ``<folder>.tar`` beside a folder: its files ``names`` (relative to it), members rooted at ``<folder>/``.
@@ -47,6 +50,7 @@ def _stream(file: Any, location: Location, folder: str, members: Mapping[str, in
             member = tarfile.TarInfo(f"{folder}/{name}")
             member.size = size
             member.mode = 0o644
+            member.mtime = _MEMBER_TIME
             with location.open_stream(f"{folder}/{name}") as content, location.errors(f"{folder}/{name}"):
                 tar.addfile(member, content)
 

@@ -20,8 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from butter_etl.engines import HISTORIES
 from butter_etl.errors import SourceError, SpecError, TornFileError, one_line
 from butter_etl.exchange.profiles import NEVER_NULL, PROFILES, Profile, check_columns, conform
 from butter_etl.store import COMMON_METADATA, NULL, RUNS, Location, RunFile, partition_path
@@ -32,21 +34,18 @@ from butter_etl.studies import (
     TASK,
     Experiment,
     ExperimentSpec,
+    check_lengths,
+    check_own_run,
     foreign_experiment,
     is_own,
+    length_limit,
     parse_command,
     run_ids,
 )
 
-_TOPOLOGY = ("num_free_parameters", "widths", "network_structure")
-#: The columns that are read to find the experiment of each row.
-_SMALL_SCHEMA = pa.schema(
-    [
-        RUN_SCHEMA.field(name)
-        for name in ("experiment_id", "run_id", "batch", "task", *PARAMETERS, "task_version", *_TOPOLOGY)
-    ]
-    + [RUN_SCHEMA.field("command"), RUN_SCHEMA.field("repetition")]
-)
+#: The columns whose values are looked at before anything lands; of histories only types, lengths and pages.
+_SCANNED_SCHEMA = pa.schema([field for field in RUN_SCHEMA if field.name not in HISTORIES])
+_HISTORY_SCHEMA = pa.schema([RUN_SCHEMA.field(name) for name in HISTORIES])
 #: Larger row groups are read in slices of at most about this many bytes.
 SLICE_BYTES = 64 * 2**20
 _NO_TEXT = "\x00"
@@ -85,7 +84,7 @@ def list_source(path: str | os.PathLike[str]) -> Source:
     for name, size in everything:
         if name.startswith(summaries) or name.rpartition("/")[2].startswith(("_", ".")):
             continue
-        if name.endswith(".parquet"):
+        if name.lower().endswith(".parquet"):
             files.append((name, size))
         else:
             left_out.append(name)
@@ -238,27 +237,28 @@ class FileScan:
 
 
 def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
-    """Check a Parquet file against a profile and find the experiment of each row; histories are not read.
+    """Check a Parquet file against a profile and find the experiment of each row; all of it is read once.
 
-    Raises TornFileError for a file that is no Parquet, SourceError for one that holds no runs of the profile's schema,
-    SpecError for runs of our own task that are not what they say.
+    Raises TornFileError for a file that is no Parquet or damaged, SourceError for one that holds no runs of the
+    profile's schema, or values that do not fit into it, SpecError for runs of our own task that are not what they say.
     """
     location = Location(url)
     place = f"{location}/{name}"
     keys = path_keys(name)
-    with location.parquet_file(name) as file:
+    with location.parquet_file(name, checked=True) as file:
         schema = file.schema_arrow
         unknown = check_columns(schema, keys, profile, place)
         try:
-            table = file.read(columns=_present(schema, _SMALL_SCHEMA, profile))
+            table = file.read(columns=_present(schema, _SCANNED_SCHEMA, profile))
         except (pa.ArrowException, OSError) as error:
             raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
         metadata = file.metadata
         sizes = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         bytes_of = [group.total_byte_size for group in sizes]
         rows_of = [group.num_rows for group in sizes]
-    rows = conform(table, keys, profile, _SMALL_SCHEMA, place)
-    codes, examples = scan_rows(rows, place)
+        rows = conform(table, keys, profile, _SCANNED_SCHEMA, place)
+        codes, examples = scan_rows(rows, place)
+        _check_histories(file, rows, profile, place)
     hashes = hash_ids(rows["run_id"])
     bounds = np.cumsum([0, *rows_of])
     groups = [
@@ -269,13 +269,44 @@ def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
     return FileScan(groups, examples, unknown, whole)
 
 
+def _check_histories(file: pq.ParquetFile, rows: pa.Table, profile: Profile, place: str) -> None:
+    """Decode all histories of a file, a slice at a time.
+
+    Raises TornFileError for damaged pages, SourceError for values that do not fit, SpecError for histories that are too
+    long.
+    """
+    names = [profile.theirs(name) for name in HISTORIES]
+    start = 0
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        at_once = max(1, SLICE_BYTES * group.num_rows // max(group.total_byte_size, 1))
+        try:
+            for batch in file.iter_batches(at_once, [number], names, use_threads=False):
+                histories = conform(pa.table(batch), {}, profile, _HISTORY_SCHEMA, place)
+                check_history_lengths(rows.slice(start, batch.num_rows), histories, place)
+                start += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
+
+
+def check_history_lengths(rows: pa.Table, histories: pa.Table, place: str) -> None:
+    """Raise SpecError if a history of some rows of our own task is longer than the row's epochs."""
+    said = zip(*(rows[name].to_pylist() for name in ("task", "task_version", "epochs")), strict=True)
+    limits = np.array([length_limit(*one) for one in said], np.int64)
+    try:
+        for name in HISTORIES:
+            check_lengths(name, pc.list_value_length(histories[name]), limits)
+    except SpecError as error:
+        raise SpecError(f"{place}: {error}") from error
+
+
 def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Example]]:
     """Return the position of each row's experiment in a list, and that list.
 
     Raises SourceError if a column that must have values has nulls, SpecError for runs of our own task that are not what
     they say.
     """
-    rows = rows.select(_SMALL_SCHEMA.names)
+    rows = rows.select(_SCANNED_SCHEMA.names)
     for name in NEVER_NULL:
         if rows[name].null_count:
             raise SourceError(f"{place}: column {name!r} is null in {rows[name].null_count} of {rows.num_rows} rows")
@@ -345,6 +376,18 @@ def _check_own(rows: pa.Table, codes: NDArray[np.int32], experiments: list[Exper
                 raise SpecError(
                     f"{place}: run {name} is not repetition {number} of {spec.describe()}, which is {right}"
                 )
+        _check_rows(rows.take(pa.array(places)), spec, place)
+
+
+def _check_rows(rows: pa.Table, spec: ExperimentSpec, place: str) -> None:
+    """Raise SpecError unless all that rows of an experiment of our own task say follows from their commands."""
+    for row in rows.drop_columns(["network_structure"]).to_pylist():
+        try:
+            said = check_own_run(row)
+        except SpecError as error:
+            raise SpecError(f"{place}: run {row['run_id']}: {error}") from error
+        if said != spec:
+            raise SpecError(f"{place}: run {row['run_id']}: its command is of {said.describe()}, not {spec.describe()}")
 
 
 def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:

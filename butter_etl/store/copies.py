@@ -64,8 +64,9 @@ def copy_path(name: str) -> str:
 
 
 def copy_names(location: Location) -> list[str]:
-    """Return the names of the data sets that a store keeps."""
-    return [name.removesuffix(".parquet") for name in location.names(DATA) if name.endswith(".parquet")]
+    """Return the names of the data sets that a store keeps; files that a Mac puts beside others (``._…``) are none."""
+    names = (name for name in location.names(DATA) if name.endswith(".parquet") and not name.startswith("."))
+    return [name.removesuffix(".parquet") for name in names]
 
 
 def read_kept(location: Location, name: str) -> Kept | None:

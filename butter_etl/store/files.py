@@ -182,11 +182,19 @@ class Location:
             except (pa.ArrowException, OSError) as error:
                 raise self.torn(name, error) from error
 
-    def parquet_file(self, name: str) -> pq.ParquetFile:
-        """Open a Parquet file; raise TornFileError if its footer cannot be read."""
+    def parquet_file(self, name: str, *, checked: bool = False) -> pq.ParquetFile:
+        """Open a Parquet file; raise TornFileError if its footer cannot be read.
+
+        If it is ``checked``, what is read of it is held against the checksums of its pages.
+        """
         try:
-            # Over a network, column chunks that lie together are worth one request; on a disk, reading each costs less.
-            return pq.ParquetFile(self.path(name), filesystem=self.filesystem, pre_buffer=not self.is_local)
+            return pq.ParquetFile(
+                self.path(name),
+                filesystem=self.filesystem,
+                # Over a network, column chunks that lie together are worth one request; on a disk, each costs less.
+                pre_buffer=not self.is_local,
+                page_checksum_verification=checked,
+            )
         except (pa.ArrowException, OSError) as error:
             raise self.torn(name, error) from error
 

@@ -201,7 +201,7 @@ class Registry:
     def sweep_names(self) -> list[str]:
         """List the custom sweeps that are registered."""
         names = self._store.location.names(SWEEPS) if self._store is not None else []
-        return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml")]
+        return [name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and not name.startswith(".")]
 
     def select(self, choice: Choice, directory: Path | None = None) -> Selection:
         """Return the selection that a user's choice comes to, after its custom sweeps have been read and checked.

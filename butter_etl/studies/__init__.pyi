@@ -1,3 +1,5 @@
+from .arrow_types import plain_column as plain_column
+from .arrow_types import plain_type as plain_type
 from .butter.calibration import measure_rates as measure_rates
 from .butter.card import BUTTER_URL as BUTTER_URL
 from .butter.card import DISCLAIMER as DISCLAIMER
@@ -62,6 +64,12 @@ from .butter.own_data import describe as describe
 from .butter.own_data import fetch_source as fetch_source
 from .butter.own_data import find_source as find_source
 from .butter.own_data import load_content as load_content
+from .butter.run_rows import canonical_value as canonical_value
+from .butter.run_rows import check_columns_follow as check_columns_follow
+from .butter.run_rows import check_lengths as check_lengths
+from .butter.run_rows import check_own_run as check_own_run
+from .butter.run_rows import length_limit as length_limit
+from .butter.run_rows import stated_columns as stated_columns
 from .butter.sweep_files import Lookup as Lookup
 from .butter.sweep_files import load_declarations as load_declarations
 from .butter.sweep_files import load_sweep as load_sweep

@@ -10,10 +10,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from butter_etl.errors import one_line
-from butter_etl.studies import PARAMETERS
-
-#: Columns that every row must have.
-STRICT = frozenset({*PARAMETERS, "run_id", "task"})
 
 
 class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an error)
@@ -27,8 +23,8 @@ class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an e
 # --- decoding ----------------------------------------------------------------------------------------------------
 
 
-def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[str, int | None]]:
-    """Return the rows of a Parquet file without its lists of numbers, and the length of the longest of each such list.
+def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[str, pa.ChunkedArray]]:
+    """Return the rows of a Parquet file without its lists of numbers, and the lengths of each such list.
 
     Columns are decoded one at a time, so that memory is bounded by the largest. Raises Flaw if the file cannot be read
     (``torn-file``) or has another schema (``wrong-schema``).
@@ -41,16 +37,16 @@ def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[s
             table = file.read(columns=plain, use_threads=False).select(plain)
             table.validate(full=True)
             counts = [count for name in plain for count in _counts(name, table[name])]
-            longest = {}
+            lengths = {}
             for name in (field.name for field in schema if _is_series(field)):
                 column = file.read(columns=[name], use_threads=False).column(0)
                 column.validate(full=True)
                 counts.extend(_counts(name, column))
                 if len(column) != table.num_rows:
                     raise Flaw("torn-file", f"has {len(column)} values of {name} in {table.num_rows} rows")
-                longest[name] = pc.max(pc.list_value_length(column)).as_py()
+                lengths[name] = pc.list_value_length(column)
             _check_counts(file.metadata, {path: (values, nulls) for path, values, nulls in counts})
-            return table.to_pylist(), longest
+            return table.to_pylist(), lengths
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
         raise Flaw("torn-file", f"cannot be read ({one_line(error)})") from error
 

@@ -134,7 +134,7 @@ def _check_data(location: Location, known: Mapping[int, Known], findings: list[F
             findings.append(Finding("wrong-experiment", EXPERIMENTS, detail))
     for name, _ in location.walk(DATA):
         path = f"{DATA}/{name}"
-        if "/" in name or not name.endswith(".parquet"):
+        if "/" in name or name.startswith(".") or not name.endswith(".parquet"):
             findings.append(Finding("foreign-file", path, "is no copy of a data set"))
             continue
         try:
@@ -268,7 +268,7 @@ def _check_sweeps(
     """Check the custom sweeps, and find what is missing of each."""
     for name, _ in store.location.walk(SWEEPS):
         path = f"{SWEEPS}/{name}"
-        if not name.endswith(".yaml"):
+        if name.startswith(".") or not name.endswith(".yaml"):
             findings.append(Finding("foreign-file", path, "is no file of a sweep"))
             continue
         try:

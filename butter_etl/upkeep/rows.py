@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,26 +15,24 @@ from butter_etl.errors import DatasetError, SpecError, TornFileError, one_line
 from butter_etl.store import Location, RunFile, longest_run, other_content, partition_path, read_copy, read_kept
 from butter_etl.studies import (
     EXPERIMENTS_SCHEMA,
-    PARTITION_KEYS,
-    TASK,
-    TASK_VERSION,
     DatasetInfo,
     Declaration,
     ExperimentSpec,
-    RunSpec,
+    canonical_value,
+    check_columns_follow,
+    check_lengths,
+    check_own_run,
     count_published,
-    experiment_topology,
-    float_text,
     info_of,
     is_own,
-    parse_command,
+    length_limit,
     parse_experiment,
     parse_sweep,
     published_experiment,
     published_id,
-    sweep_flags,
+    stated_columns,
 )
-from butter_etl.upkeep.files import STRICT, Flaw, decode, some_of
+from butter_etl.upkeep.files import Flaw, decode, some_of
 
 
 class Known(NamedTuple):
@@ -56,13 +55,13 @@ class RunRow(NamedTuple):
 
 def check_run_rows(
     rows: list[dict[str, Any]],
-    longest: Mapping[str, int | None],
+    lengths: Mapping[str, pa.ChunkedArray],
     partition: str,
     *,
     file: RunFile | None = None,
     known: Mapping[int, Known] | None = None,
 ) -> list[RunRow]:
-    """Check each run of a file, and return the runs.
+    """Check each run of a file, and return the runs. ``lengths`` are those of their histories, by name.
 
     ``known`` are the experiments of a store; without, a row's command is trusted. ``file`` is what the name says, if it
     says anything. Raises Flaw: ``wrong-name``, ``unknown-experiment``, ``wrong-row`` or ``misplaced-file``.
@@ -71,8 +70,7 @@ def check_run_rows(
         _check_name(file, rows)
     for row in rows:
         _check_run(row, partition, known)
-    for name, length in longest.items():
-        _check_length(rows, name, length, partition)
+    _check_lengths(rows, lengths, partition)
     return [RunRow(row["experiment_id"], row["repetition"], row["run_id"]) for row in rows]
 
 
@@ -89,12 +87,13 @@ def _check_run(row: Mapping[str, Any], partition: str, known: Mapping[int, Known
     """Check one row against its command, its experiment and its place."""
     expected = None if known is None else known_experiment(row["experiment_id"], known)
     if is_own(row["task"], row["task_version"]):
-        spec = _check_command(row)
+        with _flaws("wrong-row"):
+            spec = check_own_run(row)
         if expected is not None and spec.canonical_json() != expected.canonical_json:
             raise Flaw("wrong-row", f"is of another experiment ({spec.describe()}) than its id {row['experiment_id']}")
         place = partition_path(spec.parameters())
     elif expected is not None:
-        _compare(row, _stated(expected.canonical_json))
+        _compare(row, stated_columns(expected.canonical_json))
         place = expected.partition
     else:
         return  # an export does not say what it calls a foreign experiment
@@ -121,63 +120,26 @@ def _published(experiment_id: int) -> Known | None:
     return Known(spec.canonical_json(), partition_path(spec.parameters()))
 
 
-def _check_command(row: Mapping[str, Any]) -> ExperimentSpec:
-    """Return the experiment that a row's command names.
-
-    Raises Flaw ``wrong-row`` unless everything else in the row follows from the command.
-    """
-    try:
-        spec = parse_command(row["command"] or "")
-    except SpecError as error:
-        raise Flaw("wrong-row", f"command: {error}") from error
-    extra = json.loads(row["command"])
-    repetition, batch = extra.get("repetition"), extra.get("batch")
-    if type(repetition) is not int or repetition < 0:
-        raise Flaw("wrong-row", f"command: repetition is {repetition!r}")
-    run = RunSpec(spec, repetition)
-    if run.command(batch) != row["command"]:
-        raise Flaw("wrong-row", "command: is not spelled as this package does, or its seed is not the run's")
-    _compare(row, {**_expected(spec), "batch": batch, "run_id": run.run_id, "seed": run.seed})
-    return spec
-
-
-@lru_cache(maxsize=256)
-def _expected(spec: ExperimentSpec) -> dict[str, object]:
-    """Return what every run of an experiment says in the columns of a file that follow from the experiment."""
-    topology = experiment_topology(spec)
-    network: dict[str, object] = {}
-    if topology is not None:
-        network = {"num_free_parameters": topology.num_free_parameters, "widths": list(topology.widths)}
-    values = {**spec.parameters(), **sweep_flags(spec), **network, "task": TASK, "task_version": TASK_VERSION}
-    return {name: value for name, value in values.items() if name not in PARTITION_KEYS}
-
-
-@lru_cache(maxsize=256)
-def _stated(canonical_json: str) -> dict[str, object]:
-    """Return what rows of an experiment of any task say in the columns that follow from it."""
-    spec = parse_experiment(canonical_json)
-    if isinstance(spec, ExperimentSpec):
-        return _expected(spec)
-    parameters = {name: value for name, value in spec.parameters().items() if name not in PARTITION_KEYS}
-    return {**parameters, "task": spec.task}
-
-
 def _compare(row: Mapping[str, Any], expected: Mapping[str, object], kind: str = "wrong-row") -> None:
-    for name, value in expected.items():
-        is_unsaid = row.get(name) is None and name not in STRICT  # an import cannot always tell
-        if not is_unsaid and canonical_value(row[name]) != value:
-            raise Flaw(kind, f"{name} is {row[name]!r}, not {value!r}")
+    with _flaws(kind):
+        check_columns_follow(row, expected)
 
 
-def canonical_value(value: Any) -> Any:
-    """Return a value read from a float32 column as the decimal that it stands for; any other as it is."""
-    return float(float_text(value)) if isinstance(value, float) else value
+@contextmanager
+def _flaws(kind: str) -> Iterator[None]:
+    """Raise what is wrong with a row as a Flaw of a kind."""
+    try:
+        yield
+    except SpecError as error:
+        raise Flaw(kind, str(error)) from error
 
 
-def _check_length(rows: list[dict[str, Any]], name: str, length: int | None, partition: str) -> None:
+def _check_lengths(rows: list[dict[str, Any]], lengths: Mapping[str, pa.ChunkedArray], partition: str) -> None:
     epochs = longest_run(partition)
-    if rows and (length or 0) > epochs:
-        raise Flaw("wrong-row", f"{name} has {length} entries for {epochs} epochs")
+    limits = np.array([length_limit(row["task"], row["task_version"], epochs) for row in rows], np.int64)
+    with _flaws("wrong-row"):
+        for name, own in lengths.items():
+            check_lengths(name, own, limits)
 
 
 # --- summaries ---------------------------------------------------------------------------------------------------
@@ -200,7 +162,7 @@ def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mappin
         expected = (known or {}).get(experiment_id) or _published(experiment_id)
         if expected is None or expected.partition != partition:
             raise Flaw("misplaced-file", f"experiment {experiment_id} is not of this partition")
-        _compare(row, _stated(expected.canonical_json), "wrong-summary")
+        _compare(row, stated_columns(expected.canonical_json), "wrong-summary")
 
 
 def check_executive(executive: pa.Table, complete: pa.Table) -> None:
@@ -266,7 +228,7 @@ def _claimed(row: Mapping[str, Any], text: str) -> Known:
         raise Flaw("wrong-experiment", f"{place}: {error}") from error
     if isinstance(spec, ExperimentSpec) and published_id(spec) is not None:
         raise Flaw("wrong-experiment", f"{place} has the fixed id {published_id(spec)}")
-    _compare(row, {**_stated(text), **spec.parameters()}, "wrong-experiment")
+    _compare(row, {**stated_columns(text), **spec.parameters()}, "wrong-experiment")
     return known
 
 

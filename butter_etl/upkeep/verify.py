@@ -110,9 +110,9 @@ def check_runs(location: Location, unit: Unit) -> CheckReport:
 
 
 def _check_run_file(location: Location, unit: Unit, listed: Listed, held: dict[str, list[RunRow]]) -> CheckReport:
-    def check(rows: Rows, longest: Mapping[str, int | None]) -> None:
+    def check(rows: Rows, lengths: Mapping[str, pa.ChunkedArray]) -> None:
         file = RunFile.parse(listed.path, listed.size)
-        held[listed.path] = check_run_rows(rows, longest, unit.partition, file=file, known=unit.known)
+        held[listed.path] = check_run_rows(rows, lengths, unit.partition, file=file, known=unit.known)
 
     return _check_file(location, unit, listed, RUN_FILE_SCHEMA, check)
 
@@ -122,7 +122,7 @@ def _check_file(
     unit: Unit,
     listed: Listed,
     schema: pa.Schema,
-    check: Callable[[Rows, Mapping[str, int | None]], None],
+    check: Callable[[Rows, Mapping[str, pa.ChunkedArray]], None],
 ) -> CheckReport:
     """Check a Parquet file: against the manifest, against its schema, and then its rows."""
     data = _read(location, listed)
@@ -131,10 +131,10 @@ def _check_file(
     count, findings = 0, tuple[Finding, ...]()
     try:
         check_entry(data, unit.manifest.get(listed.path))
-        rows, longest = decode(data, schema)
+        rows, lengths = decode(data, schema)
         count = len(rows)
         check_row_count(count, unit.manifest.get(listed.path))
-        check(rows, longest)
+        check(rows, lengths)
     except Flaw as flaw:
         findings = (Finding(flaw.kind, listed.path, flaw.detail),)
     return CheckReport(1, count, len(data), findings=findings)
@@ -173,7 +173,7 @@ def _duplicates(held: Mapping[str, list[RunRow]]) -> Iterator[Finding]:
 
 
 def _check_summary_file(location: Location, unit: Unit, listed: Listed, schema: pa.Schema) -> CheckReport:
-    def check(rows: Rows, _: Mapping[str, int | None]) -> None:
+    def check(rows: Rows, _: Mapping[str, pa.ChunkedArray]) -> None:
         check_summary_rows(rows, unit.partition, unit.known)
 
     return _check_file(location, unit, listed, without_keys(schema), check)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import csv as pa_csv
 
 from butter_etl.errors import DatasetError, SpecError, one_line, suggestion
+from butter_etl.studies.arrow_types import plain_column
 from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, data_folder, dataset_path, ensure_pmlb, own_info
 from butter_etl.studies.butter.encoding import Encoding, Task, encode_column, encode_target
 from butter_etl.studies.butter.experiments import OwnData
+from butter_etl.studies.butter.text_tables import read_text_table
 
 #: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
 MAX_TEXT_CATEGORIES = 100
@@ -43,6 +44,10 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf(inity)?)$"
 _DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED = (".gz", ".bz2", ".zst")
+#: What pandas calls an index without a name in Parquet.
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+#: What pandas, R and readers of their files call row numbers. A column of such a name that counts up is one.
+_ROW_NUMBER = re.compile(r"Unnamed: \d+|level_\d+|X|\.\.\.1|(?i:index|id|row[._]?(?:names?|numbers?|id))")
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,10 +172,13 @@ def load_content(name: str, declaration: Declaration, path: Path, place: str) ->
 
     Raises DatasetError for what is wrong with the file, SpecError for a declaration that does not fit it.
     """
-    table = _Table(_read(path, declaration, place), path.name, place, declaration)
-    table.check_names()
-    x, inputs = table.encode_inputs()
-    y, outputs = table.encode_target()
+    try:
+        table = _Table(_read(path, declaration, place), path.name, place, declaration)
+        table.check_names()
+        x, inputs = table.encode_inputs()
+        y, outputs = table.encode_target()
+    except MemoryError as error:
+        raise DatasetError(f"{place}: {path.name}: there is not memory enough to read and encode it") from error
     own = OwnData(content_sha256(declaration.task, x, y), *x.shape)
     return Content(own_info(name, declaration.task, y.shape[1], own), x, y, inputs, outputs)
 
@@ -181,27 +189,37 @@ def _read(path: Path, declaration: Declaration, place: str) -> pa.Table:
     try:
         if kind == ".parquet":
             with pq.ParquetFile(path) as file:
-                table = file.read()
-        else:
-            table = _read_text(path, _DELIMITERS[kind])
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                return file.read()
+        return read_text_table(path, _DELIMITERS[kind])
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         hint = "; delete it to have it downloaded again" if declaration.pmlb else ""
         raise DatasetError(f"{place}: {path} cannot be read as {kind[1:]} ({one_line(error)}){hint}") from error
-    twice = [one for one, other in pairwise(sorted(table.column_names)) if one == other]
-    if twice:
-        raise DatasetError(f"{place}: {path.name}: column {twice[0]!r} is there twice; rename one")
-    return table
 
 
-def _read_text(path: Path, delimiter: str) -> pa.Table:
-    parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    # Only the whole of a column tells its type, so all of it is read as text.
-    with pa_csv.open_csv(path, parse_options=parse) as stream:
-        names = stream.schema.names
-    convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
-    names = [name.strip() for name in table.column_names]
-    return pa.table([pc.utf8_trim_whitespace(column) for column in table.columns], names=names)
+@dataclass(frozen=True)
+class _Values:
+    """The values of a column: numbers (rows,), or texts by their places among the distinct ones, which ascend.
+
+    So texts take the room that they have, and not each that of the longest.
+    """
+
+    numbers: NDArray[Any]
+    texts: pa.Array | None = None
+
+    @cached_property
+    def distinct(self) -> NDArray[Any]:
+        """Return the distinct values, or the places of texts."""
+        return np.unique(self.numbers)
+
+    def encoding(self, declared: Encoding) -> Encoding:
+        """Return the encoding of the numbers here: places are no numbers to be scaled."""
+        return "one-hot" if self.texts is not None and declared == "auto" and len(self.texts) > 2 else declared
+
+    def name(self, number: Any) -> str:
+        """Return what a value is called in the name of an input."""
+        return f"{number}" if self.texts is None else str(self.texts[int(number)])
 
 
 class _Table:
@@ -209,13 +227,23 @@ class _Table:
 
     def __init__(self, table: pa.Table, file: str, place: str, declaration: Declaration) -> None:
         self._table, self._file, self._place, self._declared = table, file, place, declaration
+        said = table.schema.pandas_metadata or {}
+        self._indexes = {name for name in said.get("index_columns", ()) if isinstance(name, str)}
 
     def _refuse(self, what: str) -> NoReturn:
         raise DatasetError(f"{self._place}: {self._file}: {what}")
 
     def check_names(self) -> None:
-        """Raise SpecError for columns that are declared and not there, DatasetError for too few rows."""
+        """Raise SpecError for columns that are declared and not there, DatasetError for names and rows.
+
+        A column without a name may be the first alone: the row numbers or names that tools write.
+        """
         names = self._table.column_names
+        twice = [one for one, other in pairwise(sorted(names)) if one == other != ""]
+        if twice:
+            self._refuse(f"column {twice[0]!r} is there twice; rename one")
+        if "" in names[1:]:
+            self._refuse(f"column {names.index('', 1) + 1} has no name; name it, or take it out")
         for key, name in [("target", self._declared.target), *(("columns", name) for name in self._declared.columns)]:
             if name not in names:
                 known = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
@@ -230,12 +258,13 @@ class _Table:
         names: list[str] = []
         for name in self._table.column_names:
             encoding = self._declared.columns.get(name, "auto")
-            if name == self._declared.target or encoding == "drop":
+            if name == self._declared.target or encoding == "drop" or self._is_unnamed_index(name):
                 continue
             values = self._column(name, encoding)
-            self._check_width(name, encoding, np.unique(values), len(names))
+            self._check_index(name, values)
+            self._check_width(name, encoding, values, len(names))
             with np.errstate(all="ignore"):
-                parts.append(encode_column(values, encoding))
+                parts.append(encode_column(values.numbers, values.encoding(encoding)))
             self._check_scaled(name, parts[-1])
             names += _input_names(name, values, encoding, parts[-1].shape[1])
         if not names:
@@ -244,11 +273,39 @@ class _Table:
         x += 0  # there is one zero
         return x, tuple(names)
 
-    def _check_width(self, name: str, encoding: Encoding, distinct: NDArray[Any], so_far: int) -> None:
+    def _is_unnamed_index(self, name: str) -> bool:
+        """Tell whether a column is an index that has no name, and is not declared: it is no input.
+
+        Raises DatasetError for a column without a name whose values are not all different.
+        """
+        if name in self._declared.columns:
+            return False
+        if name:
+            return bool(_UNNAMED_INDEX.fullmatch(name))
+        if pc.count_distinct(self._table[name]).as_py() < self._table.num_rows:
+            self._refuse("column 1 has no name, and is no row number; name it, or write `'': drop`")
+        return True
+
+    def _check_index(self, name: str, values: _Values) -> None:
+        """Raise DatasetError for an index that became a column, unless it is declared.
+
+        Rows are often sorted by what is to be predicted: then their number gives it away.
+        """
+        if name in self._declared.columns:
+            return
+        numbers = values.numbers
+        counts_up = values.texts is None and numbers.dtype.kind in "iu" and bool((numbers[1:] > numbers[:-1]).all())
+        if name in self._indexes or (counts_up and _ROW_NUMBER.fullmatch(name)):
+            what = "is the index of a pandas frame" if name in self._indexes else "counts the rows"
+            key = f"'{name}'" if re.search(r"\W", name) else name
+            self._refuse(f"column {name!r} {what}; write `{key}: drop`, or `{key}: numeric` to learn from it")
+
+    def _check_width(self, name: str, encoding: Encoding, values: _Values, so_far: int) -> None:
         """Raise DatasetError for a column that tells nothing though it is declared, or becomes too many inputs."""
+        distinct = values.distinct
         if encoding != "auto" and distinct.size == 1:
             self._refuse(f"column {name!r} has one value only; write `{name}: drop`")
-        if encoding == "auto" and distinct.dtype.kind not in "iuf" and distinct.size > MAX_TEXT_CATEGORIES:
+        if encoding == "auto" and values.texts is not None and distinct.size > MAX_TEXT_CATEGORIES:
             self._refuse(
                 f"column {name!r} has {distinct.size} distinct texts; write `{name}: drop`, "
                 f"or `{name}: one-hot` to make as many inputs"
@@ -264,29 +321,28 @@ class _Table:
         """Return the targets, float32 (rows, outputs), and what each stands for."""
         name, task = self._declared.target, self._declared.task
         values = self._column(name, "numeric" if task == "regression" else "one-hot", is_target=True)
-        distinct = np.unique(values)
+        distinct = values.distinct
         if distinct.size == 1:
             self._refuse(f"target {name!r} has one value only; there is nothing to learn")
-        if task == "classification" and distinct.size > values.size // 2:
+        if task == "classification" and distinct.size > values.numbers.size // 2:
             self._refuse(
-                f"target {name!r} has {distinct.size} classes in {values.size} rows; "
+                f"target {name!r} has {distinct.size} classes in {values.numbers.size} rows; "
                 "if it is a response, write `task: regression`"
             )
         with np.errstate(all="ignore"):
-            y = encode_target(values, task) + np.float32(0)
+            y = encode_target(values.numbers, task) + np.float32(0)
         self._check_scaled(name, y)
         return y, tuple(_input_names(name, values, "auto", y.shape[1]))
 
-    def _column(self, name: str, encoding: Encoding, *, is_target: bool = False) -> NDArray[Any]:
-        """Return a column's values (rows,), numbers or texts; raise DatasetError if one is missing or not finite."""
-        column = self._table[name].combine_chunks()
+    def _column(self, name: str, encoding: Encoding, *, is_target: bool = False) -> _Values:
+        """Return a column's values; raise DatasetError if one is missing or not finite."""
+        column = plain_column(self._table[name]).combine_chunks()
         way_out = "fill it in, or leave the row out" + ("" if is_target else f", or write `{name}: drop`")
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
         if encoding == "one-hot" and pa.types.is_temporal(column.type):
-            column = column.cast(pa.string())
-        self._refuse_rows(pc.is_null(column, nan_is_null=True), column, name, "no value", way_out)
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = column.cast(pa.large_string())
+        if column.null_count or pa.types.is_floating(column.type):
+            self._refuse_rows(pc.is_null(column, nan_is_null=True), column, name, "no value", way_out)
+        if pa.types.is_large_string(column.type):
             words = () if encoding == "one-hot" and not is_target else MISSING_WORDS
             is_missing = pc.is_in(column, pa.array(["", *words], column.type))
             self._refuse_rows(is_missing, column, name, "a missing value", way_out)
@@ -294,19 +350,20 @@ class _Table:
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int8())
         if pa.types.is_integer(column.type):
-            return _numpy(column)
+            return _Values(_numpy(column))
         if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
             kind = f"column {name!r} is of type {column.type}; turn it into numbers or texts"
             self._refuse(kind if is_target else f"{kind}, or write `{name}: drop`")
-        return self._finite(column.cast(pa.float64()), name, way_out)
+        return _Values(self._finite(column.cast(pa.float64()), name, way_out))
 
-    def _from_text(self, column: pa.Array, name: str, encoding: Encoding) -> NDArray[Any]:
+    def _from_text(self, column: pa.Array, name: str, encoding: Encoding) -> _Values:
         """Return texts as numbers where all of them are, else as they are; raise DatasetError where only some are."""
         is_number = pc.match_substring_regex(column, _NUMBER)
         if pc.all(is_number).as_py():
             numbers = self._numbers(column, name)
             # Codes such as 07 and 7 are two categories.
-            return numbers if encoding != "one-hot" or _is_one_to_one(column, numbers) else _texts(column)
+            is_number_enough = encoding != "one-hot" or _is_one_to_one(column, numbers)
+            return _Values(numbers) if is_number_enough else _texts(column)
         if encoding == "numeric" or (encoding == "auto" and pc.any(is_number).as_py()):
             row = pc.index(is_number, False).as_py()
             self._refuse(
@@ -353,18 +410,22 @@ def _numpy(column: pa.Array) -> NDArray[Any]:
     return values
 
 
-def _texts(column: pa.Array) -> NDArray[Any]:
-    return np.array(column.to_pylist())
+def _texts(column: pa.Array) -> _Values:
+    encoded = column.dictionary_encode()
+    order = pc.array_sort_indices(encoded.dictionary)
+    places = np.empty(len(order), np.int64)
+    places[order.to_numpy()] = np.arange(len(order))
+    return _Values(places[encoded.indices.to_numpy()], encoded.dictionary.take(order))
 
 
 def _is_one_to_one(texts: pa.Array, numbers: NDArray[Any]) -> bool:
     return bool(pc.count_distinct(texts).as_py() == np.unique(numbers).size)
 
 
-def _input_names(name: str, values: NDArray[Any], encoding: Encoding, width: int) -> list[str]:
+def _input_names(name: str, values: _Values, encoding: Encoding, width: int) -> list[str]:
     """Name what each of the ``width`` columns stands for that a column (rows,) is encoded as."""
-    distinct = np.unique(values)
+    distinct = values.distinct
     if width != 1:
-        return [f"{name}={value}" for value in distinct[:width]]
+        return [f"{name}={values.name(value)}" for value in distinct[:width]]
     is_flag = encoding != "numeric" and distinct.size == 2
-    return [f"{name}={values[0]}" if is_flag else name]
+    return [f"{name}={values.name(values.numbers[0])}" if is_flag else name]

@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
-import yaml
 
-from butter_etl.errors import SpecError, one_line, suggestion
+from butter_etl.errors import SpecError, suggestion
 from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo
+from butter_etl.studies.butter.encoding import Encoding, Task
 from butter_etl.studies.butter.experiments import HYPERPARAMETERS
 from butter_etl.studies.butter.own_data import Declaration, check_declaration, describe, fetch_source
 from butter_etl.studies.butter.sweeps import AXES, PUBLISHED, Cube, Optimizer, Sweep, check_momentum, check_repetitions
 from butter_etl.studies.identity import canonical_float
+from butter_etl.yaml_files import as_list, parse_yaml, unknown_key
 
 #: Finds a declared data set, given its name, its declaration, and its place in the sweep file for errors.
 Lookup = Callable[[str, Declaration, str], DatasetInfo]
@@ -99,14 +100,11 @@ def parse_sweep(text: str, origin: str, lookup: Lookup | None = None) -> Sweep:
 
 def _parse(text: str, origin: str) -> _SweepFile:
     """Return a sweep file, checked as far as it goes without its cubes' values and its data sets' files."""
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{origin}: not YAML: {one_line(error)}") from error
+    raw = _with_lists(parse_yaml(text, origin, SpecError))
     try:
         file = msgspec.convert(raw, _SweepFile)
     except msgspec.ValidationError as error:
-        raise SpecError(f"{origin}: {error}{_key_suggestion(str(error))}") from error
+        raise SpecError(f"{origin}: {_explain(str(error), raw)}") from error
     if not _NAME.fullmatch(file.name):
         raise SpecError(f"{origin}: name: {file.name!r} must consist of a-z, 0-9 and _")
     if file.name in PUBLISHED:
@@ -122,10 +120,71 @@ def _parse(text: str, origin: str) -> _SweepFile:
     return file
 
 
-def _key_suggestion(message: str) -> str:
-    unknown = re.search(r"unknown field `([^`]+)`", message)
-    kind = Declaration if "`$.datasets" in message else _CubeFile if "`$.cubes" in message else _SweepFile
-    return suggestion(unknown.group(1), kind.__struct_fields__) if unknown else ""
+def _with_lists(raw: Any) -> Any:
+    """Return a sweep file in which one cube, and one value of a cube, are lists of one."""
+    if not isinstance(raw, dict) or "cubes" not in raw:
+        return raw
+    cubes = as_list(raw["cubes"])
+    return {**raw, "cubes": [_with_lists_of_values(cube) for cube in cubes] if isinstance(cubes, list) else cubes}
+
+
+def _with_lists_of_values(cube: Any) -> Any:
+    if not isinstance(cube, dict):
+        return cube
+    lists = {key: as_list(value) for key, value in cube.items() if key in HYPERPARAMETERS}
+    # No penalty is a value.
+    none = {key: [None] for key, value in lists.items() if value is None and _is_none_a_value(key)}
+    return {**cube, **lists, **none}
+
+
+def _is_none_a_value(key: str) -> bool:
+    one = HYPERPARAMETERS[key]
+    return one.is_nullable and one.axis.joined is None
+
+
+_UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`(?: - at `\$\.(.*)`)?")
+_NO_CHOICE = re.compile(r"Invalid enum value '([^`]*)'(?: - at `\$\.(.*)`)?")
+_OTHER_TYPE = re.compile(r"Expected `(.*)`, got `(.*)` - at `\$\.(.*)`")
+_NUMBERS = ("int", "float")
+
+
+def _explain(message: str, raw: Any) -> str:
+    """Say what msgspec found wrong with a sweep file, with the value and the way out; it names a path."""
+    if match := _UNKNOWN_KEY.fullmatch(message):
+        key, path = match[1], match[2] or ""
+        kind = Declaration if path.startswith("datasets") else _CubeFile if path.startswith("cubes") else _SweepFile
+        place = f"{path}: " if path else ""
+        return f"{place}unknown key {key!r}{unknown_key(key, kind.__struct_fields__)}"
+    if match := _NO_CHOICE.fullmatch(message):
+        known = get_args(Encoding if ".columns" in message else Task)
+        return f"{match[2]}: unknown {match[1]!r}{suggestion(match[1], known)}; known: {', '.join(known)}"
+    if match := _OTHER_TYPE.fullmatch(message):
+        wanted, path = match[1].split(" | "), match[3]
+        found = _at(raw, path)
+        shown = "" if found is _ELSEWHERE else f"; there is {found!r}"
+        return f"{message}{shown}{_way_of_writing(wanted, found)}"
+    return message
+
+
+def _way_of_writing(wanted: list[str], found: Any) -> str:
+    if isinstance(found, str) and any(kind in _NUMBERS for kind in wanted):
+        return "; a number is written like 1000, 0.001 or 1e-3, without quotes, and without zeros before it"
+    if "str" in wanted and isinstance(found, bool | int | float):
+        return "; a text that looks like something else is written in quotes"
+    return ""
+
+
+_ELSEWHERE = object()
+
+
+def _at(raw: Any, path: str) -> Any:
+    """Return what stands at a path of msgspec's, such as ``cubes[0].size[1]``; keys of users' own it does not tell."""
+    found = raw
+    for key, place in re.findall(r"(\w+)|\[(\d+|\.\.\.)\]", path):
+        if place == "..." or not isinstance(found, dict if key else list):
+            return _ELSEWHERE
+        found = found[key] if key else found[int(place)]
+    return found
 
 
 def _cube(file: Any, own: Mapping[str, DatasetInfo], place: str) -> Cube:

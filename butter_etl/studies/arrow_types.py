@@ -1,0 +1,67 @@
+"""The types in which other tools write columns, brought to those that computing knows.
+
+The same texts may come as views, in dictionaries, or run-end encoded, the same lists as large ones or views, and UUIDs
+as a type of their own. What they mean is the same.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the plain type of what a type holds: text, bytes, a list of a plain type; any other is plain itself."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.string() if isinstance(kind, pa.UuidType) else plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    if _is_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    return _PLAIN.get(kind, kind)
+
+
+#: Text and bytes in types that have no types inside.
+_PLAIN = {
+    pa.large_string(): pa.string(),
+    pa.string_view(): pa.string(),
+    pa.large_binary(): pa.binary(),
+    pa.binary_view(): pa.binary(),
+}
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    of = pa.types
+    kinds = (of.is_list, of.is_large_list, of.is_fixed_size_list, of.is_list_view, of.is_large_list_view)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without dictionaries, run-end encoding, extensions and list views; texts are large ones.
+
+    What lists hold stays as it is: a cast of the list brings it along.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) or isinstance(kind, pa.BaseExtensionType):
+        chunks = [_unpacked(chunk) for chunk in column.chunks]
+        inner = chunks[0].type if chunks else plain_type(kind)
+        return plain_column(pa.chunked_array(chunks, inner))
+    if pa.types.is_list_view(kind):
+        # Cast to a list of 32-bit offsets at once, it lacks the last offset (Arrow 26).
+        return column.cast(pa.large_list(kind.value_type))
+    is_other_text = kind != pa.large_string() and plain_type(kind) == pa.string()
+    return column.cast(pa.large_string()) if is_other_text else column
+
+
+def _unpacked(chunk: pa.Array) -> pa.Array:
+    if pa.types.is_run_end_encoded(chunk.type):
+        return pc.run_end_decode(chunk)
+    if pa.types.is_dictionary(chunk.type):
+        values = chunk.dictionary
+        values = values.cast(pa.large_string()) if plain_type(values.type) == pa.string() else values
+        return values.take(chunk.indices)
+    if isinstance(chunk.type, pa.UuidType):
+        return pa.array([None if one is None else str(uuid.UUID(bytes=one)) for one in chunk.storage.to_pylist()])
+    return chunk.storage
