@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.engines import HISTORIES, SummaryBlock
+from butter_etl.errors import writing
 from butter_etl.store import (
     EXECUTIVE,
     LONG,
@@ -329,14 +330,19 @@ def run_summaries(
     *,
     threads: int = 1,
 ) -> SummaryReport:
-    """Bring every planned partition up to date, as Dask tasks on ``client``, or in threads here without one."""
+    """Bring every planned partition up to date, as Dask tasks on ``client``, or in threads here without one.
+
+    Raises PlaceError or FullDiskError where summaries cannot be written; those of before are what they were then.
+    """
     if plan.partitions:
-        write_common_metadata(store.location, EXECUTIVE, EXECUTIVE_SCHEMA)  # stores of before have none
+        with writing(store):
+            write_common_metadata(store.location, EXECUTIVE, EXECUTIVE_SCHEMA)  # stores of before have none
     done = _run_here(plan.partitions, store, threads) if client is None else _run_on(client, plan.partitions, store)
     total = SummaryReport()
-    for report in done:
-        total += report
-        on_progress(total)
+    with writing(store):
+        for report in done:
+            total += report
+            on_progress(total)
     return total
 
 

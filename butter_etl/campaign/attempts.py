@@ -16,7 +16,7 @@ import msgspec
 
 from butter_etl.campaign.claims import bucket_of
 from butter_etl.clusters import JOB_LOGS, host_facts
-from butter_etl.errors import FULL_DISK, AttemptsError, FullDiskError, one_line
+from butter_etl.errors import AttemptsError, one_line, unwritten
 from butter_etl.store import write_durably
 
 #: How often, at most, the same runs are begun without a newer checkpoint.
@@ -83,8 +83,7 @@ def _write(path: Path, attempt: Attempt) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path.parent, lambda file: file.write(data)).replace(path)
     except OSError as error:
-        kind = FullDiskError if error.errno in FULL_DISK else AttemptsError
-        raise kind(f"{path}: cannot be written ({one_line(error)})") from error
+        raise unwritten(error, f"{path}: cannot be written ({one_line(error)})", AttemptsError) from error
 
 
 def end_attempt(state: Path, experiment_id: int, repetitions: Sequence[int]) -> None:

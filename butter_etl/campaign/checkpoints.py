@@ -34,7 +34,7 @@ import numpy as np
 
 from butter_etl.campaign.stacks import Stack, Unfinished
 from butter_etl.engines import State, package_version
-from butter_etl.errors import FULL_DISK, CheckpointError, FullDiskError, one_line
+from butter_etl.errors import CheckpointError, one_line, unwritten
 from butter_etl.store import sync_folder, write_durably
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class Checkpoints:
             temporary.replace(path)
             sync_folder(self._folder)
         except OSError as error:
-            kind = FullDiskError if error.errno in FULL_DISK else CheckpointError
-            raise kind(f"{path}: cannot be written ({one_line(error)})") from error
+            raise unwritten(error, f"{path}: cannot be written ({one_line(error)})", CheckpointError) from error
         return size
 
     def read(self, stack: Stack) -> Unfinished | None:

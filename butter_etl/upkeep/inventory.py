@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import StoreError
+from butter_etl.errors import SpecError, StoreError
 from butter_etl.exchange import ManifestFile
 from butter_etl.store import (
     COMMON_METADATA,
@@ -178,7 +178,7 @@ def is_partition(path: str) -> bool:
     """Tell whether a path is a partition, spelled as this package does."""
     try:
         return partition_path(parse_partition(path)) == path
-    except (StoreError, OverflowError):
+    except (StoreError, SpecError, OverflowError):
         return False
 
 

@@ -24,7 +24,8 @@ from butter_etl.studies.identity import canonical_float
 #: Finds a declared data set, given its name, its declaration, and its place in the sweep file for errors.
 Lookup = Callable[[str, Declaration, str], DatasetInfo]
 
-_NAME = re.compile(r"[a-z0-9_]+")
+#: Folders and archives of exports are named after a sweep, and names of files end at 255 bytes.
+_NAME = re.compile(r"[a-z0-9_]{1,200}")
 
 
 def _cube_fields() -> list[tuple[str, Any] | tuple[str, Any, Any]]:
@@ -108,7 +109,7 @@ def _parse(text: str, origin: str) -> _SweepFile:
     except msgspec.ValidationError as error:
         raise SpecError(f"{origin}: {error}{_key_suggestion(str(error))}") from error
     if not _NAME.fullmatch(file.name):
-        raise SpecError(f"{origin}: name: {file.name!r} must consist of a-z, 0-9 and _")
+        raise SpecError(f"{origin}: name: {file.name!r} must consist of a-z, 0-9 and _, up to 200 of them")
     if file.name in PUBLISHED:
         raise SpecError(f"{origin}: name: {file.name!r} is a published sweep's; choose another")
     check_repetitions(file.repetitions, f"{origin}: repetitions")
