@@ -43,6 +43,7 @@ def good(home: Path) -> Path:
     run_summaries(plan_summaries(store), store)
     land(store, POLLEN, 0, [3])  # so that there is something to summarise
     (home / "good" / "quick.yaml").write_text(SPEC)
+    (home / "good" / "pmlb.yaml").write_text(SPEC.replace("breast_cancer", "nursery"))
     return home / "good"
 
 
@@ -153,9 +154,8 @@ HOLDING = {name: PLACES[name] for name in ("full", "read-only", "forbidden")}
 OUTPUTS = {
     "train": "train PLACE/new --spec GOOD/quick.yaml",
     "train --state": "train GOOD/new --spec GOOD/quick.yaml --state PLACE/state",
-    "train published --state": "train GOOD/new --sweep primary --where dataset=529_pollen --state PLACE/state",
     "train there --state": "train GOOD/store --spec GOOD/quick.yaml --state PLACE/state",
-    "train --data-dir": "train GOOD/new --sweep primary --where dataset=529_pollen --data-dir PLACE/data",
+    "train --data-dir": "train GOOD/new --spec GOOD/pmlb.yaml --data-dir PLACE/data",
     "demo": "demo PLACE/new",
     "import": "import GOOD/store PLACE/new",
     "import --state": "import GOOD/store GOOD/new --state PLACE/state",
@@ -184,7 +184,6 @@ SITES = {
 #: What changes a store that lies in PLACE.
 CHANGES = {
     "train": "train PLACE/store --spec GOOD/quick.yaml",
-    "train published": "train PLACE/store --sweep primary --where dataset=529_pollen,size=32,depth=2",
     "import": "import GOOD/store PLACE/store --prefer source",
     "summarize": "summarize PLACE/store",
     "summarize --full": "summarize PLACE/store --full",
