@@ -301,8 +301,8 @@ def train(
     """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store, on ``client``.
 
     The same as ``butter-etl train``: the store is made if it is not there, data sets are downloaded if they are not
-    at hand. Raises SelectError, SpecError, StoreError, DatasetError; what fails in training is in the report and
-    recorded in the store.
+    at hand. Raises SelectError, SpecError, StoreError, DatasetError, and PlaceError or FullDiskError where the store
+    cannot be written; what fails in training is in the report and recorded in the store.
     """
     choice = Choice(
         sweeps=(sweep,) if sweep else (),

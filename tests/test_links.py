@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from itertools import product
 
 import pyarrow.parquet as pq
 import pytest
@@ -191,8 +192,7 @@ HIDDEN = [
 ]
 
 
-@pytest.mark.parametrize("folder", HIDDEN)
-def test_hidden_folders_are_passed_over(store, tmp_path, folder):
+def test_hidden_folders_are_passed_over(store, tmp_path):
     """In a source, in a store and its frames, in an export, and where a store is made."""
     summarised(store)
     (file,) = store.run_files()
@@ -200,19 +200,12 @@ def test_hidden_folders_are_passed_over(store, tmp_path, folder):
     shutil.copy(tmp_path / "store" / "all_runs" / file.path, tmp_path / "source" / "a.parquet")
     plan = plan_export(store, Selection((), (), None, 0), ExportOptions(), everything=True)
     run_export(plan, store, Location(tmp_path / "dest"), ExportOptions())
-    for place in (
-        "source",
-        "store/all_runs",
-        f"store/all_runs/{file.partition}",
-        "store/complete_summary",
-        "dest",
-        "dest/all_runs",
-        "new",
-    ):
+    frames = ("store/all_runs", f"store/all_runs/{file.partition}", "store/complete_summary", "dest/all_runs")
+    for place, folder in product(("source", "new", "dest", *frames), HIDDEN):
         hidden = tmp_path / place / folder
         hidden.mkdir(parents=True)
-        (hidden / "0-0-9.parquet").write_bytes(b"PAR1 cut short")
-        (hidden / "summary.parquet").write_bytes(b"PAR1 cut short")
+        for name in ("0-0-9.parquet", "summary.parquet"):
+            (hidden / name).write_bytes(b"PAR1 cut short")
     assert [name for name, _ in list_source(tmp_path / "source").files] == ["a.parquet"]
     assert list_source(tmp_path / "source").left_out == []
     assert store.repetitions() == {0: 0b111}

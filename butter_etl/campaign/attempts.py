@@ -17,7 +17,7 @@ import msgspec
 from butter_etl.campaign.claims import bucket_of
 from butter_etl.clusters import JOB_LOGS, host_facts
 from butter_etl.errors import AttemptsError, one_line, unwritten
-from butter_etl.store import write_durably
+from butter_etl.store import files_in, write_durably
 
 #: How often, at most, the same runs are begun without a newer checkpoint.
 MOST_ATTEMPTS = 3
@@ -95,7 +95,9 @@ def end_attempt(state: Path, experiment_id: int, repetitions: Sequence[int]) -> 
 
 def attempts_at(state: Path, experiment_id: int, repetitions: Sequence[int]) -> Iterator[Attempt]:
     """Yield the attempts written down that share repetitions with these, however tasks were cut then."""
-    for path in (state / "attempts" / str(bucket_of(experiment_id))).glob(f"{experiment_id}-*.json"):
+    for path in files_in(state / "attempts" / str(bucket_of(experiment_id)), ".json"):
+        if not path.name.startswith(f"{experiment_id}-"):
+            continue
         try:
             attempt = msgspec.json.decode(path.read_bytes(), type=Attempt)
         except FileNotFoundError:  # it ended meanwhile

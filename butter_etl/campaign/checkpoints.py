@@ -35,7 +35,7 @@ import numpy as np
 from butter_etl.campaign.stacks import Stack, Unfinished
 from butter_etl.engines import State, package_version
 from butter_etl.errors import CheckpointError, one_line, unwritten
-from butter_etl.store import sync_folder, write_durably
+from butter_etl.store import files_in, sync_folder, write_durably
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -117,7 +117,7 @@ class Checkpoints:
     def stacks(self) -> list[Stack]:
         """Return the stacks that have a checkpoint, as far as their files can be made out; contents are not checked."""
         found = []
-        for path in sorted(self._folder.glob("*.checkpoint")):
+        for path in files_in(self._folder, ".checkpoint"):
             try:
                 with path.open("rb") as file:
                     found.append(_read_header(path, file).stack)

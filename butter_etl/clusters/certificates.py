@@ -64,12 +64,24 @@ def make_private(home: Path) -> None:
     made in it.
     """
     with writing(f"shared_tmp: {home}"):
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try_folder(home, 0o700)
         found = home.stat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise ClusterFileError(f"shared_tmp: {home} must be yours alone: chmod 700 {home}")
-    with writing(f"shared_tmp: {home}"), tempfile.TemporaryFile(dir=home) as file:
-        file.write(b"\n")
+
+
+def try_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder unless it is there; raise OSError, with nothing made, where files cannot be made in it."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\n")
+    except OSError:
+        for one in made:
+            with contextlib.suppress(OSError):
+                one.rmdir()
+        raise
 
 
 def _clear_leftovers(home: Path) -> None:

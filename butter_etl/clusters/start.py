@@ -20,12 +20,11 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from butter_etl.clusters.certificates import certificates, make_private, security_files
+from butter_etl.clusters.certificates import certificates, make_private, security_files, try_folder
 from butter_etl.clusters.sites import (
     CLUSTER_KINDS,
     ClusterKind,
@@ -88,9 +87,7 @@ def require_folders(site: SiteFile) -> None:
     for key, folder in folders.items():
         if folder is not None:
             with writing(f"{key}: {folder}"):
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder) as file:
-                    file.write(b"\n")
+                try_folder(Path(folder))
     if site.kind != "local" and site.encryption:
         make_private(Path(site.shared_tmp))
 

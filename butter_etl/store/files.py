@@ -443,6 +443,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Return the files directly in a folder whose names end in ``suffix``, sorted; none if it is not there.
+
+    Raises PlaceError if it cannot be listed: `Path.glob` would find nothing there, without a word.
+    """
+    return [Path(entry.path) for entry in _entries(str(folder)) if entry.name.endswith(suffix) and entry.is_file()]
+
+
 def is_hidden(name: str, has_schema: Callable[[], bool]) -> bool:
     """Tell whether a folder of this name holds nothing of ours, but what other tools keep beside data.
 

@@ -19,7 +19,15 @@ import pyarrow as pa
 
 from butter_etl.errors import LandingError, StoreError, one_line, unwritten, writing
 from butter_etl.store.failures import Failure, read_failure
-from butter_etl.store.files import COMMON_METADATA, Location, Pending, new_folder, require_writable, write_durably
+from butter_etl.store.files import (
+    COMMON_METADATA,
+    Location,
+    Pending,
+    files_in,
+    new_folder,
+    require_writable,
+    write_durably,
+)
 from butter_etl.store.layout import (
     EXECUTIVE,
     FORMAT_VERSION,
@@ -265,7 +273,7 @@ class Store:
         """Return the failures whose repetitions are still missing, by experiment id; other records are out of date."""
         if self._state is None:
             return []
-        records = [read_failure(path) for path in (self._state / "failures").glob("*.json")]
+        records = [read_failure(path) for path in files_in(self._state / "failures", ".json")]
         current = [record for record in records if record.is_missing(present)]
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
 

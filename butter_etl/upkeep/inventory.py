@@ -27,6 +27,7 @@ from butter_etl.store import (
     Registry,
     RunFile,
     Store,
+    files_in,
     parse_partition,
     partition_path,
     ranges_text,
@@ -249,7 +250,7 @@ def _leftovers(location: Location) -> Iterator[Finding]:
 def _failures(store: Store, present: Mapping[int, int]) -> Iterator[Finding]:
     if not store.has_state:
         return
-    for path in sorted((store.state / "failures").glob("*.json")):
+    for path in files_in(store.state / "failures", ".json"):
         place = str(path).removeprefix(f"{store.location.root}/")
         try:
             failure = msgspec.json.decode(path.read_bytes(), type=Failure)
