@@ -19,6 +19,7 @@ its ``exit_code``::
     │   └── FullDiskError       1  there is no space left for them
     ├── AttemptsError           1  runs were begun too often without getting further
     ├── CampaignError           1  a campaign was stopped, since nothing it did succeeded
+    ├── PlaceError              1  a file or folder cannot be written, or not looked at
     ├── StorageError            1  an object store refuses something or cannot be reached
     ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
     ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
@@ -30,11 +31,30 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 #: The operating system's error numbers where there is no space left, or none left for this user.
 FULL_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: Its error numbers where it refuses a file or folder, and the ways out.
+WAYS_OUT: Final[Mapping[int, str]] = {
+    **dict.fromkeys(FULL_DISK, "make space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "ask its owner for permission, or name another place"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the way: move it away, or name another place"),
+    errno.EISDIR: "a folder is in the way: move it away, or name another place",
+    errno.ENOENT: "make the folder that it is to be in, or name another place",
+    errno.EROFS: "name another place, where files can be written",
+    errno.ENAMETOOLONG: "name a place with shorter names",
+    errno.ELOOP: "remove the link that leads in a circle",
+    errno.ENOTEMPTY: "move away what is in it, or name another place",
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EFBIG, errno.EMLINK, errno.ENOTSUP, errno.ETXTBSY),
+        "mend its file system, or name another place",
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (`ulimit -n`)"),
+}
 
 
 class ButterError(Exception):
@@ -129,6 +149,12 @@ class CampaignError(ButterError):
     kind = "campaign"
 
 
+class PlaceError(ButterError):
+    """A file or folder cannot be written, or not looked at: no permission, something in the way, a broken link."""
+
+    kind = "place"
+
+
 class StorageError(ButterError):
     """An object store refuses something or cannot be reached; nothing is wrong with what it holds."""
 
@@ -157,6 +183,38 @@ class ClusterError(ButterError):
     """A cluster did not start, or was lost."""
 
     kind = "cluster"
+
+
+@contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Raise what the operating system refuses while the block writes to a place as an error of ours, in one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in WAYS_OUT:
+            raise
+        raise refused(error, f"{place}: cannot be written") from error
+
+
+def unwritten(error: OSError, message: str, kind: type[ButterError] | None = None) -> ButterError:
+    """Return the error for what could not be written: FullDiskError for want of space, else one of ``kind``.
+
+    Without ``kind`` that is LandingError.
+    """
+    return (FullDiskError if error.errno in FULL_DISK else kind or LandingError)(message)
+
+
+def refused(error: OSError, what: str) -> PlaceError | FullDiskError:
+    """Return the error of ours, in one line with the way out, for what the operating system refuses.
+
+    ``what`` says which place cannot be what; the file that the operating system names is added.
+    """
+    number = error.errno or 0
+    reason = os.strerror(number)
+    name = error.filename if isinstance(error.filename, str) else ""
+    where = f" ({name})" if name and not what.startswith(f"{name}:") else ""
+    kind = FullDiskError if number in FULL_DISK else PlaceError
+    return kind(f"{what}: {reason}{where}; {WAYS_OUT[number]}")
 
 
 def one_line(error: object) -> str:

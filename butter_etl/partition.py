@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import ButterError, LandingError, StoreError, one_line
+from butter_etl.errors import ButterError, StoreError, one_line, unwritten
 from butter_etl.exchange import (
     CROISSANT,
     PROFILES,
@@ -168,9 +168,8 @@ def run_export(
     except ButterError:
         raise
     except OSError as error:
-        raise LandingError(
-            f"{dest}: the export could not be finished ({one_line(error)}); mend that and give the same command again"
-        ) from error
+        message = f"the export could not be finished ({one_line(error)}); mend that and give the same command again"
+        raise unwritten(error, f"{dest}: {message}") from error
 
 
 def _publish(

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from butter_etl.clusters import map_each, thread_count
 from butter_etl.engines import HISTORIES, SummaryBlock
+from butter_etl.errors import writing
 from butter_etl.store import (
     EXECUTIVE,
     LONG,
@@ -330,13 +331,18 @@ def run_summaries(
     *,
     threads: int = 1,
 ) -> SummaryReport:
-    """Bring every planned partition up to date, as Dask tasks on ``client``, or in threads here without one."""
+    """Bring every planned partition up to date, as Dask tasks on ``client``, or in threads here without one.
+
+    Raises PlaceError or FullDiskError where summaries cannot be written; those of before are what they were then.
+    """
     if plan.partitions:
-        write_common_metadata(store.location, EXECUTIVE, EXECUTIVE_SCHEMA)  # stores of before have none
+        with writing(store):
+            write_common_metadata(store.location, EXECUTIVE, EXECUTIVE_SCHEMA)  # stores of before have none
     total = SummaryReport()
-    for _, report in _reports(plan.partitions, store, client, threads):
-        total += report
-        on_progress(total)
+    with writing(store):
+        for _, report in _reports(plan.partitions, store, client, threads):
+            total += report
+            on_progress(total)
     return total
 
 

@@ -32,7 +32,7 @@ from butter_etl.campaign import (
     target_task_seconds,
 )
 from butter_etl.engines import Device, choose_engine
-from butter_etl.errors import SelectError
+from butter_etl.errors import SelectError, writing
 from butter_etl.store import Registry, Store, require_copy, require_state
 from butter_etl.studies import (
     MAX_REPETITIONS,
@@ -189,7 +189,12 @@ def run_training(
     workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state))
-    with full_disk_stops(), Heartbeat(store.state, plan.missing) as heartbeat, Claims(store.state) as claims:
+    with (
+        writing(store),
+        full_disk_stops(),
+        Heartbeat(store.state, plan.missing) as heartbeat,
+        Claims(store.state) as claims,
+    ):
 
         def report(progress: Progress) -> None:
             heartbeat.update(
@@ -264,7 +269,7 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
     infos = {wanted.spec.dataset: info_of(wanted.spec) for wanted in campaign.plan.wanted}
     for name in (name for name, info in infos.items() if info.own is None):
         ensure_dataset(name, folder)
-    store = campaign.store or Store.create(campaign.path, campaign.state)
+    store = Store.create(campaign.path, campaign.state)
     campaign.registry.register(store, campaign.choice, folder)
     for info in (info for info in infos.values() if info.own):
         require_copy(store.location, info)
@@ -296,8 +301,8 @@ def train(
     """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store, on ``client``.
 
     The same as ``butter-etl train``: the store is made if it is not there, data sets are downloaded if they are not
-    at hand. Raises SelectError, SpecError, StoreError, DatasetError; what fails in training is in the report and
-    recorded in the store.
+    at hand. Raises SelectError, SpecError, StoreError, DatasetError, and PlaceError or FullDiskError where the store
+    cannot be written; what fails in training is in the report and recorded in the store.
     """
     choice = Choice(
         sweeps=(sweep,) if sweep else (),

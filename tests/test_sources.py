@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from butter_etl.errors import SourceError
+from butter_etl.errors import SourceError, SpecError
+from butter_etl.exchange.imports import run_import
 from butter_etl.exchange.profiles import PROFILES
 from butter_etl.exchange.sources import list_source, path_keys, row_keys, scan_file
 from butter_etl.store.layout import partition_path
@@ -67,3 +68,25 @@ def test_rows_of_one_experiment_share_a_key():
     version = other.set_column(place, other.schema.field(place), pa.array([2], pa.uint16()))
     rows = pa.concat_tables([rows_of(POLLEN, 0, range(2)), rows_of(DIGITS, 1, range(2)), other, version])
     assert row_keys(rows).indices.to_pylist() == [0, 0, 1, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "dataset: '' would be read back as null; give it another name"),
+        ("__HIVE_DEFAULT_PARTITION__", "would be read back as null"),
+        ("long_" + "ä" * 80, r"dataset: 'long_ä+'… takes 485 bytes as the name of a folder, at most 24[79] will do"),
+    ],
+)
+@pytest.mark.parametrize("other_key", [False, True])
+def test_names_that_no_folder_can_have_are_refused_before_anything_is_made(tmp_path, name, message, other_key):
+    key = "shape" if other_key else "dataset"
+    rows = rows_of(POLLEN, 0, [0])
+    columns = {"task": "theirs", "dataset": "theirs", key: name}
+    for column, value in columns.items():
+        position = rows.schema.get_field_index(column)
+        rows = rows.set_column(position, column, pa.array([value], pa.string()))
+    pq.write_table(rows, tmp_path / "theirs.parquet")
+    with pytest.raises(SpecError, match=message.replace("dataset:", f"{key}:")):
+        run_import(tmp_path / "theirs.parquet", tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.parquet"]

@@ -247,6 +247,7 @@ def test_bad_cubes_name_the_place(cube, message):
         ("name: [", "not YAML"),
         ("just text", "Expected `object`"),
         ("name: Bad Name\nrepetitions: 3\ncubes: []", "name: 'Bad Name' must consist"),
+        (f"name: {'x' * 201}\nrepetitions: 3\ncubes: []", "must consist of a-z, 0-9 and _, up to 200 of them"),
         ("name: primary\nrepetitions: 3\ncubes: []", "name: 'primary' is a published sweep's"),
         ("name: x\nrepetitions: 300\ncubes: []", "repetitions: 300 is not between 1 and 255"),
         ("name: x\nrepetitions: -2\ncubes: []", "repetitions: -2 is not between 1 and 255"),

@@ -15,7 +15,7 @@ import msgspec
 from butter_etl.campaign.attempts import Attempt
 from butter_etl.campaign.claims import bucket_of, claim_path
 from butter_etl.campaign.heartbeats import RunningDriver, running_drivers
-from butter_etl.store import Holder, read_holder
+from butter_etl.store import Holder, Location, read_holder
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -68,8 +68,9 @@ def _process(holder: Holder) -> tuple[str, int, str]:
 
 
 def _attempts(state: Path) -> Iterator[Attempt]:
-    for path in (state / "attempts").glob("*/*.json"):
+    attempts = Location(state / "attempts")
+    for name, _ in attempts.walk():
         try:
-            yield msgspec.json.decode(path.read_bytes(), type=Attempt)
+            yield msgspec.json.decode(attempts.read_bytes(name), type=Attempt)
         except FileNotFoundError:  # it ended meanwhile
             continue

@@ -16,8 +16,8 @@ import msgspec
 
 from butter_etl.campaign.claims import bucket_of
 from butter_etl.clusters import JOB_LOGS, host_facts
-from butter_etl.errors import FULL_DISK, AttemptsError, FullDiskError, one_line
-from butter_etl.store import write_durably
+from butter_etl.errors import AttemptsError, one_line, unwritten
+from butter_etl.store import files_in, write_durably
 
 #: How often, at most, the same runs are begun without a newer checkpoint.
 MOST_ATTEMPTS = 3
@@ -83,8 +83,7 @@ def _write(path: Path, attempt: Attempt) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path.parent, lambda file: file.write(data)).replace(path)
     except OSError as error:
-        kind = FullDiskError if error.errno in FULL_DISK else AttemptsError
-        raise kind(f"{path}: cannot be written ({one_line(error)})") from error
+        raise unwritten(error, f"{path}: cannot be written ({one_line(error)})", AttemptsError) from error
 
 
 def end_attempt(state: Path, experiment_id: int, repetitions: Sequence[int]) -> None:
@@ -96,7 +95,9 @@ def end_attempt(state: Path, experiment_id: int, repetitions: Sequence[int]) -> 
 
 def attempts_at(state: Path, experiment_id: int, repetitions: Sequence[int]) -> Iterator[Attempt]:
     """Yield the attempts written down that share repetitions with these, however tasks were cut then."""
-    for path in (state / "attempts" / str(bucket_of(experiment_id))).glob(f"{experiment_id}-*.json"):
+    for path in files_in(state / "attempts" / str(bucket_of(experiment_id)), ".json"):
+        if not path.name.startswith(f"{experiment_id}-"):
+            continue
         try:
             attempt = msgspec.json.decode(path.read_bytes(), type=Attempt)
         except FileNotFoundError:  # it ended meanwhile

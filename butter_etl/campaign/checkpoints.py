@@ -34,8 +34,8 @@ import numpy as np
 
 from butter_etl.campaign.stacks import Stack, Unfinished
 from butter_etl.engines import State, package_version
-from butter_etl.errors import FULL_DISK, CheckpointError, FullDiskError, one_line
-from butter_etl.store import sync_folder, write_durably
+from butter_etl.errors import CheckpointError, one_line, unwritten
+from butter_etl.store import files_in, sync_folder, write_durably
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -92,8 +92,7 @@ class Checkpoints:
             temporary.replace(path)
             sync_folder(self._folder)
         except OSError as error:
-            kind = FullDiskError if error.errno in FULL_DISK else CheckpointError
-            raise kind(f"{path}: cannot be written ({one_line(error)})") from error
+            raise unwritten(error, f"{path}: cannot be written ({one_line(error)})", CheckpointError) from error
         return size
 
     def read(self, stack: Stack) -> Unfinished | None:
@@ -118,7 +117,7 @@ class Checkpoints:
     def stacks(self) -> list[Stack]:
         """Return the stacks that have a checkpoint, as far as their files can be made out; contents are not checked."""
         found = []
-        for path in sorted(self._folder.glob("*.checkpoint")):
+        for path in files_in(self._folder, ".checkpoint"):
             try:
                 with path.open("rb") as file:
                     found.append(_read_header(path, file).stack)

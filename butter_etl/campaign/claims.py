@@ -17,7 +17,7 @@ from types import TracebackType
 
 import msgspec
 
-from butter_etl.store import Holder, create_exclusively, is_stale, read_holder, take_over, this_process
+from butter_etl.store import Holder, create_exclusively, files_in, is_stale, read_holder, take_over, this_process
 
 BUCKETS = 1024
 RENEW_SECONDS = 30.0
@@ -96,7 +96,7 @@ class Claims:
 
     def _clear_stale(self) -> None:
         """Remove what killed drivers left on buckets of which nothing is missing: nobody would take those over."""
-        for path in claim_path(self._state, 0).parent.glob("*.json"):
+        for path in files_in(claim_path(self._state, 0).parent, ".json"):
             holder = read_holder(path)
             # By a takeover, so that nobody's fresh claim is removed.
             if holder is not None and is_stale(path, holder, STALE_SECONDS) and self.take(int(path.stem)):
@@ -129,7 +129,7 @@ class Claim(msgspec.Struct, frozen=True):
 def current_claims(state: Path) -> list[Claim]:
     """Return the claims of drivers that are alive, as far as can be known."""
     found = []
-    for path in sorted((state / "claims").glob("*.json")):
+    for path in files_in(state / "claims", ".json"):
         holder = read_holder(path)
         if holder is not None and not is_stale(path, holder, STALE_SECONDS):
             found.append(Claim(int(path.stem), holder))

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import msgspec
 
-from butter_etl.store import Holder, file_age, is_dead, this_process, write_durably
+from butter_etl.store import Holder, file_age, files_in, is_dead, this_process, write_durably
 
 #: A driver rewrites its file this often at most, renews it this often, and is taken for dead when it is much older.
 _BEAT_SECONDS = 10.0
@@ -83,7 +83,7 @@ class Heartbeat:
 def running_drivers(state: Path) -> list[RunningDriver]:
     """Return the drivers that are at work on a store, oldest first; pass over files of dead ones."""
     found = []
-    for path in (state / "drivers").glob("*.json"):
+    for path in files_in(state / "drivers", ".json"):
         try:
             driver = msgspec.json.decode(path.read_bytes(), type=RunningDriver)
             age = file_age(path)

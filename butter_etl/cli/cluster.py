@@ -35,18 +35,15 @@ def init(kind: str, file: str | None) -> None:
     """
     from butter_etl.clusters import site_templates
     from butter_etl.errors import suggestion
+    from butter_etl.store import write_whole
 
     templates = site_templates()
     if kind not in templates:
         raise UsageError(f"{kind}: no such kind of site{suggestion(kind, sorted(templates))}; {', '.join(templates)}")
     target = Path(file or f"{kind}.yaml")
-    try:
-        with target.open("x") as opened:
-            opened.write(templates[kind].read_text())
-    except FileExistsError as error:
-        raise UsageError(f"{target}: is there already; name another file") from error
-    except OSError as error:
-        raise UsageError(f"{target}: cannot be written: {error.strerror}") from error
+    if target.is_symlink() or target.exists():
+        raise UsageError(f"{target}: is there already; name another file")
+    write_whole(target, templates[kind].read_bytes())
     click.echo(f"wrote {target}; change it for your site, then: butter-etl cluster check {target}")
 
 

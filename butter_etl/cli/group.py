@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -28,7 +29,7 @@ from butter_etl.cli.summarize import summarize
 from butter_etl.cli.sweeps import sweeps
 from butter_etl.cli.train import plan, train
 from butter_etl.cli.verify import verify
-from butter_etl.errors import ButterError
+from butter_etl.errors import WAYS_OUT, ButterError, refused
 
 #: The modules that each extra of the package brings; commands that do not need them work without.
 EXTRAS = {"train": ("torch", "pmlb", "requests", "sklearn"), "plot": ("matplotlib",)}
@@ -57,8 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ButterError as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"butter-etl: {error} [{error.kind}]", err=True)
-        sys.exit(error.exit_code)
+        _exit_with(error)
+    except OSError as error:
+        if "--debug" in arguments or error.errno not in WAYS_OUT:
+            raise
+        _exit_with(refused(error, f"{error.filename or 'a file or folder'}: cannot be used"))
+
+
+def _exit_with(error: ButterError) -> NoReturn:
+    click.echo(f"butter-etl: {error} [{error.kind}]", err=True)
+    sys.exit(error.exit_code)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})

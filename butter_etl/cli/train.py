@@ -110,12 +110,12 @@ def train(
     butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
     """
     from butter_etl.campaign import TrainReport
-    from butter_etl.clusters import load_site
+    from butter_etl.clusters import load_site, require_folders
     from butter_etl.studies import data_folder
     from butter_etl.train_tasks import open_campaign, plan_campaign
 
     if cluster is not None:
-        load_site(cluster)  # complain of it before anything is done
+        require_folders(load_site(cluster))  # complain of it before anything is done
     campaign = plan_campaign(
         store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu", data_dir=data_dir
     )

@@ -4,6 +4,7 @@ from .probing import probe_workers as probe_workers
 from .sites import load_site as load_site
 from .sites import site_templates as site_templates
 from .sites import tasks_at_once as tasks_at_once
+from .start import require_folders as require_folders
 from .start import start_cluster as start_cluster
 from .worker import DRAINING as DRAINING
 from .worker import JOB_LOGS as JOB_LOGS

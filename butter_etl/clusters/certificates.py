@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from butter_etl.errors import ClusterFileError
+from butter_etl.errors import ClusterFileError, writing
 
 if TYPE_CHECKING:
     from distributed import Security
@@ -24,9 +24,9 @@ def certificates(home: Path) -> Iterator[Security]:
     """Make a certificate for one cluster, in files that only this user can read; it is gone with the block.
 
     Scheduler, client and workers show the same certificate and trust no other. Raises ClusterFileError if ``home``
-    cannot be made, or is not this user's alone.
+    is not this user's alone, PlaceError or FullDiskError if it cannot be written.
     """
-    _make_private(home)
+    make_private(home)
     _clear_leftovers(home)
     prefix = f"{socket.gethostname()}-{os.getpid()}-"
     # Network file systems keep files that a worker has open under another name for a while.
@@ -35,8 +35,9 @@ def certificates(home: Path) -> Iterator[Security]:
 
         made = Security.temporary()
         security = security_files(Path(folder))
-        _write_private(Path(folder, _CERTIFICATE), made.tls_ca_file)
-        _write_private(Path(folder, _KEY), made.tls_worker_key)
+        with writing(f"shared_tmp: {home}"):
+            _write_private(Path(folder, _CERTIFICATE), made.tls_ca_file)
+            _write_private(Path(folder, _KEY), made.tls_worker_key)
         yield security
 
 
@@ -56,14 +57,31 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _make_private(home: Path) -> None:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClusterFileError(f"shared_tmp: cannot make {home}: {error.strerror}") from error
-    found = home.stat()
+def make_private(home: Path) -> None:
+    """Make a folder that only this user can enter, unless it is there.
+
+    Raises ClusterFileError for one that is not this user's alone, PlaceError or FullDiskError where files cannot be
+    made in it.
+    """
+    with writing(f"shared_tmp: {home}"):
+        try_folder(home, 0o700)
+        found = home.stat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise ClusterFileError(f"shared_tmp: {home} must be yours alone: chmod 700 {home}")
+
+
+def try_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder unless it is there; raise OSError, with nothing made, where files cannot be made in it."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\n")
+    except OSError:
+        for one in made:
+            with contextlib.suppress(OSError):
+                one.rmdir()
+        raise
 
 
 def _clear_leftovers(home: Path) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from butter_etl.clusters.sites import SiteFile
 from butter_etl.clusters.worker import current_worker, host_facts, job_end
 from butter_etl.engines import cpu_family
+from butter_etl.errors import writing
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,9 +81,10 @@ def worker_facts(folder: str, token: str) -> WorkerFacts:
 def probe_workers(client: Client, site: SiteFile) -> tuple[WorkerFacts, list[Fact]]:
     """Ask one worker for its facts, and compare them with this process."""
     token, folder = uuid.uuid4().hex, Path(site.logs)
-    folder.mkdir(parents=True, exist_ok=True)
     question, answer = folder / token, folder / f"{token}.answer"
-    question.write_text(token)
+    with writing(f"logs: {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        question.write_text(token)
     try:
         facts: WorkerFacts = client.submit(worker_facts, str(folder), token, pure=False).result()
         return facts, _findings(facts, token, answer, folder)

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from butter_etl.clusters.certificates import certificates, security_files
+from butter_etl.clusters.certificates import certificates, make_private, security_files, try_folder
 from butter_etl.clusters.sites import (
     CLUSTER_KINDS,
     ClusterKind,
@@ -37,7 +37,7 @@ from butter_etl.clusters.sites import (
 )
 from butter_etl.clusters.supervisor import Supervisor
 from butter_etl.clusters.worker import deadline_lines
-from butter_etl.errors import ClusterError, ClusterFileError, UsageError, one_line
+from butter_etl.errors import ClusterError, ClusterFileError, UsageError, one_line, writing
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -66,6 +66,7 @@ def start_cluster(
     if workers is not None and workers < 1:
         raise UsageError(f"workers: wants a whole number from 1 up; got {workers}")
     site = SiteFile(kind="local") if file is None else load_site(file)
+    require_folders(site)
     threads = plan_threads(site, threads_per_worker)
     start = _start_local if site.kind == "local" else _start_jobs
     with _dask_settings(site), start(site, workers or site.workers, threads) as client:
@@ -74,6 +75,21 @@ def start_cluster(
         finally:
             # What was on its way when the connections are cut is told as an exception in a callback.
             logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
+
+
+def require_folders(site: SiteFile) -> None:
+    """Make the folders of a site file that this machine uses, unless they are there.
+
+    Raises PlaceError or FullDiskError where files cannot be made in one, ClusterFileError where another user can enter
+    that of the certificates.
+    """
+    folders = {"scratch": site.scratch} if site.kind == "local" else {"logs": site.logs}
+    for key, folder in folders.items():
+        if folder is not None:
+            with writing(f"{key}: {folder}"):
+                try_folder(Path(folder))
+    if site.kind != "local" and site.encryption:
+        make_private(Path(site.shared_tmp))
 
 
 @contextlib.contextmanager

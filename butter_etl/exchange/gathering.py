@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from butter_etl.errors import LandingError, one_line
+from butter_etl.errors import one_line, unwritten
 from butter_etl.exchange.sources import (
     SLICE_BYTES,
     Example,
@@ -273,7 +273,7 @@ def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.ui
         with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, RUN_SCHEMA) as writer:
             writer.write_table(ordered)
     except OSError as error:
-        raise LandingError(f"{folder}: rows could not be spooled ({one_line(error)})") from error
+        raise unwritten(error, f"{folder}: rows could not be spooled ({one_line(error)})") from error
     codes, hashes = codes[order], hashes[order]
     row_bytes = ordered.nbytes // codes.size
     starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()

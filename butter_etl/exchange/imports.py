@@ -26,7 +26,14 @@ import msgspec
 import numpy as np
 
 from butter_etl.clusters import map_each, thread_count
-from butter_etl.errors import ButterError, DuplicateError, LandingError, SourceError, SpecError, StoreError, one_line
+from butter_etl.errors import (
+    ButterError,
+    DuplicateError,
+    SourceError,
+    SpecError,
+    StoreError,
+    writing,
+)
 from butter_etl.exchange.gathering import (
     Arrival,
     Gathered,
@@ -53,6 +60,7 @@ from butter_etl.store import (
     adopt_copy,
     copy_names,
     is_dead,
+    new_folder,
     read_kept,
     this_process,
 )
@@ -308,8 +316,8 @@ def open_spool_folder(
 ) -> Iterator[tuple[Path, Path]]:
     """Make a folder of this import in the state folder; yield it and the state folder.
 
-    What killed imports left is removed. Raises StoreError if an object store is given no state folder, LandingError if
-    the folder cannot be written.
+    What killed imports left is removed. Raises StoreError if an object store is given no state folder, PlaceError or
+    FullDiskError if the folder cannot be written.
     """
     found = Store.find(store, state)
     if found is not None:
@@ -322,16 +330,17 @@ def open_spool_folder(
         raise StoreError(f"{store}: an object store needs --state DIR, a folder on a POSIX file system")
     spools = root / "imports"
     for owner in spools.glob(f"*/{_OWNER}"):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):  # another user's is left to that user
             if is_dead(msgspec.json.decode(owner.read_bytes(), type=Holder)):
                 shutil.rmtree(owner.parent)
     holder = this_process()
     folder = spools / holder.token
-    try:
-        folder.mkdir(parents=True)
-        (folder / _OWNER).write_bytes(msgspec.json.encode(holder))
-    except OSError as error:
-        raise LandingError(f"{root}: cannot be written ({one_line(error)})") from error
+    with writing(root), new_folder(folder):
+        try:
+            (folder / _OWNER).write_bytes(msgspec.json.encode(holder))
+        except OSError:
+            (folder / _OWNER).unlink(missing_ok=True)
+            raise
     try:
         yield folder, root
     finally:

@@ -159,6 +159,8 @@ class Publication:
 
     def _link_or_copy(self, origin: Path, target: str) -> None:
         final = Path(self.location.path(target))
+        if origin.is_symlink():
+            origin = origin.resolve()  # what it leads to, else the export would lead into the store
         try:
             _link(origin, final)
         except OSError as refusal:  # another file system, or one without hard links

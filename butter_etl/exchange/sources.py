@@ -333,6 +333,7 @@ def _lowest_ids(ids: pa.ChunkedArray, codes: NDArray[np.int32]) -> list[int | No
 def _example(row: dict[str, Any], experiment_id: int | None, place: str) -> Example:
     try:
         experiment = identify(row)
+        partition_path(experiment.parameters())  # complain of its names before anything is made
     except SpecError as error:
         raise SpecError(f"{place}: {error}") from error
     widths = row["widths"]

@@ -10,8 +10,12 @@ from .files import CHUNK_BYTES as CHUNK_BYTES
 from .files import COMMON_METADATA as COMMON_METADATA
 from .files import Location as Location
 from .files import Pending as Pending
+from .files import files_in as files_in
+from .files import new_folder as new_folder
+from .files import require_writable as require_writable
 from .files import sync_folder as sync_folder
 from .files import write_durably as write_durably
+from .files import write_whole as write_whole
 from .fingerprints import fingerprint as fingerprint
 from .fingerprints import fingerprints_metadata as fingerprints_metadata
 from .fingerprints import parse_fingerprints as parse_fingerprints

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from butter_etl.errors import DatasetError, StoreError, one_line
+from butter_etl.errors import DatasetError, one_line, writing
 from butter_etl.store.files import Location
 from butter_etl.store.layout import DATA
 from butter_etl.store.locks import FileLock
@@ -91,21 +91,19 @@ def read_kept(location: Location, name: str) -> Kept | None:
 def keep(store: Store, content: Content, declaration: Declaration, path: Path) -> None:
     """Write to a store the copy of a data set that was read from the file at ``path``, unless there is one.
 
-    Raises DatasetError if it keeps other content under that name, StoreError if it cannot be written.
+    Raises DatasetError if it keeps other content under that name, PlaceError or FullDiskError if it cannot be written.
     """
-    data = _encode(content, declaration, path)
-    try:
-        with FileLock(store.state / "locks" / "datasets.lock") as lock, lock.kept_fresh():
-            store.location.write_new(copy_path(content.info.name), data)
-    except OSError as error:
-        raise StoreError(f"{store}: data set {content.info.name} could not be kept ({one_line(error)})") from error
+    _write_copy(store, content.info.name, _encode(content, declaration, path))
     require_copy(store.location, content.info)
 
 
 def adopt_copy(store: Store, source: Location, name: str) -> None:
     """Take over the copy of another store, as it is, unless there is one."""
-    data = source.read_bytes(copy_path(name))
-    with FileLock(store.state / "locks" / "datasets.lock") as lock, lock.kept_fresh():
+    _write_copy(store, name, source.read_bytes(copy_path(name)))
+
+
+def _write_copy(store: Store, name: str, data: bytes) -> None:
+    with writing(store), FileLock(store.state / "locks" / "datasets.lock") as lock, lock.kept_fresh():
         store.location.write_new(copy_path(name), data)
 
 

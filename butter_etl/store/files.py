@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -15,7 +17,17 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.errors import ButterError, StorageError, StoreError, TornFileError, one_line
+from butter_etl.errors import (
+    WAYS_OUT,
+    ButterError,
+    PlaceError,
+    StorageError,
+    StoreError,
+    TornFileError,
+    one_line,
+    refused,
+    writing,
+)
 from butter_etl.store.s3 import S3Prefix, Upload, service_error
 
 #: The full schema of a frame, partition columns included, in the frame's root.
@@ -24,6 +36,10 @@ COMMON_METADATA = "_common_metadata"
 CHUNK_BYTES = 8 * 2**20
 #: S3 copies larger objects only in parts.
 LARGEST_SERVER_COPY = 5 * 2**30
+#: Folders that systems keep beside anybody's data: what `fsck` found, bins, previews and snapshots.
+_SYSTEM_FOLDERS = frozenset(
+    {"lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "#snapshot", "~snapshot"}
+)
 _CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
 
 
@@ -75,6 +91,8 @@ class Location:
             raise
         except OSError as error:
             if self.is_local:
+                if error.errno in WAYS_OUT:
+                    raise refused(error, f"{self.path(name)}: cannot be used") from error
                 raise
             raise self._refused(name, error) from error
 
@@ -118,7 +136,9 @@ class Location:
         """Yield every file below ``folder`` in the order of the names, as (path relative to it, size in bytes).
 
         Nothing comes if the folder is not there. Temporary files of unfinished writes are left out unless
-        ``temporary``. On an object store this is one recursive listing, a request for each thousand objects.
+        ``temporary``; hidden folders (`is_hidden`) are passed over. On an object store this is one recursive
+        listing, a request for each thousand objects. On a disk links are followed; PlaceError is raised for one that
+        leads nowhere or in a circle.
         """
         if self.is_local:
             yield from _scan(self.path(folder), "", temporary=temporary)
@@ -128,10 +148,17 @@ class Location:
             infos = self.filesystem.get_file_info(pa.fs.FileSelector(base, recursive=True, allow_not_found=True))
         files = [(info.path[len(base) + 1 :], info.size) for info in infos if info.type == pa.fs.FileType.File]
         del infos
-        yield from sorted(files, key=lambda file: file[0].split("/"))  # as on a disk, folder by folder
+        present = {name for name, _ in files}
+        seen = (file for file in files if _is_seen(file[0], present))
+        yield from sorted(seen, key=lambda file: file[0].split("/"))  # as on a disk, folder by folder
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the files directly in ``folder``, sorted; empty if it is not there."""
+        """Return the names of the files directly in ``folder``, sorted; empty if it is not there.
+
+        Links are followed; PlaceError is raised for one that leads nowhere.
+        """
+        if self.is_local:
+            return [entry.name for entry in _entries(self.path(folder)) if not entry.is_dir()]
         selector = pa.fs.FileSelector(self.path(folder), allow_not_found=True)
         try:
             with self.errors(folder):
@@ -199,9 +226,11 @@ class Location:
             raise self.torn(name, error) from error
 
     def torn(self, name: str, error: Exception) -> ButterError:
-        """Return the error for an unreadable file: TornFileError, or StorageError where the store is to blame."""
+        """Return the error for an unreadable file: TornFileError, unless the store or a permission is to blame."""
         if isinstance(error, OSError) and service_error(error):
             return self._refused(name, error)
+        if isinstance(error, PermissionError):
+            return refused(error, f"{self.path(name)}: cannot be read")
         reason = one_line(error)
         return TornFileError(
             f"{self.url}/{name} cannot be read ({reason}); "
@@ -234,16 +263,16 @@ class Location:
                 yield new
             return
         final = Path(self.path(name))
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary_name(final.parent)
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(final)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with new_folder(final.parent) as folder:
+            temporary = _temporary_name(folder)
+            try:
+                with temporary.open("xb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(final)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def copy(self, name: str, source: Location, source_name: str) -> None:
         """Copy a file of any location to ``name``, as it is and whole or not at all; memory is bounded.
@@ -278,13 +307,22 @@ class Location:
                 self.remove(name)
                 return True
             source, final = Path(self.path(name)), Path(self.path(target))
-            final.parent.mkdir(parents=True, exist_ok=True)
-            source.rename(final)
+            with new_folder(final.parent):
+                self._rename(name, target)
         except FileNotFoundError:
             return False
         for folder in (final.parent, source.parent):
             sync_folder(folder)
         return True
+
+    def _rename(self, name: str, target: str) -> None:
+        try:
+            Path(self.path(name)).rename(self.path(target))
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # a link leads to another file system
+                raise
+            self.copy(target, self, name)
+            self.remove(name)
 
     def remove(self, name: str) -> None:
         """Remove a file; do nothing if it is not there."""
@@ -293,12 +331,6 @@ class Location:
                 self._s3.delete(self.path(name))
             else:
                 self.filesystem.delete_file(self.path(name))
-
-    def write_aside(self, name: str, data: bytes) -> Path:
-        """Write ``data`` durably to a temporary file in the folder that ``name`` will be in; return its path."""
-        folder = Path(self.path(name)).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        return write_durably(folder, lambda file: file.write(data))
 
 
 class Pending:
@@ -311,15 +343,17 @@ class Pending:
     def __init__(self, location: Location, files: Mapping[str, bytes]) -> None:
         self._location, self._files = location, files
         self._aside: dict[str, Path] = {}
+        self._folders = ExitStack()
 
     def __enter__(self) -> Pending:
         if self._location.is_local:
-            try:
+            with self._folders as folders, ExitStack() as written:
+                written.callback(self._remove)
                 for name, data in self._files.items():
-                    self._aside[name] = self._location.write_aside(name, data)
-            except BaseException:
-                self._remove()
-                raise
+                    folder = folders.enter_context(new_folder(Path(self._location.path(name)).parent))
+                    self._aside[name] = write_durably(folder, partial(_write, data))
+                written.pop_all()
+                self._folders = folders.pop_all()
         return self
 
     def publish(self) -> bool:
@@ -343,10 +377,51 @@ class Pending:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._remove()
+        self._folders.__exit__(kind, error, trace)
 
     def _remove(self) -> None:
         for aside in self._aside.values():
             aside.unlink(missing_ok=True)
+
+
+def _write(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder, with those that it is in, unless it is there; yield it.
+
+    If the block raises, those of them that it made are removed again, as far as they are empty.
+    """
+    made = list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except BaseException:
+        for one in made:
+            with suppress(OSError):
+                one.rmdir()
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file of the user's, in place of one that is there: it is written whole, or nothing has changed.
+
+    What is no plain file (a device, a pipe) is written to as it is. Raises PlaceError or FullDiskError.
+    """
+    with writing(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        final = path.resolve()  # a link stays one
+        write_durably(final.parent, partial(_write, data)).replace(final)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise OSError unless files can be made in a folder, which is made unless it is there."""
+    with new_folder(folder):
+        write_durably(folder, partial(_write, b"\n")).unlink()
 
 
 def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -376,15 +451,98 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _scan(folder: str, prefix: str, *, temporary: bool) -> Iterator[tuple[str, int]]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Return the files directly in a folder whose names end in ``suffix``, sorted; none if it is not there.
+
+    Raises PlaceError if it cannot be listed: `Path.glob` would find nothing there, without a word.
+    """
+    return [Path(entry.path) for entry in _entries(str(folder)) if entry.name.endswith(suffix) and entry.is_file()]
+
+
+def is_hidden(name: str, has_schema: Callable[[], bool]) -> bool:
+    """Tell whether a folder of this name holds nothing of ours, but what other tools keep beside data.
+
+    That are names with a dot or an underscore in front (trash, snapshots, what is not committed, logs of tables,
+    version control), and a few of systems, such as the ``lost+found`` of a volume. A hive key may begin so, and an
+    exported directory, which ``has_schema``: it has a ``_common_metadata``.
+    """
+    if name.startswith("_"):
+        return "=" not in name and not has_schema()
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
+def _is_seen(path: str, present: Set[str]) -> bool:
+    """Tell whether no folder in the path of an object is hidden, given all paths that there are."""
+    folders = path.split("/")[:-1]
+    schemas = ["/".join([*folders[: depth + 1], COMMON_METADATA]) for depth in range(len(folders))]
+    return not any(
+        is_hidden(name, partial(present.__contains__, schema)) for name, schema in zip(folders, schemas, strict=True)
+    )
+
+
+def _scan(folder: str, prefix: str, *, temporary: bool, followed: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
+    """Yield the files below a folder; ``followed`` are the real paths of the folders whose links led to it."""
+    for entry in _entries(folder):
         name = f"{prefix}{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            yield from _scan(entry.path, f"{name}/", temporary=temporary)
-        elif temporary or not entry.name.endswith(".tmp"):
-            with suppress(FileNotFoundError):  # taken away while listing
+        try:
+            if entry.is_dir():
+                if is_hidden(entry.name, partial(_has_schema, entry.path)):
+                    continue
+                chain = _follow(folder, entry, followed) if entry.is_symlink() else followed
+                yield from _scan(entry.path, f"{name}/", temporary=temporary, followed=chain)
+            elif temporary or not entry.name.endswith(".tmp"):
                 yield name, entry.stat().st_size
+        except FileNotFoundError:  # taken away while listing
+            continue
+
+
+def _has_schema(folder: str) -> bool:
+    return Path(folder, COMMON_METADATA).exists()
+
+
+def _follow(folder: str, link: os.DirEntry[str], followed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``followed`` with the folder of a link added; raise PlaceError if it leads to one that it is in."""
+    chain = (*followed, os.path.realpath(folder))
+    target = os.path.realpath(link.path)
+    if any(f"{one}/".startswith(f"{target}/") for one in chain):
+        raise PlaceError(f"{link.path}: links to {target}, which it is in; remove the link")
+    return chain
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is directly in a folder, in the order of the names; nothing if it is not there.
+
+    Raises PlaceError for a link that leads nowhere: what it stands for would count as missing. Hidden ones are left
+    out, which editors make as locks.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        return [entry for entry in entries if not entry.is_symlink() or _leads_somewhere(entry)]
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse_broken_link(Path(folder))
+        return []
+    except OSError as error:
+        if error.errno not in WAYS_OUT:
+            raise
+        raise refused(error, f"{folder}: cannot be listed") from error
+
+
+def _leads_somewhere(link: os.DirEntry[str]) -> bool:
+    path = Path(link.path)
+    if path.exists():
+        return True
+    if not link.name.startswith("."):
+        _refuse_broken_link(path)
+    return False
+
+
+def _refuse_broken_link(path: Path) -> None:
+    """Raise PlaceError if the path, or one above it, is a link that leads nowhere."""
+    for one in (path, *path.parents):
+        if one.exists():
+            return
+        if one.is_symlink():
+            raise PlaceError(
+                f"{one}: links to {one.readlink()}, which is not there; bring that back, or remove the link"
+            )

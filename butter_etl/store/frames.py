@@ -86,7 +86,7 @@ def _read(
     import dask.dataframe as dd
 
     wanted = schema if columns is None else _columns(schema, list(columns))
-    everything = [(name, size) for name, size in location.walk(root) if name.endswith(".parquet")]
+    everything = [(name, size) for name, size in location.walk(root) if _is_rows(name.rpartition("/")[2])]
     conditions = _conditions(where, [name for name, _ in everything])
     files = [(name, size) for name, size in everything if _may_hold(name.rpartition("/")[0], conditions)]
     groups = list(_groups(files)) or [[]]
@@ -102,6 +102,11 @@ def _read(
         enforce_metadata=False,
     )
     return frame
+
+
+def _is_rows(name: str) -> bool:
+    """Tell whether a file of a frame has rows: what other tools keep beside it begins with a dot or an underscore."""
+    return name.endswith(".parquet") and not name.startswith((".", "_"))
 
 
 def _conditions(where: Iterable[str], files: list[str]) -> tuple[Condition, ...]:

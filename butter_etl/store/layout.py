@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from butter_etl.errors import StoreError
+from butter_etl.errors import SpecError, StoreError
 from butter_etl.studies import PARTITION_KEYS, PARTITION_SCHEMA, Value, float_text
 
 FORMAT_VERSION = 1
@@ -27,6 +27,8 @@ QUARANTINE = "quarantine"
 SUMMARY_FILE = "summary.parquet"
 #: Repetition numbers are uint16.
 LAST_REPETITION = 2**16 - 1
+#: File systems have no longer names, in bytes.
+_LONGEST_NAME = 255
 _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 
 
@@ -34,8 +36,24 @@ _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 
 
 def partition_path(values: Mapping[str, Value]) -> str:
-    """Return the eight hive keys as a relative path, in the one spelling that every writer uses."""
-    return "/".join(f"{key}={quote(key_text(values[key]), safe='')}" for key in PARTITION_KEYS)
+    """Return the eight hive keys as a relative path, in the one spelling that every writer uses.
+
+    Raises SpecError for a value that a path cannot stand for: an empty text, the marker of null, a name too long.
+    """
+    return "/".join(_segment(key, values[key]) for key in PARTITION_KEYS)
+
+
+def _segment(key: str, value: Value) -> str:
+    if value in ("", NULL):
+        raise SpecError(f"{key}: {value!r} would be read back as null; give it another name")
+    segment = f"{key}={quote(key_text(value), safe='')}"
+    if len(segment) > _LONGEST_NAME:
+        most = _LONGEST_NAME - len(f"{key}=")
+        raise SpecError(
+            f"{key}: {str(value)[:40]!r}… takes {len(segment) - len(key) - 1} bytes as the name of a folder, at most "
+            f"{most} will do (letters beyond ASCII take 6 or more); give it a shorter name"
+        )
+    return segment
 
 
 def key_text(value: Value) -> str:

@@ -7,6 +7,7 @@ is no more, or when it is older than `STALE_SECONDS` by the file server's own cl
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -21,11 +22,14 @@ from types import TracebackType
 
 import msgspec
 
-from butter_etl.errors import LandingError
+from butter_etl.errors import FULL_DISK, LandingError
+from butter_etl.store.files import new_folder
 
 STALE_SECONDS = 120.0
 _TIMEOUT_SECONDS = 600.0
 _LONGEST_PAUSE = 0.5
+#: The error numbers of one who may not write to a folder, or of a disk that takes nothing.
+_ONLY_LOOKING = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, *FULL_DISK})
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -67,7 +71,11 @@ class FileLock:
         self._holder = this_process()
 
     def __enter__(self) -> FileLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(self.path.parent):
+            self._acquire()
+        return self
+
+    def _acquire(self) -> None:
         deadline = time.monotonic() + self._timeout
         pause = 0.002
         while not (create_exclusively(self.path, self._holder) or self._take_over()):
@@ -75,7 +83,6 @@ class FileLock:
                 raise LandingError(f"{self.path}: still locked by {read_holder(self.path)} after {self._timeout:.0f} s")
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -143,9 +150,17 @@ def take_over(path: Path, stale: Holder, holder: Holder, seconds: float) -> bool
 
 
 def file_age(path: Path) -> float:
-    """Return a file's age in seconds, by the clock of the machine that keeps it; raise FileNotFoundError if gone."""
+    """Return a file's age in seconds, by the clock of the machine that keeps it; raise FileNotFoundError if gone.
+
+    Who may not write there can only look, and takes nothing over: for that, this machine's clock will do.
+    """
     probe = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    probe.touch()
+    try:
+        probe.touch()
+    except OSError as error:
+        if error.errno not in _ONLY_LOOKING:
+            raise
+        return time.time() - path.stat().st_mtime
     try:
         return probe.stat().st_mtime - path.stat().st_mtime
     finally:

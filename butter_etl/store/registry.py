@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import InfeasibleError, SelectError, StoreError
+from butter_etl.errors import InfeasibleError, SelectError, StoreError, writing
 from butter_etl.store.layout import EXPERIMENTS, SWEEPS
 from butter_etl.store.locks import FileLock
 from butter_etl.store.own_datasets import OwnDatasets
@@ -110,7 +110,7 @@ class Registry:
     def claim(self, store: Store, wanted: Mapping[ExperimentSpec, str]) -> None:
         """Give an id in ``store`` to each experiment that has none; the values name the sweep that asks for it.
 
-        Raises StoreError if the store cannot be written.
+        Raises PlaceError or FullDiskError if the store cannot be written.
         """
         self.adopt(store, {spec: Newcomer(batch) for spec, batch in wanted.items()})
 
@@ -118,14 +118,14 @@ class Registry:
         """Give an id in ``store`` to each experiment that has none: the one it had elsewhere if that is free here.
 
         Ids are given under a lock, and taken by creating one file exclusively; whoever loses a race all the same (by
-        another state folder) reads the winner's file and tries again with what is left. Raises StoreError if the store
-        cannot be written, DatasetError if two contents would have one name.
+        another state folder) reads the winner's file and tries again with what is left. Raises PlaceError or
+        FullDiskError if the store cannot be written, DatasetError if two contents would have one name.
         """
         self._store = self.own_datasets.store = store
         self._refresh()
         if not self._without_id(wanted):
             return
-        with FileLock(store.state / "locks" / "experiments.lock"):
+        with writing(store), FileLock(store.state / "locks" / "experiments.lock"):
             self._refresh()
             own = (info_of(spec) for spec in wanted if isinstance(spec, ExperimentSpec) and spec.own)
             self.own_datasets.refuse_other_content(own)
@@ -138,11 +138,7 @@ class Registry:
         ids = self._free_ids(wanted)
         for some in _slices(sorted(ids), _ROWS_A_FILE):
             table = _experiments_table(wanted, {one: ids[one] for one in some})
-            try:
-                is_ours = store.location.write_new(f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table))
-            except OSError as error:
-                raise StoreError(f"{store}: experiments could not be registered ({error})") from error
-            if not is_ours:
+            if not store.location.write_new(f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table)):
                 return
 
     def _without_id(self, wanted: Mapping[Experiment, Newcomer]) -> dict[Experiment, Newcomer]:
@@ -247,7 +243,7 @@ class Registry:
             content = Path(path).read_bytes()
             name = load_sweep(path, self.own_datasets.from_files(path, directory)).name
             self.own_datasets.keep(store, path, directory)
-            with FileLock(store.state / "locks" / "sweeps.lock"):
+            with writing(store), FileLock(store.state / "locks" / "sweeps.lock"):
                 store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
         self._sweeps(choice, directory)  # whoever registered the same name first has the last word
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +17,17 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import FULL_DISK, FullDiskError, LandingError, StoreError, one_line
+from butter_etl.errors import LandingError, StoreError, one_line, unwritten, writing
 from butter_etl.store.failures import Failure, read_failure
-from butter_etl.store.files import Location, Pending, write_durably
+from butter_etl.store.files import (
+    COMMON_METADATA,
+    Location,
+    Pending,
+    files_in,
+    new_folder,
+    require_writable,
+    write_durably,
+)
 from butter_etl.store.layout import (
     EXECUTIVE,
     FORMAT_VERSION,
@@ -33,10 +42,12 @@ from butter_etl.store.layout import (
     run_file_name,
 )
 from butter_etl.store.locks import FileLock
-from butter_etl.store.parquet import parquet_bytes, write_common_metadata
+from butter_etl.store.parquet import common_metadata, parquet_bytes, write_common_metadata
 from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 
 # --- the store ---------------------------------------------------------------------------------------------------
+
+_FRAMES = ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA))
 
 
 class StoreFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,16 +123,28 @@ class Store:
     def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
         """Return the store at ``path``, made if nothing is there yet; raise StoreError for a folder of other things.
 
-        The store is going to be written: on an object store, that needs a state folder.
+        The store is going to be written: on an object store, that needs a state folder. Raises PlaceError or
+        FullDiskError where the store or its state folder cannot be written; nothing is made then.
         """
-        if cls.find(path, state) is None:
-            require_state(path, state)
-            content = StoreFile(format=FORMAT_VERSION, study="butter")
-            Location(path).write_new("store.json", msgspec.json.format(msgspec.json.encode(content)) + b"\n")
-        store = cls.open(path, state)
-        for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA)):
-            write_common_metadata(store.location, root, schema)
+        found = cls.find(path, state)
+        require_state(path, state)
+        location = Location(path)
+        store = found or cls(location, _state_folder(location, state))
+        with writing(location), store._writable_state():
+            if found is None:
+                with Pending(location, _first_files()) as pending:
+                    pending.publish()
+                return cls.open(path, state)
+            for root, schema in _FRAMES:
+                write_common_metadata(location, root, schema)
         return store
+
+    @contextmanager
+    def _writable_state(self) -> Iterator[None]:
+        """Raise PlaceError or FullDiskError unless the state folder can be written; remove it if the block raises."""
+        with writing(self.state), new_folder(self.state):
+            require_writable(self.state)
+            yield
 
     def run_files(self, partition: str = "") -> Iterator[RunFile]:
         """Yield every run file by its name, of the whole store or of one partition; pass over other names."""
@@ -167,8 +190,7 @@ class Store:
                 if files is not None:
                     return Landing(files, len(missing), len(rows) - len(missing))
         except OSError as error:
-            kind = FullDiskError if error.errno in FULL_DISK else LandingError
-            raise kind(f"experiment {experiment_id}: landing in {self} failed: {error}") from error
+            raise unwritten(error, f"experiment {experiment_id}: landing in {self} failed: {error}") from error
 
     def _publish(
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
@@ -197,7 +219,7 @@ class Store:
         try:
             return self.location.move(name, f"{QUARANTINE}/{stamp}/{reason}/{name}")
         except OSError as error:
-            raise LandingError(f"{self}/{name} cannot be moved to quarantine ({one_line(error)})") from error
+            raise unwritten(error, f"{self}/{name} cannot be moved to quarantine ({one_line(error)})") from error
 
     def quarantined(self) -> dict[str, int]:
         """Count the files that lie in quarantine, by the reason they were moved for."""
@@ -220,7 +242,7 @@ class Store:
             content = {f"{RUNS}/{file.path}": data}
             return self._publish_files(file.partition, file.experiment_id, content, set(file.repetitions))
         except OSError as error:
-            raise LandingError(f"{file.path}: landing in {self} failed: {error}") from error
+            raise unwritten(error, f"{file.path}: landing in {self} failed: {error}") from error
 
     def supersede(self, file: RunFile, rows: pa.Table, reason: str) -> str:
         """Put other rows of the same repetitions in a run file's place, and keep the old file in quarantine.
@@ -238,23 +260,29 @@ class Store:
                     raise LandingError(f"{self}/{kept}: is there already; try again")
                 self.location.replace(name, parquet_bytes(rows))
         except OSError as error:
-            raise LandingError(f"{file.path}: replacing it in {self} failed: {error}") from error
+            raise unwritten(error, f"{file.path}: replacing it in {self} failed: {error}") from error
         return kept
 
     def record_failure(self, failure: Failure) -> None:
         """Record why repetitions failed, in place of an older record of the same ones."""
-        folder = self.state / "failures"
-        folder.mkdir(parents=True, exist_ok=True)
         data = msgspec.json.encode(failure)
-        write_durably(folder, lambda file: file.write(data)).replace(folder / failure.file_name)
+        with new_folder(self.state / "failures") as folder:
+            write_durably(folder, lambda file: file.write(data)).replace(folder / failure.file_name)
 
     def failures(self, present: Mapping[int, int]) -> list[Failure]:
         """Return the failures whose repetitions are still missing, by experiment id; other records are out of date."""
         if self._state is None:
             return []
-        records = [read_failure(path) for path in (self._state / "failures").glob("*.json")]
+        records = [read_failure(path) for path in files_in(self._state / "failures", ".json")]
         current = [record for record in records if record.is_missing(present)]
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
+
+
+def _first_files() -> dict[str, bytes]:
+    """Return the files of a store without runs; the first one makes it a store."""
+    content = StoreFile(format=FORMAT_VERSION, study="butter")
+    described = {"store.json": msgspec.json.format(msgspec.json.encode(content)) + b"\n"}
+    return described | {f"{root}/{COMMON_METADATA}": common_metadata(schema) for root, schema in _FRAMES}
 
 
 def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions: list[int]) -> dict[str, bytes]:

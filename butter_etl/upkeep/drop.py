@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 
-from butter_etl.errors import LandingError, one_line
+from butter_etl.errors import one_line, unwritten
 from butter_etl.store import LAST_REPETITION, RUNS, Pending, Registry, RunFile, Store, encode_runs, quarantine_stamp
 from butter_etl.studies import Selection
 
@@ -95,7 +95,7 @@ def withdraw(store: Store, withdrawal: Withdrawal, stamp: str) -> int:
             pass
     except OSError as error:
         path = withdrawal.file.path
-        raise LandingError(f"{store}/{RUNS}/{path} could not be withdrawn ({one_line(error)})") from error
+        raise unwritten(error, f"{store}/{RUNS}/{path} could not be withdrawn ({one_line(error)})") from error
     return runs
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import StoreError
+from butter_etl.errors import SpecError, StoreError
 from butter_etl.exchange import ManifestFile
 from butter_etl.store import (
     COMMON_METADATA,
@@ -27,6 +27,7 @@ from butter_etl.store import (
     Registry,
     RunFile,
     Store,
+    files_in,
     parse_partition,
     partition_path,
     ranges_text,
@@ -178,7 +179,7 @@ def is_partition(path: str) -> bool:
     """Tell whether a path is a partition, spelled as this package does."""
     try:
         return partition_path(parse_partition(path)) == path
-    except (StoreError, OverflowError):
+    except (StoreError, SpecError, OverflowError):
         return False
 
 
@@ -249,7 +250,7 @@ def _leftovers(location: Location) -> Iterator[Finding]:
 def _failures(store: Store, present: Mapping[int, int]) -> Iterator[Finding]:
     if not store.has_state:
         return
-    for path in sorted((store.state / "failures").glob("*.json")):
+    for path in files_in(store.state / "failures", ".json"):
         place = str(path).removeprefix(f"{store.location.root}/")
         try:
             failure = msgspec.json.decode(path.read_bytes(), type=Failure)

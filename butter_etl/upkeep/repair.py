@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from butter_etl.errors import writing
 from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, RunFile, Store, quarantine_stamp, write_common_metadata
 from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.upkeep.findings import KINDS, Finding
@@ -35,14 +36,15 @@ def run_repair(
     units = {unit.partition: unit for unit in plan.units}
     stamp = quarantine_stamp()
     moved, left = [], []
-    for finding in findings:
-        if not KINDS[finding.kind].moves or finding.path.startswith("/"):  # a state folder outside the store
-            left.append(finding)
-        elif _move(store, units, finding, stamp):
-            moved.append(finding)
-            on_progress(len(moved))
-    for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA)):
-        write_common_metadata(store.location, root, schema)
+    with writing(store):
+        for finding in findings:
+            if not KINDS[finding.kind].moves or finding.path.startswith("/"):  # a state folder outside the store
+                left.append(finding)
+            elif _move(store, units, finding, stamp):
+                moved.append(finding)
+                on_progress(len(moved))
+        for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA)):
+            write_common_metadata(store.location, root, schema)
     return RepairReport(tuple(moved), tuple(left), _now_missing(store, moved))
 
 

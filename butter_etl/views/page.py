@@ -19,8 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.errors import UsageError
-from butter_etl.store import RUNS, Registry, Store
+from butter_etl.store import RUNS, Registry, Store, write_whole
 from butter_etl.studies import PUBLISHED, VARIED, Choice, Selection, Sweep, float_text
 from butter_etl.views.facts import status_facts, status_lines
 from butter_etl.views.plot import LABELS
@@ -71,15 +70,16 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
 
 
 def write_page(data: dict[str, Any], out: str | os.PathLike[str]) -> int:
-    """Write the page of `page_data`; return its size in bytes. Raises UsageError if it cannot be written."""
+    """Write the page of `page_data`; return its size in bytes.
+
+    Raises PlaceError or FullDiskError if it cannot be written.
+    """
     # `</` would end the script that holds the data.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     page = _TEMPLATE.read_text().replace("__TITLE__", html.escape(data["store"])).replace('"__DATA__"', text)
-    path = Path(out)
-    try:
-        return path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+    content = page.encode()
+    write_whole(Path(out), content)
+    return len(content)
 
 
 def _summaries(store: Store, choice: Choice, selection: Selection, registry: Registry) -> pa.Table:

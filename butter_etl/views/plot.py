@@ -11,6 +11,7 @@ Colours run from dark to light along one scale (cividis), so they keep their ord
 
 from __future__ import annotations
 
+import io
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.errors import UsageError, suggestion
+from butter_etl.store import write_whole
 from butter_etl.studies import HISTORY_OF, WHERE_KEYS, Choice
 
 if TYPE_CHECKING:
@@ -173,15 +175,15 @@ def repetitions(runs: pa.Table, *, series: str = "test_loss", style: Style = DEF
 def save(figure: Figure, file: str | os.PathLike[str]) -> None:
     """Write a figure in the format that the file's name ends in: ``.pdf``, ``.png`` or ``.svg``.
 
-    Raises UsageError for another format, or if the file cannot be written.
+    Raises UsageError for another format, PlaceError or FullDiskError if the file cannot be written.
     """
     path = Path(file)
     if path.suffix not in _FORMATS:
         raise UsageError(f"{path}: pictures end in one of {', '.join(_FORMATS)}")
-    try:
-        figure.savefig(path, dpi=_PNG_DOTS, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+    drawn = io.BytesIO()
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=_PNG_DOTS, metadata=metadata)
+    write_whole(path, drawn.getvalue())
 
 
 # --- parts -------------------------------------------------------------------------------------------------------

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 from pathlib import Path
 
 import msgspec
 
 from butter_etl.engines import Device, cpu_family
+from butter_etl.errors import writing
 from butter_etl.studies.butter.datasets import DatasetInfo
 from butter_etl.studies.butter.experiments import ExperimentSpec
 from butter_etl.studies.butter.topology import Topology
@@ -128,10 +130,19 @@ def load_rates(engine: str, device: Device) -> Rates:
 
 
 def save_rates(engine: str, rates: Rates) -> Path:
-    """Keep measured rates for this user and kind of core; return the file."""
+    """Keep measured rates for this user and kind of core; return the file.
+
+    Raises PlaceError or FullDiskError if it cannot be written.
+    """
     path = rates_path(engine)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(rates)) + b"\n")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_bytes(msgspec.json.format(msgspec.json.encode(rates)) + b"\n")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     return path
 
 

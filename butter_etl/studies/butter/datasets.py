@@ -238,7 +238,9 @@ def _download(
     base = base_url or os.environ.get("BUTTER_ETL_PMLB_URL") or PMLB_URL
     url = f"{base.rstrip('/')}/{name}/{name}.tsv.gz"
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    made: list[Path] = []
     try:
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             _fetch(url, file, on_progress)
@@ -257,6 +259,8 @@ def _download(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+            for folder in made:  # those that are empty still
+                folder.rmdir()
 
 
 def _fetch(url: str, file: BinaryIO, on_progress: OnDownload | None) -> None:

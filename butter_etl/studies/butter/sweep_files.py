@@ -25,7 +25,8 @@ from butter_etl.yaml_files import as_list, parse_yaml, unknown_key
 #: Finds a declared data set, given its name, its declaration, and its place in the sweep file for errors.
 Lookup = Callable[[str, Declaration, str], DatasetInfo]
 
-_NAME = re.compile(r"[a-z0-9_]+")
+#: Folders and archives of exports are named after a sweep, and names of files end at 255 bytes.
+_NAME = re.compile(r"[a-z0-9_]{1,200}")
 
 
 def _cube_fields() -> list[tuple[str, Any] | tuple[str, Any, Any]]:
@@ -106,7 +107,7 @@ def _parse(text: str, origin: str) -> _SweepFile:
     except msgspec.ValidationError as error:
         raise SpecError(f"{origin}: {_explain(str(error), raw)}") from error
     if not _NAME.fullmatch(file.name):
-        raise SpecError(f"{origin}: name: {file.name!r} must consist of a-z, 0-9 and _")
+        raise SpecError(f"{origin}: name: {file.name!r} must consist of a-z, 0-9 and _, up to 200 of them")
     if file.name in PUBLISHED:
         raise SpecError(f"{origin}: name: {file.name!r} is a published sweep's; choose another")
     check_repetitions(file.repetitions, f"{origin}: repetitions")
