@@ -8,6 +8,7 @@ import click
 
 from butter_etl.cli.completion import folders
 from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
+from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from butter_etl.exchange import ExportOptions
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument
 @click.argument("dest", shell_complete=folders)
-@select_options
-@click.option("--all", "everything", is_flag=True, help="Every sweep of which STORE has runs, and the whole.")
+@select_options(refusal="exports hold all repetitions")
+@click.option("--all", "everything", is_flag=True, help="All sweeps of which there are runs, and the whole.")
 @click.option("--runs/--no-runs", default=True, help="Export the run frames.")
 @click.option("--summary/--no-summary", default=True, help="Export the summary frames.")
 @click.option("--tar", is_flag=True, help="Make an archive of each summary.")
@@ -46,16 +47,14 @@ def export(
     """Copy a part of STORE to DEST, in the published layout.
 
     \b
-    butter-etl export runs published --sweep primary --tar
-    butter-etl export runs published --all --tar
+    butter-etl export store dest --sweep primary --tar
+    butter-etl export store dest --all --tar
     """
     from butter_etl.exchange import ExportOptions
     from butter_etl.store import Location, Store
 
     if choice.is_empty and not everything:
-        raise click.UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
-    if choice.repetitions is not None or choice.first_repetition:
-        raise click.UsageError("exports hold all repetitions; leave --repetitions and --first-repetition out")
+        raise UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
     options = ExportOptions(runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale)
     report = export_with_progress(
         Store.open(store, state), dest, choice, options, everything=everything, quiet=quiet or as_json

@@ -21,5 +21,4 @@ from .plot import save as save
 from .plot import selected as selected
 from .plot import size_depth_map as size_depth_map
 from .terminal import ProgressLine as ProgressLine
-from .terminal import duration as duration
 from .terminal import print_table as print_table
