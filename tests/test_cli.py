@@ -1,6 +1,7 @@
 """The commands as users type them: what they print, their exit codes, and one clear line for bad input."""
 
 import json
+import re
 import sys
 
 import duckdb
@@ -157,7 +158,37 @@ def bad_store(tmp_path, name):
         (["plan", "S", "--sweep", "primary", "--where", "experiment_id=3"], 2, "unknown key 'experiment_id'"),
         (["summarize", "a-folder", "--repetitions", "3"], 2, "summaries are over all repetitions"),
         (["sweeps", "nothing"], 2, "unknown sweep 'nothing'"),
-        (["frobnicate"], 2, "No such command 'frobnicate'"),
+        (["sweep"], 2, "no such command 'sweep' (did you mean 'sweeps'?); butter-etl --help lists them [usage]"),
+        (["cluster", "chek", "x"], 2, "no such command 'chek' (did you mean 'check'?); butter-etl cluster --help"),
+        (["train"], 2, "missing argument 'STORE'; butter-etl train --help shows how [usage]"),
+        (["train", "S", "--sweps", "primary"], 2, "no such option '--sweps' (did you mean '--sweep'?)"),
+        (
+            ["train", "S", "--engine", "fuse"],
+            2,
+            "'fuse' is not one of 'auto', 'fused', 'torch' (did you mean 'fused'?)",
+        ),
+        (["train", "S", "--workers", "0"], 2, "invalid value for '--workers': 0 is not in the range x>=1"),
+        (["train", "S", "--workers", "few"], 2, "'few' is not a valid integer range"),
+        (["cluster", "init", "slrm"], 2, "unknown kind of site 'slrm' (did you mean 'slurm'?)"),
+        (["import", "S", "T", "--profile", "oedi-2022"], 2, "unknown (did you mean 'oedi-2022-08'?)"),
+        (
+            ["plan", "S", "--sweep", "primary", "--where", "datset=x"],
+            2,
+            "unknown key 'datset' (did you mean 'dataset'?)",
+        ),
+        (
+            ["plan", "S", "--sweep", "primary", "--where", "dataset=mushroom"],
+            2,
+            "mushroom is a data set of PMLB: declare",
+        ),
+        (["plan", "S", "--sweep", "primary", "--where", "dataset=mushrom"], 2, "(did you mean 'mushroom'?)"),
+        (["plan", "S", "--sweep", "primary", "--where", "shape=rectangel"], 2, "(did you mean 'rectangle'?)"),
+        (["plan", "S", "--spec", "mushroom.yaml"], 2, "mushroom is a data set of PMLB: declare it in a sweep file"),
+        (["sweeps", "--replace", "misspelt.yaml"], 2, "--replace and --state are of a store; name it by --store"),
+        (["export", "S", "out", "--all", "--author", " "], 2, "--author ' ': give a name in one line"),
+        (["export", "S", "out", "--all", "--author", "Lovelace,"], 2, "write 'Family, Given'"),
+        (["export", "S", "out", "--all", "--title", "a\nb"], 2, "--title 'a\\nb': give a name in one line"),
+        (["frobnicate"], 2, "no such command 'frobnicate'"),
     ],
 )
 def test_bad_input_is_one_clear_line(run, tmp_path, monkeypatch, arguments, code, message):
@@ -165,13 +196,14 @@ def test_bad_input_is_one_clear_line(run, tmp_path, monkeypatch, arguments, code
     for name in ("a-file", "a-folder"):
         bad_store(tmp_path, name)
     (tmp_path / "misspelt.yaml").write_text(SPEC.replace("size:", "sizes:"))
+    (tmp_path / "mushroom.yaml").write_text(SPEC.replace("breast_cancer", "mushroom"))
     before = sorted(tmp_path.rglob("*"))
     found, _, err = run(*arguments)
     assert found == code
     assert message in err
     assert "Traceback" not in err
-    if "Usage" not in err:
-        assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) == 1
+    assert re.fullmatch(r"butter-etl: .* \[[a-z-]+\]\n", err)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -245,17 +277,17 @@ def test_a_missing_extra_is_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
     select = ("--sweep", "primary", "--where", "dataset=nursery", "--where", "size=1024")
     code, _, err = run("train", tmp_path / "runs", *select, "--data-dir", tmp_path)
-    assert (code, err) == (1, "butter-etl: requests is not installed; pip install 'butter-etl[train]'\n")
+    assert (code, err) == (1, "butter-etl: requests is not installed; pip install 'butter-etl[train]' [extra]\n")
     assert not (tmp_path / "runs").exists()
 
 
 def test_import(run, store, tmp_path):
     code, out, err = run("import", tmp_path / "store", tmp_path / "other")
-    assert (code, out, err) == (0, "1 experiments: 3 runs landed, 0 were there\n", "")
+    assert (code, out, err) == (0, "1 experiment: 3 runs landed, 0 were there\n", "")
     (tmp_path / "store/all_runs/notes.txt").write_text("x")
     code, out, err = run("import", tmp_path / "store", tmp_path / "other")
-    assert (code, out) == (0, "1 experiments: 0 runs landed, 3 were there\n")
-    assert err == "warning: files that are not Parquet are left out: all_runs/notes.txt\n"
+    assert (code, out) == (0, "1 experiment: 0 runs landed, 3 were there\n")
+    assert err == "butter-etl: warning: files that are not Parquet are left out: all_runs/notes.txt\n"
     report = json.loads(run("import", tmp_path / "store", tmp_path / "other", "--json", "--prefer", "store")[1])
     assert (report["landed"], report["present"], len(report["warnings"])) == (0, 3, 1)
     (tmp_path / "store/all_runs/x.parquet").write_bytes(b"x")

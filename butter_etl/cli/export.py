@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @click.option("--summary/--no-summary", default=True, help="Export the summary frames.")
 @click.option("--tar", is_flag=True, help="Make an archive of each summary.")
 @click.option("--compact", is_flag=True, help="Gather run files into few large ones.")
+@click.option("--author", "authors", multiple=True, metavar="NAME", help="An author of the data: 'Family, Given'.")
+@click.option("--title", metavar="TEXT", help="What the data set is called.")
 @click.option("--allow-stale", is_flag=True, help="Export summaries that miss some runs.")
 @state_option
 @quiet_option
@@ -39,6 +41,8 @@ def export(
     summary: bool,
     tar: bool,
     compact: bool,
+    authors: tuple[str, ...],
+    title: str | None,
     allow_stale: bool,
     state: str | None,
     quiet: bool,
@@ -48,14 +52,18 @@ def export(
 
     \b
     butter-etl export store dest --sweep primary --tar
-    butter-etl export store dest --all --tar
+    butter-etl export store dest --all --tar --author 'Lovelace, Ada'
     """
     from butter_etl.exchange import ExportOptions
     from butter_etl.store import Location, Store
+    from butter_etl.studies import check_attribution
 
     if choice.is_empty and not everything:
         raise UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
-    options = ExportOptions(runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale)
+    attribution = check_attribution(authors, title)
+    options = ExportOptions(
+        runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale, attribution=attribution
+    )
     report = export_with_progress(
         Store.open(store, state), dest, choice, options, everything=everything, quiet=quiet or as_json
     )

@@ -64,7 +64,8 @@ def _named(error: Exception) -> ButterError | None:
         return usage_error(error)
     if isinstance(error, ModuleNotFoundError):
         extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
-        return extra and ExtraError(f"{error.name} is not installed; pip install 'butter-etl[{extra}]'")
+        install = f"pip install 'butter-etl[{extra}]'"
+        return ExtraError(f"{error.name} is not installed; {install}") if extra is not None else None
     return error if isinstance(error, ButterError) else None
 
 

@@ -52,7 +52,7 @@ def import_runs(
 
     \b
     butter-etl import other-store store
-    butter-etl import dest store --profile oedi-2022-08
+    butter-etl import published store --profile oedi-2022-08
     """
     from butter_etl.clusters import start_cluster
     from butter_etl.exchange import find_profile, run_import

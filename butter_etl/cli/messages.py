@@ -44,11 +44,10 @@ def usage_error(error: click.ClickException) -> UsageError:
 def _said(error: click.ClickException) -> str:
     """Return what an error of click's says, in the words and the form of ours."""
     if isinstance(error, click.NoSuchOption):
-        close = [name for name in error.possibilities or () if name.startswith("--")]
-        return f"no such option {error.option_name!r}{suggestion(error.option_name, close)}"
+        return f"no such option {error.option_name!r}{suggestion(error.option_name, error.possibilities or ())}"
     text = " ".join(error.format_message().split()).removesuffix(".")
     if choice := _CHOICE.fullmatch(text):
-        before, word, known = choice.groups()
+        before, word, known = map(str, choice.groups())
         close = suggestion(word, known.strip("'").split("', '"))
         text = f"{before}{word!r} is not one of {known}{close}"
     return text[:1].lower() + text[1:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -289,26 +290,31 @@ def _lowest(losses: Iterable[float | None] | None) -> float:
 
 
 def sweep_table(sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
-    """Return a row a published sweep: name, cubes, experiments, feasible ones, repetitions.
-
-    A last row counts the distinct experiments of all of them but the optimizer sweep.
-    """
-    rows: list[tuple[Any, ...]] = []
-    cells: list[NDArray[np.int64]] = []
-    are_feasible: list[NDArray[np.bool_]] = []
-    for sweep in sweeps:
-        feasible = [feasible_cells(cube) for cube in sweep.cubes]
-        rows.append(
-            (sweep.name, len(sweep.cubes), len(sweep), sum(int(one.sum()) for one in feasible), sweep.repetitions)
+    """Return a row a sweep: name, cubes, experiments, feasible ones, repetitions."""
+    return [
+        (
+            one.name,
+            len(one.cubes),
+            len(one),
+            sum(int(feasible_cells(cube).sum()) for cube in one.cubes),
+            one.repetitions,
         )
-        if sweep.name != "optimizer":
-            cells.extend(map(cube_codes, sweep.cubes))
-            are_feasible.extend(feasible)
-    _, first = np.unique(np.concatenate(cells), return_index=True)
-    rows.append(("distinct", None, first.size, int(np.concatenate(are_feasible)[first].sum()), None))
-    return rows
+        for one in sweeps
+    ]
 
 
+def distinct_row(sweeps: Iterable[Sweep]) -> tuple[Any, ...]:
+    """Return a row like those of `sweep_table`, of the distinct experiments of published sweeps.
+
+    The optimizer sweep, which came later, does not count.
+    """
+    cubes = [cube for sweep in sweeps if sweep.name != "optimizer" for cube in sweep.cubes]
+    _, first = np.unique(np.concatenate([cube_codes(cube) for cube in cubes]), return_index=True)
+    feasible = np.concatenate([feasible_cells(cube) for cube in cubes])
+    return "distinct", None, first.size, int(feasible[first].sum()), None
+
+
+@lru_cache(maxsize=64)
 def feasible_cells(cube: Cube) -> NDArray[np.bool_]:
     """Tell which cells of a cube have a topology, bool, in the cube's order; only the first four axes matter."""
     smaller = Cube.of(**{axis: cube[axis] for axis in ("dataset", "shape", "size", "depth")})
