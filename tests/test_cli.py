@@ -1,6 +1,7 @@
 """The commands as users type them: what they print, their exit codes, and one clear line for bad input."""
 
 import json
+import logging
 import re
 import sys
 
@@ -8,9 +9,13 @@ import duckdb
 import pytest
 
 from butter_etl import __version__
+from butter_etl.campaign.heartbeats import Heartbeat
 from butter_etl.cli.group import main
+from butter_etl.cli.messages import log_level, log_shown
 from butter_etl.store.failures import Failure
+from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
+from butter_etl.studies.selection import Choice
 from tests.strategies import POLLEN, land
 
 SPEC = """
@@ -58,6 +63,47 @@ def test_sweeps(run):
     code, out, _ = run("sweeps", "label_noise")
     assert code == 0
     assert "0, 0.05, 0.1, 0.15, 0.2" in out
+
+
+def test_sweeps_of_a_store(run, spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    opened = Store.create(tmp_path / "store")
+    assert "has no custom sweeps" in run("sweeps", "--store", tmp_path / "store")[1]
+    Registry(opened).register(opened, Choice(specs=(str(spec),)))
+    code, out, _ = run("sweeps", "--store", tmp_path / "store")
+    assert (code, "custom sweeps of" in out, max(map(len, out.splitlines())) <= 80) == (0, True, True)
+    (row,) = re.findall(r"^ quick .*$", out, flags=re.MULTILINE)
+    assert row.split() == ["quick", "1", "2", "2", "2"]
+    rows = json.loads(run("sweeps", "--store", tmp_path / "store", "--json")[1])
+    assert rows[-1] == {"sweep": "quick", "cubes": 1, "experiments": 2, "feasible": 2, "repetitions": 2}
+    assert "quick: 2 experiments, 2 repetitions each" in run("sweeps", "quick", "--store", tmp_path / "store")[1]
+    code, _, err = run("sweeps", "quik", "--store", tmp_path / "store")
+    assert (code, "(did you mean 'quick'?)" in err) == (2, True)
+
+
+def test_a_sweep_is_replaced_unless_it_has_begun_or_somebody_trains(run, spec, tmp_path):
+    opened = Store.create(tmp_path / "store")
+    Registry(opened).register(opened, Choice(specs=(str(spec),)))
+    spec.write_text(SPEC.replace("[128, 256]", "[128]"))
+    replace = ("sweeps", "--store", tmp_path / "store", "--replace", spec)
+    with Heartbeat(opened.state, 10):
+        code, _, err = run(*replace)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "runs are being trained; stop that before a sweep is replaced [select]" in err
+    assert run(*replace)[:2] == (0, "replaced quick: 1 experiment\n")
+    registry = Registry(opened)
+    registry.claim(opened, dict.fromkeys(registry.sweep("quick").experiments(), "quick"))
+    spec.write_text(SPEC)
+    code, _, err = run(*replace)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "has begun (1 claimed experiment) and cannot be replaced; choose another name [select]" in err
+
+
+def test_warnings_of_the_log_are_lines_like_others(run, tmp_path, capsys):
+    with log_shown(), log_level("INFO"):
+        logging.getLogger("butter_etl.somewhere").warning("the queue sleeps")
+        logging.getLogger("butter_etl").info("compiling")
+    assert capsys.readouterr().err == "butter-etl: warning: the queue sleeps\nbutter-etl: compiling\n"
 
 
 def test_the_way_of_a_sweep(run, spec, tmp_path):
@@ -165,7 +211,7 @@ def bad_store(tmp_path, name):
         (
             ["train", "S", "--engine", "fuse"],
             2,
-            "'fuse' is not one of 'auto', 'fused', 'torch' (did you mean 'fused'?)",
+            "is not one of 'auto', 'fused', 'torch' (did you mean 'fused'?)",
         ),
         (["train", "S", "--workers", "0"], 2, "invalid value for '--workers': 0 is not in the range x>=1"),
         (["train", "S", "--workers", "few"], 2, "'few' is not a valid integer range"),
@@ -174,7 +220,7 @@ def bad_store(tmp_path, name):
         (
             ["plan", "S", "--sweep", "primary", "--where", "datset=x"],
             2,
-            "unknown key 'datset' (did you mean 'dataset'?)",
+            "'datset' (did you mean 'dataset'?)",
         ),
         (
             ["plan", "S", "--sweep", "primary", "--where", "dataset=mushroom"],

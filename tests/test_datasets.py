@@ -102,7 +102,7 @@ def test_infos_are_frozen():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("294_satellite_images", "did you mean '294_satellite_image'?"),
+        ("294_satellite_images", "(did you mean '294_satellite_image'?)"),
         ("wine_quality", "wine_quality_white"),
         ("q", ""),
     ],

@@ -28,7 +28,7 @@ from butter_etl.summarize import plan_summaries, run_summaries
 from tests.strategies import land
 from tests.test_docs import HOW_TO, README, check_command, commands_of
 
-#: Sweeps that the examples name; the first is the store's own.
+#: Sweeps that the examples name; the first two are registered, and of the second nothing has run.
 SPECS = {
     "quick.yaml": """
 name: quick
@@ -40,6 +40,12 @@ cubes:
     depth: [3]
     epochs: [2]
   - {dataset: [diabetes], size: [128, 512], depth: [2], epochs: [2]}
+""",
+    "later.yaml": """
+name: later
+repetitions: 1
+cubes:
+  - {dataset: [wine], size: [128], depth: [2], epochs: [2]}
 """,
     "optimizers.yaml": """
 name: optimizers
@@ -74,7 +80,9 @@ def examples_of(name):
     """The command lines of a command's help, without what stands beside them."""
     page = click.Context(help_pages()[name], info_name=f"butter-etl {name}".strip()).get_help()
     body = page.partition("\n")[2]  # the first line is how it is used
-    return [re.split(r"\s{2,}|\)", line)[0] for line in re.findall(r"(?:^ +|\$\()(butter-etl .*)$", body, re.MULTILINE)]
+    return [
+        re.split(r"\s{2,}|\)| \| ", line)[0] for line in re.findall(r"(?:^ +|\$\()(butter-etl .*)$", body, re.MULTILINE)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +95,7 @@ def home(tmp_path_factory):
     registry = Registry(store)
     for file, text in SPECS.items():
         (home / file).write_text(text)
-    registry.register(store, Choice(specs=(str(home / "quick.yaml"),)))
+    registry.register(store, Choice(specs=(str(home / "quick.yaml"), str(home / "later.yaml"))))
     quick = list(load_sweep(home / "quick.yaml").experiments())
     registry.claim(store, dict.fromkeys(quick, "quick"))
     for spec in quick:
