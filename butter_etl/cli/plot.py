@@ -39,7 +39,7 @@ def plot(store: str, out: str, choice: Choice, kind: str, by: str | None, series
     \b
     butter-etl plot store curves.pdf --where dataset=digits --by size
     butter-etl plot store map.png --where dataset=digits --kind map
-    butter-etl plot store one.svg --where dataset=digits --where size=4096 --kind runs
+    butter-etl plot store one.svg --where size=512 --where depth=2 --kind runs
     """
     from butter_etl.views import learning_curves, repetitions, save, selected, size_depth_map
 

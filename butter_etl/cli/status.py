@@ -27,7 +27,7 @@ _REFRESH_SECONDS = 2.0
 @state_option
 @json_option
 def status(store: str, choice: Choice, follow: bool, state: str | None, as_json: bool) -> None:
-    """Show what STORE holds, what is trained into it, and what failed.
+    """Show what STORE holds, what runs where, and what failed.
 
     With a selection, also what is missing of it.
 

@@ -24,7 +24,7 @@ _COLUMNS = ("sweep", "cubes", "experiments", "feasible", "repetitions")
 @click.option(
     "--replace",
     metavar="FILE",
-    help="Put this file's sweep in the place of STORE's; nothing of that may have run.",
+    help="Replace STORE's sweep by this file's, if nothing has run.",
     shell_complete=files,
 )
 @data_option
