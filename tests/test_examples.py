@@ -99,7 +99,7 @@ def home(tmp_path_factory):
     quick = list(load_sweep(home / "quick.yaml").experiments())
     registry.claim(store, dict.fromkeys(quick, "quick"))
     for spec in quick:
-        land(store, spec, registry.experiment_id(spec), range(2), batch="quick")
+        land(store, spec, registry.experiment_id(spec), range(2), batch="quick", epochs=2)
     run_summaries(plan_summaries(store), store)
     shutil.copytree(home / "store", home / "demo-store")
     plan = plan_export(store, registry.select(Choice(sweeps=("primary",))), ExportOptions())
