@@ -24,7 +24,8 @@ its ``exit_code``::
     ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
     ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
     ├── StaleSummaryError       1  summaries do not cover all runs that are there
-    └── ClusterError            1  a cluster did not start or was lost
+    ├── ClusterError            1  a cluster did not start or was lost
+    └── ExtraError              1  an extra of the package is not installed
 """
 
 from __future__ import annotations
@@ -183,6 +184,12 @@ class ClusterError(ButterError):
     """A cluster did not start, or was lost."""
 
     kind = "cluster"
+
+
+class ExtraError(ButterError):
+    """A command needs an extra of the package that is not installed; the message names it."""
+
+    kind = "extra"
 
 
 @contextmanager

@@ -49,7 +49,7 @@ from butter_etl.exchange import (
     write_archive,
 )
 from butter_etl.store import COMMON_METADATA, Location, Store, common_metadata
-from butter_etl.studies import LICENSE_TEXT, RUN_SCHEMA, citation, without_keys
+from butter_etl.studies import RUN_SCHEMA, Attribution, citation, license_text, without_keys
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -198,7 +198,9 @@ def _publish(
                 archives.append(f"{directory.name}.tar")
                 files.append(_archive(publication, directory, members))
     schemas = {directory.name: directory.schema for directory in plan}
-    changed = publication.publish(facts, files, lambda all_, present: _cards(all_, present, schemas, publication))
+    changed = publication.publish(
+        facts, files, options.attribution, lambda all_, present, by: _cards(all_, present, by, schemas, publication)
+    )
     counts = tuple((directory.name, len(directory.files), directory.experiments) for directory in plan)
     return ExportReport(counts, tuple(archives), sum(file.bytes for file in files), changed)
 
@@ -230,6 +232,7 @@ def _facts(directory: ExportDirectory, size: int) -> ManifestDirectory:
 def _cards(
     directories: Iterable[ManifestDirectory],
     files: Iterable[ManifestFile],
+    attribution: Attribution,
     schemas: dict[str, pa.Schema],
     publication: Publication,
 ) -> dict[str, bytes]:
@@ -240,10 +243,10 @@ def _cards(
             with publication.dest.parquet_file(f"{one.name}/{COMMON_METADATA}") as file:
                 schemas[one.name] = file.schema_arrow.remove_metadata()
     return {
-        README: data_card(there, present).encode(),
-        CROISSANT: croissant_json(there, present, schemas).encode(),
-        CITATION: citation().encode(),
-        LICENSE: LICENSE_TEXT.encode(),
+        README: data_card(there, present, attribution).encode(),
+        CROISSANT: croissant_json(there, present, schemas, attribution).encode(),
+        CITATION: citation(attribution).encode(),
+        LICENSE: license_text(attribution).encode(),
     }
 
 

@@ -46,6 +46,7 @@ from butter_etl.studies import (
     info_of,
     load_rates,
 )
+from butter_etl.words import counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -146,7 +147,7 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
             continue
         if mask.bit_count() + len(missing) > MAX_REPETITIONS:
             raise SelectError(
-                f"{spec.describe()}: {mask.bit_count()} runs are there, "
+                f"{spec.describe()}: {counted(mask.bit_count(), 'run')} there, "
                 f"{len(missing)} more would pass {MAX_REPETITIONS}"
             )
         cost = core_seconds(spec, topology.num_free_parameters, info_of(spec), rates)

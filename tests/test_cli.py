@@ -1,15 +1,21 @@
 """The commands as users type them: what they print, their exit codes, and one clear line for bad input."""
 
 import json
+import logging
+import re
 import sys
 
 import duckdb
 import pytest
 
 from butter_etl import __version__
+from butter_etl.campaign.heartbeats import Heartbeat
 from butter_etl.cli.group import main
+from butter_etl.cli.messages import log_level, log_shown
 from butter_etl.store.failures import Failure
+from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
+from butter_etl.studies.selection import Choice
 from tests.strategies import POLLEN, land
 
 SPEC = """
@@ -57,6 +63,47 @@ def test_sweeps(run):
     code, out, _ = run("sweeps", "label_noise")
     assert code == 0
     assert "0, 0.05, 0.1, 0.15, 0.2" in out
+
+
+def test_sweeps_of_a_store(run, spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    opened = Store.create(tmp_path / "store")
+    assert "has no custom sweeps" in run("sweeps", "--store", tmp_path / "store")[1]
+    Registry(opened).register(opened, Choice(specs=(str(spec),)))
+    code, out, _ = run("sweeps", "--store", tmp_path / "store")
+    assert (code, "custom sweeps of" in out, max(map(len, out.splitlines())) <= 80) == (0, True, True)
+    (row,) = re.findall(r"^ quick .*$", out, flags=re.MULTILINE)
+    assert row.split() == ["quick", "1", "2", "2", "2"]
+    rows = json.loads(run("sweeps", "--store", tmp_path / "store", "--json")[1])
+    assert rows[-1] == {"sweep": "quick", "cubes": 1, "experiments": 2, "feasible": 2, "repetitions": 2}
+    assert "quick: 2 experiments, 2 repetitions each" in run("sweeps", "quick", "--store", tmp_path / "store")[1]
+    code, _, err = run("sweeps", "quik", "--store", tmp_path / "store")
+    assert (code, "(did you mean 'quick'?)" in err) == (2, True)
+
+
+def test_a_sweep_is_replaced_unless_it_has_begun_or_somebody_trains(run, spec, tmp_path):
+    opened = Store.create(tmp_path / "store")
+    Registry(opened).register(opened, Choice(specs=(str(spec),)))
+    spec.write_text(SPEC.replace("[128, 256]", "[128]"))
+    replace = ("sweeps", "--store", tmp_path / "store", "--replace", spec)
+    with Heartbeat(opened.state, 10):
+        code, _, err = run(*replace)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "runs are being trained; stop that before a sweep is replaced [select]" in err
+    assert run(*replace)[:2] == (0, "replaced quick: 1 experiment\n")
+    registry = Registry(opened)
+    registry.claim(opened, dict.fromkeys(registry.sweep("quick").experiments(), "quick"))
+    spec.write_text(SPEC)
+    code, _, err = run(*replace)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "has begun (1 claimed experiment) and cannot be replaced; choose another name [select]" in err
+
+
+def test_warnings_of_the_log_are_lines_like_others(run, tmp_path, capsys):
+    with log_shown(), log_level("INFO"):
+        logging.getLogger("butter_etl.somewhere").warning("the queue sleeps")
+        logging.getLogger("butter_etl").info("compiling")
+    assert capsys.readouterr().err == "butter-etl: warning: the queue sleeps\nbutter-etl: compiling\n"
 
 
 def test_the_way_of_a_sweep(run, spec, tmp_path):
@@ -157,7 +204,37 @@ def bad_store(tmp_path, name):
         (["plan", "S", "--sweep", "primary", "--where", "experiment_id=3"], 2, "unknown key 'experiment_id'"),
         (["summarize", "a-folder", "--repetitions", "3"], 2, "summaries are over all repetitions"),
         (["sweeps", "nothing"], 2, "unknown sweep 'nothing'"),
-        (["frobnicate"], 2, "No such command 'frobnicate'"),
+        (["sweep"], 2, "no such command 'sweep' (did you mean 'sweeps'?); butter-etl --help lists them [usage]"),
+        (["cluster", "chek", "x"], 2, "no such command 'chek' (did you mean 'check'?); butter-etl cluster --help"),
+        (["train"], 2, "missing argument 'STORE'; butter-etl train --help shows how [usage]"),
+        (["train", "S", "--sweps", "primary"], 2, "no such option '--sweps' (did you mean '--sweep'?)"),
+        (
+            ["train", "S", "--engine", "fuse"],
+            2,
+            "is not one of 'auto', 'fused', 'torch' (did you mean 'fused'?)",
+        ),
+        (["train", "S", "--workers", "0"], 2, "invalid value for '--workers': 0 is not in the range x>=1"),
+        (["train", "S", "--workers", "few"], 2, "'few' is not a valid integer range"),
+        (["cluster", "init", "slrm"], 2, "unknown kind of site 'slrm' (did you mean 'slurm'?)"),
+        (["import", "S", "T", "--profile", "oedi-2022"], 2, "unknown (did you mean 'oedi-2022-08'?)"),
+        (
+            ["plan", "S", "--sweep", "primary", "--where", "datset=x"],
+            2,
+            "'datset' (did you mean 'dataset'?)",
+        ),
+        (
+            ["plan", "S", "--sweep", "primary", "--where", "dataset=mushroom"],
+            2,
+            "mushroom is a data set of PMLB: declare",
+        ),
+        (["plan", "S", "--sweep", "primary", "--where", "dataset=mushrom"], 2, "(did you mean 'mushroom'?)"),
+        (["plan", "S", "--sweep", "primary", "--where", "shape=rectangel"], 2, "(did you mean 'rectangle'?)"),
+        (["plan", "S", "--spec", "mushroom.yaml"], 2, "mushroom is a data set of PMLB: declare it in a sweep file"),
+        (["sweeps", "--replace", "misspelt.yaml"], 2, "--replace and --state are of a store; name it by --store"),
+        (["export", "S", "out", "--all", "--author", " "], 2, "--author ' ': give a name in one line"),
+        (["export", "S", "out", "--all", "--author", "Lovelace,"], 2, "write 'Family, Given'"),
+        (["export", "S", "out", "--all", "--title", "a\nb"], 2, "--title 'a\\nb': give a name in one line"),
+        (["frobnicate"], 2, "no such command 'frobnicate'"),
     ],
 )
 def test_bad_input_is_one_clear_line(run, tmp_path, monkeypatch, arguments, code, message):
@@ -165,13 +242,14 @@ def test_bad_input_is_one_clear_line(run, tmp_path, monkeypatch, arguments, code
     for name in ("a-file", "a-folder"):
         bad_store(tmp_path, name)
     (tmp_path / "misspelt.yaml").write_text(SPEC.replace("size:", "sizes:"))
+    (tmp_path / "mushroom.yaml").write_text(SPEC.replace("breast_cancer", "mushroom"))
     before = sorted(tmp_path.rglob("*"))
     found, _, err = run(*arguments)
     assert found == code
     assert message in err
     assert "Traceback" not in err
-    if "Usage" not in err:
-        assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) == 1
+    assert re.fullmatch(r"butter-etl: .* \[[a-z-]+\]\n", err)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -245,17 +323,17 @@ def test_a_missing_extra_is_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
     select = ("--sweep", "primary", "--where", "dataset=nursery", "--where", "size=1024")
     code, _, err = run("train", tmp_path / "runs", *select, "--data-dir", tmp_path)
-    assert (code, err) == (1, "butter-etl: requests is not installed; pip install 'butter-etl[train]'\n")
+    assert (code, err) == (1, "butter-etl: requests is not installed; pip install 'butter-etl[train]' [extra]\n")
     assert not (tmp_path / "runs").exists()
 
 
 def test_import(run, store, tmp_path):
     code, out, err = run("import", tmp_path / "store", tmp_path / "other")
-    assert (code, out, err) == (0, "1 experiments: 3 runs landed, 0 were there\n", "")
+    assert (code, out, err) == (0, "1 experiment: 3 runs landed, 0 were there\n", "")
     (tmp_path / "store/all_runs/notes.txt").write_text("x")
     code, out, err = run("import", tmp_path / "store", tmp_path / "other")
-    assert (code, out) == (0, "1 experiments: 0 runs landed, 3 were there\n")
-    assert err == "warning: files that are not Parquet are left out: all_runs/notes.txt\n"
+    assert (code, out) == (0, "1 experiment: 0 runs landed, 3 were there\n")
+    assert err == "butter-etl: warning: files that are not Parquet are left out: all_runs/notes.txt\n"
     report = json.loads(run("import", tmp_path / "store", tmp_path / "other", "--json", "--prefer", "store")[1])
     assert (report["landed"], report["present"], len(report["warnings"])) == (0, 3, 1)
     (tmp_path / "store/all_runs/x.parquet").write_bytes(b"x")

@@ -101,7 +101,11 @@ def test_infos_are_frozen():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("294_satellite_images", "did you mean 294_satellite_image"), ("wine_quality", "wine_quality_white"), ("q", "")],
+    [
+        ("294_satellite_images", "(did you mean '294_satellite_image'?)"),
+        ("wine_quality", "wine_quality_white"),
+        ("q", ""),
+    ],
 )
 def test_unknown_names_are_the_users_slip(name, hint):
     with pytest.raises(SpecError) as caught:

@@ -51,7 +51,7 @@ def test_the_command_lists_kinds_and_knows_close_ones(run):
     assert run("errors")[1].splitlines() == list(read_catalogue())
     code, _, err = run("errors", "torn-fil")
     assert code == 2
-    assert "did you mean torn-file?" in err
+    assert "did you mean 'torn-file'?" in err
     assert "`butter-etl errors` lists them" in run("errors", "xyz")[2]
 
 

@@ -177,7 +177,7 @@ def test_compact_gathers_partitions(store, tmp_path):
 def test_stale_summaries_are_refused(store, tmp_path):
     land(store, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(4))
     choice = Choice(sweeps=("primary",))
-    with pytest.raises(StaleSummaryError, match="the summaries of 1 experiments are missing or out of date"):
+    with pytest.raises(StaleSummaryError, match="the summaries of 1 experiment are missing or out of date"):
         export(store, tmp_path / "out", choice)
     assert not (tmp_path / "out").exists()
     export(store, tmp_path / "out", choice, ExportOptions(allow_stale=True))

@@ -18,7 +18,7 @@ from butter_etl.studies.butter.sweeps import (
     sweep_flags,
 )
 from butter_etl.studies.selection import Choice
-from tests.strategies import POLLEN
+from tests.strategies import POLLEN, land
 
 MINE = [make_experiment(dataset="digits", size=size, depth=2) for size in (20_000, 30_000, 40_000)]
 
@@ -134,3 +134,43 @@ def test_experiments_of_another_task_are_kept_under_their_own_ids(store):
     table = pq.read_table(store.state.parent / "experiments/600000.parquet")
     row = table.slice(0, 1).to_pylist()[0]
     assert (row["task"], row["num_free_parameters"], row["widths"]) == ("X", 33, [4, 1])
+
+
+def register(store, spec):
+    Registry(store).register(store, Choice(specs=(str(spec),)))
+
+
+def test_a_sweep_is_replaced_while_nothing_of_it_has_begun(store, tmp_path):
+    spec = tmp_path / "mine.yaml"
+    write_spec(spec, 20_000)
+    register(store, spec)
+    write_spec(spec, 30_000)
+    with pytest.raises(SelectError, match=r"has another sweep .*butter-etl sweeps --store .* --replace .*mine.yaml$"):
+        register(store, spec)
+    assert Registry(store).replace(store, str(spec)).cubes[0]["size"] == (30_000,)
+    assert Registry(store).sweep("mine").cubes[0]["size"] == (30_000,)
+    register(store, spec)
+
+
+def test_a_sweep_that_has_begun_is_not_replaced(store, tmp_path):
+    spec = tmp_path / "mine.yaml"
+    write_spec(spec, 20_000)
+    register(store, spec)
+    registry = Registry(store)
+    (experiment,) = registry.sweep("mine").experiments()
+    registry.claim(store, {experiment: "mine"})
+    before = (tmp_path / "store/sweeps/mine.yaml").read_bytes()
+    write_spec(spec, 30_000)
+    with pytest.raises(SelectError, match=r"sweep 'mine' has begun \(1 claimed experiment\) and cannot be replaced"):
+        Registry(store).replace(store, str(spec))
+    land(store, experiment, registry.experiment_id(experiment), range(2), batch="mine")
+    with pytest.raises(SelectError, match=r"has begun \(2 runs\)"):
+        Registry(store).replace(store, str(spec))
+    assert (tmp_path / "store/sweeps/mine.yaml").read_bytes() == before
+
+
+def test_only_what_is_registered_is_replaced(store, tmp_path):
+    write_spec(tmp_path / "mine.yaml", 20_000)
+    with pytest.raises(SelectError, match="has no sweep called 'mine' to be replaced; train with --spec"):
+        Registry(store).replace(store, str(tmp_path / "mine.yaml"))
+    assert store.location.names("sweeps") == []

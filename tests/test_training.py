@@ -156,7 +156,7 @@ def test_experiments_of_equal_topology_train_as_one_stack(dataset, engine):
 def test_experiments_of_other_topologies_are_no_stack(dataset):
     other = make_experiment(dataset="breast_cancer", size=512, depth=3)
     with pytest.raises(
-        ValueError, match=r"breast_cancer .* and 1 more experiments: they cannot be trained side by side"
+        ValueError, match=r"breast_cancer .* and 1 more experiment: they cannot be trained side by side"
     ):
         train_stack(Stack((SIBLINGS[0], Item(other, 9, "b", (0,))), "torch", "cpu"), dataset)
 

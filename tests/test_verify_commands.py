@@ -27,7 +27,7 @@ def test_a_sound_store_is_one_line(run, store):
     code, out, err = run("verify", store, "--summaries", "--workers", 1)
     assert (code, err) == (0, "")
     assert out.startswith(f"{store}: 3 files with 8 rows (0.")
-    assert out.endswith(" MB) are as they should be, 1 summaries recomputed\n")
+    assert out.endswith(" MB) are as they should be, 1 summary recomputed\n")
 
 
 def test_findings_are_a_table_and_exit_1(run, store):
@@ -48,14 +48,14 @@ def test_repair_says_what_is_missing_and_what_is_left(run, store):
     truncate(store)
     code, out, _ = run("verify", store, "--repair", "--quiet")
     assert code == 1
-    assert f"1 files moved to {store}/quarantine" in out
-    assert "1 findings cannot be mended by moving files: stale-summary" in out
-    assert "6 runs of 1 experiments are missing now; `butter-etl train` makes them again" in out
+    assert f"1 file moved to {store}/quarantine" in out
+    assert "1 finding cannot be mended by moving files: stale-summary" in out
+    assert "6 runs of 1 experiment are missing now; `butter-etl train` makes them again" in out
     assert "  experiment 0: repetitions 0-5" in out
     assert run("summarize", store, "--workers", 1)[0] == 0
     code, out, _ = run("verify", store, "--repair", "--json")
     assert (code, json.loads(out)["repaired"]) == (0, {"moved": [], "left": [], "missing": {}})
-    assert "in quarantine: 1 files (1 torn-file)" in run("status", store)[1]
+    assert "in quarantine: 1 file (1 torn-file)" in run("status", store)[1]
     assert json.loads(run("status", store, "--json")[1])["quarantined"] == {"torn-file": 1}
 
 
@@ -79,7 +79,7 @@ def test_drop_wants_to_be_told(run, store):
     assert "name what to drop" in err
     code, _, err = run("drop", store, "--where", "size=32")
     assert code == 2
-    assert "this would withdraw 6 runs of 1 experiments" in err
+    assert "this would withdraw 6 runs of 1 experiment" in err
     assert "pass --yes" in err
     assert store.repetitions() == {0: 0b111111}
 
@@ -100,14 +100,14 @@ def test_drop_asks_on_a_terminal(store, monkeypatch, capsys, answer, left):
             main(["drop", str(store), "--repetitions", "4"])
     os.close(ours)
     assert (stop.value.code or 0) == int(answer == "n\n")
-    assert "Withdraw 4 runs of 1 experiments" in capsys.readouterr().err
+    assert "Withdraw 4 runs of 1 experiment" in capsys.readouterr().err
     assert store.repetitions() == left
 
 
 def test_drop_and_then_it_is_missing(run, store):
     code, out, _ = run("drop", store, "--first-repetition", 4, "--yes")
     assert code == 0
-    assert f"2 runs of 1 experiments moved to {store}/quarantine" in out
+    assert f"2 runs of 1 experiment moved to {store}/quarantine" in out
     assert "run `butter-etl summarize`" in out
     assert store.repetitions() == {0: 0b1111}
     code, out, _ = run("drop", store, "--first-repetition", 4, "--yes")

@@ -32,6 +32,7 @@ from butter_etl.studies import (
     sweep_flags,
     variant_of,
 )
+from butter_etl.words import counted
 
 COMPLETED = "completed"
 #: The end reason of a run that was stopped and went on on another kind of processor: its bits are those of neither.
@@ -64,7 +65,7 @@ class Stack(msgspec.Struct, frozen=True):
 
     def describe(self) -> str:
         """Return a short name for people."""
-        others = f" and {len(self.items) - 1} more experiments" if len(self.items) > 1 else ""
+        others = f" and {counted(len(self.items) - 1, 'more experiment')}" if len(self.items) > 1 else ""
         return f"{self.items[0].spec.describe()}{others}"
 
 

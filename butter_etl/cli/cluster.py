@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from butter_etl.cli.completion import files, site_kinds
+from butter_etl.cli.messages import Commands
 from butter_etl.cli.options import json_option, print_json
 from butter_etl.errors import UsageError
 
 
-@click.group()
+@click.group(cls=Commands)
 def cluster() -> None:
     """Make a site file, and try it.
 
@@ -25,9 +26,10 @@ def cluster() -> None:
 @click.argument("kind", shell_complete=site_kinds)
 @click.argument("file", required=False, shell_complete=files)
 def init(kind: str, file: str | None) -> None:
-    """Write a site file of a KIND (slurm, pbs, …) to be changed for your site.
+    """Write a site file of a KIND, to be changed for your site.
 
-    FILE is KIND.yaml unless named; a file that is there is left alone.
+    KIND is slurm, slurm-gpu, pbs, lsf, sge, htcondor or oar. FILE is
+    KIND.yaml unless named; a file that is there is left alone.
 
     \b
     butter-etl cluster init slurm
@@ -39,7 +41,9 @@ def init(kind: str, file: str | None) -> None:
 
     templates = site_templates()
     if kind not in templates:
-        raise UsageError(f"{kind}: no such kind of site{suggestion(kind, sorted(templates))}; {', '.join(templates)}")
+        raise UsageError(
+            f"unknown kind of site {kind!r}{suggestion(kind, sorted(templates))}; known: {', '.join(sorted(templates))}"
+        )
     target = Path(file or f"{kind}.yaml")
     if target.is_symlink() or target.exists():
         raise UsageError(f"{target}: is there already; name another file")

@@ -27,10 +27,11 @@ DEMO_SPEC = Path(__file__).with_name("demo.yaml")
 @workers_option
 @quiet_option
 def demo(store: str, workers: int | None, quiet: bool) -> int:
-    """The whole way on real data, on this machine, without a network.
+    """Go the whole way on real data, on this machine.
 
-    Trains a small sweep on three data sets that scikit-learn carries,
-    summarises it and exports it. STORE is ./demo-store unless named.
+    Train a small sweep on three data sets that scikit-learn carries,
+    summarise it and export it, without a network. STORE is ./demo-store
+    unless named.
     """
     from butter_etl.exchange import ExportOptions
     from butter_etl.studies import Choice, data_folder

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
+from butter_etl.errors import UsageError
+from butter_etl.words import agreeing, counted
 
 if TYPE_CHECKING:
     from butter_etl.store import Store
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @store_argument
-@select_options
+@select_options(
+    repetitions="Withdraw the first N of each experiment.", first_repetition="Withdraw from repetition K on."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @state_option
 @quiet_option
@@ -25,18 +29,17 @@ if TYPE_CHECKING:
 def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, as_json: bool) -> int:
     """Withdraw runs from STORE: moved to quarantine, then missing.
 
-    --repetitions N drops the first N repetitions of each experiment, with
-    --first-repetition K the N from K on; K alone, all from K on.
+    --repetitions and --first-repetition together withdraw N from K on.
 
     \b
-    butter-etl drop runs --where 'dataset=nursery'
-    butter-etl drop runs --sweep primary --first-repetition 20 --yes
+    butter-etl drop store --where 'dataset=nursery'
+    butter-etl drop store --sweep primary --first-repetition 20 --yes
     """
     from butter_etl.store import Registry, Store
     from butter_etl.upkeep import plan_drop
 
     if choice.is_empty:
-        raise click.UsageError("name what to drop: --sweep NAME, --spec FILE.yaml, --where COND or --repetitions N")
+        raise UsageError("name what to drop: --sweep NAME, --spec FILE.yaml, --where COND or --repetitions N")
     opened = Store.open(store, state)
     _ = opened.state  # complain of it before anything is asked
     planned = plan_drop(opened, Registry(opened).select(choice))
@@ -51,8 +54,9 @@ def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, 
     elif not planned.runs:
         click.echo(f"nothing to do: {store} has no such runs")
     else:
-        click.echo(f"{dropped:,} runs of {planned.experiments:,} experiments moved to {store.rstrip('/')}/quarantine")
-        click.echo("their summaries are out of date now: run `butter-etl summarize`")
+        what = f"{counted(dropped, 'run')} of {counted(planned.experiments, 'experiment')}"
+        click.echo(f"{what} moved to {store.rstrip('/')}/quarantine")
+        click.echo(f"summaries are out of date now: run `butter-etl summarize {store}`")
     return 0
 
 
@@ -60,10 +64,11 @@ def _is_wanted(planned: DropPlan, store: Store, *, yes: bool) -> bool:
     """Ask whether the user means it; where nobody can be asked, raise UsageError unless `--yes` says so."""
     if yes:
         return True
-    parted = f" ({planned.parted:,} files are parted)" if planned.parted else ""
-    what = f"{planned.runs:,} runs of {planned.experiments:,} experiments of {store}{parted}"
+    files = f"{counted(planned.parted, 'file')} {agreeing(planned.parted, 'is', 'are')} parted"
+    parted = f" ({files})" if planned.parted else ""
+    what = f"{counted(planned.runs, 'run')} of {counted(planned.experiments, 'experiment')} of {store}{parted}"
     if not sys.stdin.isatty():
-        raise click.UsageError(f"this would withdraw {what}; pass --yes")
+        raise UsageError(f"this would withdraw {what}; pass --yes")
     return click.confirm(f"Withdraw {what}?", err=True)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from pathlib import Path
 
 import click
 
 from butter_etl.cli.completion import among
+from butter_etl.errors import UsageError, suggestion
 
 #: The catalogue: in an installed package beside its modules, in a checkout among the documents.
 _PLACES = (Path(__file__).parents[1] / "errors.md", Path(__file__).parents[2] / "docs" / "errors.md")
@@ -29,9 +29,7 @@ def errors(kind: str | None) -> None:
         click.echo("\n".join(entries))
         return
     if kind not in entries:
-        close = difflib.get_close_matches(kind, entries, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; `butter-etl errors` lists them"
-        raise click.UsageError(f"unknown kind {kind!r}{hint}")
+        raise UsageError(f"unknown kind {kind!r}{suggestion(kind, entries)}; `butter-etl errors` lists them")
     click.echo(_for_terminal(entries[kind]))
 
 

@@ -8,6 +8,7 @@ import click
 
 from butter_etl.cli.completion import folders
 from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
+from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from butter_etl.exchange import ExportOptions
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument
 @click.argument("dest", shell_complete=folders)
-@select_options
-@click.option("--all", "everything", is_flag=True, help="Every sweep of which STORE has runs, and the whole.")
+@select_options(refusal="exports hold all repetitions")
+@click.option("--all", "everything", is_flag=True, help="All sweeps of which there are runs, and the whole.")
 @click.option("--runs/--no-runs", default=True, help="Export the run frames.")
 @click.option("--summary/--no-summary", default=True, help="Export the summary frames.")
 @click.option("--tar", is_flag=True, help="Make an archive of each summary.")
 @click.option("--compact", is_flag=True, help="Gather run files into few large ones.")
+@click.option("--author", "authors", multiple=True, metavar="NAME", help="An author of the data: 'Family, Given'.")
+@click.option("--title", metavar="TEXT", help="What the data set is called.")
 @click.option("--allow-stale", is_flag=True, help="Export summaries that miss some runs.")
 @state_option
 @quiet_option
@@ -38,6 +41,8 @@ def export(
     summary: bool,
     tar: bool,
     compact: bool,
+    authors: tuple[str, ...],
+    title: str | None,
     allow_stale: bool,
     state: str | None,
     quiet: bool,
@@ -46,17 +51,19 @@ def export(
     """Copy a part of STORE to DEST, in the published layout.
 
     \b
-    butter-etl export runs published --sweep primary --tar
-    butter-etl export runs published --all --tar
+    butter-etl export store dest --sweep primary --tar
+    butter-etl export store dest --all --tar --author 'Lovelace, Ada'
     """
     from butter_etl.exchange import ExportOptions
     from butter_etl.store import Location, Store
+    from butter_etl.studies import check_attribution
 
     if choice.is_empty and not everything:
-        raise click.UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
-    if choice.repetitions is not None or choice.first_repetition:
-        raise click.UsageError("exports hold all repetitions; leave --repetitions and --first-repetition out")
-    options = ExportOptions(runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale)
+        raise UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
+    attribution = check_attribution(authors, title)
+    options = ExportOptions(
+        runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale, attribution=attribution
+    )
     report = export_with_progress(
         Store.open(store, state), dest, choice, options, everything=everything, quiet=quiet or as_json
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import click
 
@@ -21,6 +20,7 @@ from butter_etl.cli.drop import drop
 from butter_etl.cli.errors import errors
 from butter_etl.cli.export import export
 from butter_etl.cli.import_ import import_runs
+from butter_etl.cli.messages import Commands, log_shown, usage_error
 from butter_etl.cli.options import INTERRUPTED
 from butter_etl.cli.plot import plot
 from butter_etl.cli.report import report
@@ -29,7 +29,7 @@ from butter_etl.cli.summarize import summarize
 from butter_etl.cli.sweeps import sweeps
 from butter_etl.cli.train import plan, train
 from butter_etl.cli.verify import verify
-from butter_etl.errors import WAYS_OUT, ButterError, refused
+from butter_etl.errors import WAYS_OUT, ButterError, ExtraError, refused
 
 #: The modules that each extra of the package brings; commands that do not need them work without.
 EXTRAS = {"train": ("torch", "pmlb", "requests", "sklearn"), "plot": ("matplotlib",)}
@@ -39,38 +39,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; an error of ours is one line on standard error and its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
+        with log_shown():
+            status = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as page:
+        page.show()
+        sys.exit(page.exit_code)
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
-    except ModuleNotFoundError as error:
+    except (click.ClickException, ModuleNotFoundError, ButterError, OSError) as error:
+        named = _named(error)
+        if named is None or "--debug" in arguments:
+            raise
+        click.echo(f"butter-etl: {named} [{named.kind}]", err=True)
+        sys.exit(named.exit_code)
+
+
+def _named(error: Exception) -> ButterError | None:
+    """Return the error of ours that says what an error says; None for a module that no extra of ours brings."""
+    if isinstance(error, click.ClickException):
+        return usage_error(error)
+    if isinstance(error, ModuleNotFoundError):
         extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
-        if extra is None or "--debug" in arguments:
-            raise
-        click.echo(f"butter-etl: {error.name} is not installed; pip install 'butter-etl[{extra}]'", err=True)
-        sys.exit(1)
-    except ButterError as error:
-        if "--debug" in arguments:
-            raise
-        _exit_with(error)
-    except OSError as error:
-        if "--debug" in arguments or error.errno not in WAYS_OUT:
-            raise
-        _exit_with(refused(error, f"{error.filename or 'a file or folder'}: cannot be used"))
+        install = f"pip install 'butter-etl[{extra}]'"
+        return ExtraError(f"{error.name} is not installed; {install}") if extra is not None else None
+    if isinstance(error, OSError):
+        what = f"{error.filename or 'a file or folder'}: cannot be used"
+        return refused(error, what) if error.errno in WAYS_OUT else None
+    return error if isinstance(error, ButterError) else None
 
 
-def _exit_with(error: ButterError) -> NoReturn:
-    click.echo(f"butter-etl: {error} [{error.kind}]", err=True)
-    sys.exit(error.exit_code)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="butter-etl")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -80,10 +82,10 @@ def cli(debug: bool) -> None:
     stopped at any moment and started again: it goes on where it was.
 
     \b
-    butter-etl demo                              the whole way, in about a minute
-    butter-etl train runs --spec sweep.yaml      train what is missing
-    butter-etl summarize runs                    statistics over repetitions
-    butter-etl export runs out --sweep quick     the published layout
+    butter-etl demo                              the whole way on real data
+    butter-etl train store --spec quick.yaml     train what is missing
+    butter-etl summarize store                   statistics over repetitions
+    butter-etl export store dest --sweep quick   the published layout
     """
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from butter_etl.cli.completion import files
+from butter_etl.cli.messages import warn
 from butter_etl.cli.options import (
     cluster_option,
     json_option,
@@ -16,6 +17,7 @@ from butter_etl.cli.options import (
     store_argument,
     workers_option,
 )
+from butter_etl.words import agreeing, counted
 
 if TYPE_CHECKING:
     from butter_etl.views import ProgressLine
@@ -49,8 +51,8 @@ def import_runs(
     SOURCE is a store, an export, or Parquet files of runs in any layout.
 
     \b
-    butter-etl import other-store runs
-    butter-etl import published runs --profile oedi-2022-08
+    butter-etl import other-store store
+    butter-etl import published store --profile oedi-2022-08
     """
     from butter_etl.clusters import start_cluster
     from butter_etl.exchange import find_profile, run_import
@@ -64,11 +66,11 @@ def import_runs(
         print_json(report)
         return
     for warning in report.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        warn(warning)
     replaced = f", {report.replaced:,} replaced (the old files are in quarantine/)" if report.replaced else ""
-    click.echo(
-        f"{report.experiments:,} experiments: {report.landed:,} runs landed, {report.present:,} were there{replaced}"
-    )
+    there = f"{report.present:,} {agreeing(report.present, 'was', 'were')} there"
+    landed = f"{counted(report.landed, 'run')} landed, {there}{replaced}"
+    click.echo(f"{counted(report.experiments, 'experiment')}: {landed}")
 
 
 class _Steps:

@@ -9,35 +9,58 @@ from typing import Any, TypeVar
 import click
 
 from butter_etl.cli.completion import conditions, files, folders, sweep_names
+from butter_etl.errors import UsageError
 
 INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def select_options(command: F) -> F:
-    """Add the options of SELECT to a command: which experiments, and how many runs of each."""
+def select_options(
+    *,
+    repetitions: str = "Runs wanted of each experiment, in all.",
+    first_repetition: str = "Count repetitions from K.",
+    refusal: str | None = None,
+) -> Callable[[F], F]:
+    """Add the options of SELECT to a command: which experiments, and how many runs of each.
+
+    ``repetitions`` and ``first_repetition`` are what the command's help says of these. A command that has no use for
+    them names its ``refusal``: then the help says nothing of them, and whoever gives one all the same is told why.
+    """
+    is_hidden = refusal is not None
     options = [
         click.option(
             "--sweep",
             "sweeps",
             multiple=True,
             metavar="NAME",
-            help="A published or registered sweep.",
+            help="A sweep: a published one, or one of STORE.",
             shell_complete=sweep_names,
         ),
         click.option(
-            "--spec", "specs", multiple=True, metavar="FILE", help="A custom sweep (YAML).", shell_complete=files
+            "--spec", "specs", multiple=True, metavar="FILE", help="The file of a custom sweep.", shell_complete=files
         ),
         click.option(
             "--where",
             multiple=True,
             metavar="COND",
-            help="'KEY OP VALUE[,VALUE]', OP one of = != < <= > >=.",
+            help="A condition, like 'depth>4' or 'dataset=wine,mnist'.",
             shell_complete=conditions,
         ),
-        click.option("--repetitions", type=int, metavar="N", help="Runs wanted of each experiment, in all."),
-        click.option("--first-repetition", type=int, default=0, metavar="K", help="Count repetitions from K."),
+        click.option("--repetitions", type=int, metavar="N", help=repetitions, hidden=is_hidden),
+        click.option("--first-repetition", type=int, metavar="K", help=first_repetition, hidden=is_hidden),
     ]
+
+    def add(command: F) -> F:
+        wrapped: Any = _with_choice(command, refusal)
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[no-any-return]
+
+    return add
+
+
+def _with_choice(command: Callable[..., Any], refusal: str | None) -> Callable[..., Any]:
+    """Return a command that is given the options of SELECT as one ``choice``."""
 
     @wraps(command)
     def with_choice(
@@ -46,36 +69,40 @@ def select_options(command: F) -> F:
         specs: tuple[str, ...],
         where: tuple[str, ...],
         repetitions: int | None,
-        first_repetition: int,
+        first_repetition: int | None,
         **rest: Any,
     ) -> Any:
         from butter_etl.studies import Choice
 
+        if refusal is not None and (repetitions is not None or first_repetition is not None):
+            raise UsageError(f"{refusal}; leave --repetitions and --first-repetition out")
         choice = Choice(
-            sweeps=sweeps, specs=specs, where=where, repetitions=repetitions, first_repetition=first_repetition
+            sweeps=sweeps, specs=specs, where=where, repetitions=repetitions, first_repetition=first_repetition or 0
         )
         return command(*args, choice=choice, **rest)
 
-    wrapped: Any = with_choice
-    for option in reversed(options):
-        wrapped = option(wrapped)
-    return wrapped  # type: ignore[no-any-return]
+    return with_choice
 
 
 store_argument = click.argument("store", shell_complete=folders)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 state_option = click.option(
-    "--state", metavar="DIR", help="Locks and failures; needed where STORE is a URL.", shell_complete=folders
+    "--state",
+    metavar="DIR",
+    help="Where locks and failures are, if not in STORE; a bucket needs one.",
+    shell_complete=folders,
 )
 cluster_option = click.option(
-    "--cluster", metavar="FILE", help="A site file; without one, this machine.", shell_complete=files
+    "--cluster", metavar="FILE", help="A site file of a queue; without one, this machine.", shell_complete=files
 )
-workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="How many workers.")
-quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="How many jobs of a queue, or cores of this machine."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 data_option = click.option(
     "--data-dir",
     metavar="DIR",
-    help="Data sets in PMLB's layout (else BUTTER_ETL_DATA, else the user's cache).",
+    help="Where data sets of PMLB are (else BUTTER_ETL_DATA, else the cache).",
     shell_complete=folders,
 )
 

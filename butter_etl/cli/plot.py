@@ -8,6 +8,7 @@ import click
 
 from butter_etl.cli.completion import files, parameters, series_names
 from butter_etl.cli.options import select_options, state_option, store_argument
+from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from butter_etl.studies import Choice
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument
 @click.argument("out", shell_complete=files)
-@select_options
+@select_options(refusal="pictures are of all repetitions")
 @click.option(
     "--kind",
     type=click.Choice(["curves", "map", "runs"]),
@@ -36,16 +37,14 @@ def plot(store: str, out: str, choice: Choice, kind: str, by: str | None, series
     """Draw a selection of STORE into OUT (.png, .pdf or .svg).
 
     \b
-    butter-etl plot runs curves.pdf --where dataset=digits --by size
-    butter-etl plot runs map.png --where dataset=digits --kind map
-    butter-etl plot runs one.svg --where size=64,depth=2 --kind runs
+    butter-etl plot store curves.pdf --where dataset=digits --by size
+    butter-etl plot store map.png --where dataset=digits --kind map
+    butter-etl plot store one.svg --where size=512 --where depth=2 --kind runs
     """
     from butter_etl.views import learning_curves, repetitions, save, selected, size_depth_map
 
     if by is not None and kind != "curves":
-        raise click.UsageError("--by goes with --kind curves")
-    if choice.repetitions is not None or choice.first_repetition:
-        raise click.UsageError("pictures are of all repetitions; leave --repetitions and --first-repetition out")
+        raise UsageError("--by goes with --kind curves")
     rows = selected(store, choice, state, runs=kind == "runs")
     if kind == "runs":
         figure = repetitions(rows, series=series)

@@ -8,6 +8,7 @@ import click
 
 from butter_etl.cli.completion import files
 from butter_etl.cli.options import select_options, state_option, store_argument
+from butter_etl.words import counted
 
 if TYPE_CHECKING:
     from butter_etl.studies import Choice
@@ -16,20 +17,21 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument
 @click.argument("out", shell_complete=files)
-@select_options
+@select_options()
 @state_option
 def report(store: str, out: str, choice: Choice, state: str | None) -> None:
     """Write a page about STORE to OUT (.html).
 
-    To look through its curves. The page needs no network and no server: open it in any browser.
+    It shows all curves, with filters. It needs no network and no server: open
+    it in any browser.
 
     \b
-    butter-etl report runs report.html
-    butter-etl report runs digits.html --where dataset=digits
+    butter-etl report store report.html
+    butter-etl report store digits.html --where dataset=digits
     """
     from butter_etl.store import Store
     from butter_etl.views import page_data, write_page
 
     data = page_data(Store.open(store, state), choice)
     size = write_page(data, out)
-    click.echo(f"wrote {out}: {len(data['runs']):,} experiments, {size / 2**20:.1f} MiB")
+    click.echo(f"wrote {out}: {counted(len(data['runs']), 'experiment')}, {size / 1e6:.1f} MB")

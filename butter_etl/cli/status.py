@@ -22,17 +22,19 @@ _REFRESH_SECONDS = 2.0
 
 @click.command()
 @store_argument
-@select_options
-@click.option("--follow", is_flag=True, help="Look on until no driver is at work.")
+@select_options()
+@click.option("--follow", is_flag=True, help="Look on until nothing is being trained.")
 @state_option
 @json_option
 def status(store: str, choice: Choice, follow: bool, state: str | None, as_json: bool) -> None:
-    """Show what STORE holds, what is missing, what runs where, and what failed.
+    """Show what STORE holds, what runs where, and what failed.
+
+    With a selection, also what is missing of it.
 
     \b
-    butter-etl status runs
-    butter-etl status runs --sweep primary
-    butter-etl status runs --follow
+    butter-etl status store
+    butter-etl status store --sweep primary
+    butter-etl status store --follow
     """
     from butter_etl.store import Store, require_state
     from butter_etl.views import status_facts, status_lines

@@ -19,6 +19,7 @@ from butter_etl.cli.options import (
     store_argument,
     workers_option,
 )
+from butter_etl.words import agreeing, all_of, counted
 
 #: How many threads of one process summarise side by side; more would wait for the interpreter.
 _THREADS = 4
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @store_argument
-@select_options
+@select_options(refusal="summaries are over all repetitions")
 @cluster_option
 @workers_option
 @click.option("--full", is_flag=True, help="Recompute every summary.")
@@ -56,13 +57,11 @@ def summarize(
     """Compute statistics over repetitions, where runs have changed.
 
     \b
-    butter-etl summarize runs
+    butter-etl summarize store
     """
     from butter_etl.store import Registry, Store
     from butter_etl.summarize import SummaryReport, plan_summaries
 
-    if choice.repetitions is not None or choice.first_repetition:
-        raise click.UsageError("summaries are over all repetitions; leave --repetitions and --first-repetition out")
     opened = Store.open(store, state)
     selection = Registry(opened).select(choice)
     planned = plan_summaries(opened, selection, full=full)
@@ -74,10 +73,13 @@ def summarize(
     if as_json:
         print_json(facts)
     elif not planned.partitions:
-        click.echo(f"nothing to do: all {planned.fresh:,} summaries are up to date")
+        are = agreeing(planned.fresh, "is", "are")
+        what = f"{all_of(planned.fresh, 'summary')} {are} up to date" if planned.fresh else "there are no runs of it"
+        click.echo(f"nothing to do: {what}")
     else:
         dropped = f", {report.dropped:,} without runs dropped" if report.dropped else ""
-        click.echo(f"{report.computed:,} experiments summarised, {planned.fresh:,} were up to date{dropped}")
+        fresh = f"{planned.fresh:,} {agreeing(planned.fresh, 'was', 'were')} up to date"
+        click.echo(f"{counted(report.computed, 'experiment')} summarised, {fresh}{dropped}")
 
 
 @contextmanager

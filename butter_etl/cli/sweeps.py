@@ -2,41 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from butter_etl.cli.completion import sweep_names
-from butter_etl.cli.options import json_option, print_json
+from butter_etl.cli.completion import files, folders, sweep_names
+from butter_etl.cli.options import data_option, json_option, print_json, state_option
+from butter_etl.errors import SelectError, UsageError
+from butter_etl.words import counted
+
+if TYPE_CHECKING:
+    from butter_etl.store import Registry, Store
+
+_COLUMNS = ("sweep", "cubes", "experiments", "feasible", "repetitions")
 
 
 @click.command()
 @click.argument("name", required=False, shell_complete=sweep_names)
+@click.option("--store", metavar="STORE", help="Show the custom sweeps of a store too.", shell_complete=folders)
+@click.option(
+    "--replace",
+    metavar="FILE",
+    help="Replace STORE's sweep by this file's, if nothing has run.",
+    shell_complete=files,
+)
+@data_option
+@state_option
 @json_option
-def sweeps(name: str | None, as_json: bool) -> None:
-    """Show the published sweeps, or the cubes of one.
+def sweeps(
+    name: str | None, store: str | None, replace: str | None, data_dir: str | None, state: str | None, as_json: bool
+) -> None:
+    """Show the sweeps that there are, or the cubes of one.
 
     \b
     butter-etl sweeps
     butter-etl sweeps label_noise
+    butter-etl sweeps --store store
+    butter-etl sweeps quick --store store
     """
-    from butter_etl.store import Registry
-    from butter_etl.studies import PUBLISHED
-    from butter_etl.views import cube_table, sweep_table
+    from butter_etl.store import Registry, Store
 
-    if name is not None:
-        sweep = Registry(None).sweep(name)
-        rows: list[tuple[Any, ...]] = list(cube_table(sweep))
-        columns: tuple[str, ...] = ("cube", "key", "values")
-        title: str | None = f"{name}: {len(sweep):,} experiments"
+    if store is None and (replace or state):
+        raise UsageError("--replace and --state are of a store; name it by --store")
+    opened = Store.open(store, state) if store is not None else None
+    registry = Registry(opened)
+    if replace is not None and opened is not None:
+        _replace(opened, registry, replace, data_dir)
+    elif name is not None:
+        _show_one(registry, name, as_json=as_json)
     else:
-        rows = sweep_table(PUBLISHED.values())
-        columns, title = ("sweep", "cubes", "experiments", "feasible", "repetitions"), None
-    if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-        return
-    from butter_etl.views import print_table
+        _show_all(registry, store, as_json=as_json)
 
-    print_table(columns, rows, title)
-    if name is None:
-        click.echo("distinct: experiments of the first seven sweeps, each counted once.")
+
+def _replace(store: Store, registry: Registry, file: str, data_dir: str | None) -> None:
+    from butter_etl.campaign import current_activity
+
+    if current_activity(store.state).drivers:
+        raise SelectError(f"{store}: runs are being trained; stop that before a sweep is replaced")
+    sweep = registry.replace(store, file, Path(data_dir) if data_dir else None)
+    click.echo(f"replaced {sweep.name}: {counted(len(sweep), 'experiment')}")
+
+
+def _show_one(registry: Registry, name: str, *, as_json: bool) -> None:
+    from butter_etl.views import cube_table, print_table
+
+    sweep = registry.sweep(name)
+    rows, columns = cube_table(sweep), ("cube", "key", "values")
+    if as_json:
+        print_json(_records(columns, rows))
+    else:
+        repetitions = counted(sweep.repetitions, "repetition")
+        print_table(columns, rows, f"{name}: {counted(len(sweep), 'experiment')}, {repetitions} each")
+
+
+def _show_all(registry: Registry, store: str | None, *, as_json: bool) -> None:
+    from butter_etl.studies import PUBLISHED
+    from butter_etl.views import distinct_row, print_table, sweep_table
+
+    published = [*sweep_table(PUBLISHED.values()), distinct_row(PUBLISHED.values())]
+    custom = sweep_table(map(registry.sweep, registry.sweep_names()))
+    if as_json:
+        print_json(_records(_COLUMNS, [*published, *custom]))
+        return
+    print_table(_COLUMNS, published)
+    click.echo("distinct: experiments of the first seven sweeps, each counted once")
+    if custom:
+        click.echo()
+        print_table(_COLUMNS, custom, f"custom sweeps of {store}")
+    elif store is not None:
+        click.echo(f"{store} has no custom sweeps")
+
+
+def _records(columns: tuple[str, ...], rows: list[Any]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import click
 
+from butter_etl.cli.messages import log_level
 from butter_etl.cli.options import (
     INTERRUPTED,
     cluster_option,
@@ -23,6 +23,7 @@ from butter_etl.cli.options import (
     store_argument,
     workers_option,
 )
+from butter_etl.words import agreeing, counted, duration, rate
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @store_argument
-@select_options
+@select_options()
 @data_option
 @cluster_option
 @workers_option
@@ -53,8 +54,8 @@ def plan(
     """Show what `train` would do; STORE is not changed.
 
     \b
-    butter-etl plan runs --sweep primary --where 'dataset=nursery'
-    butter-etl plan runs --sweep primary --cluster cluster/slurm.yaml --workers 40
+    butter-etl plan store --sweep primary --where 'dataset=nursery'
+    butter-etl plan store --sweep primary --cluster my-site.yaml --workers 40
     """
     from butter_etl.clusters import tasks_at_once
     from butter_etl.train_tasks import plan_campaign
@@ -74,11 +75,13 @@ def plan(
 
 @click.command()
 @store_argument
-@select_options
+@select_options()
 @cluster_option
 @workers_option
-@click.option("--engine", type=click.Choice(["auto", "fused", "torch"]), default="auto", help="Which engine trains.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains.")
+@click.option("--engine", type=click.Choice(["auto", "fused", "torch"]), default="auto", help="What trains (auto).")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains (cpu)."
+)
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -106,8 +109,8 @@ def train(
     """Train what a selection is missing in STORE, as Dask futures.
 
     \b
-    butter-etl train runs --spec sweep.yaml
-    butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
+    butter-etl train store --spec quick.yaml
+    butter-etl train store --sweep primary --cluster my-site.yaml
     """
     from butter_etl.campaign import TrainReport
     from butter_etl.clusters import load_site, require_folders
@@ -125,7 +128,8 @@ def train(
     else:
         opened, settings = open_campaign(campaign, data_folder(data_dir), 60 * checkpoint_minutes)
         if not (quiet or as_json):
-            click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
+            there = f"{plan.there:,} {agreeing(plan.there, 'is', 'are')} there"
+            click.echo(f"training {counted(plan.missing, 'run')} ({there}) into {store}", err=True)
         with training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
             report = train_with_progress(campaign, opened, settings, client, quiet=quiet or as_json)
     if as_json:
@@ -151,26 +155,9 @@ def training_cluster(
         return start_cluster(site, workers=workers, threads_per_worker=None if engine == "fused" else 1)
     if engine != "fused":
         return start_cluster(workers=workers)
-    with _log_shown(quiet=quiet):
+    with log_level("WARNING" if quiet else "INFO"):
         prepare_engine(engine)
     return start_cluster(workers=1, threads_per_worker=workers or len(os.sched_getaffinity(0)))
-
-
-@contextmanager
-def _log_shown(*, quiet: bool) -> Iterator[None]:
-    """Show what the package logs on standard error."""
-    import logging
-
-    log = logging.getLogger("butter_etl")
-    handler, level = logging.StreamHandler(), log.level
-    if not quiet:
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
 
 
 def train_with_progress(
@@ -179,18 +166,17 @@ def train_with_progress(
     """Train what a campaign is missing, with its progress on the terminal."""
     from butter_etl.campaign import Progress
     from butter_etl.train_tasks import run_training
-    from butter_etl.views import ProgressLine, duration
+    from butter_etl.views import ProgressLine
 
     began = time.monotonic()
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 
         def show(progress: Progress) -> None:
             elapsed, share = time.monotonic() - began, progress.share_done
-            a_minute = 60 * progress.landed / elapsed
             figures = {
                 "in flight": f"{progress.runs_in_flight:,}",
                 "failed": f"{progress.failed:,}",
-                "runs a minute": f"{a_minute:,.0f}" if a_minute >= 10 else f"{a_minute:.2g}",
+                "speed": rate(progress.landed / elapsed, "run") if progress.landed else "",
                 "CPU time": duration(progress.core_seconds),
             }
             # By what is left of the estimated cost: the last runs of a sweep are often the largest.

@@ -18,6 +18,8 @@ from butter_etl.cli.options import (
     state_option,
     workers_option,
 )
+from butter_etl.errors import UsageError
+from butter_etl.words import agreeing, counted
 
 if TYPE_CHECKING:
     from butter_etl.upkeep import CheckReport, Finding, Inventory, RepairReport
@@ -51,16 +53,16 @@ def verify(
     kind of finding.
 
     \b
-    butter-etl verify runs
-    butter-etl verify published
-    butter-etl verify runs --repair
+    butter-etl verify store
+    butter-etl verify dest
+    butter-etl verify store --repair
     """
     from butter_etl.store import Store
     from butter_etl.upkeep import is_store, plan_verification
 
     if (repair or summaries) and not is_store(path):
         what = "--repair" if repair else "--summaries"
-        raise click.UsageError(f"{what} is for stores; an export is mended by exporting again")
+        raise UsageError(f"{what} is for stores; an export is mended by exporting again")
     if repair:
         _ = Store.open(path, state).state  # complain of it before anything is done
     planned = plan_verification(path, state)
@@ -86,7 +88,7 @@ def _check_with_progress(
 
         def show(report: CheckReport) -> None:
             faults = len(report.faults)
-            line.update(report.files, f"{faults:,} findings" if faults else "")
+            line.update(report.files, counted(faults, "finding") if faults else "")
 
         if cluster is None:
             return run_verification(planned, values=summaries, threads=workers, on_progress=show)
@@ -116,11 +118,10 @@ def _print_report(path: str, report: CheckReport, planned: Inventory) -> None:
         print_lines(_first_lines(groups))
         click.echo("`butter-etl errors FINDING` explains each; --json names every file", err=True)
     else:
-        recomputed = f", {report.summaries:,} summaries recomputed" if report.summaries else ""
-        size = f"{report.bytes / 1e6:,.1f} MB"
-        click.echo(
-            f"{path}: {report.files:,} files with {report.rows:,} rows ({size}) are as they should be{recomputed}"
-        )
+        recomputed = f", {counted(report.summaries, 'summary')} recomputed" if report.summaries else ""
+        what = f"{counted(report.files, 'file')} with {counted(report.rows, 'row')} ({report.bytes / 1e6:,.1f} MB)"
+        are = agreeing(report.files, "is as it", "are as they")
+        click.echo(f"{path}: {what} {are} should be{recomputed}")
     for kind, own in groupby(report.notes, key=lambda finding: finding.kind):
         members = list(own)
         more = f" and {len(members) - 1:,} more" if len(members) > 1 else ""
@@ -144,14 +145,17 @@ def _repair_lines(path: str, report: RepairReport) -> Iterator[str]:
     from butter_etl.store import ranges_text
 
     if report.moved:
-        yield f"{len(report.moved):,} files moved to {path.rstrip('/')}/quarantine"
+        yield f"{counted(len(report.moved), 'file')} moved to {path.rstrip('/')}/quarantine"
     if report.left:
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in report.left))
-        yield f"{len(report.left):,} findings cannot be mended by moving files: {kinds}"
+        yield f"{counted(len(report.left), 'finding')} cannot be mended by moving files: {kinds}"
     runs = sum(map(len, report.missing.values()))
     if not runs:
         return
-    yield f"{runs:,} runs of {len(report.missing):,} experiments are missing now; `butter-etl train` makes them again"
+    what = (
+        f"{counted(runs, 'run')} of {counted(len(report.missing), 'experiment')} {agreeing(runs, 'is', 'are')} missing"
+    )
+    yield f"{what} now; `butter-etl train` makes {agreeing(runs, 'it', 'them')} again"
     for experiment_id, repetitions in list(report.missing.items())[:_NAMED]:
         yield f"  experiment {experiment_id}: repetitions {ranges_text(repetitions)}"
     if len(report.missing) > _NAMED:

@@ -17,6 +17,7 @@ from butter_etl.clusters.sites import SiteFile
 from butter_etl.clusters.worker import current_worker, host_facts, job_end
 from butter_etl.engines import cpu_family
 from butter_etl.errors import writing
+from butter_etl.words import duration
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -133,4 +134,4 @@ def _shared(facts: WorkerFacts, token: str, answer: Path, folder: Path) -> Fact:
 def _time_left(facts: WorkerFacts) -> Fact:
     if facts.seconds_left is None:
         return Fact("time left", "ok", "no limit is known")
-    return Fact("time left", "ok", f"{facts.seconds_left / 3600:.2f} h")
+    return Fact("time left", "ok", duration(facts.seconds_left))

@@ -15,14 +15,16 @@ from butter_etl.exchange.recipes import recipes, spelled_type
 from butter_etl.store import key_text
 from butter_etl.studies import (
     COLUMNS,
-    DISCLAIMER,
+    NOBODY,
     PARTITION_KEYS,
     REFERENCES,
     RUN_SCHEMA,
     SUMMARY_SCHEMA,
-    TITLE,
+    Attribution,
     Value,
+    disclaimer,
 )
+from butter_etl.words import counted
 
 README = "README.md"
 _MOST_VALUES = 8
@@ -30,12 +32,14 @@ _WIDTH = 110
 _FRAMES = {"runs": "training runs", "summary": "summaries of experiments", "executive": "executive summaries"}
 
 
-def data_card(directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile]) -> str:
+def data_card(
+    directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], attribution: Attribution = NOBODY
+) -> str:
     """Return the text of the data card of these directories; ``files`` say which archives there are."""
     there = list(directories)
     present = sorted(files, key=lambda file: file.path)
     sections = [
-        f"# {TITLE}\n",
+        f"# {attribution.named()}\n",
         "## Description\n",
         *_description(there),
         "## Directory structure\n",
@@ -47,7 +51,7 @@ def data_card(directories: Iterable[ManifestDirectory], files: Iterable[Manifest
         "## References\n",
         "\n".join(f"- {one}" for one in REFERENCES) + "\n",
         "## Disclaimer and Attribution\n",
-        f"{DISCLAIMER}\n",
+        f"{disclaimer(attribution)}\n",
     ]
     return "\n".join(sections)
 
@@ -65,7 +69,7 @@ def _description(directories: list[ManifestDirectory]) -> Iterator[str]:
         start weights. Twenty statistics were recorded after every epoch, on the training and on the test set. Summaries
         give the distribution of a statistic over the runs of an experiment, epoch by epoch.
     """)
-    held = f"{_count(experiments)} experiments" + (f" and {_count(runs)} runs" if runs else "")
+    held = counted(experiments, "experiment") + (f" and {counted(runs, 'run')}" if runs else "")
     of = f" of the {'sweeps' if len(sweeps) > 1 else 'sweep'} {', '.join(sweeps)}"
     chosen = f"experiments{of}" if sweeps else "all experiments of a study, or those that meet conditions"
     yield _paragraph(f"The largest directory holds {held}. The directories hold {chosen}. What was swept:")

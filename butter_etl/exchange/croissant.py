@@ -19,7 +19,8 @@ import pyarrow as pa
 from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.store import COMMON_METADATA
-from butter_etl.studies import BUTTER_URL, COLUMNS, LICENSE_URL, PARTITION_KEYS, REFERENCES, TITLE, VERSION
+from butter_etl.studies import BUTTER_URL, COLUMNS, LICENSE_URL, NOBODY, PARTITION_KEYS, VERSION, Attribution, creators
+from butter_etl.words import counted
 
 CROISSANT = "croissant.json"
 _PARQUET = "application/x-parquet"
@@ -123,7 +124,10 @@ _RESPONSIBLE_AI = {
 
 
 def croissant_json(
-    directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], schemas: Mapping[str, pa.Schema]
+    directories: Iterable[ManifestDirectory],
+    files: Iterable[ManifestFile],
+    schemas: Mapping[str, pa.Schema],
+    attribution: Attribution = NOBODY,
 ) -> str:
     """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included."""
     there = list(directories)
@@ -131,14 +135,14 @@ def croissant_json(
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": TITLE,
+        "name": attribution.named(),
         "description": _DESCRIPTION,
         "version": VERSION,
         "license": LICENSE_URL,
         "url": README,
         "isBasedOn": BUTTER_URL,
-        "creator": {"@type": "sc:Organization", "name": "The butter_etl authors"},
-        "citeAs": REFERENCES[0],
+        "creator": creators(attribution),
+        "citeAs": attribution.spoken(),
         "keywords": ["deep learning", "learning curves", "hyperparameters", "fully connected networks"],
         **_published(),
         **_RESPONSIBLE_AI,
@@ -179,7 +183,7 @@ def _file_set(one: ManifestDirectory) -> dict[str, Any]:
         "@type": "cr:FileSet",
         "@id": f"{one.name}-files",
         "name": f"{one.name}-files",
-        "description": f"The {one.files} Parquet files of {one.name}.",
+        "description": f"The Parquet files of {one.name}: {one.files:,}.",
         "encodingFormat": _PARQUET,
         "includes": f"{one.name}/**/*.parquet",
     }
@@ -190,7 +194,7 @@ def _record_set(one: ManifestDirectory, schema: pa.Schema) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": one.name,
         "name": one.name,
-        "description": f"{one.rows} rows of {one.experiments} experiments.",
+        "description": f"{counted(one.rows, 'row')} of {counted(one.experiments, 'experiment')}.",
         "field": [_field(one, field) for field in schema],
     }
 

@@ -31,16 +31,19 @@ from butter_etl.store import (
     read_fingerprints,
 )
 from butter_etl.studies import (
+    NOBODY,
     PUBLISHED,
     RUN_SCHEMA,
     SUMMARY_SCHEMA,
     VARIED,
+    Attribution,
     Condition,
     Experiment,
     Selection,
     Sweep,
     Value,
 )
+from butter_etl.words import counted
 
 #: `--compact` gathers a partition's run files into files of about this many bytes.
 COMPACT_BYTES = 128 * 2**20
@@ -110,13 +113,14 @@ class ExportDirectory:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of an export: which frames of a selection are exported, and in which form."""
+    """Options of an export: which frames of a selection are exported, in which form, and by whom they are."""
 
     runs: bool = True
     summary: bool = True
     tar: bool = False
     compact: bool = False
     allow_stale: bool = False
+    attribution: Attribution = NOBODY
 
 
 def plan_export(
@@ -234,7 +238,7 @@ def _refuse_stale(store: Store, files: list[RunFile], summaries: list[dict[str, 
             stale += any(one.get(experiment_id) != current for one in made_from)
     if stale:
         raise StaleSummaryError(
-            f"{store}: the summaries of {stale} experiments are missing or out of date; "
+            f"{store}: the summaries of {counted(stale, 'experiment')} are missing or out of date; "
             "run `butter-etl summarize` first, or pass --allow-stale or --no-summary"
         )
 

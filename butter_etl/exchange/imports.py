@@ -65,6 +65,7 @@ from butter_etl.store import (
     this_process,
 )
 from butter_etl.studies import MAX_REPETITIONS, ExperimentSpec, info_of
+from butter_etl.words import agreeing, counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -193,14 +194,16 @@ def _checked(
         else:
             present += item.rows
         kept += one.conflicts if settings.prefer == "store" else 0
-    text = f"{kept} runs differ from those of the same run_id that are there; the store's were kept"
+    differ = f"{counted(kept, 'run')} {agreeing(kept, 'differs', 'differ')}"
+    text = f"{differ} from {agreeing(kept, 'that', 'those')} of the same run_id in the store, which kept its own"
     return left, present, (text,) if kept else ()
 
 
 def _refuse(problems: list[ButterError]) -> None:
     if not problems:
         return
-    more = f" (and {len(problems) - 1} more experiments are refused)" if len(problems) > 1 else ""
+    others = len(problems) - 1
+    more = f" (and {counted(others, 'more experiment')} {agreeing(others, 'is', 'are')} refused)" if others else ""
     raise type(problems[0])(f"{problems[0]}{more}")
 
 

@@ -14,7 +14,7 @@ import pyarrow.fs
 
 from butter_etl.errors import StoreError
 from butter_etl.store import Location
-from butter_etl.studies import Value
+from butter_etl.studies import NOBODY, Attribution, Value
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -49,15 +49,24 @@ class ManifestDirectory(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The content of ``manifest.json``; directories and files in the order of their names."""
+    """The content of ``manifest.json``; directories and files in the order of their names.
+
+    ``authors`` and ``title`` are there if they were given.
+    """
 
     format: int = FORMAT_VERSION
+    authors: tuple[str, ...] = ()
+    title: str = ""
     directories: tuple[ManifestDirectory, ...] = ()
     files: tuple[ManifestFile, ...] = ()
 
     def by_path(self) -> dict[str, ManifestFile]:
         """Return the files by their path."""
         return {file.path: file for file in self.files}
+
+    def attribution(self) -> Attribution:
+        """Return who made the data set, and what it is called."""
+        return Attribution(self.authors, self.title)
 
 
 def sorted_values(values: Iterable[Any]) -> list[Value]:
@@ -80,9 +89,14 @@ def read_manifest(location: Location, folder: str = "") -> Manifest | None:
     return manifest
 
 
-def manifest_bytes(directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile]) -> bytes:
+def manifest_bytes(
+    directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], attribution: Attribution = NOBODY
+) -> bytes:
     """Return the text of a manifest: JSON with a line for each directory and file, sorted by name."""
     text = bytearray(b'{\n"format": %d' % FORMAT_VERSION)
+    for name, value in msgspec.to_builtins(attribution).items():
+        if value:
+            text += b',\n"%s": %s' % (name.encode(), msgspec.json.encode(value))
     _add_lines(text, "directories", sorted(directories, key=lambda one: one.name))
     _add_lines(text, "files", sorted(files, key=lambda one: one.path))
     return bytes(text + b"\n}\n")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.engines import HISTORIES, METRICS
-from butter_etl.errors import SelectError, SourceError, one_line
+from butter_etl.errors import SelectError, SourceError, one_line, suggestion
 from butter_etl.studies import PARAMETERS, RUN_SCHEMA, TEST_SPLIT_METHOD, VARIED, Value, plain_column, plain_type
 
 #: The columns without which an experiment is not known; the other parameters may be null.
@@ -67,7 +67,8 @@ PROFILES = {
 def find_profile(name: str) -> Profile:
     """Return the profile called ``name``; raises SelectError naming the known ones."""
     if name not in PROFILES:
-        raise SelectError(f"--profile {name!r}: unknown; known: {', '.join(PROFILES)}")
+        close = suggestion(name, PROFILES)
+        raise SelectError(f"--profile {name!r}: unknown{close}; known: {', '.join(PROFILES)}")
     return PROFILES[name]
 
 

@@ -30,13 +30,14 @@ from butter_etl.exchange.manifest import (
     read_manifest,
 )
 from butter_etl.store import COMMON_METADATA, FileLock, Location
+from butter_etl.studies import Attribution
 
 UNFINISHED = ".unfinished"
 _WRITABLE = 0o222
 #: A second export into the same place waits this long for the lock, and is then refused.
 _LOCK_SECONDS = 2.0
 
-Cards = Callable[[Iterable[ManifestDirectory], Iterable[ManifestFile]], Mapping[str, bytes]]
+Cards = Callable[[Iterable[ManifestDirectory], Iterable[ManifestFile], Attribution], Mapping[str, bytes]]
 
 
 class Publication:
@@ -106,7 +107,7 @@ class Publication:
             )
             if not is_kept:
                 raise StoreError(f"{self.dest}: an export was killed while it published {one.name}; finish it first")
-        return Manifest(directories=directories, files=kept)
+        return Manifest(authors=former.authors, title=former.title, directories=directories, files=kept)
 
     def _set_manifest_aside(self) -> None:
         if self.dest.kind(MANIFEST) == pyarrow.fs.FileType.File:
@@ -205,17 +206,25 @@ class Publication:
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def publish(self, directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], cards: Cards) -> bool:
+    def publish(
+        self,
+        directories: Iterable[ManifestDirectory],
+        files: Iterable[ManifestFile],
+        attribution: Attribution,
+        cards: Cards,
+    ) -> bool:
         """Give everything its place and write the manifest; return False if nothing had changed.
 
-        ``cards`` makes the files that describe the data set, of all directories that it will have.
+        Where ``attribution`` has no authors or no title, those of the former export stay. ``cards`` makes the files
+        that describe the data set, of all directories that it will have.
         """
+        attribution = Attribution(attribution.authors or self._former.authors, attribution.title or self._former.title)
         all_directories = [*directories, *(one for one in self._former.directories if one.name not in self._names)]
         all_files = [*files, *self._kept_files(all_directories)]
         all_directories.sort(key=lambda one: one.name)
-        for name, data in cards(all_directories, all_files).items():
+        for name, data in cards(all_directories, all_files, attribution).items():
             all_files.append(self.add_bytes(name, data))
-        manifest = manifest_bytes(all_directories, all_files)
+        manifest = manifest_bytes(all_directories, all_files, attribution)
         if self._is_published(manifest, all_files):
             shutil.rmtree(self.location.root)
             return False

@@ -42,6 +42,7 @@ from butter_etl.studies import (
     parse_command,
     run_ids,
 )
+from butter_etl.words import counted
 
 #: The columns whose values are looked at before anything lands; of histories only types, lengths and pages.
 _SCANNED_SCHEMA = pa.schema([field for field in RUN_SCHEMA if field.name not in HISTORIES])
@@ -371,7 +372,7 @@ def _check_own(rows: pa.Table, codes: NDArray[np.int32], experiments: list[Exper
         own = [(names[row], numbers[row]) for row in places.tolist()]
         unnumbered = sum(number is None for _, number in own)
         if unnumbered:
-            raise SpecError(f"{place}: {unnumbered} runs of {spec.describe()} have no repetition number")
+            raise SpecError(f"{place}: {counted(unnumbered, 'run')} of {spec.describe()} without a repetition number")
         for (name, number), right in zip(own, run_ids(spec, [number for _, number in own]), strict=True):
             if name != right:
                 raise SpecError(

@@ -26,6 +26,7 @@ from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.studies import Content, Dataset, DatasetInfo, Declaration, OwnData, Task, content_sha256, own_info
+from butter_etl.words import counted
 
 _KEY = b"butter_etl.dataset"
 _NUMBERS = pa.list_(pa.field("element", pa.float32()))
@@ -207,7 +208,7 @@ def _differences(location: Location, known: DatasetInfo, content: Content) -> It
     if info.task != known.task:
         yield f"it is a {info.task}, not a {known.task}"
     if info.rows != known.rows:
-        yield f"it has {info.rows} rows, not {known.rows}"
+        yield f"it has {counted(info.rows, 'row')}, not {known.rows:,}"
     kept = read_kept(location, known.name)
     if kept is None or kept.info != known:
         return

@@ -42,6 +42,7 @@ from butter_etl.studies import (
     published_id,
     unknown_sweep,
 )
+from butter_etl.words import counted
 
 _CLAIM = re.compile(r"(\d+)\.parquet")
 #: An id that an experiment had elsewhere is not kept from here up: new ids need room above all that are taken.
@@ -217,7 +218,10 @@ class Registry:
         custom = [load_sweep(path, self.own_datasets.from_files(path, directory)) for path in choice.specs]
         for sweep, path in zip(custom, choice.specs, strict=True):
             if sweep.name in self.sweep_names() and self.sweep(sweep.name, self._as_in(sweep)) != sweep:
-                raise SelectError(f"{path}: {self._store} has another sweep called {sweep.name!r}; choose another name")
+                raise SelectError(
+                    f"{path}: {self._store} has another sweep called {sweep.name!r}; choose another name, or, "
+                    f"if nothing of it has run: butter-etl sweeps --store {self._store} --replace {path}"
+                )
         sweeps = (*(self.sweep(name) for name in choice.sweeps), *custom)
         self.own_datasets.refuse_other_content([info for sweep in sweeps for info in sweep.own_datasets()])
         return sweeps
@@ -246,6 +250,34 @@ class Registry:
             with writing(store), FileLock(store.state / "locks" / "sweeps.lock"):
                 store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
         self._sweeps(choice, directory)  # whoever registered the same name first has the last word
+
+    def replace(self, store: Store, path: str, directory: Path | None = None) -> Sweep:
+        """Put the sweep of a file in the place of the registered one of its name, of which nothing may have run.
+
+        Raises SelectError if there is none of that name, or if any experiment of it has a run or a claimed id, and
+        what `select` raises.
+        """
+        self._store = self.own_datasets.store = store
+        with FileLock(store.state / "locks" / "sweeps.lock"):
+            new = load_sweep(path, self.own_datasets.from_files(path, directory))
+            if new.name not in self.sweep_names():
+                raise SelectError(f"{path}: {store} has no sweep called {new.name!r} to be replaced; train with --spec")
+            self._refuse_begun(store, self.sweep(new.name))
+            self.own_datasets.refuse_other_content(new.own_datasets())
+            self.own_datasets.keep(store, path, directory)
+            store.location.replace(f"{SWEEPS}/{new.name}.yaml", Path(path).read_bytes())
+        return new
+
+    def _refuse_begun(self, store: Store, sweep: Sweep) -> None:
+        """Raise SelectError if an experiment of a sweep has runs, or an id that was claimed for it."""
+        present = store.repetitions()
+        runs = sum(mask.bit_count() for one, mask in present.items() if self.experiment(one) in sweep)
+        claimed = sum(1 for one, batch in self._batches.items() if batch == sweep.name)
+        if runs or claimed:
+            begun = counted(runs, "run") if runs else counted(claimed, "claimed experiment")
+            raise SelectError(
+                f"{store}: sweep {sweep.name!r} has begun ({begun}) and cannot be replaced; choose another name"
+            )
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

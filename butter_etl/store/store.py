@@ -44,6 +44,7 @@ from butter_etl.store.layout import (
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import common_metadata, parquet_bytes, write_common_metadata
 from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.words import counted
 
 # --- the store ---------------------------------------------------------------------------------------------------
 
@@ -178,9 +179,8 @@ class Store:
             raise LandingError(f"experiment {experiment_id}: the rows do not have the run schema")
         rows = {repetition: row for row, repetition in enumerate(runs["repetition"].to_pylist())}
         if len(rows) < runs.num_rows:
-            raise LandingError(
-                f"experiment {experiment_id}: {runs.num_rows} rows for {len(rows)} repetitions; drop the duplicates"
-            )
+            what = f"{counted(runs.num_rows, 'row')} for {counted(len(rows), 'repetition')}"
+            raise LandingError(f"experiment {experiment_id}: {what}; drop the duplicates")
         try:
             while True:
                 missing = sorted(set(rows) - self.repetitions_of(experiment_id, partition))

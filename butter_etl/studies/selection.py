@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from butter_etl.errors import SelectError, suggestion
 from butter_etl.studies.butter.columns import EXPERIMENT_COLUMNS, FLAG_COLUMNS, SUMMARY_SCHEMA
-from butter_etl.studies.butter.datasets import DATASETS
+from butter_etl.studies.butter.datasets import DATASETS, unknown_dataset
 from butter_etl.studies.butter.experiments import CHOICES, Experiment, ExperimentSpec
 from butter_etl.studies.butter.sweeps import Sweep, check_repetitions
 from butter_etl.studies.identity import Value, float_text
@@ -68,17 +68,21 @@ def parse_condition(
     """
     match = _CONDITION.fullmatch(text)
     if match is None:
-        raise SelectError(f"--where {text!r}: write KEY OP VALUE[,VALUE...] with OP one of = != < <= > >=")
+        raise SelectError(f"--where {text!r}: write KEY OP VALUE[,VALUE…] with OP one of = != < <= > >=")
     key, op, right = match.groups()
     if key not in keys:
-        raise SelectError(f"--where {text!r}: unknown key {key!r}; known: {', '.join(sorted(keys))}")
+        raise SelectError(
+            f"--where {text!r}: unknown key {key!r}{suggestion(key, keys)}; known: {', '.join(sorted(keys))}"
+        )
     values = tuple(_parse_value(key, part.strip(), text) for part in right.split(","))
     # These names are known, so a misspelt one is an error rather than an empty selection.
     names = datasets if key == "dataset" else CHOICES.get(key, ())
     for value in values if names else ():
         if value is not None and value not in names:
-            known = ", ".join(names)
-            raise SelectError(f"--where {text!r}: unknown {key} {value!r}{suggestion(str(value), names)}; {known}")
+            if key == "dataset":
+                raise SelectError(f"--where {text!r}: dataset {unknown_dataset(str(value), names)}")
+            close, known = suggestion(str(value), names), ", ".join(names)
+            raise SelectError(f"--where {text!r}: unknown {key} {value!r}{close}; known: {known}")
     if op in _ORDERINGS and (len(values) != 1 or values[0] is None):
         raise SelectError(f"--where {text!r}: {op} takes exactly one value, and not null")
     return Condition(key, op, values)

@@ -18,6 +18,7 @@ from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.upkeep.files import Flaw
 from butter_etl.upkeep.findings import CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory, Listed, Unit, is_partition, schema_findings
+from butter_etl.words import counted
 
 
 def take_export_inventory(location: Location) -> Inventory | None:
@@ -168,7 +169,7 @@ def _check_archive(location: Location, path: str, folder: str) -> None:
     except (tarfile.TarError, EOFError) as error:
         raise Flaw("wrong-archive", f"cannot be read ({one_line(error)})") from error
     if lacking := sorted(wanted - found):
-        raise Flaw("wrong-archive", f"lacks {len(lacking)} files, the first {lacking[0]}")
+        raise Flaw("wrong-archive", f"lacks {counted(len(lacking), 'file')}, the first {lacking[0]}")
 
 
 def _check_member(location: Location, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:

@@ -37,6 +37,7 @@ from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA, Dat
 from butter_etl.upkeep.files import Flaw, check_schema_file
 from butter_etl.upkeep.findings import Finding
 from butter_etl.upkeep.rows import Known, check_data_file, check_experiments_file, check_sweep_file, own_datasets
+from butter_etl.words import agreeing, counted, duration
 
 #: Temporary files older than this were left by writers that are no more.
 LEFTOVER_SECONDS = 3600.0
@@ -244,7 +245,7 @@ def _leftovers(location: Location) -> Iterator[Finding]:
                 continue
             if age > LEFTOVER_SECONDS:
                 relative = path.removeprefix(f"{location.root}/")
-                yield Finding("temporary-file", relative, f"was left by a writer {age / 3600:.0f} hours ago")
+                yield Finding("temporary-file", relative, f"was left by a writer {duration(age)} ago")
 
 
 def _failures(store: Store, present: Mapping[int, int]) -> Iterator[Finding]:
@@ -289,5 +290,5 @@ def _check_sweeps(
             wanted += count
             missing += sum(not mask >> repetition & 1 for repetition in range(count))
         if missing:
-            detail = f"{missing:,} of its {wanted:,} runs are missing"
+            detail = f"{missing:,} of its {counted(wanted, 'run')} {agreeing(missing, 'is', 'are')} missing"
             findings.append(Finding("missing-runs", f"{SWEEPS}/{name}.yaml", detail))

@@ -2,6 +2,7 @@ from .facts import PLAN_COLUMNS as PLAN_COLUMNS
 from .facts import activity_lines as activity_lines
 from .facts import best_losses as best_losses
 from .facts import cube_table as cube_table
+from .facts import distinct_row as distinct_row
 from .facts import driver_line as driver_line
 from .facts import failure_line as failure_line
 from .facts import failure_lines as failure_lines
@@ -21,5 +22,4 @@ from .plot import save as save
 from .plot import selected as selected
 from .plot import size_depth_map as size_depth_map
 from .terminal import ProgressLine as ProgressLine
-from .terminal import duration as duration
 from .terminal import print_table as print_table

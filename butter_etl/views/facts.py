@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -29,7 +30,8 @@ from butter_etl.studies import (
 )
 from butter_etl.summarize import plan_summaries
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
-from butter_etl.views.terminal import core_hours, core_time, duration
+from butter_etl.views.terminal import core_hours, core_time
+from butter_etl.words import agreeing, all_of, counted, duration, rate
 
 _PLACES_SHOWN = 20
 _FAILURES_SHOWN = 10
@@ -43,43 +45,38 @@ def activity_lines(activity: Activity) -> Iterator[str]:
     for place in activity.places[:_PLACES_SHOWN]:
         job = f", job {place.job_id}" if place.job_id else ""
         oldest = duration(max(0.0, now - place.since))
-        yield f"training on {place.host}{job}: {place.runs:,} runs in {place.stacks:,} stacks, the oldest for {oldest}"
+        what = f"{counted(place.runs, 'run')} in {counted(place.stacks, 'stack')}"
+        yield f"training on {place.host}{job}: {what}, the oldest for {oldest}"
     if hidden := activity.places[_PLACES_SHOWN:]:
-        yield f"… and {sum(place.runs for place in hidden):,} runs in {len(hidden):,} more jobs (--json has all)"
+        runs = counted(sum(place.runs for place in hidden), "run")
+        yield f"… and {runs} in {counted(len(hidden), 'more job')} (--json has all)"
     if activity.left_behind:
-        yield f"begun and left: {activity.left_behind:,} runs, by drivers that are gone; `train` goes on with them"
+        runs = counted(activity.left_behind, "run")
+        yield f"begun and left: {runs}, by drivers that are gone; `train` goes on with them"
 
 
 def driver_line(driver: RunningDriver, now: float) -> str:
     """Say how far a driver is, how fast, and how long the rest will take at that pace; ``now`` is in unix seconds."""
     who = f"{driver.holder.host}, process {driver.holder.pid}"
     words = [
-        f"running: {who}: {driver.landed:,} of {driver.wanted:,} runs landed",
+        f"running: {who}: {driver.landed:,} of {counted(driver.wanted, 'run')} landed",
         f"{driver.in_flight:,} in flight",
         *([f"{driver.present:,} landed by others"] if driver.present else []),
         f"{driver.failed:,} failed",
     ]
     elapsed = max(now - driver.started, 1.0)
     if driver.landed:
-        words.append(rate(driver.landed / elapsed))
+        words.append(rate(driver.landed / elapsed, "run"))
     if driver.share_done:
         words.append(f"about {duration(elapsed * (1 - driver.share_done) / driver.share_done)} left")
     return ", ".join(words)
-
-
-def rate(runs_a_second: float) -> str:
-    """Format a rate in the unit of time that makes the number one or more: ``12 runs a minute``."""
-    for seconds, unit in ((1, "second"), (60, "minute"), (3600, "hour")):
-        if runs_a_second * seconds >= 1:
-            return f"{runs_a_second * seconds:,.0f} runs a {unit}"
-    return f"{runs_a_second * 86400:,.1f} runs a day"
 
 
 def failure_lines(failures: Sequence[Failure]) -> Iterator[str]:
     """Yield the newest failures: what, where, and the end of the traceback or of the job's log."""
     newest = sorted(failures, key=lambda failure: failure.time)[-_FAILURES_SHOWN:]
     if hidden := len(failures) - len(newest):
-        yield f"failed: {hidden:,} more, older than these (--json has all)"
+        yield f"failed: {hidden:,} more, older than {agreeing(len(newest), 'this', 'these')} (--json has all)"
     for failure in newest:
         yield failure_line(failure)
         if failure.host:
@@ -91,10 +88,11 @@ def failure_line(failure: Failure) -> str:
     """Say in one line what failed, and why."""
     numbers = failure.repetitions
     which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
-    return f"failed: experiment {failure.experiment_id} ({failure.experiment}), repetitions {which}: {failure.error}"
+    what = "repetitions" if len(numbers) > 1 else "repetition"
+    return f"failed: experiment {failure.experiment_id} ({failure.experiment}), {what} {which}: {failure.error}"
 
 
-_TOLERANCE = "no network within 20 % of their size"
+_TOLERANCE = "no network within 20 % of the size"
 _YEAR = 365.25 * 86400
 _FAR = 2 * _YEAR
 
@@ -154,16 +152,17 @@ def _tally_cells(tally: Tally) -> tuple[object, ...]:
 def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
     """Yield what training would do, in words, and how long it takes where ``at_once`` tasks run at once."""
     plan = campaign.plan
-    yield (f"{plan.experiments:,} experiments, {plan.there:,} runs there, {plan.missing:,} missing")
+    yield f"{counted(plan.experiments, 'experiment')}, {counted(plan.there, 'run')} there, {plan.missing:,} missing"
     if plan.infeasible:
-        yield f"{plan.infeasible:,} more experiments have {_TOLERANCE}"
+        yield f"{counted(plan.infeasible, 'more experiment')} {agreeing(plan.infeasible, 'has', 'have')} {_TOLERANCE}"
     if plan.missing:
         seconds = plan.seconds(at_once)
         yield f"estimated cost: {core_time(plan.core_seconds)}"
         yield f"estimated time: {duration(seconds)} with {at_once:,} at once, done {_moment(seconds)} if begun now"
     for info in _own_datasets(campaign.selection):
-        what = "a response" if info.task == "regression" else f"{max(info.outputs, 2):,} classes"
-        yield f"{info.name}: {info.rows:,} rows, {info.inputs:,} inputs, {what}, content {info.sha256[0][:12]}"
+        what = "a response" if info.task == "regression" else counted(max(info.outputs, 2), "class")
+        size = f"{counted(info.rows, 'row')}, {counted(info.inputs, 'input')}"
+        yield f"{info.name}: {size}, {what}, content {info.sha256[0][:12]}"
 
 
 def _own_datasets(selection: Selection) -> list[DatasetInfo]:
@@ -194,12 +193,19 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
     """Yield what training did, in words; the failures are told by `butter_etl.views.facts.failure_lines`."""
     plan = campaign.plan
     if plan.infeasible:
-        yield f"{plan.infeasible:,} experiments have {_TOLERANCE} and were left out"
+        have, were = agreeing(plan.infeasible, "has", "have"), agreeing(plan.infeasible, "was", "were")
+        yield f"{counted(plan.infeasible, 'experiment')} {have} {_TOLERANCE} and {were} left out"
+    if not plan.experiments:
+        yield "nothing to do: the selection has no experiments to train"
+        return
     if not plan.missing:
-        yield f"nothing to do: all {plan.there:,} runs of {plan.experiments:,} experiments are there"
+        runs, experiments = all_of(plan.there, "run"), counted(plan.experiments, "experiment")
+        yield f"nothing to do: {runs} of {experiments} {agreeing(plan.there, 'is', 'are')} there"
         return
     cpu = duration(report.core_seconds)
-    yield f"{report.landed:,} runs landed ({cpu} of CPU time), {plan.there + report.present:,} were there"
+    there = plan.there + report.present
+    were = agreeing(there, "was", "were")
+    yield f"{counted(report.landed, 'run')} landed ({cpu} of CPU time), {there:,} {were} there"
 
 
 def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
@@ -240,7 +246,7 @@ def _selection_facts(registry: Registry, selection: Selection, present: Mapping[
 
 def status_lines(facts: dict[str, Any]) -> Iterator[str]:
     """Yield the facts of `status_facts`, in words."""
-    yield f"{facts['store']}: {facts['runs']:,} runs of {facts['experiments']:,} experiments"
+    yield f"{facts['store']}: {counted(facts['runs'], 'run')} of {counted(facts['experiments'], 'experiment')}"
     summaries = facts["summaries"]
     out_of_date = f", {summaries['stale']:,} missing or out of date" if summaries["stale"] else ""
     orphaned = f", {summaries['orphaned']:,} whose runs are gone" if summaries["orphaned"] else ""
@@ -249,14 +255,16 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"custom sweeps: {', '.join(facts['sweeps'])}"
     if selection := facts.get("selection"):
         missing = f", {selection['runs_missing']:,} missing" if "runs_missing" in selection else ""
-        yield f"selection: {selection['experiments']:,} experiments, {selection['runs_there']:,} runs there{missing}"
-        if selection.get("infeasible"):
-            yield f"{selection['infeasible']:,} more experiments of it have {_TOLERANCE}"
+        there = f"{counted(selection['experiments'], 'experiment')}, {counted(selection['runs_there'], 'run')} there"
+        yield f"selection: {there}{missing}"
+        if infeasible := selection.get("infeasible"):
+            have = agreeing(infeasible, "has", "have")
+            yield f"{counted(infeasible, 'more experiment')} of it {have} {_TOLERANCE}"
     yield from activity_lines(Activity(facts["running"], facts["training"], facts["left_behind"]))
     yield from failure_lines(facts["failures"])
     if quarantined := facts["quarantined"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
-        yield f"in quarantine: {sum(quarantined.values()):,} files ({reasons})"
+        yield f"in quarantine: {counted(sum(quarantined.values()), 'file')} ({reasons})"
 
 
 def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:
@@ -282,26 +290,31 @@ def _lowest(losses: Iterable[float | None] | None) -> float:
 
 
 def sweep_table(sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
-    """Return a row a published sweep: name, cubes, experiments, feasible ones, repetitions.
-
-    A last row counts the distinct experiments of all of them but the optimizer sweep.
-    """
-    rows: list[tuple[Any, ...]] = []
-    cells: list[NDArray[np.int64]] = []
-    are_feasible: list[NDArray[np.bool_]] = []
-    for sweep in sweeps:
-        feasible = [feasible_cells(cube) for cube in sweep.cubes]
-        rows.append(
-            (sweep.name, len(sweep.cubes), len(sweep), sum(int(one.sum()) for one in feasible), sweep.repetitions)
+    """Return a row a sweep: name, cubes, experiments, feasible ones, repetitions."""
+    return [
+        (
+            one.name,
+            len(one.cubes),
+            len(one),
+            sum(int(feasible_cells(cube).sum()) for cube in one.cubes),
+            one.repetitions,
         )
-        if sweep.name != "optimizer":
-            cells.extend(map(cube_codes, sweep.cubes))
-            are_feasible.extend(feasible)
-    _, first = np.unique(np.concatenate(cells), return_index=True)
-    rows.append(("distinct", None, first.size, int(np.concatenate(are_feasible)[first].sum()), None))
-    return rows
+        for one in sweeps
+    ]
 
 
+def distinct_row(sweeps: Iterable[Sweep]) -> tuple[Any, ...]:
+    """Return a row like those of `sweep_table`, of the distinct experiments of published sweeps.
+
+    The optimizer sweep, which came later, does not count.
+    """
+    cubes = [cube for sweep in sweeps if sweep.name != "optimizer" for cube in sweep.cubes]
+    _, first = np.unique(np.concatenate([cube_codes(cube) for cube in cubes]), return_index=True)
+    feasible = np.concatenate([feasible_cells(cube) for cube in cubes])
+    return "distinct", None, first.size, int(feasible[first].sum()), None
+
+
+@lru_cache(maxsize=64)
 def feasible_cells(cube: Cube) -> NDArray[np.bool_]:
     """Tell which cells of a cube have a topology, bool, in the cube's order; only the first four axes matter."""
     smaller = Cube.of(**{axis: cube[axis] for axis in ("dataset", "shape", "size", "depth")})

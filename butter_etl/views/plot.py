@@ -291,7 +291,15 @@ def _annotate(axes: Axes, cells: NDArray[np.float64], image: Any) -> None:
         red, green, blue, _ = image.cmap(image.norm(value))
         is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < middle
         colour = "white" if is_dark else "black"
-        axes.text(column, row, f"{value:.3g}", ha="center", va="center", color=colour, fontsize="x-small")
+        axes.text(
+            column,
+            row,
+            f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize="x-small",
+        )
 
 
 def _common_title(table: pa.Table, by: str | None, without: Sequence[str] = ()) -> str:

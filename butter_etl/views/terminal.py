@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from butter_etl.words import duration
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
@@ -51,18 +53,9 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def duration(seconds: float) -> str:
-    """Return a number of seconds for people: ``42 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
-    whole = round(seconds)
-    for unit, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // part} {part_name}"
-    return f"{whole} s"
-
-
 def core_time(core_seconds: float) -> str:
     """Return an amount of computing for people, in core-hours from an hour up."""
-    return f"{core_seconds / 3600:,.1f} core-hours" if core_seconds >= 3600 else f"{duration(core_seconds)} of one core"
+    return f"{core_hours(core_seconds)} core-hours" if core_seconds >= 3600 else f"{duration(core_seconds)} of one core"
 
 
 def core_hours(core_seconds: float) -> str:

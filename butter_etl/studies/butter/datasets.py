@@ -9,13 +9,12 @@ Encoding, split and label noise follow the published framework but for the depar
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from butter_etl.engines import Loss
-from butter_etl.errors import DatasetError, SpecError
+from butter_etl.errors import DatasetError, SpecError, suggestion
 from butter_etl.studies.butter.encoding import Task, count_test_rows, encode_features, encode_target
 from butter_etl.studies.butter.experiments import ExperimentSpec, OwnData
 
@@ -155,9 +154,31 @@ def dataset_info(name: str) -> DatasetInfo:
     """Return the data set called ``name``; raise SpecError with the names that come close."""
     if name in DATASETS:
         return DATASETS[name]
-    close = difflib.get_close_matches(str(name), DATASETS, n=3)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise SpecError(f"dataset: {name!r} is not known{hint} (known: {', '.join(DATASETS)})")
+    raise SpecError(f"dataset: {unknown_dataset(str(name))}")
+
+
+def unknown_dataset(name: str, known: Iterable[str] = ()) -> str:
+    """Return the message about a data set that is neither the package's nor ``known``, with the name that comes close.
+
+    That may be one of PMLB's, which a sweep file declares.
+    """
+    names = list(dict.fromkeys([*DATASETS, *known]))
+    close = "" if name in pmlb_names() else suggestion(name, names) or suggestion(name, pmlb_names())
+    meant = name if name in pmlb_names() else close.split("'")[1] if close else name
+    if meant in pmlb_names() and meant not in names:
+        way_out = f"{meant} is a data set of PMLB: declare it in a sweep file, under `datasets:`, by `pmlb: {meant}`"
+    else:
+        way_out = "declare your own data sets in a sweep file, under `datasets:`"
+    return f"{name!r} is not known{close} (known: {', '.join(names)}); {way_out}"
+
+
+def pmlb_names() -> tuple[str, ...]:
+    """Return the names of PMLB's data sets, those that the package does not have too; none where pmlb is absent."""
+    try:
+        from pmlb import dataset_names
+    except ModuleNotFoundError:
+        return ()
+    return tuple(dataset_names)
 
 
 def own_info(name: str, task: Task, outputs: int, own: OwnData) -> DatasetInfo:
@@ -253,7 +274,8 @@ def _download(
         temporary.replace(path)
     except requests.RequestException as error:
         reason = " ".join(str(error).split())
-        raise DatasetError(f"data set {name}: {url} cannot be had ({reason}); {_way_out(path)}") from error
+        close = "" if name in pmlb_names() else suggestion(name, pmlb_names())
+        raise DatasetError(f"data set {name}{close}: {url} cannot be had ({reason}); {_way_out(path)}") from error
     except OSError as error:
         raise DatasetError(f"data set {name}: {path} cannot be written ({error}); {_way_out(path)}") from error
     finally:

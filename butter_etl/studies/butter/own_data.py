@@ -28,6 +28,7 @@ from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, data_folde
 from butter_etl.studies.butter.encoding import Encoding, Task, encode_column, encode_target
 from butter_etl.studies.butter.experiments import OwnData
 from butter_etl.studies.butter.text_tables import read_text_table
+from butter_etl.words import counted
 
 #: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
 MAX_TEXT_CATEGORIES = 100
@@ -250,7 +251,9 @@ class _Table:
                 hint = suggestion(name, names)
                 raise SpecError(f"{self._place}.{key}: {self._file} has no column {name!r}{hint}; it has {known}")
         if self._table.num_rows < MIN_ROWS:
-            self._refuse(f"has {self._table.num_rows} rows; {MIN_ROWS} are the least, a fifth of them is tested on")
+            self._refuse(
+                f"has {counted(self._table.num_rows, 'row')}; {MIN_ROWS} are the least, a fifth of them is tested on"
+            )
 
     def encode_inputs(self) -> tuple[NDArray[np.float32], tuple[str, ...]]:
         """Return the inputs, float32 (rows, inputs) in the order of the columns, and what each stands for."""
@@ -401,7 +404,7 @@ class _Table:
             row = pc.index(wrong, True).as_py()
             value = column[row].as_py()
             shown = "" if value in (None, "") else f" ({value})"
-            more = f" (and {count - 1} more rows)" if count > 1 else ""
+            more = f" (and {counted(count - 1, 'more row')})" if count > 1 else ""
             self._refuse(f"column {name!r} has {what}{shown} in row {row + 1}{more}; {way_out}")
 
 

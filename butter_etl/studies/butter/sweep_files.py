@@ -7,14 +7,14 @@ declared, a store knows its own by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from butter_etl.errors import SpecError, suggestion
-from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo
+from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, unknown_dataset
 from butter_etl.studies.butter.encoding import Encoding, Task
 from butter_etl.studies.butter.experiments import HYPERPARAMETERS
 from butter_etl.studies.butter.own_data import Declaration, check_declaration, describe, fetch_source
@@ -201,7 +201,7 @@ def _cube(file: Any, own: Mapping[str, DatasetInfo], place: str) -> Cube:
     values["dataset"] = tuple(own.get(name, name) for name in file.dataset)
     values["optimizer"] = _optimizers(file, place)
     cube = Cube.of(**values)
-    _check_values(cube, place)
+    _check_values(cube, place, own)
     return cube
 
 
@@ -215,25 +215,24 @@ def _optimizers(file: Any, place: str) -> tuple[Optimizer, ...]:
     return tuple((name, one) for name in file.optimizer for one in ([None] if name == "adam" else momenta))
 
 
-def _check_values(cube: Cube, place: str) -> None:
-    """Check each value of each axis, once."""
+def _check_values(cube: Cube, place: str, own: Collection[str]) -> None:
+    """Check each value of each axis, once; ``own`` are the names of declared data sets."""
     for axis in AXES:
         key = f"{place}.{axis}"
         if len(set(cube[axis])) != len(cube[axis]):
             raise SpecError(f"{key}: a value stands there twice")
         for value in cube[axis]:
             if axis == "dataset":
-                _check_dataset(value, key)
+                _check_dataset(value, key, own)
             elif axis == "optimizer":
                 _check_optimizer(value, place)
             else:
                 HYPERPARAMETERS[axis].canonical(value, key)
 
 
-def _check_dataset(value: str | DatasetInfo, key: str) -> None:
+def _check_dataset(value: str | DatasetInfo, key: str, own: Collection[str]) -> None:
     if isinstance(value, str) and value not in DATASETS:
-        hint = f"{suggestion(value, DATASETS)}; declare your own data sets under `datasets:`"
-        raise SpecError(f"{key}: {value!r} is not known{hint} (known: {', '.join(DATASETS)})")
+        raise SpecError(f"{key}: {unknown_dataset(value, own)}")
 
 
 def _check_optimizer(value: Optimizer, place: str) -> None:
