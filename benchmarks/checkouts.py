@@ -52,13 +52,14 @@ class Version:
     def environment(self) -> dict[str, str]:
         """The environment of its processes: this one's, but for what would make a version see something of its own.
 
-        Kernels are cached apart; terminals are 80 columns wide; nobody's data sets and calibration are found.
+        Kernels are cached apart, unless ``NUMBA_CACHE_DIR`` says where; terminals are 80 columns wide; nobody's data
+        sets and calibration are found.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("BUTTER_ETL_")}
         return {
+            "NUMBA_CACHE_DIR": str(self.cache / self.name),
             **kept,
             "PYTHONPATH": str(self.folder),
-            "NUMBA_CACHE_DIR": str(self.cache / self.name),
             "XDG_CACHE_HOME": str(self.cache / "shared"),
             "COLUMNS": "80",
             "NO_COLOR": "1",

@@ -207,8 +207,7 @@ def check_words(checks: Checks) -> None:
 
 def _words(version: Version, place: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     """What a version says: help of every command, catalogues, complaints."""
-    for arguments in _commands(version, place, ()):
-        yield (*arguments, "--help"), _said(version, place, (*arguments, "--help"))
+    yield from _helps(version, place, ())
     kinds = version.butter(place, "errors").split()
     sites = [("cluster", "init", site) for site in ("slurm", "pbs", "lsf", "sge", "htcondor", "oar")]
     catalogue = [("errors",), ("errors", kinds[0]), ("errors", kinds[-1]), ("sweeps", "--json"), ("sweeps", "primary")]
@@ -218,11 +217,15 @@ def _words(version: Version, place: Path) -> Iterator[tuple[tuple[str, ...], str
         yield ("the file", file.name), file.read_text(encoding="utf-8")
 
 
-def _commands(version: Version, place: Path, group: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """All commands below a group, by the list in its help."""
-    _, _, listed = version.butter(place, *group, "--help").partition("\nCommands:\n")
-    names = [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2:3].isalpha()]
-    return [group, *(below for name in names for below in _commands(version, place, (*group, name)))]
+def _helps(version: Version, place: Path, group: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The help of a group and of all commands below, by the list in it."""
+    arguments = (*group, "--help")
+    said = _said(version, place, arguments)
+    yield arguments, said
+    _, _, listed = said.partition("\nCommands:\n")
+    for line in listed.splitlines():
+        if line.startswith("  ") and line[2:3].isalpha():
+            yield from _helps(version, place, (*group, line.split()[0]))
 
 
 def _said(version: Version, place: Path, arguments: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from functools import cache
@@ -18,6 +19,9 @@ from hypothesis import HealthCheck, settings
 # Several processes test at once: threads of libraries that spin for each other would take the cores from them.
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+
+# Tests that move the home, or run another copy of the package, still find what was compiled before.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path("~/.cache/butter_etl/kernels").expanduser()))
 
 # Compiling on first use and busy machines make single examples slow; pytest-timeout guards the tests.
 settings.register_profile("butter_etl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,7 +35,8 @@ _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 #: Files whose tests stay in one process where several run the tests, by a name for each lot: they share what is dear to
-#: make, or mostly wait for a queue. (Groups by mark, of `--dist=loadgroup`, xdist 3.8 loses under pytest 9.2.)
+#: make, or mostly wait for a queue. The longest lot stands first. (Groups by mark, of `--dist=loadgroup`, xdist 3.8
+#: loses under pytest 9.2.)
 _TOGETHER = {
     "test_campaigns.py": "queue",
     "test_probing.py": "queue",
@@ -42,14 +47,30 @@ _TOGETHER = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Tests go to whichever process is free, one by one but for those that stay together, which come first."""
+    """Tests go to whichever process is free, in their order, one by one but for those that stay together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return _TOGETHER.get(nodeid.partition("::")[0].rpartition("/")[2], nodeid)
+            return _lot(nodeid) or nodeid
 
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing
     return Scheduler(config, log)
+
+
+def _lot(nodeid: str) -> str | None:
+    return _TOGETHER.get(nodeid.partition("::")[0].rpartition("/")[2])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes test, the longest come first: at the end there are short ones to share."""
+    if hasattr(config, "workerinput"):
+        lots = list(dict.fromkeys(_TOGETHER.values()))
+        items.sort(key=lambda item: lots.index(lot) if (lot := _lot(item.nodeid)) else len(lots) + (not _is_long(item)))
+
+
+def _is_long(item: pytest.Item) -> bool:
+    return item.get_closest_marker("long") is not None
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +129,60 @@ def hears_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+class _Slurm:
+    """A real, throw-away Slurm: started when it is first wanted, and anew where a test left it broken."""
+
+    script = CLUSTER / "test-slurm.sh"
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def start(self) -> dict[str, str]:
+        """Start it where it is not running; the variables that make commands see it."""
+        if self._folder is None:
+            # Its jobs' sockets lie there: beyond about a hundred characters no job starts, and each is queued for ever.
+            self._folder = tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp")
+            subprocess.run([self.script, "start", self._folder.name], check=True, timeout=240)
+        return {"SLURM_CONF": f"{self._folder.name}/slurm.conf", "SLURM_TEST_DIR": self._folder.name}
+
+    def clear(self) -> None:
+        """End what a test left there; stop it all where that does not bring all nodes back."""
+        ended = self._says("scancel", f"--user={os.geteuid()}") is not None
+        patience = time.monotonic() + 60
+        while ended and time.monotonic() < patience:
+            if self._says("squeue", "--noheader") == "" and self._says(*_BUSY_NODES) == "":
+                return
+            time.sleep(0.1)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop it, with all its processes."""
+        if self._folder is not None:
+            subprocess.run([self.script, "stop", self._folder.name], check=True, timeout=240)
+            self._folder.cleanup()
+            self._folder = None
+
+    def _says(self, *command: str) -> str | None:
+        """What one of its commands prints; None if it fails, as where the controller is down."""
+        environment = os.environ | self.start()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+
+_BUSY_NODES = ("sinfo", "--noheader", "--Node", "--format=%T", "--states=alloc,mix,comp,down,drain,unk,no_respond")
+
+
+@pytest.fixture(scope="session")
+def shared_slurm() -> Iterator[_Slurm]:
+    """The Slurm of this process's tests."""
+    slurm = _Slurm()
+    yield slurm
+    slurm.stop()
+
+
 @pytest.fixture
-def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The site file of a real, throw-away Slurm, which runs during the test; squeue and the like see it.
+def slurm(monkeypatch: pytest.MonkeyPatch, shared_slurm: _Slurm) -> Iterator[Path]:
+    """The site file of a real, throw-away Slurm without jobs; squeue and the like see it.
 
     Mark tests that use it with ``pytest.mark.slurm``. They are skipped where no Slurm can be started.
     """
@@ -119,12 +191,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip(f"{', '.join(missing)} not installed (packages slurm-wlm, slurm-client, munge)")
     if os.geteuid() != 0:
         pytest.skip("only root can start a Slurm")
-    script = CLUSTER / "test-slurm.sh"
-    # Its jobs' sockets lie there: beyond about a hundred characters no job starts, and each is queued again for ever.
-    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
-        home = Path(folder)
-        subprocess.run([script, "start", home], check=True, timeout=240)
-        monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
-        monkeypatch.setenv("SLURM_TEST_DIR", str(home))
-        yield CLUSTER / "slurm-test.yaml"
-        subprocess.run([script, "stop", home], check=True, timeout=240)
+    for name, value in shared_slurm.start().items():
+        monkeypatch.setenv(name, value)
+    yield CLUSTER / "slurm-test.yaml"
+    shared_slurm.clear()

@@ -1,11 +1,11 @@
-"""The cache of compiled kernels: on this machine, for this user, keyed by what they are made of.
+"""The cache of compiled kernels: this user's, for all machines of one kind, keyed by what kernels are made of.
 
-Numba's own cache watches the one file of a cached function and neither those that it calls nor numba's version, and a
-package folder is often shared by machines or not writable. So the folder is chosen here: below ``NUMBA_CACHE_DIR``, or
-else in the temporary folder (node-local scratch on a cluster; ``TMPDIR`` moves it), and named by a hash of the kernels'
-sources, the versions and the CPU. Numba writes files aside and renames them, so processes may race; where they can,
-they wait for each other, and one compiles. Cached code is code that runs: a folder that is not the user's own is not
-used. Whatever is wrong with the cache, kernels compile.
+Numba's own cache watches the one file of a cached function and neither those that it calls nor numba's version, and
+finds nothing again from another folder of the package. So files are named and kept here: in the user's cache folder
+(``NUMBA_CACHE_DIR`` moves them), which the nodes of a cluster share, and if that is not on this machine, in its
+temporary folder too. Kept code is code that runs: what others may write is not read (`private_folders`). A file is
+whole or not there. Processes that want the same kernel wait for the one that compiles it, where their file system has
+locks. Whatever is wrong with the cache, kernels compile, and the log says once why.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ import logging
 import os
 import pickle
 import platform
-import stat
 import tempfile
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba as untyped_numba
 from llvmlite import binding  # type: ignore[import-untyped]
+from numba.core import caching
+
+from butter_etl.engines.private_folders import is_on_this_machine, make_private, read_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +39,10 @@ numba: Any = untyped_numba
 
 _log = logging.getLogger("butter_etl")
 _lock = threading.Lock()
+
+#: Seconds to wait for another process that compiles: some times what it takes. A node that died may leave its lock.
+PATIENCE_SECONDS = 300.0
+_BETWEEN_LOOKS = 0.1
 
 
 def fingerprint(sources: Sequence[Path]) -> str:
@@ -56,91 +63,157 @@ def _cpu_features() -> str:
     return features
 
 
-def cache_folder(sources: Sequence[Path]) -> Path | None:
-    """Create and return the folder for kernels of these ``sources``.
+def cache_folders(sources: Sequence[Path]) -> list[Path]:
+    """Return the folders for kernels of these ``sources``, made where they are missing, in the order to look in.
 
-    Returns None where there can be no such folder that only the user writes to.
+    The user's cache folder stands last. Before it stands one of this machine, if the former is not on this machine or
+    cannot be written. None is there that another user might write to.
     """
-    parent = os.environ.get("NUMBA_CACHE_DIR")
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    base = Path(parent) if parent else Path(tempfile.gettempdir()) / f"butter_etl-kernels-{user}"
-    folder = base / f"butter_etl-{fingerprint(sources)}"
+    name, chosen = f"butter_etl-{fingerprint(sources)}", os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return _private(Path(chosen).absolute() / name)
+    shared = [folder for base in _users_cache() for folder in _private(base / "butter_etl" / "kernels" / name)]
+    if any(is_on_this_machine(folder) and os.access(folder, os.W_OK | os.X_OK) for folder in shared):
+        return shared
+    return _private(Path(tempfile.gettempdir()) / f"butter_etl-kernels-{os.getuid()}" / name) + shared
+
+
+def _users_cache() -> list[Path]:
+    """Return the user's cache folder; nothing for a user without a home."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():  # others are to be ignored, as XDG says
+        return [named]
+    # Path.home raises where there is none, Path.is_dir where this user may not look.
+    home = os.path.expanduser("~")  # noqa: PTH111
+    if os.path.isabs(home) and os.path.isdir(home):  # noqa: PTH112, PTH117
+        return [Path(home, ".cache")]
+    _tell(f"compiled kernels are not kept in the user's cache: this user has no home that it may enter, but {home}")
+    return []
+
+
+def _private(folder: Path) -> list[Path]:
     try:
-        base.mkdir(mode=0o700, parents=bool(parent), exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        safe = all(_only_mine(path) for path in ((folder,) if parent else (base, folder)))
-        usable = safe and os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
-        return None
-    return folder if usable else None
+        return [make_private(folder)]
+    except OSError as error:
+        _tell(f"compiled kernels are not kept in {folder.parent}: {error}")
+        return []
 
 
-def _only_mine(path: Path) -> bool:
-    """Tell whether ``path`` is a real folder of this user that no other user can write to."""
-    facts = path.lstat()
-    mine = not hasattr(os, "getuid") or facts.st_uid == os.getuid()
-    return mine and stat.S_ISDIR(facts.st_mode) and not facts.st_mode & 0o022
+@cache
+def _tell(line: str) -> None:
+    """Log each ``line`` once in a process."""
+    _log.info(line)
 
 
 def ready(function: Any, arguments: tuple[Any, ...], sources: Sequence[Path]) -> None:
-    """Load the compiled ``function`` for such ``arguments`` from the cache, or compile it."""
+    """Load the compiled ``function`` for such ``arguments`` from the cache, or compile it and keep it there."""
     if not hasattr(function, "compile"):  # numba is switched off
         return
     with _lock:
         signature = tuple(numba.typeof(argument) for argument in arguments)
         if signature not in function.overloads:
-            _compile(function, signature, cache_folder(sources))
-
-
-def _compile(function: Any, signature: tuple[Any, ...], folder: Path | None) -> None:
-    started = time.perf_counter()
-    if folder is None:
-        _log.info("compiling kernels; there is no folder to keep them in")
-    else:
-        try:
-            _enable(function, folder)
-            with _turn(function, folder):
-                if not _is_kept(function):
-                    _log.info("compiling kernels, once for this machine and version; kept in %s", folder)
+            started = time.perf_counter()
+            kept = KeptKernels(function, cache_folders(sources))
+            function._cache = kept
+            with kept.turn(signature):
                 function.compile(signature)
-        # A full disk, a file torn by a crash: the cache is a convenience.
-        except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
-            _log.info("compiling kernels, as %s cannot be used (%s)", folder, error)
-            function._cache = numba.core.caching.NullCache()
-    function.compile(signature)  # does nothing where that is done
-    _log.debug("kernels ready after %.1f s", time.perf_counter() - started)
+            _log.debug("kernels ready after %.1f s", time.perf_counter() - started)
 
 
-@contextlib.contextmanager
-def _turn(function: Any, folder: Path) -> Iterator[None]:
-    """Wait for other processes of this machine that are compiling the ``function``, where it is not kept yet.
+class KeptKernels(caching.NullCache):
+    """What numba asks for compiled code of a function, and gives it to: a file for each of its signatures.
 
-    A node full of workers would compile it in each of them. The kernel's own locks end with their process; on file
-    systems that have none, each compiles as if alone.
+    A file is the SHA-256 of what follows it, which is numba's pickle of a compiled function.
     """
-    if _is_kept(function):
-        yield
-        return
-    with (folder / f"{function.__name__}.turn").open("w") as file:
+
+    def __init__(self, function: Any, folders: Sequence[Path]) -> None:
+        self._function = function.py_func
+        self._folders = folders
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled function for a signature; None if it is not kept."""
+        content = self._content(self._name(sig))
+        if content is None:
+            where = f", once for this CPU and version; kept in {self._folders[-1]}" if self._folders else ""
+            _log.info("compiling kernels%s", where or "; there is no folder to keep them in")
+            return None
+        target_context.refresh()
+        return numba.core.compiler.CompileResult._rebuild(target_context, *pickle.loads(content))  # noqa: S301 (nobody else's)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled function wherever that is possible; one with addresses of this process in it, nowhere."""
+        if data.library.has_dynamic_globals:
+            return
+        content = numba.core.serialize.dumps(data._reduce())
+        for folder in self._folders:
+            self._keep(folder / self._name(sig), content)
+
+    @contextlib.contextmanager
+    def turn(self, signature: Any) -> Iterator[None]:
+        """Wait for other processes that are compiling the function, where it is not kept yet.
+
+        A node full of workers would compile it in each of them. Locks end with their process; on file systems that have
+        none, each compiles as if alone.
+        """
+        name = self._name(signature)
+        with contextlib.ExitStack() as stack:
+            if self._content(name) is None:
+                for folder in reversed(self._folders):
+                    with contextlib.suppress(OSError):  # of a folder that cannot be written
+                        path = os.open(folder / f"{name}.turn", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                        self._wait(stack.enter_context(os.fdopen(path, "wb")), name)
+                        break
+            yield
+
+    def _wait(self, file: Any, name: str) -> None:
+        """Wait for the lock on ``file``, or for the kernel of a ``name``, as long as that can take."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self._content(name) is None and time.monotonic() < until:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _tell("waiting for another process, which compiles kernels")
+                time.sleep(_BETWEEN_LOOKS)
+            except OSError as error:
+                _log.debug("compiling without waiting for others (%s)", error)
+                return
+            else:
+                return
+
+    def _content(self, name: str) -> bytes | None:
+        """Return the pickle in a kept file, from the first folder that has it; folders before get a copy of it."""
+        for number, folder in enumerate(self._folders):
+            content = _read(folder / name)
+            if content is not None:
+                for nearer in self._folders[:number]:
+                    self._keep(nearer / name, content)
+                return content
+        return None
+
+    def _keep(self, file: Path, content: bytes) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("waiting for another process, which compiles kernels")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            write_private(file, hashlib.sha256(content).digest() + content)
         except OSError as error:
-            _log.debug("compiling without waiting for others (%s)", error)
-        yield
+            _tell(f"compiled kernels are not kept in {file.parent}: {error}")
+
+    def _name(self, signature: Any) -> str:
+        code = self._function.__code__.co_code
+        cells = numba.core.serialize.dumps(tuple(cell.cell_contents for cell in self._function.__closure__ or ()))
+        what = repr((self._function.__module__, self._function.__qualname__, signature, code, cells))
+        return f"kernel-{hashlib.sha256(what.encode()).hexdigest()[:24]}"
 
 
-def _is_kept(function: Any) -> bool:
-    return any(Path(function._cache.cache_path).glob(f"*{function.__name__}*.nbc"))
-
-
-def _enable(function: Any, folder: Path) -> None:
-    """Let numba cache ``function`` in ``folder``: it asks its configuration only while this is switched on."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)
+def _read(file: Path) -> bytes | None:
+    """Return the pickle in a file; None where there is no such file, it is torn, or might be somebody else's."""
     try:
-        function.enable_caching()
-    finally:
-        numba.config.CACHE_DIR = before
+        content = read_private(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _tell(f"a kept kernel is not used: {error}")
+        return None
+    digest, pickled = content[:32], content[32:]
+    if hashlib.sha256(pickled).digest() != digest:
+        _tell(f"a kept kernel is not used: {file} is torn")
+        return None
+    return pickled
