@@ -1,7 +1,7 @@
 """The ``butter-etl`` command: parse, call, print, set the exit code.
 
-Exit codes: 0 done, 1 something failed and was reported, 2 bad usage, 130 stopped by Ctrl-C. Stages are imported by the
-commands that need them, so that ``--help`` answers at once and summarising never loads torch.
+Exit codes: 0 done, 1 something failed and was reported, 2 bad usage, 128 and the number of a signal that stopped it.
+Stages are imported by the commands that need them: ``--help`` answers at once and summarising never loads torch.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from butter_etl.cli.options import INTERRUPTED
 from butter_etl.cli.plot import plot
 from butter_etl.cli.report import report
 from butter_etl.cli.status import status
+from butter_etl.cli.streams import final_code, secure_streams
 from butter_etl.cli.summarize import summarize
 from butter_etl.cli.sweeps import sweeps
 from butter_etl.cli.train import plan, train
 from butter_etl.cli.verify import verify
+from butter_etl.clusters import INTERRUPTS, Stop
 from butter_etl.errors import ButterError
 
 #: The modules that each extra of the package brings; commands that do not need them work without.
@@ -35,30 +37,56 @@ EXTRAS = {"train": ("torch", "pmlb", "requests", "sklearn"), "plot": ("matplotli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error of ours is one line on standard error and its exit code."""
+    """Run the command; an error of ours is one line on standard error and its exit code.
+
+    Signals stay taken over once one has come: what is closed as the interpreter ends must not be disturbed either.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    secure_streams()
+    stop = Stop()
+    stop.listen(*INTERRUPTS)
     try:
-        status = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(_run(arguments, stop))
+    finally:
+        if stop.number is None:
+            stop.leave()
+
+
+def _run(arguments: list[str], stop: Stop) -> int:
+    """Run the command and return its exit code."""
+    try:
+        code = _invoke(arguments)
+        return _stopped(stop) if code == INTERRUPTED else final_code(code)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        click.echo("stopped", err=True)
-        sys.exit(INTERRUPTED)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _stopped(stop)
     except ModuleNotFoundError as error:
         extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
         if extra is None or "--debug" in arguments:
             raise
         click.echo(f"butter-etl: {error.name} is not installed; pip install 'butter-etl[{extra}]'", err=True)
-        sys.exit(1)
+        return 1
     except ButterError as error:
         if "--debug" in arguments:
             raise
         click.echo(f"butter-etl: {error} [{error.kind}]", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        code = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _stopped(stop: Stop) -> int:
+    """Say how to go on; return the exit code by which a shell knows the signal."""
+    click.echo(f"{stop.words}; the same command goes on from here", err=True)
+    return stop.exit_code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})

@@ -10,6 +10,7 @@ import click
 
 from butter_etl.cli.completion import conditions, files, folders, sweep_names
 
+#: What a command returns that was stopped by a signal; the exit code is the signal's.
 INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
 

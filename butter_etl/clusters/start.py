@@ -35,6 +35,7 @@ from butter_etl.clusters.sites import (
     queue_walltime,
     walltime_seconds,
 )
+from butter_etl.clusters.stopping import ended_cleanly
 from butter_etl.clusters.supervisor import Supervisor
 from butter_etl.clusters.worker import deadline_lines
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError, one_line
@@ -68,7 +69,7 @@ def start_cluster(
     site = SiteFile(kind="local") if file is None else load_site(file)
     threads = plan_threads(site, threads_per_worker)
     start = _start_local if site.kind == "local" else _start_jobs
-    with _dask_settings(site), start(site, workers or site.workers, threads) as client:
+    with ended_cleanly(), _dask_settings(site), start(site, workers or site.workers, threads) as client:
         try:
             yield client
         finally:
@@ -108,11 +109,13 @@ def _dask_settings(site: SiteFile) -> Iterator[None]:
             log.setLevel(levels[name])
 
 
-# Ctrl-C in a terminal reaches every process of the group: workers leave it to the driver, which ends them. What they
-# would say while being ended (a heartbeat that found nobody) is no error; the errors of tasks reach the driver.
+# Ctrl-C in a terminal, and its end, reach every process of the group: workers leave both to the driver, which ends
+# them, or goes on where it was told to ignore the end (nohup). What they would say while being ended (a heartbeat that
+# found nobody) is no error; the errors of tasks reach the driver.
 _QUIET_WORKER = """
 import logging, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
 """
 

@@ -311,11 +311,14 @@ def _in_threads(url: str, batches: Iterator[list[Unit]], values: bool, threads: 
     threads = threads or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(threads) as pool:
         pending = deque(pool.submit(_check_batch, batch, url, values) for batch in islice(batches, 2 * threads))
-        while pending:
-            yield pending.popleft().result()
-            batch = next(batches, None)
-            if batch is not None:
-                pending.append(pool.submit(_check_batch, batch, url, values))
+        try:
+            while pending:
+                yield pending.popleft().result()
+                batch = next(batches, None)
+                if batch is not None:
+                    pending.append(pool.submit(_check_batch, batch, url, values))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _on_cluster(url: str, batches: Iterator[list[Unit]], values: bool, client: Any) -> Iterator[CheckReport]:
