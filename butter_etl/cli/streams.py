@@ -7,7 +7,7 @@ import io
 import os
 import select
 import sys
-from typing import IO, Final, TextIO
+from typing import Final, TextIO
 
 from butter_etl.errors import OutputError
 
@@ -93,10 +93,9 @@ def _open_closed() -> None:
     """Open what is closed: else the next files that are opened would take its number, and get what programs print."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            stream: IO[str] = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115, PTH123 (lives as long as we do)
-            if stream.fileno() <= 2:
-                os.set_inheritable(stream.fileno(), True)
-            setattr(sys, name, stream)
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the one that is closed
+            os.set_inheritable(number, number <= 2)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _is_own(stream: TextIO, number: int) -> bool:
