@@ -41,8 +41,8 @@ def init(kind: str, file: str | None) -> None:
         raise UsageError(f"{kind}: no such kind of site{suggestion(kind, sorted(templates))}; {', '.join(templates)}")
     target = Path(file or f"{kind}.yaml")
     try:
-        with target.open("x") as opened:
-            opened.write(templates[kind].read_text())
+        with target.open("x", encoding="utf-8") as opened:
+            opened.write(templates[kind].read_text(encoding="utf-8"))
     except FileExistsError as error:
         raise UsageError(f"{target}: is there already; name another file") from error
     except OSError as error:

@@ -53,7 +53,7 @@ def security_files(folder: Path) -> Security:
 
 def _write_private(path: Path, text: str) -> None:
     path.touch(mode=0o600, exist_ok=False)
-    path.write_text(text)
+    path.write_text(text, encoding="ascii")
 
 
 def _make_private(home: Path) -> None:

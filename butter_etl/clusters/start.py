@@ -268,7 +268,7 @@ def _jobqueue_defaults() -> dict[str, Any]:
     """
     import yaml
 
-    text = Path(_jobqueue().__file__).with_name("jobqueue.yaml").read_text()
+    text = Path(_jobqueue().__file__).with_name("jobqueue.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text)["jobqueue"])
 
 

@@ -74,7 +74,11 @@ def write_page(data: dict[str, Any], out: str | os.PathLike[str]) -> int:
     """Write the page of `page_data`; return its size in bytes. Raises UsageError if it cannot be written."""
     # `</` would end the script that holds the data.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    page = _TEMPLATE.read_text().replace("__TITLE__", html.escape(data["store"])).replace('"__DATA__"', text)
+    page = (
+        _TEMPLATE.read_text(encoding="utf-8")
+        .replace("__TITLE__", html.escape(data["store"]))
+        .replace('"__DATA__"', text)
+    )
     path = Path(out)
     try:
         return path.write_text(page, encoding="utf-8")
