@@ -24,6 +24,7 @@ its ``exit_code``::
     ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
     ├── DeviceMemoryError       1  a stack does not fit into the memory of a GPU
     ├── StaleSummaryError       1  summaries do not cover all runs that are there
+    ├── OutputError             1  what a command printed could not be written
     ├── ClusterError            1  a cluster did not start or was lost
     └── ExtraError              1  an extra of the package is not installed
 """
@@ -178,6 +179,12 @@ class StaleSummaryError(ButterError):
     """Summaries do not cover all runs that are there."""
 
     kind = "stale-summary"
+
+
+class OutputError(ButterError):
+    """Standard output could not be written whole; what the command did is done."""
+
+    kind = "output"
 
 
 class ClusterError(ButterError):

@@ -44,6 +44,7 @@ from butter_etl.exchange import (
     open_spool_folder,
     plan_export,
     plan_key,
+    publication_day,
     spool_rows,
     unknown_columns,
     write_archive,
@@ -161,6 +162,7 @@ def run_export(
     LandingError if it cannot be written.
     """
     _check_destination(plan, store, dest)
+    publication_day()  # complain of it before anything is made
     names = [directory.name for directory in plan]
     try:
         with Publication(dest, names, plan_key(plan, store.location)) as publication:

@@ -40,6 +40,7 @@ _SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _TOGETHER = {
     "test_campaigns.py": "queue",
     "test_probing.py": "queue",
+    "test_stopping.py": "queue",
     "test_own_campaigns.py": "own campaigns",
     "test_page.py": "browser",
 }

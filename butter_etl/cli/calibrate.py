@@ -18,12 +18,13 @@ def calibrate(as_json: bool) -> None:
     from butter_etl.engines import ENGINES
     from butter_etl.errors import writing
     from butter_etl.store import require_writable
-    from butter_etl.studies import measure_rates, rates_path, save_rates
+    from butter_etl.studies import measure_rates, require_rates_path, save_rates
     from butter_etl.views import print_table
 
     for engine in ENGINES:  # complain of it before anything is measured
-        with writing(rates_path(engine)):
-            require_writable(rates_path(engine).parent)
+        path = require_rates_path(engine)
+        with writing(path):
+            require_writable(path.parent)
     measured = {engine: measure_rates(engine) for engine in ENGINES}
     files = [save_rates(engine, rates) for engine, rates in measured.items()]
     if as_json:

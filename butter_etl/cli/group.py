@@ -1,7 +1,7 @@
 """The ``butter-etl`` command: parse, call, print, set the exit code.
 
-Exit codes: 0 done, 1 something failed and was reported, 2 bad usage, 130 stopped by Ctrl-C. Stages are imported by the
-commands that need them, so that ``--help`` answers at once and summarising never loads torch.
+Exit codes: 0 done, 1 something failed and was reported, 2 bad usage, 128 and the number of a signal that stopped it.
+Stages are imported by the commands that need them: ``--help`` answers at once and summarising never loads torch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from butter_etl.cli.options import INTERRUPTED
 from butter_etl.cli.plot import plot
 from butter_etl.cli.report import report
 from butter_etl.cli.status import status
+from butter_etl.cli.streams import final_code, secure_streams
 from butter_etl.cli.summarize import summarize
 from butter_etl.cli.sweeps import sweeps
 from butter_etl.cli.train import plan, train
 from butter_etl.cli.verify import verify
+from butter_etl.clusters import INTERRUPTS, Stop
 from butter_etl.errors import WAYS_OUT, ButterError, ExtraError, refused
 
 #: The modules that each extra of the package brings; commands that do not need them work without.
@@ -36,26 +38,52 @@ EXTRAS = {"train": ("torch", "pmlb", "requests", "sklearn"), "plot": ("matplotli
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; an error of ours is one line on standard error and its exit code."""
+    """Run the command; an error of ours is one line on standard error and its exit code.
+
+    Signals stay taken over once one has come: what is closed as the interpreter ends must not be disturbed either.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    secure_streams()
+    stop = Stop()
+    stop.listen(*INTERRUPTS)
     try:
-        with log_shown():
-            status = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(_run(arguments, stop))
+    finally:
+        if stop.number is None:
+            stop.leave()
+
+
+def _run(arguments: list[str], stop: Stop) -> int:
+    """Run the command and return its exit code."""
+    try:
+        code = _invoke(arguments)
+        return _stopped(stop) if code == INTERRUPTED else final_code(code)
     except click.exceptions.NoArgsIsHelpError as page:
         page.show()
-        sys.exit(page.exit_code)
-    except click.Abort:
-        click.echo("stopped", err=True)
-        sys.exit(INTERRUPTED)
+        return page.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _stopped(stop)
     except (click.ClickException, ModuleNotFoundError, ButterError, OSError) as error:
         named = _named(error)
         if named is None or "--debug" in arguments:
             raise
         click.echo(f"butter-etl: {named} [{named.kind}]", err=True)
-        sys.exit(named.exit_code)
+        return named.exit_code
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        with log_shown():
+            code = cli.main(args=arguments, prog_name="butter-etl", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _stopped(stop: Stop) -> int:
+    """Say how to go on; return the exit code by which a shell knows the signal."""
+    click.echo(f"{stop.words}; the same command goes on from here", err=True)
+    return stop.exit_code
 
 
 def _named(error: Exception) -> ButterError | None:

@@ -11,6 +11,7 @@ import click
 from butter_etl.cli.completion import conditions, files, folders, sweep_names
 from butter_etl.errors import UsageError
 
+#: What a command returns that was stopped by a signal; the exit code is the signal's.
 INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.options import json_option, print_json, print_lines, select_options, state_option, store_argument
+from butter_etl.cli.streams import lost_output
 from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def status(store: str, choice: Choice, follow: bool, state: str | None, as_json:
 
 
 def look_on(store: Store) -> None:
-    """Show how training goes on until no driver is at work; the run files are not listed meanwhile.
+    """Show how training goes on until no driver is at work, or nobody reads; the run files are not listed meanwhile.
 
     On a terminal the picture is refreshed; elsewhere there is a line for each driver that has got further.
     """
@@ -66,7 +67,7 @@ def look_on(store: Store) -> None:
 def _activities(store: Store) -> Iterator[Activity]:
     from butter_etl.campaign import current_activity
 
-    while (activity := current_activity(store.state)).drivers:
+    while lost_output() is None and (activity := current_activity(store.state)).drivers:
         yield activity
         time.sleep(_REFRESH_SECONDS)
 

@@ -193,5 +193,3 @@ def print_trained(campaign: Campaign, report: TrainReport) -> None:
     print_lines(train_lines(campaign, report))
     for failure in report.failures:
         click.echo(failure_line(failure), err=True)
-    if report.interrupted:
-        click.echo("stopped; the same command goes on from here", err=True)

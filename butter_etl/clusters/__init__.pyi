@@ -6,6 +6,8 @@ from .sites import site_templates as site_templates
 from .sites import tasks_at_once as tasks_at_once
 from .start import require_folders as require_folders
 from .start import start_cluster as start_cluster
+from .stopping import INTERRUPTS as INTERRUPTS
+from .stopping import Stop as Stop
 from .worker import DRAINING as DRAINING
 from .worker import JOB_LOGS as JOB_LOGS
 from .worker import at_work as at_work

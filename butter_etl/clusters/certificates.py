@@ -54,7 +54,7 @@ def security_files(folder: Path) -> Security:
 
 def _write_private(path: Path, text: str) -> None:
     path.touch(mode=0o600, exist_ok=False)
-    path.write_text(text)
+    path.write_text(text, encoding="ascii")
 
 
 def make_private(home: Path) -> None:

@@ -56,8 +56,8 @@ def worker_facts(folder: str, token: str) -> WorkerFacts:
     """Return the facts of the worker that runs this; read ``folder/token`` and leave ``folder/token.answer``."""
     read, error = None, None
     try:
-        read = Path(folder, token).read_text()
-        Path(folder, f"{token}.answer").write_text(socket.gethostname())
+        read = Path(folder, token).read_text(encoding="utf-8")
+        Path(folder, f"{token}.answer").write_text(socket.gethostname(), encoding="utf-8")
     except OSError as problem:
         error = f"{problem.strerror}: {problem.filename}"
     worker = current_worker()
@@ -85,7 +85,7 @@ def probe_workers(client: Client, site: SiteFile) -> tuple[WorkerFacts, list[Fac
     question, answer = folder / token, folder / f"{token}.answer"
     with writing(f"logs: {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        question.write_text(token)
+        question.write_text(token, encoding="utf-8")
     try:
         facts: WorkerFacts = client.submit(worker_facts, str(folder), token, pure=False).result()
         return facts, _findings(facts, token, answer, folder)

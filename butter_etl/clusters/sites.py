@@ -243,6 +243,8 @@ def _with_paths(file: str | Path, site: SiteFile) -> SiteFile:
 
 def _expand(file: str | Path, key: str, value: str) -> str:
     path = os.path.expanduser(os.path.expandvars(value))  # noqa: PTH111 (pathlib expands no variables)
+    if path.startswith("~"):
+        raise ClusterFileError(f"{file}: {key}: no home folder is known for {value!r}; set HOME, or give a whole path")
     if "$" in path:
         raise ClusterFileError(f"{file}: {key}: a variable in {value!r} is not set")
     if re.search(r"\s", path):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from butter_etl.clusters.certificates import certificates, make_private, security_files, try_folder
+from butter_etl.clusters.dask_settings import dask_settings
 from butter_etl.clusters.sites import (
     CLUSTER_KINDS,
     ClusterKind,
@@ -35,6 +36,7 @@ from butter_etl.clusters.sites import (
     queue_walltime,
     walltime_seconds,
 )
+from butter_etl.clusters.stopping import ended_cleanly
 from butter_etl.clusters.supervisor import Supervisor
 from butter_etl.clusters.worker import deadline_lines
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError, one_line, writing
@@ -69,7 +71,7 @@ def start_cluster(
     require_folders(site)
     threads = plan_threads(site, threads_per_worker)
     start = _start_local if site.kind == "local" else _start_jobs
-    with _dask_settings(site), start(site, workers or site.workers, threads) as client:
+    with ended_cleanly(), dask_settings(_settings(site)), start(site, workers or site.workers, threads) as client:
         try:
             yield client
         finally:
@@ -92,14 +94,10 @@ def require_folders(site: SiteFile) -> None:
         make_private(Path(site.shared_tmp))
 
 
-@contextlib.contextmanager
-def _dask_settings(site: SiteFile) -> Iterator[None]:
-    """Apply Dask's settings for a campaign; they must hold before the scheduler is made and until it is gone."""
-    import dask
-    import distributed  # noqa: F401 (its defaults must be there before they are overridden)
-
+def _settings(site: SiteFile) -> dict[str, Any]:
+    """Return Dask's settings for a campaign."""
     health_only = ["distributed.http.health"]
-    settings = {
+    return {
         # Workers of a job queue come and go by design: their end is not the task's fault.
         "distributed.scheduler.allowed-failures": 10,
         # The p2p shuffle fails on list columns.
@@ -112,23 +110,15 @@ def _dask_settings(site: SiteFile) -> Iterator[None]:
         "distributed.worker.profile.enabled": site.dashboard,
         **({} if site.dashboard else {"distributed.admin.system-monitor.log-length": 60}),
     }
-    # Below an error Dask tells of workers that are busy, slow to end or gone: nothing that a user can act on.
-    logs = {name: logging.getLogger(name) for name in ("distributed", "tornado.application")}
-    levels = {name: log.level for name, log in logs.items()}
-    logs["distributed"].setLevel(logging.ERROR)
-    try:
-        with dask.config.set(settings):
-            yield
-    finally:
-        for name, log in logs.items():
-            log.setLevel(levels[name])
 
 
-# Ctrl-C in a terminal reaches every process of the group: workers leave it to the driver, which ends them. What they
-# would say while being ended (a heartbeat that found nobody) is no error; the errors of tasks reach the driver.
+# Ctrl-C in a terminal, and its end, reach every process of the group: workers leave both to the driver, which ends
+# them, or goes on where it was told to ignore the end (nohup). What they would say while being ended (a heartbeat that
+# found nobody) is no error; the errors of tasks reach the driver.
 _QUIET_WORKER = """
 import logging, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
 """
 
@@ -294,7 +284,7 @@ def _jobqueue_defaults() -> dict[str, Any]:
     """
     import yaml
 
-    text = Path(_jobqueue().__file__).with_name("jobqueue.yaml").read_text()
+    text = Path(_jobqueue().__file__).with_name("jobqueue.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text)["jobqueue"])
 
 
@@ -303,6 +293,7 @@ def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
     pins = [f"export {name}={value}" for name, value in threads.environment().items()]
     options = {
         "job_name": "butter-etl",
+        "worker_command": "butter_etl.clusters.job",
         "cores": site.cores,
         "processes": site.processes,
         "memory": site.memory,
@@ -312,6 +303,9 @@ def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
         "death_timeout": site.death_timeout,
         "job_script_prologue": [*pins, *deadline_lines(walltime_seconds(site), site.logs), *site.prologue],
         "worker_extra_args": [
+            # dask_jobqueue says these to Dask's own program alone.
+            *(("--nworkers", str(site.processes)) if site.processes > 1 else ()),
+            "--nanny",
             # dask_jobqueue gives every core a task; the last option counts.
             *("--nthreads", str(threads.tasks)),
             *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),

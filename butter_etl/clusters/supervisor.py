@@ -6,6 +6,7 @@ import _thread
 import getpass
 import logging
 import math
+import os
 import re
 import subprocess
 import threading
@@ -197,7 +198,7 @@ def _is_of(worker: str, job: str) -> bool:
 
 def listed_jobs(kind: ClusterKind) -> frozenset[str] | None:
     """Return the ids of the user's jobs that have not ended, as the queue tells; None where it does not answer."""
-    command = [word.format(user=getpass.getuser()) for word in kind.listing]
+    command = [word.format(user=_user()) for word in kind.listing]
     if not command:
         return None
     try:
@@ -207,11 +208,19 @@ def listed_jobs(kind: ClusterKind) -> frozenset[str] | None:
     return frozenset(re.findall(kind.listed, done.stdout, re.MULTILINE))
 
 
+def _user() -> str:
+    """Return the user's name; where there is none, as in some containers, the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def last_words(logs: str, job_id: str | None) -> str:
     """Return the last line of a job's error log, as part of a message; empty where there is none."""
     # `*-7.err` of Slurm, LSF and HTCondor; `7.host.ER` of PBS; `butter-etl.o7` of Grid Engine.
     for path in sorted(Path(logs).glob(f"*{job_id}*")):
-        lines = path.read_text(errors="replace").split("\n")
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         for line in reversed(lines):
             if line.strip():
                 return f", saying: {line.strip()}"

@@ -2,6 +2,7 @@ from .card import README as README
 from .card import data_card as data_card
 from .croissant import CROISSANT as CROISSANT
 from .croissant import croissant_json as croissant_json
+from .croissant import publication_day as publication_day
 from .export_plan import ExportDirectory as ExportDirectory
 from .export_plan import ExportFile as ExportFile
 from .export_plan import ExportOptions as ExportOptions

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from butter_etl.errors import UsageError
 from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.store import COMMON_METADATA
@@ -152,9 +154,22 @@ def croissant_json(
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def _published() -> dict[str, str]:
+def publication_day() -> str | None:
+    """Return the day of SOURCE_DATE_EPOCH, None where it is not set. Raises UsageError where it is no time."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    return {"datePublished": datetime.fromtimestamp(int(epoch), UTC).date().isoformat()} if epoch else {}
+    if not epoch:
+        return None
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH: wants a whole number of seconds since 1970, such as {int(time.time())}; got {epoch!r}"
+        ) from error
+
+
+def _published() -> dict[str, str]:
+    day = publication_day()
+    return {} if day is None else {"datePublished": day}
 
 
 def _file_objects(files: Iterable[ManifestFile]) -> list[dict[str, Any]]:

@@ -43,6 +43,17 @@ _SYSTEM_FOLDERS = frozenset(
 _CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
 
 
+def is_utf8(path: str) -> bool:
+    """Tell whether a path's bytes are text: Python carries others through as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def require_utf8(path: str) -> None:
+    """Raise StoreError for a path that pyarrow cannot open."""
+    if not is_utf8(path):
+        raise StoreError(f"{path!a}: is no UTF-8 text, which the paths of Parquet files must be; rename it")
+
+
 class Location:
     """A folder: a local path, or a URL such as ``s3://bucket/prefix`` (see `S3Prefix` for its options).
 
@@ -54,6 +65,7 @@ class Location:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = os.fspath(path)
+        require_utf8(given)
         self._s3: S3Prefix | None = None
         #: The address to show to people; never with credentials.
         self.url = _CREDENTIALS.sub("//", given)
@@ -72,6 +84,7 @@ class Location:
             self.root = root.rstrip("/")
         else:
             self.filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(given).absolute())
+            require_utf8(self.root)
             self.absolute = self.root
         self.is_local = isinstance(self.filesystem, pa.fs.LocalFileSystem)
 
@@ -491,6 +504,10 @@ def _scan(folder: str, prefix: str, *, temporary: bool, followed: tuple[str, ...
                 chain = _follow(folder, entry, followed) if entry.is_symlink() else followed
                 yield from _scan(entry.path, f"{name}/", temporary=temporary, followed=chain)
             elif temporary or not entry.name.endswith(".tmp"):
+                if not is_utf8(name):
+                    if name.endswith(".parquet"):
+                        require_utf8(entry.path)
+                    continue  # no file of a store or a source is called so, and nothing here could open it
                 yield name, entry.stat().st_size
         except FileNotFoundError:  # taken away while listing
             continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.errors import SelectError, StoreError, suggestion
+from butter_etl.errors import SelectError, StoreError, UsageError, one_line, suggestion
 from butter_etl.store.files import COMMON_METADATA, Location
 from butter_etl.store.layout import EXECUTIVE, RUNS, SUMMARY, RunFile, parse_partition
 from butter_etl.store.parquet import conform
@@ -80,18 +80,15 @@ def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), colum
     return _read(location, "", schema, where, columns)
 
 
-def _read(
-    location: Location, root: str, schema: pa.Schema, where: Iterable[str], columns: Iterable[str] | None
-) -> dd.DataFrame:
-    import dask.dataframe as dd
-
+def _read(location: Location, root: str, schema: pa.Schema, where: Iterable[str], columns: Iterable[str] | None) -> Any:
+    dd = _dask_dataframe()
     wanted = schema if columns is None else _columns(schema, list(columns))
     everything = [(name, size) for name, size in location.walk(root) if _is_rows(name.rpartition("/")[2])]
     conditions = _conditions(where, [name for name, _ in everything])
     files = [(name, size) for name, size in everything if _may_hold(name.rpartition("/")[0], conditions)]
     groups = list(_groups(files)) or [[]]
     prefix = f"{root}/" if root else ""
-    frame: dd.DataFrame = dd.from_map(
+    return dd.from_map(
         read_group,
         [[prefix + name for name in group] for group in groups],
         url=location.absolute,
@@ -101,7 +98,22 @@ def _read(
         meta=empty_frame(wanted),
         enforce_metadata=False,
     )
-    return frame
+
+
+def _dask_dataframe() -> Any:
+    """Import Dask's dataframes, which refuse to be where the user's Dask settings ask for those of before.
+
+    Raises UsageError where the settings are malformed.
+    """
+    try:
+        import dask
+    except ValueError as error:
+        raise UsageError(
+            f"Dask cannot be started with its settings here: {one_line(error)}; mend or move them"
+        ) from error
+    with dask.config.set({"dataframe.query-planning": True}):
+        import dask.dataframe
+    return dask.dataframe
 
 
 def _is_rows(name: str) -> bool:

@@ -32,7 +32,7 @@ from .butter.costs import core_seconds as core_seconds
 from .butter.costs import default_rates as default_rates
 from .butter.costs import gpu_stack_limit as gpu_stack_limit
 from .butter.costs import load_rates as load_rates
-from .butter.costs import rates_path as rates_path
+from .butter.costs import require_rates_path as require_rates_path
 from .butter.costs import save_rates as save_rates
 from .butter.costs import stack_limit as stack_limit
 from .butter.datasets import DATASETS as DATASETS

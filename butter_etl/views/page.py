@@ -76,7 +76,11 @@ def write_page(data: dict[str, Any], out: str | os.PathLike[str]) -> int:
     """
     # `</` would end the script that holds the data.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    page = _TEMPLATE.read_text().replace("__TITLE__", html.escape(data["store"])).replace('"__DATA__"', text)
+    page = (
+        _TEMPLATE.read_text(encoding="utf-8")
+        .replace("__TITLE__", html.escape(data["store"]))
+        .replace('"__DATA__"', text)
+    )
     content = page.encode()
     write_whole(Path(out), content)
     return len(content)

@@ -12,15 +12,14 @@ device is full; there the rates are of a run's share in a large stack, and a gue
 from __future__ import annotations
 
 import math
-import os
 import uuid
 from pathlib import Path
 
 import msgspec
 
 from butter_etl.engines import Device, cpu_family
-from butter_etl.errors import writing
-from butter_etl.studies.butter.datasets import DatasetInfo
+from butter_etl.errors import UsageError, writing
+from butter_etl.studies.butter.datasets import NO_HOME, DatasetInfo, user_cache
 from butter_etl.studies.butter.experiments import ExperimentSpec
 from butter_etl.studies.butter.topology import Topology
 
@@ -121,7 +120,7 @@ def load_rates(engine: str, device: Device) -> Rates:
     Of a GPU they are always the default, `GPU_RATES`.
     """
     default, path = default_rates(engine, device), rates_path(engine)
-    if device == "cuda" or not path.exists():
+    if device == "cuda" or path is None or not path.exists():
         return default
     try:
         return msgspec.json.decode(path.read_bytes(), type=Rates)
@@ -134,7 +133,7 @@ def save_rates(engine: str, rates: Rates) -> Path:
 
     Raises PlaceError or FullDiskError if it cannot be written.
     """
-    path = rates_path(engine)
+    path = require_rates_path(engine)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +145,15 @@ def save_rates(engine: str, rates: Rates) -> Path:
     return path
 
 
-def rates_path(engine: str) -> Path:
-    """Return the path of an engine's measured rates for this user and kind of core."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "butter_etl" / f"rates-{engine}-{cpu_family()}.json"
+def rates_path(engine: str) -> Path | None:
+    """Return the path of an engine's measured rates for this user and kind of core; None for users without a home."""
+    cache = user_cache()
+    return None if cache is None else cache / f"rates-{engine}-{cpu_family()}.json"
+
+
+def require_rates_path(engine: str) -> Path:
+    """Return the path of an engine's measured rates. Raises UsageError for users without a home."""
+    path = rates_path(engine)
+    if path is None:
+        raise UsageError(f"no folder is known to keep rates in: {NO_HOME}")
+    return path

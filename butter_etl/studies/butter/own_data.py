@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 
 from butter_etl.errors import DatasetError, SpecError, one_line, suggestion
 from butter_etl.studies.arrow_types import plain_column
-from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, data_folder, dataset_path, ensure_pmlb, own_info
+from butter_etl.studies.butter.datasets import (
+    DATASETS,
+    DatasetInfo,
+    data_folder,
+    dataset_path,
+    ensure_pmlb,
+    expanded,
+    own_info,
+)
 from butter_etl.studies.butter.encoding import Encoding, Task, encode_column, encode_target
 from butter_etl.studies.butter.experiments import OwnData
 from butter_etl.studies.butter.text_tables import read_text_table
@@ -144,7 +152,7 @@ def fetch_source(declaration: Declaration, folder: Path, directory: str | Path |
 def _source_path(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path:
     if declaration.pmlb is not None:
         return dataset_path(declaration.pmlb, data_folder(directory))
-    return folder / Path(declaration.file or "").expanduser()
+    return folder / expanded(declaration.file or "")
 
 
 # --- from a file to its content ----------------------------------------------------------------------------------
