@@ -18,6 +18,7 @@ its ``exit_code``::
     ├── LandingError            1  rows could not be written durably
     │   └── FullDiskError       1  there is no space left for them
     ├── AttemptsError           1  runs were begun too often without getting further
+    │   └── WorkerMemoryError   1  they need more memory than a worker has
     ├── CampaignError           1  a campaign was stopped, since nothing it did succeeded
     ├── StorageError            1  an object store refuses something or cannot be reached
     ├── CheckpointError         1  a checkpoint could not be written, or is not one to go on from
@@ -121,6 +122,12 @@ class AttemptsError(ButterError):
     """The same runs were begun too often without getting further."""
 
     kind = "attempts"
+
+
+class WorkerMemoryError(AttemptsError):
+    """What was to be done needs more memory than a worker has; the message says how much there was."""
+
+    kind = "memory"
 
 
 class CampaignError(ButterError):

@@ -91,7 +91,9 @@ def failure_line(failure: Failure) -> str:
     """Say in one line what failed, and why."""
     numbers = failure.repetitions
     which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
-    return f"failed: experiment {failure.experiment_id} ({failure.experiment}), repetitions {which}: {failure.error}"
+    kind = f" [{failure.kind}]" if failure.kind else ""
+    experiment = f"experiment {failure.experiment_id} ({failure.experiment})"
+    return f"failed: {experiment}, repetitions {which}: {failure.error}{kind}"
 
 
 _TOLERANCE = "no network within 20 % of their size"
