@@ -2,6 +2,7 @@ from .deaths import Death as Death
 from .deaths import death_of as death_of
 from .deaths import deaths_told as deaths_told
 from .probing import probe_workers as probe_workers
+from .probing import site_findings as site_findings
 from .sites import load_site as load_site
 from .sites import site_templates as site_templates
 from .sites import tasks_at_once as tasks_at_once

@@ -52,9 +52,12 @@ def job_record(kind: ClusterKind, job_id: str) -> JobRecord | None:
 
 def early_end(site: SiteFile, job_id: str | None) -> str:
     """Say why a job ended before its worker connected, as part of a message: the queue's words, and the log's."""
-    record = job_record(CLUSTER_KINDS[site.kind], job_id) if job_id else None
-    if record and record.cause(CLUSTER_KINDS[site.kind]) == "memory":
+    kind = CLUSTER_KINDS[site.kind]
+    record = job_record(kind, job_id) if job_id else None
+    if record and record.cause(kind) == "memory":
         return f" for lack of memory ({record.describe()}); raise `memory` ({site.memory}) in the site file"
+    if record and record.state in kind.out_of_time:
+        return f" at its time limit ({record.describe()}); raise `walltime` ({site.walltime}) in the site file"
     for log in job_logs(site.logs, job_id):
         for failure in prologue_failures(log):
             return f": its prologue failed: {failure.describe()}"

@@ -102,6 +102,8 @@ class ClusterKind(msgspec.Struct, frozen=True):
     """States of a job that has not ended yet."""
     out_of_memory: frozenset[str] = frozenset()
     """States of a job that was ended for memory."""
+    out_of_time: frozenset[str] = frozenset()
+    """States of a job that was ended at its time limit."""
     by_itself: frozenset[str] = frozenset()
     """States of a job that ended by itself; all others are the queue's doing, or a node's."""
 
@@ -132,6 +134,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         ),
         going_on=frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}),
         out_of_memory=frozenset({"OUT_OF_MEMORY"}),
+        out_of_time=frozenset({"TIMEOUT"}),
         by_itself=frozenset({"FAILED", "COMPLETED"}),
     ),
     "pbs": ClusterKind(
@@ -338,6 +341,15 @@ def walltime_seconds(site: SiteFile) -> int | None:
     days, _, clock = site.walltime.rpartition("-")
     hours, minutes, seconds = map(int, clock.split(":"))
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def process_bytes(site: SiteFile) -> int | None:
+    """Return the memory of one worker process of a site, in bytes; None where the site file does not say."""
+    if site.memory is None:
+        return None
+    from dask.utils import parse_bytes
+
+    return int(parse_bytes(site.memory)) // site.processes
 
 
 def queue_walltime(site: SiteFile) -> str | None:

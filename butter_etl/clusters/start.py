@@ -96,8 +96,8 @@ def _dask_settings(site: SiteFile) -> Iterator[None]:
     settings = {
         # Workers of a job queue come and go by design: their end is not the task's fault.
         "distributed.scheduler.allowed-failures": 10,
-        # A worker that died is started again in its place, which takes longer than the 15 s after which Dask gives up the
-        # place; jobs that are gone are the supervisor's.
+        # A worker that died is started again in its place, which may take longer than the 15 s after which Dask gives
+        # the place up; jobs that are gone are the supervisor's.
         "distributed.deploy.lost-worker-timeout": "1 hour",
         # The p2p shuffle fails on list columns.
         "dataframe.shuffle.method": "tasks",
