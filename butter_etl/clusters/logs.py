@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
+
+from butter_etl.errors import one_line
 
 #: Dask's loggers, and those to which it leaves what happens to connections that end.
 _LOGGERS = ("distributed", "dask", "dask_jobqueue", "tornado", "asyncio", "bokeh")
@@ -22,3 +25,19 @@ def silence_dask() -> None:
             log.handlers[:], log.propagate = [], name not in _LOGGERS
     for name in _LOGGERS:  # without a handler Python writes to standard error
         logging.getLogger(name).addHandler(logging.NullHandler())
+
+
+class _OneLine(logging.Formatter):
+    """A formatter that writes an exception as one line, where Python has its traceback."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (logging's name)
+        """Return the class and the text of an exception."""
+        return f"{ei[0].__name__}: {one_line(ei[1])}"
+
+
+def shorten_tracebacks() -> None:
+    """Have the loggers of Dask in this process write exceptions as one line, in the form that they have."""
+    for name in ("", *logging.root.manager.loggerDict):
+        for handler in logging.getLogger(name).handlers:
+            form = handler.formatter
+            handler.setFormatter(_OneLine(form._fmt if form else None))

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from butter_etl.clusters.logs import shorten_tracebacks
 from butter_etl.clusters.sites import CLUSTER_KINDS
 from butter_etl.engines import cpu_family, package_version
 
@@ -123,6 +124,7 @@ def dask_setup(worker: Any) -> None:
     seconds before they kill them. In that time training comes to the end of its epoch and writes a checkpoint. Dask's
     nanny, which gets the signal too, closes the worker.
     """
+    shorten_tracebacks()
     worker.startup_information[JOB_FACTS] = lambda _worker: own_job()
     signal.signal(signal.SIGTERM, lambda _number, _frame: told_to_end.set())
 
