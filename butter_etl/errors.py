@@ -18,6 +18,7 @@ its ``exit_code``::
     ├── LandingError            1  rows could not be written durably
     │   └── FullDiskError       1  there is no space left for them
     ├── AttemptsError           1  runs were begun too often without getting further
+    │   └── WorkerMemoryError   1  they need more memory than a worker has
     ├── CampaignError           1  a campaign was stopped, since nothing it did succeeded
     ├── PlaceError              1  a file or folder cannot be written, or not looked at
     ├── StorageError            1  an object store refuses something or cannot be reached
@@ -143,6 +144,12 @@ class AttemptsError(ButterError):
     """The same runs were begun too often without getting further."""
 
     kind = "attempts"
+
+
+class WorkerMemoryError(AttemptsError):
+    """What was to be done needs more memory than a worker has; the message says how much there was."""
+
+    kind = "memory"
 
 
 class CampaignError(ButterError):

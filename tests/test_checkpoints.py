@@ -8,11 +8,20 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from butter_etl.campaign import checkpoints, stacks
 from butter_etl.campaign.checkpoints import Checkpoints, read_checkpoint
-from butter_etl.campaign.stacks import COMPLETED, COMPLETED_ELSEWHERE, Item, Stack, train_stack
+from butter_etl.campaign.stacks import (
+    COMPLETED,
+    COMPLETED_ELSEWHERE,
+    Item,
+    Stack,
+    cut_stack,
+    cut_unfinished,
+    train_stack,
+)
 from butter_etl.engines.contract import ENGINES, HISTORIES
 from butter_etl.engines.fused import engine
 from butter_etl.errors import CheckpointError, FullDiskError
@@ -73,6 +82,21 @@ def test_a_stack_goes_on_from_its_file_to_the_same_bits(tmp_path, dataset, engin
     kept.discard(stack)
     kept.discard(stack)
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("epochs", [2, 7])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stack_that_was_begun_is_cut_and_its_parts_go_on(dataset, engine, epochs):
+    """After two epochs the fused engine has not begun the second run; after seven it has finished the first."""
+    stack = Stack((ITEM,), engine, "cpu")
+    (expected,) = train_stack(stack, dataset)
+    parts = cut_unfinished(stop(dataset, stack, epochs=epochs), 1)
+    assert [part.stack for part in parts] == cut_stack(stack, 1)
+    assert sum(int(part.state.epochs.sum()) for part in parts) >= epochs
+    rows = pa.concat_tables(train_stack(part.stack, dataset, resume=part)[0] for part in parts)
+    for name in HISTORIES:
+        ours, theirs = (np.stack(table[name].to_pylist()) for table in (rows, expected))
+        np.testing.assert_allclose(ours, theirs, rtol=0 if engine == "fused" else 1e-5, err_msg=name)
 
 
 def test_a_file_holds_everything_to_the_bit(tmp_path, dataset):

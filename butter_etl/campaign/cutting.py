@@ -34,10 +34,14 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """The work of one future. ``attempt`` counts from 1."""
+    """The work of one future.
+
+    ``attempt`` counts from 1; ``deaths`` are those of workers that had it and had begun nothing.
+    """
 
     items: tuple[Item, ...]
     attempt: int = 1
+    deaths: int = 0
 
     @property
     def runs(self) -> int:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from butter_etl.campaign.attempts import attempts_at, end_attempt, log_tail
+from butter_etl.campaign.attempts import attempts_at, end_attempt, log_tail, mark_deaths
 from butter_etl.campaign.cutting import Task
 from butter_etl.campaign.share import POLL_SECONDS, Share
 from butter_etl.campaign.stacks import Item
 from butter_etl.campaign.tasks import Settings, TaskError, TaskReport, TaskStopped, train_and_land
-from butter_etl.clusters import DRAINING
-from butter_etl.errors import FULL_DISK, CampaignError, one_line
+from butter_etl.clusters import DRAINING, Death, death_of, deaths_told
+from butter_etl.errors import FULL_DISK, AttemptsError, CampaignError, WorkerMemoryError, one_line
 from butter_etl.store import Failure, Store
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 #: So many tasks in a row that fail, and none that succeeds, are no accident.
 _FAILURES_IN_A_ROW = 20
+#: How often a task may be lost with workers that died before they had begun anything.
+_MOST_DEATHS = 5
 _MAKE_SPACE = "make space, then start the same command again"
 _KEYS_REMEMBERED = 5_000
 
@@ -87,6 +89,7 @@ class Driver:
         self._in_a_row = 0
         self._keys_remembered = 0
         self._looked = 0.0
+        self._deaths: dict[str, tuple[Death, bool]] = {}
 
     def run(self, window: int) -> TrainReport:
         """Train until nothing is left to do, or somebody asks to stop (Ctrl-C).
@@ -100,14 +103,15 @@ class Driver:
         completed = as_completed(with_results=True, raise_errors=False)
         self._client.set_metadata(DRAINING, False)
         try:
-            while self._refill(completed, window) or self._share.is_waiting:
-                if not self._running:
-                    time.sleep(POLL_SECONDS)
-                    continue
-                for batch in completed.batches():
-                    for future, result in batch:
-                        self._finish(future, result)
-                    self._refill(completed, window)
+            with deaths_told(self._client):
+                while self._refill(completed, window) or self._share.is_waiting:
+                    if not self._running:
+                        time.sleep(POLL_SECONDS)
+                        continue
+                    for batch in completed.batches():
+                        for future, result in batch:
+                            self._finish(future, result)
+                        self._refill(completed, window)
         except KeyboardInterrupt:
             interrupted = True
             self._client.cancel(list(self._running), force=True)
@@ -166,15 +170,42 @@ class Driver:
         )
 
     def _finish(self, future: Future[Any], result: Any) -> None:
+        from distributed.scheduler import KilledWorker
+
         task = self._running.pop(future)
+        error = result[1] if future.status == "error" else None
         if future.status == "finished":
             self._count(task, result)
+        elif isinstance(error, KilledWorker):
+            self._after_death(task, *self._death(error.last_worker))
         else:
-            error = result[1] if future.status == "error" else None
             if isinstance(error, TaskStopped):
                 task = self._without_done(task, error)
             self._retry(task, error_of(future, result))
         future.release()
+
+    def _death(self, worker: Any) -> tuple[Death, bool]:
+        """Return how a worker died, and whether it was at anything; write that down once."""
+        if worker.address not in self._deaths:
+            death = death_of(self._client, worker)
+            self._deaths[worker.address] = death, bool(mark_deaths(self._store.state, death))
+        return self._deaths[worker.address]
+
+    def _after_death(self, task: Task, death: Death, was_at_work: bool) -> None:
+        """Give out a task again whose worker died.
+
+        The worker that begins it next finds in the attempts written down whether that is one too many. Where the worker
+        had begun nothing, none of its tasks is above suspicion.
+        """
+        deaths = task.deaths + (death.cause != "queue" and not was_at_work)
+        if deaths < _MOST_DEATHS:
+            self._again.append(Task(task.items, task.attempt, deaths))
+            return
+        self._in_a_row += 1
+        error = _never_begun(death, deaths)
+        self._stop_if_hopeless(error)
+        for item in task.items:
+            self._record(item, error)
 
     def _without_done(self, task: Task, stopped: TaskStopped) -> Task:
         """Return what of a task that raised is tried again; count what it had done, put aside what it never began."""
@@ -230,6 +261,7 @@ class Driver:
             details=error.details or (log_tail(last) if last else ""),
             host=last.host if last else "",
             job_id=last.job_id if last else None,
+            kind=error.kind,
             time=int(time.time()),
         )
         self._store.record_failure(failure)
@@ -248,6 +280,13 @@ def full_disk_stops() -> Iterator[None]:
         if error.errno not in FULL_DISK:
             raise
         raise CampaignError(f"stopped: {one_line(error)}; {_MAKE_SPACE}") from error
+
+
+def _never_begun(death: Death, deaths: int) -> TaskError:
+    """Return the error of a task whose workers died before they had begun it."""
+    line = f"{deaths} workers died before they had begun it, the last time: {death.said}"
+    error = WorkerMemoryError(f"{line}; {death.way_out}") if death.cause == "memory" else AttemptsError(line)
+    return TaskError.of(error)
 
 
 def error_of(future: Future[Any], result: Any) -> TaskError:

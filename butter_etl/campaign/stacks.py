@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import itemgetter
 
@@ -174,6 +174,17 @@ def cut_stack(stack: Stack, most: int) -> list[Stack]:
         )
         for first, end in pairwise(ends)
     ]
+
+
+def cut_unfinished(unfinished: Unfinished, most: int) -> list[Unfinished]:
+    """Cut a stack that was stopped into even ones of at most ``most`` runs, each with its share of the core-seconds."""
+    runs, first, found = len(unfinished.stack.runs()), 0, []
+    for part in cut_stack(unfinished.stack, most):
+        rows = slice(first, first + len(part.runs()))
+        share = unfinished.core_seconds * len(part.runs()) / runs
+        found.append(replace(unfinished, stack=part, state=unfinished.state.part(rows), core_seconds=share))
+        first = rows.stop
+    return found
 
 
 class _Clock:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from butter_etl.campaign.attempts import begin_attempt, end_attempt
+from butter_etl.campaign.attempts import begin_attempt, end_attempt, runs_together
 from butter_etl.campaign.checkpoints import Checkpoints
 from butter_etl.campaign.cutting import Task
-from butter_etl.campaign.stacks import Item, Stack, cut_stack, fitting_stacks, train_stack
+from butter_etl.campaign.stacks import Item, Stack, Unfinished, cut_stack, cut_unfinished, fitting_stacks, train_stack
 from butter_etl.campaign.vigil import Stopped, Vigil
 from butter_etl.clusters import at_work, leave_worker
 from butter_etl.engines import HISTORIES, Device
@@ -83,6 +83,7 @@ class TaskError(msgspec.Struct, frozen=True):
     details: str = ""
     is_final: bool = False
     is_full_disk: bool = False
+    kind: str = ""
 
     @classmethod
     def of(cls, error: BaseException) -> TaskError:
@@ -93,6 +94,7 @@ class TaskError(msgspec.Struct, frozen=True):
             "" if isinstance(error, AttemptsError) else "".join(traceback.format_exception(error)),
             is_final=isinstance(error, AttemptsError),
             is_full_disk=isinstance(error, FullDiskError),
+            kind=error.kind if isinstance(error, ButterError) else "",
         )
 
 
@@ -160,7 +162,11 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
     checkpoints = Checkpoints(store.state)
     resume = checkpoints.read(stack)
     attempt = _begin(store, stack, int(resume.state.epochs.sum()) if resume else 0)
-    parts = deque([stack] if resume else _parts(stack, dataset, attempt))
+    if resume and attempt > 1:
+        most = runs_together(len(stack.runs()), attempt)
+        parts, resume = deque(_saved_parts(checkpoints, resume, most)), None
+    else:
+        parts = deque([stack] if resume else _parts(stack, dataset, attempt))
     while parts:
         part = parts.popleft()
         watch = vigil.over(part.items[0].experiment_id, checkpoints.write)
@@ -203,7 +209,15 @@ def _end(store: Store, stack: Stack) -> None:
 def _parts(stack: Stack, dataset: Dataset, attempt: int) -> Iterator[Stack]:
     """Yield the parts of a stack that fit into memory; after each death, which may have been for memory, halve them."""
     for part in fitting_stacks(stack, dataset):
-        yield from cut_stack(part, -(-len(part.runs()) // 2 ** (attempt - 1)))
+        yield from cut_stack(part, runs_together(len(part.runs()), attempt))
+
+
+def _saved_parts(checkpoints: Checkpoints, unfinished: Unfinished, most: int) -> Iterator[Stack]:
+    """Cut a stack that was begun; each part goes on from a checkpoint of its own."""
+    for part in cut_unfinished(unfinished, most):
+        checkpoints.write(part)
+        yield part.stack
+    checkpoints.discard(unfinished.stack)
 
 
 def _halves(stack: Stack, error: DeviceMemoryError) -> list[Stack]:

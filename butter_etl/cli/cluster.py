@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -57,19 +58,23 @@ def init(kind: str, file: str | None) -> None:
 def check(file: str, as_json: bool) -> int:
     """Start one job as FILE says, and show what its worker is like.
 
-    Exits with 1 if something would keep a campaign from working.
+    The job runs the prologue and the smallest training that there is. Exits with 1 if something
+    would keep a campaign from working.
 
     \b
     butter-etl cluster check my-site.yaml
     """
-    from butter_etl.clusters import load_site, probe_workers, start_cluster
+    from butter_etl.clusters import load_site, probe_workers, site_findings, start_cluster
+    from butter_etl.studies import prepare_engine
     from butter_etl.views import print_table
 
-    site = load_site(file)
-    if not as_json:
-        click.echo("waiting for one worker to come up", err=True)
-    with start_cluster(file, workers=1) as client:
-        facts, findings = probe_workers(client, site)
+    site, facts = load_site(file), None
+    findings = site_findings(site)
+    if not findings:
+        if not as_json:
+            click.echo("waiting for one worker to come up", err=True)
+        with start_cluster(file, workers=1) as client:
+            facts, findings = probe_workers(client, site, partial(prepare_engine, "fused"))
     if as_json:
         print_json({"worker": facts, "findings": findings})
     else:

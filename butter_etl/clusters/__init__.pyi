@@ -1,6 +1,10 @@
+from .deaths import Death as Death
+from .deaths import death_of as death_of
+from .deaths import deaths_told as deaths_told
 from .each import map_each as map_each
 from .each import thread_count as thread_count
 from .probing import probe_workers as probe_workers
+from .probing import site_findings as site_findings
 from .sites import load_site as load_site
 from .sites import site_templates as site_templates
 from .sites import tasks_at_once as tasks_at_once
@@ -16,3 +20,4 @@ from .worker import is_closing as is_closing
 from .worker import job_end as job_end
 from .worker import leave_worker as leave_worker
 from .worker import told_to_end as told_to_end
+from .worker import worker_address as worker_address

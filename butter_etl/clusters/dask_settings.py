@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from butter_etl.clusters.logs import silence_dask
 from butter_etl.errors import UsageError, one_line
 
 #: What the user says of Dask and holds all the same: the folder where workers spill.
@@ -50,16 +50,9 @@ def dask_settings(settings: Mapping[str, Any]) -> Iterator[None]:
     """Apply settings to Dask's defaults; they must hold before the scheduler is made and until it is gone."""
     with apart_from_users():
         dask = import_dask()
-        # Below an error Dask tells of workers that are busy, slow to end or gone: nothing that a user can act on.
-        logs = {name: logging.getLogger(name) for name in ("distributed", "tornado.application")}
-        levels = {name: log.level for name, log in logs.items()}
-        logs["distributed"].setLevel(logging.ERROR)
-        try:
-            with dask.config.set(settings):
-                yield
-        finally:
-            for name, log in logs.items():
-                log.setLevel(levels[name])
+        silence_dask()
+        with dask.config.set(settings):
+            yield
 
 
 def _defaults(dask: Any) -> dict[str, Any]:

@@ -64,6 +64,15 @@ class SiteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether the scheduler serves Dask's dashboard, on 127.0.0.1 only; needs bokeh."""
 
 
+class RecordCommand(msgspec.Struct, frozen=True):
+    """A command that prints what a queue has on record of a job, and what it prints."""
+
+    command: tuple[str, ...]
+    """``{job}`` stands for the id."""
+    pattern: str
+    """Its groups ``state`` and ``code`` are the job's state and its exit code and signal, as ``1:0``."""
+
+
 class ClusterKind(msgspec.Struct, frozen=True):
     """Properties of one kind of cluster."""
 
@@ -84,6 +93,18 @@ class ClusterKind(msgspec.Struct, frozen=True):
     """How the queue reads time limits: ``D-HH:MM:SS`` as it stands, ``HH:MM:SS``, or ``HH:MM``."""
     job_variable: str | None = None
     """The environment variable that has the id of a job, within it."""
+    job_shell: Literal["bash", "sh"] = "bash"
+    """What runs the lines of a job."""
+    records: tuple[RecordCommand, ...] = ()
+    """Ways to ask for the record of a job, the quicker first; none where how jobs ended is not asked."""
+    going_on: frozenset[str] = frozenset()
+    """States of a job that has not ended yet."""
+    out_of_memory: frozenset[str] = frozenset()
+    """States of a job that was ended for memory."""
+    out_of_time: frozenset[str] = frozenset()
+    """States of a job that was ended at its time limit."""
+    by_itself: frozenset[str] = frozenset()
+    """States of a job that ended by itself; all others are the queue's doing, or a node's."""
 
 
 _JOB_KEYS = frozenset(SiteFile.__struct_fields__) - {"kind", "resources", "disk"}
@@ -100,6 +121,20 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         listing=("squeue", "--noheader", "--me", "--format=%A"),
         walltime="days",
         job_variable="SLURM_JOB_ID",
+        records=(
+            RecordCommand(
+                ("scontrol", "show", "job", "--oneliner", "{job}"),
+                r"\bJobState=(?P<state>\w+).*?\bExitCode=(?P<code>\d+:\d+)",
+            ),
+            RecordCommand(  # of jobs that the controller has forgotten, where there is accounting
+                ("sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode", "--jobs={job}"),
+                r"^(?P<state>\w+)[^|]*\|(?P<code>\d+:\d+)$",
+            ),
+        ),
+        going_on=frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}),
+        out_of_memory=frozenset({"OUT_OF_MEMORY"}),
+        out_of_time=frozenset({"TIMEOUT"}),
+        by_itself=frozenset({"FAILED", "COMPLETED"}),
     ),
     "pbs": ClusterKind(
         keys=_JOB_KEYS | {"resources"},
@@ -136,6 +171,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         listing=("condor_q", "{user}", "-af:j", "JobStatus"),
         listed=r"^\s*(\d+\.\d+)\s+[12567]",
         job_variable="CONDOR_JOB_ID",
+        job_shell="sh",
     ),
     "oar": ClusterKind(
         keys=_JOB_KEYS | {"resources"},
@@ -303,6 +339,15 @@ def walltime_seconds(site: SiteFile) -> int | None:
     days, _, clock = site.walltime.rpartition("-")
     hours, minutes, seconds = map(int, clock.split(":"))
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def process_bytes(site: SiteFile) -> int | None:
+    """Return the memory of one worker process of a site, in bytes; None where the site file does not say."""
+    if site.memory is None:
+        return None
+    from dask.utils import parse_bytes
+
+    return int(parse_bytes(site.memory)) // site.processes
 
 
 def queue_walltime(site: SiteFile) -> str | None:

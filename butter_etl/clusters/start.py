@@ -24,8 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from butter_etl.clusters import logs, nanny
 from butter_etl.clusters.certificates import certificates, make_private, security_files, try_folder
 from butter_etl.clusters.dask_settings import dask_settings
+from butter_etl.clusters.deaths import Death, death_of
+from butter_etl.clusters.prologue import prologue_lines
 from butter_etl.clusters.sites import (
     CLUSTER_KINDS,
     ClusterKind,
@@ -39,7 +42,15 @@ from butter_etl.clusters.sites import (
 from butter_etl.clusters.stopping import ended_cleanly
 from butter_etl.clusters.supervisor import Supervisor
 from butter_etl.clusters.worker import deadline_lines
-from butter_etl.errors import ClusterError, ClusterFileError, UsageError, one_line, writing
+from butter_etl.errors import (
+    ButterError,
+    ClusterError,
+    ClusterFileError,
+    UsageError,
+    WorkerMemoryError,
+    one_line,
+    writing,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -74,9 +85,15 @@ def start_cluster(
     with ended_cleanly(), dask_settings(_settings(site)), start(site, workers or site.workers, threads) as client:
         try:
             yield client
-        finally:
-            # What was on its way when the connections are cut is told as an exception in a callback.
-            logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
+        except _distributed().scheduler.KilledWorker as error:
+            raise _lost_worker(death_of(client, error.last_worker)) from error
+
+
+def _lost_worker(death: Death) -> ButterError:
+    """Return the error of a command whose workers kept dying."""
+    if death.cause == "memory":
+        return WorkerMemoryError(f"workers died for lack of memory, the last time: {death.said}; {death.way_out}")
+    return ClusterError(f"workers kept dying, the last time: {death.said}; the same command goes on from here")
 
 
 def require_folders(site: SiteFile) -> None:
@@ -100,6 +117,9 @@ def _settings(site: SiteFile) -> dict[str, Any]:
     return {
         # Workers of a job queue come and go by design: their end is not the task's fault.
         "distributed.scheduler.allowed-failures": 10,
+        # A worker that died is started again in its place, which may take longer than the 15 s after which Dask gives
+        # the place up; jobs that are gone are the supervisor's.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
         # The p2p shuffle fails on list columns.
         "dataframe.shuffle.method": "tasks",
         # Loopback is shared with the other users of a login node: show them no tasks, logs or proxies.
@@ -113,13 +133,13 @@ def _settings(site: SiteFile) -> dict[str, Any]:
 
 
 # Ctrl-C in a terminal, and its end, reach every process of the group: workers leave both to the driver, which ends
-# them, or goes on where it was told to ignore the end (nohup). What they would say while being ended (a heartbeat that
-# found nobody) is no error; the errors of tasks reach the driver.
-_QUIET_WORKER = """
-import logging, signal
+# them, or goes on where it was told to ignore the end (nohup).
+_LOCAL_WORKER = f"""
+import signal
+from {logs.__name__} import silence_dask
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
+silence_dask()
 """
 
 
@@ -131,7 +151,8 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
     distributed = _distributed()
     cores = threads.tasks * threads.pools
     memory = {} if site.memory is None else {"memory_limit": site.memory}
-    with _pinned(threads), dask.config.set({"distributed.worker.preload": [_QUIET_WORKER]}):
+    preloads = {"distributed.worker.preload": [_LOCAL_WORKER], "distributed.nanny.preload": [nanny.__name__]}
+    with _pinned(threads), dask.config.set(preloads):
         try:
             cluster = distributed.LocalCluster(
                 n_workers=workers or max(1, CPU_COUNT // cores),
@@ -144,7 +165,7 @@ def _start_local(site: SiteFile, workers: int | None, threads: Threads) -> Itera
                 scheduler_kwargs=_dashboard(site),
                 env=threads.environment(),
                 local_directory=site.scratch,
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
                 **memory,
             )
         except (RuntimeError, OSError, TimeoutError) as error:
@@ -235,7 +256,7 @@ def _open_queue(site: SiteFile, security: Security | None, threads: Threads, ref
             security=security,
             interface=site.interface,
             scheduler_options=_dashboard(site),
-            silence_logs="error",
+            silence_logs=logging.CRITICAL,
             **_job_options(site, threads),
         )
     except (RuntimeError, ValueError, OSError) as error:
@@ -301,7 +322,7 @@ def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
         "local_directory": site.scratch,
         "log_directory": site.logs,
         "death_timeout": site.death_timeout,
-        "job_script_prologue": [*pins, *deadline_lines(walltime_seconds(site), site.logs), *site.prologue],
+        "job_script_prologue": [*pins, *deadline_lines(walltime_seconds(site), site.logs), *prologue_lines(site)],
         "worker_extra_args": [
             # dask_jobqueue says these to Dask's own program alone.
             *(("--nworkers", str(site.processes)) if site.processes > 1 else ()),
@@ -310,6 +331,7 @@ def _job_options(site: SiteFile, threads: Threads) -> dict[str, Any]:
             *("--nthreads", str(threads.tasks)),
             *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
             *("--preload", "butter_etl.clusters.worker"),
+            *("--preload-nanny", "butter_etl.clusters.nanny"),
         ],
         **CLUSTER_KINDS[site.kind].options,
     }

@@ -12,9 +12,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from butter_etl.clusters.records import early_end
 from butter_etl.clusters.sites import CLUSTER_KINDS, ClusterKind, SiteFile
 from butter_etl.clusters.worker import DRAINING
 from butter_etl.errors import ClusterError
@@ -104,7 +104,7 @@ class Supervisor(threading.Thread):
     def _give_up_if_ended(self) -> None:
         for _, job_id in self._ended():
             raise ClusterError(
-                f"job {job_id} ended before its worker connected{last_words(self.site.logs, job_id)}; "
+                f"job {job_id} ended before its worker connected{early_end(self.site, job_id)}; "
                 f"see the logs in {self.site.logs}"
             )
 
@@ -143,7 +143,7 @@ class Supervisor(threading.Thread):
             return False
         self.failure = (
             f"{self._early_ends} jobs in a row ended before their worker connected"
-            f"{last_words(self.site.logs, early[-1])}; mend the site file, then start the same command again "
+            f"{early_end(self.site, early[-1])}; mend the site file, then start the same command again "
             f"(logs in {self.site.logs})"
         )
         return True
@@ -214,17 +214,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def last_words(logs: str, job_id: str | None) -> str:
-    """Return the last line of a job's error log, as part of a message; empty where there is none."""
-    # `*-7.err` of Slurm, LSF and HTCondor; `7.host.ER` of PBS; `butter-etl.o7` of Grid Engine.
-    for path in sorted(Path(logs).glob(f"*{job_id}*")):
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        for line in reversed(lines):
-            if line.strip():
-                return f", saying: {line.strip()}"
-    return ""
 
 
 def seconds(duration: str) -> float:

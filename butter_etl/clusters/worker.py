@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from butter_etl.clusters.logs import shorten_tracebacks
 from butter_etl.clusters.sites import CLUSTER_KINDS
 from butter_etl.engines import cpu_family, package_version
 
@@ -45,7 +46,16 @@ def job_end(environment: Mapping[str, str]) -> float | None:
 
 #: The key in a Dask scheduler's metadata under which a driver says that it has handed out its last task.
 DRAINING = "butter_etl.draining"
-_JOB_VARIABLES = tuple(kind.job_variable for kind in CLUSTER_KINDS.values() if kind.job_variable)
+#: The key under which a worker tells the scheduler of its job: the ``kind`` of its queue, and its ``id``.
+JOB_FACTS = "butter_etl.job"
+
+
+def own_job() -> dict[str, str] | None:
+    """Return the kind of queue and the id of the job that this process runs in; None outside of one."""
+    for name, kind in CLUSTER_KINDS.items():
+        if kind.job_variable and (job_id := os.environ.get(kind.job_variable)):
+            return {"kind": name, "id": job_id}
+    return None
 
 
 @cache
@@ -59,7 +69,7 @@ def host_facts() -> dict[str, str | None]:
         "hostname": socket.gethostname(),
         "torch_version": package_version("torch"),
         "cpu_family": cpu_family(),
-        "job_id": next((os.environ[name] for name in _JOB_VARIABLES if os.environ.get(name)), None),
+        "job_id": job["id"] if (job := own_job()) else None,
     }
 
 
@@ -92,6 +102,12 @@ def current_worker() -> Any:
         return None
 
 
+def worker_address() -> str:
+    """Return the address of the worker whose task this thread runs; empty outside of one."""
+    worker = current_worker()
+    return "" if worker is None else str(worker.address)
+
+
 def is_closing() -> bool:
     """Tell whether the worker whose task this thread runs is being closed: what it returns may not arrive."""
     worker = current_worker()
@@ -101,12 +117,15 @@ def is_closing() -> bool:
 told_to_end = threading.Event()
 
 
-def dask_setup(_worker: object) -> None:
-    """Keep SIGTERM from ending the process at once; Dask calls this in a worker that this module is a preload of.
+def dask_setup(worker: Any) -> None:
+    """Have the worker tell of its job, and keep SIGTERM from ending it at once.
 
-    Queues send it to all processes of a job some seconds before they kill them. In that time training comes to the end
-    of its epoch and writes a checkpoint. Dask's nanny, which gets the signal too, closes the worker.
+    Dask calls this in a worker that this module is a preload of. Queues send the signal to all processes of a job some
+    seconds before they kill them. In that time training comes to the end of its epoch and writes a checkpoint. Dask's
+    nanny, which gets the signal too, closes the worker.
     """
+    shorten_tracebacks()
+    worker.startup_information[JOB_FACTS] = lambda _worker: own_job()
     signal.signal(signal.SIGTERM, lambda _number, _frame: told_to_end.set())
 
 

@@ -116,6 +116,15 @@ class State:
     moments: tuple[Weights, ...]
     histories: dict[str, NDArray[np.float32]]
 
+    def part(self, runs: slice) -> State:
+        """Return the state of some of the stack's runs."""
+
+        def of(weights: Weights) -> Weights:
+            return [(kernel[runs], bias[runs]) for kernel, bias in weights]
+
+        histories = {name: values[runs] for name, values in self.histories.items()}
+        return State(self.epochs[runs], of(self.weights), tuple(map(of, self.moments)), histories)
+
 
 #: ``watch(epochs, take_state)`` is called between epochs with the number of epochs trained so far, added up over the
 #: stack's runs, and a function that copies the stack's `State` out. The fused engine, whose epochs may take

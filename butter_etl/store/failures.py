@@ -11,7 +11,10 @@ from butter_etl.errors import TornFileError
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Record of repetitions of an experiment that could not be trained, and why. ``time`` is in unix seconds."""
+    """Record of repetitions of an experiment that could not be trained, and why.
+
+    ``time`` is in unix seconds; ``kind`` is that of a named error.
+    """
 
     experiment_id: int
     experiment: str
@@ -21,6 +24,7 @@ class Failure(msgspec.Struct, frozen=True):
     host: str
     time: int
     job_id: str | None = None
+    kind: str = ""
 
     @property
     def file_name(self) -> str:

@@ -89,7 +89,8 @@ def failure_line(failure: Failure) -> str:
     numbers = failure.repetitions
     which = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
     what = "repetitions" if len(numbers) > 1 else "repetition"
-    return f"failed: experiment {failure.experiment_id} ({failure.experiment}), {what} {which}: {failure.error}"
+    kind = f" [{failure.kind}]" if failure.kind else ""
+    return f"failed: experiment {failure.experiment_id} ({failure.experiment}), {what} {which}: {failure.error}{kind}"
 
 
 _TOLERANCE = "no network within 20 % of the size"
