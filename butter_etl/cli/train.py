@@ -23,11 +23,12 @@ from butter_etl.cli.options import (
     store_argument,
     workers_option,
 )
+from butter_etl.cli.waiting import shown_cluster
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from butter_etl.campaign import Settings, TrainReport
+    from butter_etl.campaign import Heartbeat, Settings, TrainReport
     from butter_etl.store import Store
     from butter_etl.studies import Choice
     from butter_etl.train_tasks import Campaign
@@ -109,7 +110,7 @@ def train(
     butter-etl train runs --spec sweep.yaml
     butter-etl train runs --sweep primary --cluster cluster/slurm.yaml
     """
-    from butter_etl.campaign import TrainReport
+    from butter_etl.campaign import Heartbeat, TrainReport
     from butter_etl.clusters import load_site
     from butter_etl.studies import data_folder
     from butter_etl.train_tasks import open_campaign, plan_campaign
@@ -126,8 +127,12 @@ def train(
         opened, settings = open_campaign(campaign, data_folder(data_dir), 60 * checkpoint_minutes)
         if not (quiet or as_json):
             click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
-        with training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
-            report = train_with_progress(campaign, opened, settings, client, quiet=quiet or as_json)
+        quiet = quiet or as_json
+        with (
+            Heartbeat(opened.state, plan.missing) as heartbeat,
+            training_cluster(cluster, campaign.engine, workers, quiet=quiet, heartbeat=heartbeat) as client,
+        ):
+            report = train_with_progress(campaign, opened, settings, client, quiet=quiet, heartbeat=heartbeat)
     if as_json:
         from butter_etl.views import train_facts
 
@@ -138,17 +143,20 @@ def train(
 
 
 def training_cluster(
-    site: str | None, engine: str, workers: int | None, *, quiet: bool
+    site: str | None, engine: str, workers: int | None, *, quiet: bool, heartbeat: Heartbeat | None = None
 ) -> AbstractContextManager[Client]:
     """Start the cluster of a campaign: threads of one process for the fused engine, else a process for each task.
 
+    What a queue says of its jobs is shown, and told to the heartbeat.
     On this machine a compiled engine is compiled here first, so that the user sees why it takes a while.
     """
     from butter_etl.clusters import start_cluster
     from butter_etl.studies import prepare_engine
 
     if site is not None:
-        return start_cluster(site, workers=workers, threads_per_worker=None if engine == "fused" else 1)
+        threads = None if engine == "fused" else 1
+        tell = heartbeat.tell_queue if heartbeat else None
+        return shown_cluster(site, quiet=quiet, workers=workers, threads_per_worker=threads, on_queue=tell)
     if engine != "fused":
         return start_cluster(workers=workers)
     with _log_shown(quiet=quiet):
@@ -174,30 +182,37 @@ def _log_shown(*, quiet: bool) -> Iterator[None]:
 
 
 def train_with_progress(
-    campaign: Campaign, store: Store, settings: Settings, client: Client, *, quiet: bool
+    campaign: Campaign,
+    store: Store,
+    settings: Settings,
+    client: Client,
+    *,
+    quiet: bool,
+    heartbeat: Heartbeat | None = None,
 ) -> TrainReport:
-    """Train what a campaign is missing, with its progress on the terminal."""
+    """Train what a campaign is missing, with its progress on the terminal, and what the queue says of further jobs."""
     from butter_etl.campaign import Progress
+    from butter_etl.clusters import queue_lines
     from butter_etl.train_tasks import run_training
     from butter_etl.views import ProgressLine, duration
 
-    began = time.monotonic()
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 
         def show(progress: Progress) -> None:
-            elapsed, share = time.monotonic() - began, progress.share_done
-            a_minute = 60 * progress.landed / elapsed
+            a_minute = 60 * progress.landed / max(progress.seconds, 1.0)
             figures = {
-                "in flight": f"{progress.runs_in_flight:,}",
+                "in flight": f"{progress.in_flight:,}",
+                "waiting": f"{progress.waiting:,}",
                 "failed": f"{progress.failed:,}",
                 "runs a minute": f"{a_minute:,.0f}" if a_minute >= 10 else f"{a_minute:.2g}",
                 "CPU time": duration(progress.core_seconds),
+                "work done": f"{progress.share_done:.0%}",
             }
-            # By what is left of the estimated cost: the last runs of a sweep are often the largest.
-            left = elapsed * (1 - share) / share if share else None
-            line.update(progress.landed + progress.present, left=left, figures=figures)
+            queue = heartbeat.queue if heartbeat else None
+            lines = list(queue_lines(queue, time.time())) if queue else []
+            line.update(progress.done, left=progress.left, figures=figures, lines=lines)
 
-        return run_training(campaign, store, settings, client, show)
+        return run_training(campaign, store, settings, client, show, heartbeat)
 
 
 def print_trained(campaign: Campaign, report: TrainReport) -> None:

@@ -1,3 +1,5 @@
+from .listing import QueueState as QueueState
+from .listing import queue_lines as queue_lines
 from .probing import probe_workers as probe_workers
 from .sites import load_site as load_site
 from .sites import site_templates as site_templates
@@ -10,4 +12,6 @@ from .worker import host_facts as host_facts
 from .worker import is_closing as is_closing
 from .worker import job_end as job_end
 from .worker import leave_worker as leave_worker
+from .worker import tell_progress as tell_progress
+from .worker import told_progress as told_progress
 from .worker import told_to_end as told_to_end
