@@ -40,7 +40,8 @@ import yaml
 from benchmarks.campaign import DATA
 from butter_etl.campaign.claims import Claims
 from butter_etl.campaign.cutting import Wanted, target_task_seconds
-from butter_etl.campaign.driver import Driver, Progress
+from butter_etl.campaign.driver import Driver
+from butter_etl.campaign.progress import Progress
 from butter_etl.campaign.share import Share
 from butter_etl.campaign.tasks import Settings
 from butter_etl.clusters.start import start_cluster

@@ -9,6 +9,7 @@ of this may be killed and started again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -179,32 +180,24 @@ def run_training(
     settings: Settings,
     client: Client,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    heartbeat: Heartbeat | None = None,
 ) -> TrainReport:
     """Train what a campaign is missing on a cluster; record every failure in the store.
 
-    Other drivers may work on the same store: each trains what it has claimed. An interrupt (Ctrl-C) cancels what is in
-    flight and returns a report that says so. Raises CampaignError when nothing that it does succeeds.
+    Other drivers may work on the same store: each trains what it has claimed. ``heartbeat`` is one that beats already,
+    of a driver that had to wait for its cluster. An interrupt (Ctrl-C) cancels what is in flight and returns a report
+    that says so. Raises CampaignError when nothing that it does succeeds.
     """
     plan = campaign.plan
     wanted = claim_ids(plan, campaign.registry, store)
     workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state))
-    with (
-        writing(store),
-        full_disk_stops(),
-        Heartbeat(store.state, plan.missing) as heartbeat,
-        Claims(store.state) as claims,
-    ):
+    beating = nullcontext(heartbeat) if heartbeat else Heartbeat(store.state, plan.missing)
+    with writing(store), full_disk_stops(), beating as beat, Claims(store.state) as claims:
 
         def report(progress: Progress) -> None:
-            heartbeat.update(
-                landed=progress.landed,
-                failed=progress.failed,
-                in_flight=progress.runs_in_flight,
-                present=progress.present,
-                share_done=progress.share_done,
-            )
+            beat.update(progress)
             on_progress(progress)
 
         share = Share(wanted, claims, store, target, settings.device, begun)

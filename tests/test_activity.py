@@ -8,15 +8,15 @@ import sys
 import time
 from contextlib import ExitStack
 
-import msgspec
 import pytest
 
 from butter_etl.campaign.activity import Activity, current_activity
 from butter_etl.campaign.attempts import begin_attempt
 from butter_etl.campaign.claims import Claims, bucket_of
 from butter_etl.campaign.heartbeats import Heartbeat, RunningDriver, running_drivers
+from butter_etl.campaign.progress import Progress, TaskProgress, places_of
 from butter_etl.cli import status
-from butter_etl.clusters.worker import host_facts
+from butter_etl.clusters.listing import QueuedJob, QueueState
 from butter_etl.store.failures import Failure
 from butter_etl.store.locks import Holder
 from butter_etl.store.store import Store
@@ -33,47 +33,49 @@ cubes:
 HOLDER = Holder("t", "machine", 7, "1", "login1")
 
 
-@pytest.fixture
-def job(monkeypatch):
-    """This process as one of a job of the queue."""
-    monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    host_facts.cache_clear()
-    yield "4711"
-    host_facts.cache_clear()
-
-
-def test_what_is_begun_under_a_living_claim_runs_and_the_rest_was_left(tmp_path, job):
+def test_what_is_begun_and_has_no_living_claim_was_left(tmp_path):
     begin_attempt(tmp_path, 1, (0, 1, 2))
     left = current_activity(tmp_path)
-    assert (left.drivers, left.places, left.left_behind) == ([], [], 3)
+    assert (left.drivers, left.left_behind) == ([], 3)
     assert list(activity_lines(left)) == ["begun and left: 3 runs, by drivers that are gone; `train` goes on with them"]
     with Heartbeat(tmp_path, 10), Claims(tmp_path) as claims:
         assert claims.take(bucket_of(2))
         begin_attempt(tmp_path, 2, (0, 1))
-        begin_attempt(tmp_path, 2, (5, 6))
         now = current_activity(tmp_path)
-    (place,) = now.places
-    assert (place.host, place.job_id, place.stacks, place.runs) == (socket.gethostname(), job, 2, 4)
-    assert now.left_behind == 3
-    assert f"training on {place.host}, job 4711: 4 runs in 2 stacks" in list(activity_lines(now))[1]
+    assert (len(now.drivers), now.left_behind) == (1, 3)
 
 
-def test_what_a_driver_found_begun_does_not_run_until_it_begins_it(tmp_path):
-    begin_attempt(tmp_path, 2, (0, 1))
-    with Heartbeat(tmp_path, 10) as heartbeat, Claims(tmp_path) as claims:
-        assert claims.take(bucket_of(2))
-        heartbeat._driver = msgspec.structs.replace(heartbeat._driver, started=int(time.time()) + 100)
-        heartbeat._write()
-        assert current_activity(tmp_path).places == []
+def test_what_trains_is_told_by_host_and_job():
+    tasks = [
+        TaskProgress("node1", "4711", done=1, training=3, share=0.5, since=int(time.time()) - 60),
+        TaskProgress("node1", "4711", training=1, share=0.1, since=int(time.time())),
+        TaskProgress("node1", "4712", done=5),
+    ]
+    driver = RunningDriver(HOLDER, 1000, 400, places=places_of(tasks))
+    _, line = activity_lines(Activity([driver], 0))
+    assert line.startswith("training on node1, job 4711: 4 runs in 2 stacks, the oldest for 1 min ")
+    assert line.endswith(" s, 40% of their epochs done")
 
 
 def test_rate_and_time_left():
-    driver = RunningDriver(HOLDER, 1000, 400, landed=100, failed=2, in_flight=30, present=5, share_done=0.25)
-    assert driver_line(driver, 1000 + 600) == (
-        "running: login1, process 7: 100 of 400 runs landed, 30 in flight, 5 landed by others, 2 failed, "
-        "10 runs a minute, about 30 min left"
+    driver = RunningDriver(HOLDER, 1000, 400, 1600.0, 100, 5, 2, 30, 263, share_done=0.25, seconds=600.0, left=1800.0)
+    assert driver_line(driver, 1600.0 + 60) == (
+        "running: login1, process 7: 100 of 400 runs landed, 5 landed by others, 2 failed, 30 in flight, 263 waiting, "
+        "10 runs a minute, 25% of the work done, about 29 min left"
     )
-    assert driver_line(RunningDriver(HOLDER, 1000, 400), 1000).endswith("0 of 400 runs landed, 0 in flight, 0 failed")
+    new = RunningDriver(HOLDER, 1000, 400, waiting=400)
+    assert driver_line(new, 1007) == (
+        "starting for 7 s: login1, process 7: 0 of 400 runs landed, 0 failed, 0 in flight, 400 waiting"
+    )
+
+
+def test_a_driver_that_waits_for_its_queue_says_what_the_queue_says():
+    queue = QueueState(time.time(), 2, 0, (QueuedJob("7", "PENDING", "PartitionDown", hint="wait"),))
+    _, *lines = activity_lines(Activity([RunningDriver(HOLDER, 1000, 400, waiting=400, queue=queue)], 0))
+    assert lines == [
+        "    waiting for the queue: 0 of 2 jobs have a worker",
+        "    job 7: PENDING (PartitionDown); does not start as things are: wait",
+    ]
 
 
 def test_failures_have_their_place_and_last_words():
@@ -106,7 +108,7 @@ def test_a_campaign_is_followed_to_its_end(run, tmp_path, monkeypatch):
         train.communicate()
     assert (code, err, train.returncode) == (0, "", 0)
     first, *lines = out.splitlines()
-    assert first.startswith(f"running: {socket.gethostname()}, process {train.pid}: 0 of 16 runs landed")
+    assert f": {socket.gethostname()}, process {train.pid}: 0 of 16 runs landed" in first
     assert f"{store}: 16 runs of 4 experiments" in lines
     assert "selection: 4 experiments, 16 runs there, 0 missing" in lines
     assert run("status", store, "--follow", "--json")[0] == 2
@@ -139,8 +141,8 @@ def test_on_a_terminal_the_picture_is_refreshed_and_wiped_at_the_end(tmp_path, m
         process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=environment)
         os.close(side)
         assert b"0 of 10 runs landed" in read_terminal(terminal, until=b"0 of 10 runs landed")
-        heartbeat.update(landed=3, in_flight=7)
-        assert b"3 of 10 runs landed, 7 in flight" in read_terminal(terminal, until=b"7 in flight")
+        heartbeat.update(Progress(10, 3, 0, 0, 7, 0))
+        assert b"3 of 10 runs landed, 0 failed, 7 in flight" in read_terminal(terminal, until=b"7 in flight")
     rest = read_terminal(terminal).decode()
     os.close(terminal)
     assert process.wait() == 0
@@ -150,5 +152,5 @@ def test_on_a_terminal_the_picture_is_refreshed_and_wiped_at_the_end(tmp_path, m
 
 def test_nothing_to_follow_ends_at_once(run, tmp_path):
     store = Store.create(tmp_path / "store")
-    assert current_activity(store.state) == Activity([], [], 0)
+    assert current_activity(store.state) == Activity([], 0)
     assert run("status", store, "--follow")[1].splitlines()[0] == f"{store}: 0 runs of 0 experiments"

@@ -26,7 +26,7 @@ from butter_etl.clusters.sites import (
     walltime_seconds,
 )
 from butter_etl.clusters.start import job_script, start_cluster
-from butter_etl.clusters.supervisor import Supervisor, listed_jobs
+from butter_etl.clusters.supervisor import Supervisor
 from butter_etl.clusters.worker import JOB_LOGS, deadline_lines, job_end
 from butter_etl.errors import ClusterError, ClusterFileError, UsageError
 
@@ -278,43 +278,6 @@ def test_a_job_knows_when_it_ends() -> None:
     assert job_end({}) is None
     assert environment[JOB_LOGS] == "/logs"
     assert deadline_lines(walltime_seconds(SiteFile(kind="htcondor")), "/logs") == [f"export {JOB_LOGS}=/logs"]
-
-
-LISTED = {
-    "slurm": ("12\n13\n", {"12", "13"}),
-    "pbs": (
-        "Job id              Name             Username        Time Use S Queue\n"
-        "------------------- ---------------- --------------- -------- - -----\n"
-        "12.head             butter-etl       ada             00:00:01 R workq\n"
-        "13.head             butter-etl       ada             00:00:01 C workq\n"
-        "14[]                butter-etl       ada             00:00:01 Q workq\n",
-        {"12", "14"},
-    ),
-    "lsf": ("12\n13\n", {"12", "13"}),
-    "sge": (
-        "job-ID  prior   name       user         state submit/start at     queue         slots ja-task-ID\n"
-        "-----------------------------------------------------------------------------------------------\n"
-        "     12 0.55500 butter-etl ada          r     11/21/2026 10:00:00 all.q@node1       4\n",
-        {"12"},
-    ),
-    "htcondor": ("12.0 2\n13.0 4\n14.0 1\n", {"12.0", "14.0"}),
-    "oar": (
-        "Job id    Name           User     Submission Date     S Queue\n"
-        "--------- -------------- -------- ------------------- - ------\n"
-        "12        butter-etl     ada      2026-11-21 10:00:00 R default\n",
-        {"12"},
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", sorted(LISTED))
-def test_the_queues_list_is_read(kind: str, tmp_path: Path) -> None:
-    text, ids = LISTED[kind]
-    listing = tmp_path / "listing"
-    listing.write_text(text)
-    changed = msgspec.structs.replace(CLUSTER_KINDS[kind], listing=("cat", str(listing)))
-    assert listed_jobs(changed) == ids
-    assert listed_jobs(msgspec.structs.replace(CLUSTER_KINDS[kind], listing=("false",))) is None
 
 
 def test_a_job_has_the_processes_and_threads_asked_for(tmp_path: Path) -> None:

@@ -106,6 +106,27 @@ def test_what_was_taken_over_is_waited_for(tmp_path):
         assert [task.items for task in share.again([still_ours])] == [(still_ours,)]
 
 
+def test_own_runs_of_what_was_taken_over_are_counted_once(tmp_path):
+    store = Store.create(tmp_path / "store")
+    with Claims(store.state) as ours, Claims(store.state) as theirs:
+        share = Share([wanted(0, repetitions=(0, 1, 2))], ours, store, 60.0, "cpu")
+        (task,) = share.tasks()
+        (item,) = task.items
+        cost = share.run_cost(item)
+        land(store, POLLEN, 0, [0])
+        share.done(0, 1)
+        (store.state / "claims" / f"{bucket_of(0)}.json").unlink()
+        assert theirs.take(bucket_of(0))
+        assert share.again([item]) == []
+        assert share.dearest_run() == cost
+        land(store, POLLEN, 0, [1])
+        theirs.release(bucket_of(0))
+        assert [one.repetitions for task in share.tasks() for one in task.items] == [(2,)]
+        assert (share.present, share.cost_done, share.cost) == (1, 2 * cost, 3 * cost)
+        share.done(0, 1)
+        assert (share.present, share.cost_done, share.dearest_run()) == (1, 3 * cost, 0.0)
+
+
 # --- campaigns ---------------------------------------------------------------------------------------------------
 
 

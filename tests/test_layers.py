@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "summarize": {"store", "clusters", "studies", "engines"},
     "partition": {"exchange", "store", "clusters", "studies", "engines"},
     "upkeep": {"exchange", "store", "clusters", "studies", "engines"},
-    "views": {"train_tasks", "summarize", "campaign", "store", "studies", "engines"},
+    "views": {"train_tasks", "summarize", "campaign", "store", "clusters", "studies", "engines"},
     "cli": {
         "views", "upkeep", "train_tasks", "summarize", "partition", "exchange", "campaign", "store", "clusters",
         "studies", "engines",

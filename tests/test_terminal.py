@@ -4,7 +4,7 @@ import re
 import sys
 
 from butter_etl.views import terminal
-from butter_etl.views.terminal import ProgressLine, core_hours, core_time, count, print_table
+from butter_etl.views.terminal import News, ProgressLine, WaitLines, core_hours, core_time, count, print_table
 
 
 def test_amounts():
@@ -45,21 +45,69 @@ def test_figures_are_named_below_the_bar_and_in_lines(capsys, monkeypatch):
     figures = {"in flight": "8", "CPU time": "3 s"}
     with ProgressLine("runs", 10) as line:
         line.update(0, figures=figures)
-        line.update(1, left=200.0, figures=figures)
+        line.update(1, left=200.0, figures=figures, lines=["job 7: PENDING"])
+        line.update(1, left=190.0, figures=figures, lines=["job 7: PENDING"])
+        line.update(1, figures=figures)
     assert capsys.readouterr().err.splitlines() == [
         "runs: 0 of 10, in flight 8, CPU time 3 s",
+        "job 7: PENDING",
         "runs: 1 of 10, 3 min 20 s left, in flight 8, CPU time 3 s",
+        "runs: 1 of 10, 3 min 10 s left, in flight 8, CPU time 3 s",
+        "runs: 1 of 10, in flight 8, CPU time 3 s",
     ]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     with ProgressLine("runs", 10) as line:
-        line.update(5, figures=figures)
+        line.update(5, figures=figures, lines=["job 7: PENDING"])
     screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     lines = [text.split() for text in screen.splitlines()]
     assert any("5/10" in words for words in lines)
     assert ["in", "flight", "CPU", "time"] in lines
     assert ["8", "3", "s"] in lines
+    assert ["job", "7:", "PENDING"] in lines
+
+
+def test_a_wait_is_told_line_by_line_where_there_is_no_terminal(capsys):
+    with WaitLines() as lines:
+        lines.show(["asking the queue for 2 jobs"])
+        lines.show(["waiting", "job 7: PENDING"])
+        lines.show(["waiting", "job 7: PENDING (PartitionDown)"])
+        lines.show(["waiting", "job 7: PENDING (PartitionDown)"])
+        lines.show([])
+    assert capsys.readouterr().err.splitlines() == [
+        "asking the queue for 2 jobs",
+        "waiting",
+        "job 7: PENDING",
+        "job 7: PENDING (PartitionDown)",
+    ]
+    with WaitLines(quiet=True) as lines:
+        lines.show(["waiting"])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_wait_is_shown_in_place_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    with WaitLines() as lines:
+        lines.show(["waiting", "job 7: PENDING (PartitionDown)"])
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "job 7: PENDING (PartitionDown)" in screen
+    assert "(for 0 s)" in screen
+
+
+def test_what_does_not_change_is_told_again_after_a_while():
+    now = 0.0
+    news = News(lambda: now)
+    assert news.of(["a", "b"]) == ["a", "b"]
+    now = 599.0
+    assert news.of(["a", "b"]) == []
+    now = 600.0
+    assert news.of(["a", "b"]) == ["a", "b"]
+    now = 700.0
+    assert news.of(["a", "c"]) == ["c"]
+    now = 1250.0
+    assert news.of(["a", "c"]) == []
 
 
 def test_quiet_is_quiet(capsys, monkeypatch):

@@ -1,7 +1,7 @@
 """Activity in a store: what is trained now, where, and how fast, read from its state folder alone, on any machine.
 
-A driver keeps a file of its own fresh; a task writes down what it begins, with host and job, and strikes it out when it
-has landed. So what was written down under a living driver's claim is in flight, and what nobody claims was left behind.
+A driver keeps a file of its own fresh, which has all its numbers of one moment. A task writes down what it begins, and
+strikes it out when it has landed. So what was written down and has no living driver's claim was left behind.
 """
 
 from __future__ import annotations
@@ -18,49 +18,24 @@ from butter_etl.campaign.heartbeats import RunningDriver, running_drivers
 from butter_etl.store import Holder, Location, read_holder
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A host, in a job or not, that trains: so many stacks of so many runs, the oldest begun at unix time ``since``."""
-
-    host: str
-    job_id: str | None
-    stacks: int
-    runs: int
-    since: int
-
-
 @dataclass(frozen=True)
 class Activity:
-    """The drivers at work, the places that train, and how many runs were begun and left by drivers that are gone."""
+    """The drivers at work, and how many runs were begun and left by drivers that are gone."""
 
     drivers: Sequence[RunningDriver]
-    places: Sequence[Place]
     left_behind: int
 
 
 def current_activity(state: Path) -> Activity:
     """Return what goes on in a store now, as its state folder tells."""
     drivers = running_drivers(state)
-    alive = {_process(driver.holder): driver.started for driver in drivers}
-    here: dict[tuple[str, str | None], list[Attempt]] = {}
+    alive = {_process(driver.holder) for driver in drivers}
     left_behind = 0
     for attempt in _attempts(state):
         holder = read_holder(claim_path(state, bucket_of(attempt.experiment_id)))
-        started = alive.get(_process(holder)) if holder is not None else None
-        if started is None:
+        if holder is None or _process(holder) not in alive:
             left_behind += len(attempt.repetitions)
-        elif attempt.time >= started:
-            here.setdefault((attempt.host, attempt.job_id), []).append(attempt)
-    places = [
-        Place(
-            host,
-            job_id,
-            len(attempts),
-            sum(len(one.repetitions) for one in attempts),
-            min(one.time for one in attempts),
-        )
-        for (host, job_id), attempts in here.items()
-    ]
-    return Activity(drivers, sorted(places, key=lambda place: (place.host, place.job_id or "")), left_behind)
+    return Activity(drivers, left_behind)
 
 
 def _process(holder: Holder) -> tuple[str, int, str]:

@@ -18,6 +18,8 @@ import msgspec
 
 from butter_etl.campaign.attempts import attempts_at, end_attempt, log_tail, mark_deaths
 from butter_etl.campaign.cutting import Task
+from butter_etl.campaign.following import Following
+from butter_etl.campaign.progress import Progress
 from butter_etl.campaign.share import POLL_SECONDS, Share
 from butter_etl.campaign.stacks import Item
 from butter_etl.campaign.tasks import Settings, TaskError, TaskReport, TaskStopped, train_and_land
@@ -36,22 +38,8 @@ _FAILURES_IN_A_ROW = 20
 _MOST_DEATHS = 5
 _MAKE_SPACE = "make space, then start the same command again"
 _KEYS_REMEMBERED = 5_000
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Progress of a campaign, in runs; those in flight are with the cluster now.
-
-    ``share_done`` is the share of the estimated cost of all that is done, between 0 and 1.
-    """
-
-    wanted: int
-    landed: int
-    present: int
-    failed: int
-    runs_in_flight: int
-    core_seconds: float
-    share_done: float = 0.0
+#: How often the driver sees whether tasks are done, and says how far it is, in seconds.
+_DONE_SECONDS, _REPORT_SECONDS = 0.02, 0.2
 
 
 @dataclass(frozen=True)
@@ -88,8 +76,9 @@ class Driver:
         self._failed = 0
         self._in_a_row = 0
         self._keys_remembered = 0
-        self._looked = 0.0
+        self._looked = self._reported = 0.0
         self._deaths: dict[str, tuple[Death, bool]] = {}
+        self._following = Following(client, share, wanted)
 
     def run(self, window: int) -> TrainReport:
         """Train until nothing is left to do, or somebody asks to stop (Ctrl-C).
@@ -106,12 +95,15 @@ class Driver:
             with deaths_told(self._client):
                 while self._refill(completed, window) or self._share.is_waiting:
                     if not self._running:
+                        self._report()
                         time.sleep(POLL_SECONDS)
                         continue
-                    for batch in completed.batches():
-                        for future, result in batch:
-                            self._finish(future, result)
-                        self._refill(completed, window)
+                    while not (batch := completed.next_batch(block=False)):
+                        self._report()
+                        time.sleep(_DONE_SECONDS)
+                    for future, result in batch:
+                        self._finish(future, result)
+            self._report(at_once=True)
         except KeyboardInterrupt:
             interrupted = True
             self._client.cancel(list(self._running), force=True)
@@ -145,7 +137,6 @@ class Driver:
             completed.update(futures)
         elif self._running and len(self._running) < window and not self._share.is_waiting:
             self._client.set_metadata(DRAINING, True)
-        self._report()
         return bool(self._running)
 
     def _forget_old_keys(self, new: int) -> None:
@@ -160,19 +151,25 @@ class Driver:
             key_split.cache_clear()
             self._keys_remembered = 0
 
-    def _report(self) -> None:
-        done = self._done
-        in_flight = sum(task.runs for task in self._running.values())
-        present = done.present + self._share.present
-        share = self._share.share_done
-        self._on_progress(
-            Progress(self._wanted, done.landed, present, self._failed, in_flight, done.core_seconds, share)
-        )
+    def _report(self, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if not at_once and now - self._reported < _REPORT_SECONDS:
+            return
+        self._reported = now
+        running = {str(future.key): task for future, task in self._running.items()}
+        done = msgspec.structs.replace(self._done, present=self._done.present + self._share.present)
+        self._on_progress(self._following.progress(running, self._again, done, self._failed))
 
     def _finish(self, future: Future[Any], result: Any) -> None:
+        task = self._running.pop(future)
+        before = self._share.cost_done
+        self._settle(task, future, result)
+        self._following.finish(str(future.key), self._share.cost_done - before)
+        future.release()
+
+    def _settle(self, task: Task, future: Future[Any], result: Any) -> None:
         from distributed.scheduler import KilledWorker
 
-        task = self._running.pop(future)
         error = result[1] if future.status == "error" else None
         if future.status == "finished":
             self._count(task, result)
@@ -182,7 +179,6 @@ class Driver:
             if isinstance(error, TaskStopped):
                 task = self._without_done(task, error)
             self._retry(task, error_of(future, result))
-        future.release()
 
     def _death(self, worker: Any) -> tuple[Death, bool]:
         """Return how a worker died, and whether it was at anything; write that down once."""

@@ -32,11 +32,11 @@ class Share:
     ) -> None:
         self._claims, self._store = claims, store
         self._cut = partial(cut_tasks, target_seconds=target_seconds, device=device, begun=begun)
-        self._cost = self._cost_done = 0.0
+        self.cost = self.cost_done = 0.0
         buckets: dict[int, list[Wanted]] = {}
         for entry in wanted:
             buckets.setdefault(bucket_of(_id(entry)), []).append(entry)
-            self._cost += len(entry.repetitions) * entry.core_seconds
+            self.cost += len(entry.repetitions) * entry.core_seconds
         # Drivers that begin together begin at different buckets.
         order = sorted(buckets)
         start = random.randrange(len(order)) if order else 0
@@ -44,12 +44,29 @@ class Share:
         self._contested: set[int] = set()
         self._open: dict[int, dict[int, Wanted]] = {}
         self._left: dict[int, int] = {}
+        #: Of experiments in buckets that were had and not given back, how many runs have been counted as done.
+        self._counted: dict[int, int] = {}
+        self._by_cost = sorted(
+            (entry for entries in buckets.values() for entry in entries), key=lambda entry: entry.core_seconds
+        )
         self.present = 0
 
-    @property
-    def share_done(self) -> float:
-        """Return the share of the estimated cost of everything that is done, by whomever, between 0 and 1."""
-        return min(self._cost_done / self._cost, 1.0) if self._cost else 1.0
+    def run_cost(self, item: Item) -> float:
+        """Return the estimated cost of a run of an item that is not done; 0 of others."""
+        entry = self._entry(item.experiment_id)
+        return entry.core_seconds if entry else 0.0
+
+    def _entry(self, experiment_id: int) -> Wanted | None:
+        bucket = bucket_of(experiment_id)
+        if bucket in self._open:
+            return self._open[bucket].get(experiment_id)
+        return next((entry for entry in self._waiting.get(bucket, ()) if entry.experiment_id == experiment_id), None)
+
+    def dearest_run(self) -> float:
+        """Return the estimated cost of the dearest run of the buckets that this driver has not had yet."""
+        while self._by_cost and bucket_of(_id(self._by_cost[-1])) not in self._waiting:
+            self._by_cost.pop()
+        return self._by_cost[-1].core_seconds if self._by_cost else 0.0
 
     @property
     def is_waiting(self) -> bool:
@@ -79,19 +96,21 @@ class Share:
         for entry in entries:
             there = self._store.repetitions_of(_id(entry), partition_path(entry.spec.parameters()))
             missing = tuple(rep for rep in entry.repetitions if rep not in there)
-            self.present += len(entry.repetitions) - len(missing)
-            self._cost_done += (len(entry.repetitions) - len(missing)) * entry.core_seconds
+            new = max(0, len(entry.repetitions) - len(missing) - self._counted.pop(_id(entry), 0))
+            self.present += new
+            self.cost_done += new * entry.core_seconds
             if missing:
                 yield msgspec.structs.replace(entry, repetitions=missing)
 
     def done(self, experiment_id: int, runs: int) -> None:
         """Count so many runs of an experiment as done: they have landed, were there, or have failed for good."""
         bucket = bucket_of(experiment_id)
+        if entry := self._entry(experiment_id):
+            self.cost_done += runs * entry.core_seconds
+            self._counted[experiment_id] = self._counted.get(experiment_id, 0) + runs
         if bucket not in self._left:  # lost to another driver meanwhile
             return
         self._left[bucket] -= runs
-        if entry := self._open[bucket].get(experiment_id):
-            self._cost_done += runs * entry.core_seconds
         if self._left[bucket] <= 0:
             self._give_back(bucket)
 
@@ -105,7 +124,9 @@ class Share:
         return [Task((item,)) for item in items if bucket_of(item.experiment_id) in self._open]
 
     def _give_back(self, bucket: int) -> None:
-        del self._open[bucket], self._left[bucket]
+        for experiment_id in self._open.pop(bucket):
+            self._counted.pop(experiment_id, None)
+        del self._left[bucket]
         self._claims.release(bucket)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,17 @@ import msgspec
 from butter_etl.campaign.attempts import begin_attempt, end_attempt, runs_together
 from butter_etl.campaign.checkpoints import Checkpoints
 from butter_etl.campaign.cutting import Task
-from butter_etl.campaign.stacks import Item, Stack, Unfinished, cut_stack, cut_unfinished, fitting_stacks, train_stack
+from butter_etl.campaign.progress import Teller
+from butter_etl.campaign.stacks import (
+    Item,
+    Stack,
+    StackWatch,
+    Unfinished,
+    cut_stack,
+    cut_unfinished,
+    fitting_stacks,
+    train_stack,
+)
 from butter_etl.campaign.vigil import Stopped, Vigil
 from butter_etl.clusters import at_work, leave_worker
 from butter_etl.engines import HISTORIES, Device
@@ -120,6 +130,7 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
     """
     store = Store.open(settings.store, settings.state)
     vigil = Vigil(store.state, settings.claim, settings.checkpoint_seconds)
+    teller = Teller()
     report, later = TaskReport(), deque(_side_by_side(task.items, settings.device))
     while later:
         if not _has_time_for(vigil, later[0], settings):
@@ -127,8 +138,9 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
             return report + TaskReport(yielded=tuple(item for items in later for item in items))
         try:
             with at_work():
-                report += _train_items(store, later[0], settings, vigil)
+                report += _train_items(store, later[0], settings, vigil, teller)
         except Exception as error:
+            teller.pause()
             left = tuple(item for items in list(later)[1:] for item in items)
             raise TaskStopped(TaskError.of(error), report, tuple(later[0]), left) from error
         later.popleft()
@@ -151,11 +163,13 @@ def _has_time_for(vigil: Vigil, items: Sequence[Item], settings: Settings) -> bo
     return vigil.has_time_for(epoch_seconds, state_bytes)
 
 
-def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil: Vigil) -> TaskReport:
+def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil: Vigil, teller: Teller) -> TaskReport:
     """Train what is missing of items that are trained together, in parts where they are too large; land each part."""
     left = [_missing(store, item) for item in items]
     stack = Stack(tuple(item for item in left if item.repetitions), settings.engine, settings.device)
     report = TaskReport(present=sum(len(item.repetitions) for item in items) - len(stack.runs()))
+    if report.present:
+        teller.finish(report.present)
     if not stack.items:
         return report
     dataset = _dataset(store, items[0].spec, settings)
@@ -169,20 +183,34 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
         parts = deque([stack] if resume else _parts(stack, dataset, attempt))
     while parts:
         part = parts.popleft()
-        watch = vigil.over(part.items[0].experiment_id, checkpoints.write)
+        earlier, resume = resume or checkpoints.read(part), None
+        watch = _told(part, earlier, vigil.over(part.items[0].experiment_id, checkpoints.write), teller)
         try:
-            tables = train_stack(part, dataset, resume=resume or checkpoints.read(part), watch=watch)
+            tables = train_stack(part, dataset, resume=earlier, watch=watch)
         except DeviceMemoryError as error:
             parts.extendleft(reversed(_halves(part, error)))
             continue
         except Stopped:
+            teller.pause()
             _end(store, stack)
             return report + TaskReport(yielded=tuple(item for one in (part, *parts) for item in one.items))
-        resume = None
         report += _land(store, part, tables)
+        teller.finish(len(part.runs()))
         checkpoints.discard(part)
     _end(store, stack)
     return report
+
+
+def _told(stack: Stack, resume: Unfinished | None, watch: StackWatch, teller: Teller) -> StackWatch:
+    """Return a watch that also tells how far the training of a stack is; tell that it begins."""
+    runs = len(stack.runs())
+    teller.begin(runs, runs * stack.items[0].spec.epochs, int(resume.state.epochs.sum()) if resume else 0)
+
+    def telling_watch(epochs: int, take_state: Callable[[], Unfinished]) -> None:
+        teller.reach(epochs)
+        watch(epochs, take_state)
+
+    return telling_watch
 
 
 def _dataset(store: Store, spec: ExperimentSpec, settings: Settings) -> Dataset:

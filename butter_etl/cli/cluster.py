@@ -10,6 +10,7 @@ import click
 from butter_etl.cli.completion import files, site_kinds
 from butter_etl.cli.messages import Commands
 from butter_etl.cli.options import json_option, print_json
+from butter_etl.cli.waiting import shown_cluster
 from butter_etl.errors import UsageError
 
 
@@ -64,7 +65,7 @@ def check(file: str, as_json: bool) -> int:
     \b
     butter-etl cluster check my-site.yaml
     """
-    from butter_etl.clusters import load_site, probe_workers, site_findings, start_cluster
+    from butter_etl.clusters import load_site, probe_workers, site_findings
     from butter_etl.studies import prepare_engine
     from butter_etl.views import print_table
 
@@ -73,7 +74,7 @@ def check(file: str, as_json: bool) -> int:
     if not findings:
         if not as_json:
             click.echo("waiting for one worker to come up", err=True)
-        with start_cluster(file, workers=1) as client:
+        with shown_cluster(file, workers=1, quiet=as_json) as client:
             facts, findings = probe_workers(client, site, partial(prepare_engine, "fused"))
     if as_json:
         print_json({"worker": facts, "findings": findings})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -17,6 +18,7 @@ from butter_etl.cli.options import (
     store_argument,
     workers_option,
 )
+from butter_etl.cli.waiting import shown_cluster
 from butter_etl.words import agreeing, counted
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ def import_runs(
     from butter_etl.exchange import find_profile, run_import
 
     find_profile(profile)
-    with start_cluster(cluster, workers=workers) as client, _Steps(quiet=quiet or as_json) as steps:
+    quiet = quiet or as_json
+    start = start_cluster if cluster is None else partial(shown_cluster, cluster, quiet=quiet)
+    with start(workers=workers) as client, _Steps(quiet=quiet) as steps:
         report = run_import(
             source, store, profile=profile, prefer=prefer, state=state, client=client, on_progress=steps.update
         )

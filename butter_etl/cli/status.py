@@ -86,12 +86,19 @@ def _refresh(store: Store) -> None:
 
 
 def _tell_changes(store: Store) -> None:
-    from butter_etl.views import driver_line
+    from butter_etl.clusters import queue_lines
+    from butter_etl.views import News, driver_line
 
     told: dict[str, tuple[int, ...]] = {}
+    queues: dict[str, News] = {}
     for activity in _activities(store):
+        now = time.time()
         for driver in activity.drivers:
-            counts = (driver.landed, driver.failed, driver.present)
-            if told.get(driver.holder.token) != counts:
-                told[driver.holder.token] = counts
-                click.echo(driver_line(driver, time.time()))
+            token = driver.holder.token
+            counts = (driver.landed, driver.failed, driver.present, driver.in_flight, int(100 * driver.share_done))
+            if told.get(token) != counts:
+                told[token] = counts
+                click.echo(driver_line(driver, now))
+            lines = list(queue_lines(driver.queue, now)) if driver.queue else []
+            for line in queues.setdefault(token, News()).of(lines):
+                click.echo(f"    {line}")

@@ -19,6 +19,7 @@ from butter_etl.cli.options import (
     store_argument,
     workers_option,
 )
+from butter_etl.cli.waiting import shown_cluster
 from butter_etl.words import agreeing, all_of, counted
 
 #: How many threads of one process summarise side by side; more would wait for the interpreter.
@@ -67,7 +68,7 @@ def summarize(
     planned = plan_summaries(opened, selection, full=full)
     report = SummaryReport()
     if planned.partitions:
-        with _workers(planned, cluster, workers) as (client, threads):
+        with _workers(planned, cluster, workers, quiet=quiet or as_json) as (client, threads):
             report = summarize_with_progress(planned, opened, client, quiet=quiet or as_json, threads=threads)
     facts = {"computed": report.computed, "fresh": planned.fresh, "dropped": report.dropped}
     if as_json:
@@ -83,7 +84,9 @@ def summarize(
 
 
 @contextmanager
-def _workers(planned: SummaryPlan, site: str | None, workers: int | None) -> Iterator[tuple[Client | None, int]]:
+def _workers(
+    planned: SummaryPlan, site: str | None, workers: int | None, *, quiet: bool
+) -> Iterator[tuple[Client | None, int]]:
     """Yield a cluster's client and 1, or None and the number of threads of this process that do the work.
 
     Most of the time is spent where threads do not hold each other up. So on one machine a few of them do nearly as well
@@ -99,7 +102,7 @@ def _workers(planned: SummaryPlan, site: str | None, workers: int | None) -> Ite
         with start_cluster(workers=processes, threads_per_worker=1) as client:
             yield client, 1
     else:
-        with start_cluster(site, workers=workers) as client:
+        with shown_cluster(site, workers=workers, quiet=quiet) as client:
             yield client, 1
 
 

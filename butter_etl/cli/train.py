@@ -23,12 +23,13 @@ from butter_etl.cli.options import (
     store_argument,
     workers_option,
 )
+from butter_etl.cli.waiting import shown_cluster
 from butter_etl.words import agreeing, counted, duration, rate
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from butter_etl.campaign import Settings, TrainReport
+    from butter_etl.campaign import Heartbeat, Settings, TrainReport
     from butter_etl.store import Store
     from butter_etl.studies import Choice
     from butter_etl.train_tasks import Campaign
@@ -112,7 +113,7 @@ def train(
     butter-etl train store --spec quick.yaml
     butter-etl train store --sweep primary --cluster my-site.yaml
     """
-    from butter_etl.campaign import TrainReport
+    from butter_etl.campaign import Heartbeat, TrainReport
     from butter_etl.clusters import load_site, require_folders
     from butter_etl.studies import data_folder
     from butter_etl.train_tasks import open_campaign, plan_campaign
@@ -130,8 +131,12 @@ def train(
         if not (quiet or as_json):
             there = f"{plan.there:,} {agreeing(plan.there, 'is', 'are')} there"
             click.echo(f"training {counted(plan.missing, 'run')} ({there}) into {store}", err=True)
-        with training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
-            report = train_with_progress(campaign, opened, settings, client, quiet=quiet or as_json)
+        quiet = quiet or as_json
+        with (
+            Heartbeat(opened.state, plan.missing) as heartbeat,
+            training_cluster(cluster, campaign.engine, workers, quiet=quiet, heartbeat=heartbeat) as client,
+        ):
+            report = train_with_progress(campaign, opened, settings, client, quiet=quiet, heartbeat=heartbeat)
     if as_json:
         from butter_etl.views import train_facts
 
@@ -142,17 +147,20 @@ def train(
 
 
 def training_cluster(
-    site: str | None, engine: str, workers: int | None, *, quiet: bool
+    site: str | None, engine: str, workers: int | None, *, quiet: bool, heartbeat: Heartbeat | None = None
 ) -> AbstractContextManager[Client]:
     """Start the cluster of a campaign: threads of one process for the fused engine, else a process for each task.
 
+    What a queue says of its jobs is shown, and told to the heartbeat.
     On this machine a compiled engine is compiled here first, so that the user sees why it takes a while.
     """
     from butter_etl.clusters import start_cluster
     from butter_etl.studies import prepare_engine
 
     if site is not None:
-        return start_cluster(site, workers=workers, threads_per_worker=None if engine == "fused" else 1)
+        threads = None if engine == "fused" else 1
+        tell = heartbeat.tell_queue if heartbeat else None
+        return shown_cluster(site, quiet=quiet, workers=workers, threads_per_worker=threads, on_queue=tell)
     if engine != "fused":
         return start_cluster(workers=workers)
     with log_level("WARNING" if quiet else "INFO"):
@@ -161,29 +169,36 @@ def training_cluster(
 
 
 def train_with_progress(
-    campaign: Campaign, store: Store, settings: Settings, client: Client, *, quiet: bool
+    campaign: Campaign,
+    store: Store,
+    settings: Settings,
+    client: Client,
+    *,
+    quiet: bool,
+    heartbeat: Heartbeat | None = None,
 ) -> TrainReport:
-    """Train what a campaign is missing, with its progress on the terminal."""
+    """Train what a campaign is missing, with its progress on the terminal, and what the queue says of further jobs."""
     from butter_etl.campaign import Progress
+    from butter_etl.clusters import queue_lines
     from butter_etl.train_tasks import run_training
     from butter_etl.views import ProgressLine
 
-    began = time.monotonic()
     with ProgressLine("runs", campaign.plan.missing, quiet=quiet) as line:
 
         def show(progress: Progress) -> None:
-            elapsed, share = time.monotonic() - began, progress.share_done
             figures = {
-                "in flight": f"{progress.runs_in_flight:,}",
+                "in flight": f"{progress.in_flight:,}",
+                "waiting": f"{progress.waiting:,}",
                 "failed": f"{progress.failed:,}",
-                "speed": rate(progress.landed / elapsed, "run") if progress.landed else "",
+                "speed": rate(progress.landed / max(progress.seconds, 1.0), "run") if progress.landed else "",
                 "CPU time": duration(progress.core_seconds),
+                "work done": f"{progress.share_done:.0%}",
             }
-            # By what is left of the estimated cost: the last runs of a sweep are often the largest.
-            left = elapsed * (1 - share) / share if share else None
-            line.update(progress.landed + progress.present, left=left, figures=figures)
+            queue = heartbeat.queue if heartbeat else None
+            lines = list(queue_lines(queue, time.time())) if queue else []
+            line.update(progress.done, left=progress.left, figures=figures, lines=lines)
 
-        return run_training(campaign, store, settings, client, show)
+        return run_training(campaign, store, settings, client, show, heartbeat)
 
 
 def print_trained(campaign: Campaign, report: TrainReport) -> None:

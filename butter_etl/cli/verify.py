@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from butter_etl.cli.options import (
     state_option,
     workers_option,
 )
+from butter_etl.cli.waiting import shown_cluster
 from butter_etl.errors import UsageError
 from butter_etl.words import agreeing, counted
 
@@ -80,20 +82,18 @@ def verify(
 def _check_with_progress(
     planned: Inventory, summaries: bool, cluster: str | None, workers: int | None, *, quiet: bool
 ) -> CheckReport:
-    from butter_etl.clusters import start_cluster
     from butter_etl.upkeep import run_verification
     from butter_etl.views import ProgressLine
 
-    with ProgressLine("files", planned.files, quiet=quiet) as line:
+    started = nullcontext(None) if cluster is None else shown_cluster(cluster, workers=workers, quiet=quiet)
+    with started as client, ProgressLine("files", planned.files, quiet=quiet) as line:
 
         def show(report: CheckReport) -> None:
             faults = len(report.faults)
             line.update(report.files, counted(faults, "finding") if faults else "")
 
-        if cluster is None:
-            return run_verification(planned, values=summaries, threads=workers, on_progress=show)
-        with start_cluster(cluster, workers=workers) as client:
-            return run_verification(planned, values=summaries, client=client, on_progress=show)
+        threads = workers if client is None else None
+        return run_verification(planned, values=summaries, client=client, threads=threads, on_progress=show)
 
 
 def _repair_with_progress(

@@ -3,6 +3,8 @@ from .deaths import death_of as death_of
 from .deaths import deaths_told as deaths_told
 from .each import map_each as map_each
 from .each import thread_count as thread_count
+from .listing import QueueState as QueueState
+from .listing import queue_lines as queue_lines
 from .probing import probe_workers as probe_workers
 from .probing import site_findings as site_findings
 from .sites import load_site as load_site
@@ -19,5 +21,7 @@ from .worker import host_facts as host_facts
 from .worker import is_closing as is_closing
 from .worker import job_end as job_end
 from .worker import leave_worker as leave_worker
+from .worker import tell_progress as tell_progress
+from .worker import told_progress as told_progress
 from .worker import told_to_end as told_to_end
 from .worker import worker_address as worker_address

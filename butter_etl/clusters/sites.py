@@ -87,8 +87,17 @@ class ClusterKind(msgspec.Struct, frozen=True):
     """Further arguments of that class."""
     listing: tuple[str, ...] = ()
     """The command that prints the user's jobs; ``{user}`` stands for the user's name."""
-    listed: str = r"^\s*(\d+)"
-    """What it prints, line by line, of a job that has not ended; group 1 is the id as the queue gave it."""
+    listed: str = r"^\s*(?P<id>\d+)"
+    """What it prints of a job that has not ended: ``id`` as the queue gave it and, where it says them, ``state``,
+    ``reason`` and when it ``starts``."""
+    explaining: tuple[str, ...] = ()
+    """A command that prints reasons too, for people; a site that does not have it is asked by ``listing`` alone."""
+    explained: str = ""
+    """What that prints of a job, with the groups of ``listed``."""
+    states: Mapping[str, str] = {}
+    """The queue's names of states that it prints as letters or numbers."""
+    hopeless: Mapping[str, str] = {}
+    """Words (a pattern) of state and reason with which a job does not start as things are, and what has to change."""
     walltime: Literal["days", "hours", "minutes"] = "hours"
     """How the queue reads time limits: ``D-HH:MM:SS`` as it stands, ``HH:MM:SS``, or ``HH:MM``."""
     job_variable: str | None = None
@@ -109,6 +118,21 @@ class ClusterKind(msgspec.Struct, frozen=True):
 
 _JOB_KEYS = frozenset(SiteFile.__struct_fields__) - {"kind", "resources", "disk"}
 _REQUIRED = frozenset({"cores", "memory", "walltime", "interface"})
+_ASK_FOR_LESS = "no node has what it asks for: lower `cores` or `memory`, or name another `queue`"
+_RELEASE = "it is held: release it, or cancel it"
+_LETTERS = {"Q": "queued", "R": "running", "H": "held", "W": "waiting", "S": "suspended", "T": "moving"}
+#: Reasons of Slurm, from its page on them, with which a job waits for somebody to change something.
+_SLURM_HOPELESS = {
+    "PartitionDown|PartitionInactive": "its partition is down: wait until it is up, or name another `queue`",
+    "PartitionConfig|PartitionNodeLimit|BadConstraints|NodeConfig|MaxMemPerLimit": _ASK_FOR_LESS,
+    "PartitionTimeLimit|MaxWallDurationPerJob": "longer than it may: lower `walltime`, or name another `queue`",
+    "(Assoc|QOS)Max[A-Za-z]*Per(Job|Node)": "more than one job may have: lower `cores`, `memory` or `walltime`",
+    "ReqNodeNotAvail|Nodes required for job are DOWN": "the nodes that it could have are down, drained or reserved",
+    "AccountNotAllowed|QOSNotAllowed|InvalidAccount|InvalidQOS": "not allowed: name another `account` or `queue`",
+    "JobHeld|JobHoldMaxRequeue|requeued held|RESV_DEL_HOLD|SPECIAL_EXIT": _RELEASE,
+    "DependencyNeverSatisfied": "it depends on a job that failed: change `job_extra`",
+    "BadLicenses|InvalidLicense|ReservationDeleted": "what it asks for is not there: change `job_extra`",
+}
 _WORDS = {"queue": "queue", "walltime": "walltime", "job_extra": "job_extra_directives"}
 
 CLUSTER_KINDS: Mapping[str, ClusterKind] = {
@@ -118,7 +142,9 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         required=_REQUIRED,
         cluster="SLURMCluster",
         words={**_WORDS, "account": "account"},
-        listing=("squeue", "--noheader", "--me", "--format=%A"),
+        listing=("squeue", "--noheader", "--me", "--format=%A|%T|%S|%r"),
+        listed=r"^\s*(?P<id>\d+)\|(?P<state>[^|]*)\|(?P<starts>[^|]*)\|(?P<reason>.*)$",
+        hopeless=_SLURM_HOPELESS,
         walltime="days",
         job_variable="SLURM_JOB_ID",
         records=(
@@ -142,7 +168,12 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         cluster="PBSCluster",
         words={**_WORDS, "account": "account", "resources": "resource_spec"},
         listing=("qstat", "-u", "{user}"),
-        listed=r"^\s*(\d+)(?!.*\s[CFE]\s)",  # Torque and PBS Pro list ended jobs for a while
+        listed=r"^\s*(?P<id>\d+)(?!.*\s[CFE]\s)(.*\s(?P<state>[A-Z])\s)?",  # both list ended jobs for a while
+        explaining=("qstat", "-s", "-u", "{user}"),
+        # The line below a job is the scheduler's comment.
+        explained=r"^\s*(?P<id>\d+)(?!.*\s[CFE]\s)(.*\s(?P<state>[A-Z])\s.*$)?(\n[ \t]+(?P<reason>[^\W\d].*)$)?",
+        states=_LETTERS,
+        hopeless={"Can Never Run": _ASK_FOR_LESS, "^H ": _RELEASE},
         job_variable="PBS_JOBID",
     ),
     "lsf": ClusterKind(
@@ -151,6 +182,9 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         cluster="LSFCluster",
         words={**_WORDS, "account": "project"},
         listing=("bjobs", "-noheader", "-o", "jobid"),
+        explaining=("bjobs", "-noheader", "-o", "jobid stat pend_reason delimiter='|'"),
+        explained=r"^\s*(?P<id>\d+)\|(?P<state>[^|]*)\|(?P<reason>.*)$",
+        hopeless={"PSUSP|USUSP": _RELEASE},
         walltime="minutes",
         job_variable="LSB_JOBID",
     ),
@@ -160,6 +194,8 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         cluster="SGECluster",
         words={**_WORDS, "account": "project", "resources": "resource_spec"},
         listing=("qstat", "-u", "{user}"),
+        listed=r"^\s*(?P<id>\d+)(\s+[\d.]+\s+\S+\s+\S+\s+(?P<state>\S+))?",
+        hopeless={"^E": "it is in an error state: see `qstat -j`, then `qmod -cj`", "^h": _RELEASE},
         job_variable="JOB_ID",
     ),
     "htcondor": ClusterKind(
@@ -168,8 +204,10 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         required=_REQUIRED - {"walltime"} | {"disk"},
         cluster="HTCondorCluster",
         words={"disk": "disk", "job_extra": "job_extra_directives"},
-        listing=("condor_q", "{user}", "-af:j", "JobStatus"),
-        listed=r"^\s*(\d+\.\d+)\s+[12567]",
+        listing=("condor_q", "{user}", "-af:j", "JobStatus", "HoldReason"),
+        listed=r"^\s*(?P<id>\d+\.\d+)\s+(?P<state>[12567])(\s+(?P<reason>.*))?$",
+        states={"1": "IDLE", "2": "RUN", "5": "HOLD", "6": "TRANSFERRING OUTPUT", "7": "SUSPENDED"},
+        hopeless={"^5": _RELEASE},
         job_variable="CONDOR_JOB_ID",
         job_shell="sh",
     ),
@@ -180,6 +218,9 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
         words={**_WORDS, "account": "project", "resources": "resource_spec"},
         options={"memory_per_core_property_name": "not_applicable"},  # sites name that property as they like
         listing=("oarstat", "--user", "{user}"),
+        listed=r"^\s*(?P<id>\d+)(.*?\s(?P<state>[A-Z])\s)?",
+        states={"W": "Waiting", "H": "Hold", "L": "Launching", "R": "Running", "F": "Finishing", "S": "Suspended"},
+        hopeless={"^H": _RELEASE},
         job_variable="OAR_JOB_ID",
     ),
 }

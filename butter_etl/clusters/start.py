@@ -20,6 +20,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from butter_etl.clusters import logs, nanny
 from butter_etl.clusters.certificates import certificates, make_private, security_files, try_folder
 from butter_etl.clusters.dask_settings import dask_settings
 from butter_etl.clusters.deaths import Death, death_of
+from butter_etl.clusters.listing import QueueState, queue_lines
 from butter_etl.clusters.prologue import prologue_lines
 from butter_etl.clusters.sites import (
     CLUSTER_KINDS,
@@ -40,7 +42,7 @@ from butter_etl.clusters.sites import (
     walltime_seconds,
 )
 from butter_etl.clusters.stopping import ended_cleanly
-from butter_etl.clusters.supervisor import Supervisor
+from butter_etl.clusters.supervisor import OnQueue, Supervisor
 from butter_etl.clusters.worker import deadline_lines
 from butter_etl.errors import (
     ButterError,
@@ -64,13 +66,15 @@ def start_cluster(
     *,
     workers: int | None = None,
     threads_per_worker: int | None = None,
+    on_queue: OnQueue | None = None,
 ) -> Iterator[Client]:
     """Start a Dask cluster, give its client, and end it when the block is left.
 
     ``file`` is a site file; without one the workers are processes of this machine. ``workers`` is how many jobs (on
     this machine: processes), before what the file says; ``threads_per_worker`` is how many tasks one worker process has
-    at a time, see `plan_threads`. In a script that starts worker processes on its own machine, the call belongs under
-    ``if __name__ == "__main__":``, since they import the script.
+    at a time, see `plan_threads`. ``on_queue`` is told what the queue says of the jobs, from the first moment on;
+    without it, the log is. In a script that starts worker processes on its own machine, the call belongs under ``if
+    __name__ == "__main__":``, since they import the script.
 
     Raises ClusterFileError if the site file is malformed, and UsageError for an impossible number of workers or
     threads. Raises ClusterError if no worker came up, or jobs kept ending before theirs did; the message has the
@@ -81,8 +85,14 @@ def start_cluster(
     site = SiteFile(kind="local") if file is None else load_site(file)
     require_folders(site)
     threads = plan_threads(site, threads_per_worker)
-    start = _start_local if site.kind == "local" else _start_jobs
-    with ended_cleanly(), dask_settings(_settings(site)), start(site, workers or site.workers, threads) as client:
+    jobs = workers or site.workers
+    with (
+        ended_cleanly(),
+        dask_settings(_settings(site)),
+        _start_local(site, jobs, threads)
+        if site.kind == "local"
+        else _start_jobs(site, jobs, threads, on_queue or _queue_log()) as client,
+    ):
         try:
             yield client
         except _distributed().scheduler.KilledWorker as error:
@@ -94,6 +104,21 @@ def _lost_worker(death: Death) -> ButterError:
     if death.cause == "memory":
         return WorkerMemoryError(f"workers died for lack of memory, the last time: {death.said}; {death.way_out}")
     return ClusterError(f"workers kept dying, the last time: {death.said}; the same command goes on from here")
+
+
+def _queue_log() -> OnQueue:
+    """Return a function that logs what a queue says, whenever it says something else: a warning if it is for ever."""
+    last: list[str] = []
+
+    def log(queue: QueueState) -> None:
+        lines = list(queue_lines(queue, time.time()))
+        for line in (line for line in lines if line not in last):
+            logger.log(
+                logging.WARNING if any(job.hint in line for job in queue.waiting if job.hint) else logging.INFO, line
+            )
+        last[:] = lines
+
+    return log
 
 
 def require_folders(site: SiteFile) -> None:
@@ -226,7 +251,7 @@ def job_script(file: str | Path, *, threads_per_worker: int | None = None) -> st
 
 
 @contextlib.contextmanager
-def _start_jobs(site: SiteFile, workers: int | None, threads: Threads) -> Iterator[Client]:
+def _start_jobs(site: SiteFile, workers: int | None, threads: Threads, on_queue: OnQueue) -> Iterator[Client]:
     import dask
 
     distributed = _distributed()
@@ -235,7 +260,7 @@ def _start_jobs(site: SiteFile, workers: int | None, threads: Threads) -> Iterat
         with dask.config.set({"jobqueue": _jobqueue_defaults()}):
             cluster = _open_queue(site, security, threads, refusals)
             with cluster, distributed.Client(cluster) as client:
-                supervisor = Supervisor(cluster, site, workers or 1, refusals)
+                supervisor = Supervisor(cluster, site, workers or 1, refusals, on_queue)
                 supervisor.wait_for_worker()
                 try:
                     with supervisor:

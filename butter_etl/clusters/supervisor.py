@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import _thread
-import getpass
 import logging
 import math
-import os
-import re
-import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from butter_etl.clusters.listing import Explainer, QueuedJob, QueueState, list_jobs
 from butter_etl.clusters.records import early_end
-from butter_etl.clusters.sites import CLUSTER_KINDS, ClusterKind, SiteFile
+from butter_etl.clusters.sites import CLUSTER_KINDS, SiteFile
 from butter_etl.clusters.worker import DRAINING
 from butter_etl.errors import ClusterError
 
@@ -23,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 #: Name and id of a job that Dask counts; the id of a refused one is None.
 Job = tuple[str, str | None]
+OnQueue = Callable[[QueueState], None]
 
 #: So many jobs in a row that end before their worker connects are no accident: nothing more is submitted.
 EARLY_ENDS = 5
@@ -42,15 +40,26 @@ class Supervisor(threading.Thread):
     """
 
     first_pause = 5.0
+    new_jobs_pause = 0.5
     longest_pause = 300.0
 
-    def __init__(self, cluster: Any, site: SiteFile, jobs: int, refusals: list[str]) -> None:
+    def __init__(
+        self,
+        cluster: Any,
+        site: SiteFile,
+        jobs: int,
+        refusals: list[str],
+        on_queue: OnQueue = lambda queue: None,
+    ) -> None:
         super().__init__(name="butter-etl job supervisor", daemon=True)
         self.cluster = cluster
         self.site = site
         self.jobs = jobs
         self.refusals = refusals
         self.failure: str | None = None
+        self._on_queue = on_queue
+        self._explainer = Explainer(CLUSTER_KINDS[site.kind])
+        self._kept = jobs
         self._absent: frozenset[str] = frozenset()
         self._connected: set[str] = set()
         self._early_ends = 0
@@ -84,8 +93,10 @@ class Supervisor(threading.Thread):
 
         Raises ClusterError if all jobs were refused, one ended without connecting, or ``start_timeout`` is over.
         """
+        self._on_queue(QueueState(time.time(), self.jobs))
         self._scale(self.jobs)
-        began = looked = time.monotonic()
+        began = looked = told = time.monotonic()
+        known: frozenset[Job] = frozenset()
         while not self.cluster.scheduler_info["workers"]:
             time.sleep(0.05)
             refused = self._refused()
@@ -95,11 +106,15 @@ class Supervisor(threading.Thread):
             if now > looked + self.first_pause / 2:
                 self._give_up_if_ended()
                 looked = time.monotonic()
+            elif known != frozenset(self._books()) and now > told + self.new_jobs_pause:
+                known, told = frozenset(self._books()), now
+                self._tell(list_jobs(CLUSTER_KINDS[self.site.kind]))
             if now > began + seconds(self.site.start_timeout):
                 raise ClusterError(
                     f"no worker came up within {self.site.start_timeout} (start_timeout); "
                     f"see the queue, and the logs in {self.site.logs}"
                 )
+        self._tell(list_jobs(CLUSTER_KINDS[self.site.kind]))
 
     def _give_up_if_ended(self) -> None:
         for _, job_id in self._ended():
@@ -121,12 +136,12 @@ class Supervisor(threading.Thread):
         that does not answer says nothing about any job.
         """
         books = [(name, job_id) for name, job_id in self._books() if job_id is not None]
-        listed = listed_jobs(CLUSTER_KINDS[self.site.kind])
+        listed = list_jobs(CLUSTER_KINDS[self.site.kind])
+        self._tell(listed)
         if listed is None:
             return frozenset()
-        workers = [str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].copy().values()]
-        connected = {(name, job_id) for name, job_id in books if any(_is_of(worker, name) for worker in workers)}
-        new = {job_id for _, job_id in connected} - self._connected
+        connected = self._with_workers(books)
+        new = {job_id for _, job_id in connected if job_id is not None} - self._connected
         self._connected |= new
         if new:
             self._early_ends = 0
@@ -134,6 +149,18 @@ class Supervisor(threading.Thread):
         ended = frozenset(job for job in absent if job[1] in self._absent)
         self._absent = frozenset(job_id for _, job_id in absent)
         return ended
+
+    def _with_workers(self, books: Iterable[Job]) -> set[Job]:
+        workers = [str(worker["name"]) for worker in self.cluster.scheduler_info["workers"].copy().values()]
+        return {(name, job_id) for name, job_id in books if any(_is_of(worker, name) for worker in workers)}
+
+    def _tell(self, listed: Mapping[str, QueuedJob] | None) -> None:
+        """Say what the queue has listed of our jobs; without their workers, those are what is waited for."""
+        books = self._books()
+        connected = self._with_workers(books)
+        waiting = [job_id for name, job_id in books if job_id is not None and (name, job_id) not in connected]
+        wanted = max(self._kept, len(books))
+        self._on_queue(QueueState(time.time(), wanted, len(connected), self._explainer.waiting(waiting, listed)))
 
     def _is_broken(self, gone: Iterable[Job]) -> bool:
         ended = [job_id for _, job_id in gone if job_id is not None]
@@ -154,7 +181,7 @@ class Supervisor(threading.Thread):
         still = [name for name, job_id in gone if name in workers and workers[name].job_id == job_id]
         if still:
             await self.cluster.scale_down(still)
-        wanted = self._wanted()
+        wanted = self._kept = self._wanted()
         if idle := self._idle_jobs(len(workers) - wanted):
             await self.cluster.scale_down(idle)
         if wanted > len(workers):
@@ -194,26 +221,6 @@ class Supervisor(threading.Thread):
 def _is_of(worker: str, job: str) -> bool:
     """Tell whether a worker runs in a job: a job of several processes adds the number of the process to the name."""
     return worker == job or worker.startswith(f"{job}-")
-
-
-def listed_jobs(kind: ClusterKind) -> frozenset[str] | None:
-    """Return the ids of the user's jobs that have not ended, as the queue tells; None where it does not answer."""
-    command = [word.format(user=_user()) for word in kind.listing]
-    if not command:
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return frozenset(re.findall(kind.listed, done.stdout, re.MULTILINE))
-
-
-def _user() -> str:
-    """Return the user's name; where there is none, as in some containers, the number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def seconds(duration: str) -> float:

@@ -18,11 +18,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from butter_etl.clusters.logs import shorten_tracebacks
 from butter_etl.clusters.sites import CLUSTER_KINDS
 from butter_etl.engines import cpu_family, package_version
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 #: Variables for when the job began (unix seconds), how long it may run (seconds), and where the queue writes its logs.
 JOB_BEGAN, JOB_WALLTIME, JOB_LOGS = "BUTTER_ETL_JOB_BEGAN", "BUTTER_ETL_JOB_WALLTIME", "BUTTER_ETL_JOB_LOGS"
@@ -112,6 +117,43 @@ def is_closing() -> bool:
     """Tell whether the worker whose task this thread runs is being closed: what it returns may not arrive."""
     worker = current_worker()
     return worker is not None and worker.status.name in _CLOSING
+
+
+#: The name among a Dask worker's metrics of what its tasks tell of themselves.
+_TOLD = "butter_etl"
+#: By thread, the key of the task that it runs, or ran last, and what that told.
+_told: dict[int, tuple[str, object]] = {}
+
+
+def tell_progress(progress: object) -> None:
+    """Have this thread's worker say so of the task that it runs, with its next heartbeat; do nothing outside of one.
+
+    ``progress`` is of plain types. What was told last stays until the thread runs another task.
+    """
+    worker = current_worker()
+    if worker is None:
+        return
+    _told[threading.get_ident()] = (str(worker.get_current_task()), progress)
+    if _TOLD not in worker.metrics:
+        # In its own thread, which may be going through them.
+        worker.loop.add_callback(worker.metrics.setdefault, _TOLD, lambda _worker: list(_told.values()))
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a cluster's workers told last: by key of a task how far it is, and how many tasks they run at once."""
+
+    tasks: dict[str, Any]
+    slots: int
+
+
+def told_progress(client: Client) -> Told | None:
+    """Return what the workers of a cluster told last; None where its scheduler does not answer."""
+    try:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    except OSError:
+        return None
+    tasks = {key: progress for worker in workers for key, progress in worker["metrics"].get(_TOLD, ())}
+    return Told(tasks, sum(int(worker["nthreads"]) for worker in workers))
 
 
 told_to_end = threading.Event()

@@ -21,5 +21,7 @@ from .plot import repetitions as repetitions
 from .plot import save as save
 from .plot import selected as selected
 from .plot import size_depth_map as size_depth_map
+from .terminal import News as News
 from .terminal import ProgressLine as ProgressLine
+from .terminal import WaitLines as WaitLines
 from .terminal import print_table as print_table

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from butter_etl.campaign import Activity, RunningDriver, TrainReport, current_activity
+from butter_etl.clusters import queue_lines
 from butter_etl.engines import choose_engine
 from butter_etl.store import Failure, Registry, Store, read_summary
 from butter_etl.studies import (
@@ -41,13 +42,18 @@ _LAST_LINES = 3
 def activity_lines(activity: Activity) -> Iterator[str]:
     """Yield what goes on, in words."""
     now = time.time()
-    yield from (driver_line(driver, now) for driver in activity.drivers)
-    for place in activity.places[:_PLACES_SHOWN]:
+    for driver in activity.drivers:
+        yield driver_line(driver, now)
+        if driver.queue:
+            yield from (f"    {line}" for line in queue_lines(driver.queue, now))
+    places = [place for driver in activity.drivers for place in driver.places]
+    for place in places[:_PLACES_SHOWN]:
         job = f", job {place.job_id}" if place.job_id else ""
         oldest = duration(max(0.0, now - place.since))
         what = f"{counted(place.runs, 'run')} in {counted(place.stacks, 'stack')}"
-        yield f"training on {place.host}{job}: {what}, the oldest for {oldest}"
-    if hidden := activity.places[_PLACES_SHOWN:]:
+        done = f"{place.share:.0%} of their epochs done"
+        yield f"training on {place.host}{job}: {what}, the oldest for {oldest}, {done}"
+    if hidden := places[_PLACES_SHOWN:]:
         runs = counted(sum(place.runs for place in hidden), "run")
         yield f"… and {runs} in {counted(len(hidden), 'more job')} (--json has all)"
     if activity.left_behind:
@@ -56,19 +62,26 @@ def activity_lines(activity: Activity) -> Iterator[str]:
 
 
 def driver_line(driver: RunningDriver, now: float) -> str:
-    """Say how far a driver is, how fast, and how long the rest will take at that pace; ``now`` is in unix seconds."""
+    """Say how far a driver is, how fast, and how long the rest takes at that pace; ``now`` is in unix seconds.
+
+    The numbers of runs add up to all.
+    """
+    doing = "running" if driver.seconds else f"starting for {duration(max(0.0, now - driver.started))}"
     who = f"{driver.holder.host}, process {driver.holder.pid}"
     words = [
-        f"running: {who}: {driver.landed:,} of {counted(driver.wanted, 'run')} landed",
-        f"{driver.in_flight:,} in flight",
+        f"{doing}: {who}: {driver.landed:,} of {counted(driver.wanted, 'run')} landed",
         *([f"{driver.present:,} landed by others"] if driver.present else []),
         f"{driver.failed:,} failed",
+        f"{driver.in_flight:,} in flight",
+        f"{driver.waiting:,} waiting",
     ]
-    elapsed = max(now - driver.started, 1.0)
     if driver.landed:
-        words.append(rate(driver.landed / elapsed, "run"))
+        words.append(rate(driver.landed / max(driver.seconds, 1.0), "run"))
     if driver.share_done:
-        words.append(f"about {duration(elapsed * (1 - driver.share_done) / driver.share_done)} left")
+        words.append(f"{driver.share_done:.0%} of the work done")
+    left = driver.left_at(now)
+    if left is not None:
+        words.append(f"about {duration(left)} left")
     return ", ".join(words)
 
 
@@ -211,10 +224,11 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
 
 def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
     """Return what a store holds, who trains into it and what failed; of a choice, also what is missing."""
+    # First: what drivers have counted by then is among the runs that are listed after it.
+    activity = current_activity(store.state) if store.has_state else Activity((), 0)
     present = store.repetitions()
     registry = Registry(store)
     summaries = plan_summaries(store)
-    activity = current_activity(store.state) if store.has_state else Activity((), (), 0)
     facts: dict[str, Any] = {
         "store": str(store),
         "experiments": len(present),
@@ -222,7 +236,7 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
         "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
         "sweeps": registry.sweep_names(),
         "running": activity.drivers,
-        "training": activity.places,
+        "training": [place for driver in activity.drivers for place in driver.places],
         "left_behind": activity.left_behind,
         "failures": store.failures(present),
         "quarantined": store.quarantined(),
@@ -261,7 +275,7 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
         if infeasible := selection.get("infeasible"):
             have = agreeing(infeasible, "has", "have")
             yield f"{counted(infeasible, 'more experiment')} of it {have} {_TOLERANCE}"
-    yield from activity_lines(Activity(facts["running"], facts["training"], facts["left_behind"]))
+    yield from activity_lines(Activity(facts["running"], facts["left_behind"]))
     yield from failure_lines(facts["failures"])
     if quarantined := facts["quarantined"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())

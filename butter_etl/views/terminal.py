@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _PLAIN_SECONDS = 30.0
+#: Where there is no terminal, a wait of which nothing new is to be said is told again this often.
+_WAIT_SECONDS = 600.0
 _NUMBER = re.compile(r"<?[\d,]+(\.\d+)?(e[+-]\d+)?")
 
 
@@ -66,6 +68,65 @@ def core_hours(core_seconds: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2f}"
 
 
+class WaitLines:
+    """Lines of what is waited for: in their place on a terminal, as they come elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._began = time.monotonic()
+        self._news = News()
+
+    def __enter__(self) -> WaitLines:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Show these lines from now on."""
+        if self._live is not None:
+            from rich.text import Text
+
+            waited = f"(for {duration(time.monotonic() - self._began)})" if lines else ""
+            self._live.update(Text("\n".join([*lines, waited])))
+        elif not self._quiet:
+            for line in self._news.of(lines):
+                click.echo(line, err=True)
+
+
+class News:
+    """Tells which of some lines are new, for output that stays: those that were not there the last time.
+
+    After ten minutes without any, all of them are.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: frozenset[str] = frozenset()
+        self._told = clock()
+
+    def of(self, lines: Sequence[str]) -> list[str]:
+        """Return the lines that are new."""
+        now = self._clock()
+        new = [line for line in lines if line not in self._last]
+        if not new and now - self._told >= _WAIT_SECONDS:
+            new = list(lines)
+        if new:
+            self._told = now
+        self._last = frozenset(lines)
+        return new
+
+
 class ProgressLine:
     """Progress of long work: a bar on a terminal, a line every half minute elsewhere, nothing when quiet."""
 
@@ -75,6 +136,7 @@ class ProgressLine:
         self._task: TaskID | None = None
         self._live: Live | None = None
         self._started = self._last = time.monotonic()
+        self._news = News()
 
     def __enter__(self) -> ProgressLine:
         if not self._quiet and sys.stderr.isatty():
@@ -98,35 +160,46 @@ class ProgressLine:
             self._live.stop()
 
     def update(
-        self, done: int, note: str = "", *, left: float | None = None, figures: Mapping[str, str] | None = None
+        self,
+        done: int,
+        note: str = "",
+        *,
+        left: float | None = None,
+        figures: Mapping[str, str] | None = None,
+        lines: Sequence[str] = (),
     ) -> None:
-        """Show that ``done`` of the total are done, with ``note`` beside it and ``figures`` by name below it.
+        """Show that ``done`` of the total are done, with ``note`` beside it.
 
-        ``left`` is how many seconds are left, if that is known better than from the number done.
+        ``figures`` by name and ``lines`` come below. ``left`` is how many seconds are left, as far as is known; without
+        figures it is reckoned from the number done.
         """
         if self._quiet:
             return
         now, figures = time.monotonic(), figures or {}
-        if left is None and done:
+        if left is None and done and not figures:
             left = (now - self._started) * (self._total - done) / done
         words = f"{duration(left)} left" if left is not None else ""
         if self._bar is not None and self._task is not None and self._live is not None:
             self._bar.update(self._task, completed=done, left=words and f"{words} ", note=note)
             if figures:
-                self._live.update(_with_figures(self._bar, figures))
-        elif now - self._last >= _PLAIN_SECONDS:
+                self._live.update(_with_figures(self._bar, figures, lines))
+            return
+        for line in self._news.of(lines):
+            click.echo(line, err=True)
+        if now - self._last >= _PLAIN_SECONDS:
             self._last = now
             parts = [f"{count(done)} of {count(self._total)}", words, *(f"{name} {figures[name]}" for name in figures)]
             click.echo(f"{self._what}: {', '.join(filter(None, parts))} {note}".rstrip(), err=True)
 
 
-def _with_figures(bar: Bar, figures: Mapping[str, str]) -> RenderableType:
-    """Return a bar with a row of names and a row of values below it."""
+def _with_figures(bar: Bar, figures: Mapping[str, str], lines: Sequence[str]) -> RenderableType:
+    """Return a bar with a row of names, a row of values, and lines below it."""
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, show_edge=False, padding=(0, 2), header_style="dim")
     for name in figures:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row(*figures.values())
-    return Group(bar, table)
+    return Group(bar, table, *map(Text, lines))
