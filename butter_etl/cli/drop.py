@@ -32,7 +32,7 @@ def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, 
     butter-etl drop runs --where 'dataset=nursery'
     butter-etl drop runs --sweep primary --first-repetition 20 --yes
     """
-    from butter_etl.store import Registry, Store
+    from butter_etl.store import QUARANTINE, Registry, Store
     from butter_etl.upkeep import plan_drop
 
     if choice.is_empty:
@@ -49,9 +49,10 @@ def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, 
     if as_json:
         print_json({"dropped": dropped, "experiments": planned.experiments, "files": len(planned.withdrawals)})
     elif not planned.runs:
-        click.echo(f"nothing to do: {store} has no such runs")
+        click.echo(f"nothing to do: {opened} has no such runs")
     else:
-        click.echo(f"{dropped:,} runs of {planned.experiments:,} experiments moved to {store.rstrip('/')}/quarantine")
+        place = opened.location.address(QUARANTINE)
+        click.echo(f"{dropped:,} runs of {planned.experiments:,} experiments moved to {place}")
         click.echo("their summaries are out of date now: run `butter-etl summarize`")
     return 0
 

@@ -125,7 +125,7 @@ def train(
     else:
         opened, settings = open_campaign(campaign, data_folder(data_dir), 60 * checkpoint_minutes)
         if not (quiet or as_json):
-            click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {store}", err=True)
+            click.echo(f"training {plan.missing:,} runs ({plan.there:,} are there) into {opened}", err=True)
         with training_cluster(cluster, campaign.engine, workers, quiet=quiet or as_json) as client:
             report = train_with_progress(campaign, opened, settings, client, quiet=quiet or as_json)
     if as_json:

@@ -107,6 +107,7 @@ def _repair_with_progress(
 
 
 def _print_report(path: str, report: CheckReport, planned: Inventory) -> None:
+    from butter_etl.store import Location
     from butter_etl.views import print_table
 
     if faults := report.faults:
@@ -118,9 +119,8 @@ def _print_report(path: str, report: CheckReport, planned: Inventory) -> None:
     else:
         recomputed = f", {report.summaries:,} summaries recomputed" if report.summaries else ""
         size = f"{report.bytes / 1e6:,.1f} MB"
-        click.echo(
-            f"{path}: {report.files:,} files with {report.rows:,} rows ({size}) are as they should be{recomputed}"
-        )
+        what = f"{report.files:,} files with {report.rows:,} rows ({size})"
+        click.echo(f"{Location(path)}: {what} are as they should be{recomputed}")
     for kind, own in groupby(report.notes, key=lambda finding: finding.kind):
         members = list(own)
         more = f" and {len(members) - 1:,} more" if len(members) > 1 else ""
@@ -141,10 +141,10 @@ def _first_lines(groups: list[tuple[str, list[Finding]]]) -> Iterator[str]:
 
 def _repair_lines(path: str, report: RepairReport) -> Iterator[str]:
     """Yield what a repair did, in words."""
-    from butter_etl.store import ranges_text
+    from butter_etl.store import QUARANTINE, Location, ranges_text
 
     if report.moved:
-        yield f"{len(report.moved):,} files moved to {path.rstrip('/')}/quarantine"
+        yield f"{len(report.moved):,} files moved to {Location(path).address(QUARANTINE)}"
     if report.left:
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in report.left))
         yield f"{len(report.left):,} findings cannot be mended by moving files: {kinds}"

@@ -209,7 +209,7 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
     summaries = plan_summaries(store)
     activity = current_activity(store.state) if store.has_state else Activity((), (), 0)
     facts: dict[str, Any] = {
-        "store": str(store),
+        "store": store.location.address(),
         "experiments": len(present),
         "runs": sum(mask.bit_count() for mask in present.values()),
         "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},
