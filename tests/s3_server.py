@@ -35,9 +35,13 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 class Buckets:
-    """An S3 server as tests look at it from outside; ``host`` is its address and port."""
+    """An S3 server as tests look at it from outside: its address and port, and the credentials that it lets in."""
 
     host: str
+    key, secret = "tests", "secret"
+
+    def begin_anew(self) -> None:
+        """Forget what a test has asked, and told the server to do."""
 
     def url(self, path: str, **options: str) -> str:
         """The URL of ``bucket/prefix`` with everything that it takes to get there."""
@@ -64,15 +68,19 @@ class S3Server(Buckets):
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        #: Requests that are answered with 403.
-        self.refuses: Callable[[Request], bool] = lambda request: False
-        #: Called when the answer to a request is ready.
-        self.answered: Callable[[Request], object] = lambda request: None
+        self.begin_anew()
         self._application = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.host = f"127.0.0.1:{self._server.server_port}"
+
+    def begin_anew(self) -> None:
+        self.requests.clear()
+        #: Requests that are answered with 403.
+        self.refuses: Callable[[Request], bool] = lambda request: False
+        #: Called when the answer to a request is ready.
+        self.answered: Callable[[Request], object] = lambda request: None
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         query = environ["QUERY_STRING"]

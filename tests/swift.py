@@ -116,31 +116,45 @@ def missing_programs() -> list[str]:
 
 
 class Swift(Buckets):
-    """``with Swift() as server``: an S3 server at ``server.host``, without buckets."""
+    """``with Swift() as server: server.start()``: an S3 server at ``server.host``, without buckets."""
+
+    key, secret = KEY, SECRET
 
     def __init__(self) -> None:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Swift:
-        with self._cleanup as cleanup:
-            # Short, for the sockets; and of a file system that has extended attributes, as those of most disks.
-            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="swift-", dir="/var/tmp"))
-            self.folder = Path(folder)
-            cleanup.callback(self._end_all)
-            for attempt in range(_TRIES):
-                if self._start_all():
-                    break
-                self._end_all()
-                if attempt + 1 == _TRIES:
-                    raise RuntimeError(f"Swift did not start:\n{self.logs()}")
-            self._cleanup = cleanup.pop_all()
+        # Short, for the sockets; where disks are, since memory may have no extended attributes.
+        self.folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="swift-", dir="/var/tmp")))
+        self._cleanup.callback(self._end_all)
         return self
+
+    @property
+    def has_attributes(self) -> bool:
+        """Tell whether files of its folder can have extended attributes, in which Swift keeps what it knows of them."""
+        try:
+            os.setxattr(self.folder, "user.swift", b"x")
+        except OSError:
+            return False
+        return True
+
+    def start(self) -> None:
+        """Start every server; on other ports where somebody took one."""
+        for _ in range(_TRIES):
+            if self._start_all():
+                return
+            self._end_all()
+        raise RuntimeError(f"Swift did not start:\n{self.logs()}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._cleanup.close()
+
+    def begin_anew(self) -> None:
+        if self._busy.exists():
+            self.catch_up()
 
     # --- what happens to servers -------------------------------------------------------------------------------------
 

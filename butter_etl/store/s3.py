@@ -57,13 +57,14 @@ _CHECKSUMS_IN_FILES = "request_checksum_calculation"
 _AWS_HOST = re.compile(r"\.amazonaws\.com(\.cn)?(:\d+)?(/|$)")
 _ENVIRONMENT = threading.Lock()
 _NO_CREDENTIALS = "no credentials in a URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-#: What servers cannot do, by what they answer, and what to do about it.
-_LACKS = (
+#: What servers cannot do or want otherwise, by what they answer, and what to do about it.
+_ANSWERS = (
     (
         re.compile(r"aws-chunked|STREAMING-UNSIGNED-PAYLOAD-TRAILER|x-amz-(sdk-checksum|trailer)", re.IGNORECASE),
         f"takes no checksums in trailers; unset {_CHECKSUMS} (in the files of AWS' command line: "
         f"{_CHECKSUMS_IN_FILES}), or set it to {_REQUIRED}",
     ),
+    (re.compile(r"region '[^']*' is wrong; expecting '([^']+)'"), r"is in region \1; add region=\1 to the URL"),
 )
 
 
@@ -254,9 +255,9 @@ class S3Prefix:
     def explain(self, error: OSError) -> str:
         """Say what an error of the server or of the way to it means, and what to do about it."""
         code = service_error(error)
-        for answer, lack in _LACKS:
-            if answer.search(str(error)):
-                return f"{self.service} {lack}"
+        for answer, meaning in _ANSWERS:
+            if found := answer.search(str(error)):
+                return f"{self.service} {found.expand(meaning)}"
         if code == "NO_SUCH_BUCKET":
             return f"there is no bucket {self.bucket!r} at {self.service}; create it first"
         if code in _REFUSALS:
