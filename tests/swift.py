@@ -153,6 +153,9 @@ class Swift(Buckets):
         self._cleanup.close()
 
     def begin_anew(self) -> None:
+        if "proxy" not in self._processes:
+            self.come_back()
+        self.thaw()
         if self._busy.exists():
             self.catch_up()
 

@@ -1,5 +1,6 @@
 """Stores in a bucket of a real OpenStack Swift, by URL alone: all commands, and what servers like it do to them."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -53,7 +55,7 @@ def environment(swift, monkeypatch):
 
 @pytest.fixture
 def bucket(swift, request):
-    name = request.node.name.replace("_", "-")[:60]
+    name = f"bucket-{hashlib.sha256(request.node.name.encode()).hexdigest()[:16]}"
     swift.client().create_bucket(Bucket=name)
     yield name
     swift.begin_anew()
@@ -82,12 +84,10 @@ def killed_in_the_middle(swift, bucket, appears, *words):
     command = [sys.executable, "-m", "butter_etl", *map(str, words), "--quiet"]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as process:
         while process.poll() is None and not any(appears in key for key in swift.keys(bucket)):
-            time.sleep(0.02)
+            time.sleep(0.2)
         swift.freeze()
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         _, errors = process.communicate(timeout=60)
         swift.thaw()
     assert process.returncode in (-signal.SIGKILL, 0), errors
@@ -196,13 +196,18 @@ def test_another_region_is_named(swift, bucket):
         Location(swift.url(f"{bucket}/x", region="elsewhere")).replace("file", b"x")
 
 
+def write_and_stop(place, data):
+    with place.open_output("file") as file:
+        file.write(data)
+        raise KeyboardInterrupt
+
+
 def test_parts_and_what_is_left_of_them(swift, bucket):
     place = Location(swift.url(f"{bucket}/x"))
     data = os.urandom(25 * PART)
     place.replace("file", b"old")
-    with pytest.raises(KeyboardInterrupt), place.open_output("file") as file:
-        file.write(data)
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_and_stop(place, data)
     assert place.read_bytes("file") == b"old"
     place.replace("file", data)
     place.copy("copy", place, "file")
