@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.swift import Swift
 
 # Several processes test at once: threads of libraries that spin for each other would take the cores from them.
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -196,3 +200,20 @@ def slurm(monkeypatch: pytest.MonkeyPatch, shared_slurm: _Slurm) -> Iterator[Pat
         monkeypatch.setenv(name, value)
     yield CLUSTER / "slurm-test.yaml"
     shared_slurm.clear()
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[Swift]:
+    """A real OpenStack Swift, which runs during the session and has an S3 interface.
+
+    Mark tests that use it with ``pytest.mark.long``. They are skipped where no Swift can be started.
+    """
+    from tests.swift import PACKAGES, Swift, missing_programs
+
+    if missing := missing_programs():
+        pytest.skip(f"{', '.join(missing)} not installed (packages {PACKAGES})")
+    with Swift() as server:
+        if not server.has_attributes:
+            pytest.skip(f"{server.folder} has no extended attributes, which Swift needs")
+        server.start()
+        yield server

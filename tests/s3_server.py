@@ -34,20 +34,53 @@ class _QuietHandler(WSGIRequestHandler):
         pass
 
 
-class S3Server:
+class Buckets:
+    """An S3 server as tests look at it from outside: its address and port, and the credentials that it lets in."""
+
+    host: str
+    key, secret = "tests", "secret"
+
+    def begin_anew(self) -> None:
+        """Forget what a test has asked, and told the server to do."""
+
+    def url(self, path: str, **options: str) -> str:
+        """The URL of ``bucket/prefix`` with everything that it takes to get there."""
+        query = {"endpoint_override": self.host, "scheme": "http", "region": REGION, **options}
+        return f"s3://{path}?{'&'.join(f'{key}={value}' for key, value in query.items())}"
+
+    def client(self, service: str = "s3") -> Any:
+        """AWS' own client of this server, which knows nothing of pyarrow."""
+        return boto3.client(service, endpoint_url=f"http://{self.host}", region_name=REGION)
+
+    def objects(self, bucket: str) -> dict[str, bytes]:
+        """Every object of a bucket."""
+        client = self.client()
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.keys(bucket)}
+
+    def keys(self, bucket: str) -> list[str]:
+        """The names of all objects of a bucket."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+class S3Server(Buckets):
     """Moto's S3 behind an address of its own; ``requests`` are all that have come."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        #: Requests that are answered with 403.
-        self.refuses: Callable[[Request], bool] = lambda request: False
-        #: Called when the answer to a request is ready.
-        self.answered: Callable[[Request], object] = lambda request: None
+        self.begin_anew()
         self._application = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.host = f"127.0.0.1:{self._server.server_port}"
+
+    def begin_anew(self) -> None:
+        self.requests.clear()
+        #: Requests that are answered with 403.
+        self.refuses: Callable[[Request], bool] = lambda request: False
+        #: Called when the answer to a request is ready.
+        self.answered: Callable[[Request], object] = lambda request: None
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         query = environ["QUERY_STRING"]
@@ -75,25 +108,6 @@ class S3Server:
     def sent(self) -> int:
         """How many bytes of bodies have been sent."""
         return sum(request.sent for request in self.requests)
-
-    def url(self, path: str, **options: str) -> str:
-        """The URL of ``bucket/prefix`` with everything that it takes to get there."""
-        query = {"endpoint_override": self.host, "scheme": "http", "region": REGION, **options}
-        return f"s3://{path}?{'&'.join(f'{key}={value}' for key, value in query.items())}"
-
-    def client(self, service: str = "s3") -> Any:
-        """AWS' own client of this server, which knows nothing of pyarrow."""
-        return boto3.client(service, endpoint_url=f"http://{self.host}", region_name=REGION)
-
-    def objects(self, bucket: str) -> dict[str, bytes]:
-        """Every object of a bucket."""
-        client = self.client()
-        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.keys(bucket)}
-
-    def keys(self, bucket: str) -> list[str]:
-        """The names of all objects of a bucket."""
-        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     @contextmanager
     def checking_credentials(self) -> Iterator[dict[str, str]]:

@@ -58,21 +58,31 @@ HOW_TO = Path(__file__).parents[1] / "docs/how-to.md"
 
 
 @pytest.fixture(scope="module")
-def server():
+def server(request):
+    """A server in a thread, that counts and refuses; for tests `on_every_server` a real Swift too."""
+    if getattr(request, "param", "thread") == "swift":
+        yield request.getfixturevalue("swift")
+        return
     server = S3Server()
     yield server
     server.close()
 
 
+on_every_server = pytest.mark.parametrize(
+    "server", ["thread", pytest.param("swift", marks=pytest.mark.long)], indirect=True, scope="module"
+)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def environment():
+def environment(server):
     """Credentials, and none of the settings of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
-        patch.setenv("AWS_ACCESS_KEY_ID", "tests")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_ACCESS_KEY_ID", server.key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
         yield patch
 
 
@@ -81,10 +91,9 @@ def bucket(server, request):
     """A new bucket, without anything that a test has told the server."""
     name = f"bucket-{hashlib.sha256(request.node.name.encode()).hexdigest()[:16]}"
     server.client().create_bucket(Bucket=name)
-    server.requests.clear()
+    server.begin_anew()
     yield name
-    server.refuses = lambda request: False
-    server.answered = lambda request: None
+    server.begin_anew()
     assert [key for key in server.keys(name) if key.endswith("/")] == [], "no directory markers, whatever was done"
 
 
@@ -125,6 +134,7 @@ def export(store, dest, choice=Choice(), **kwargs):
 # --- own data ----------------------------------------------------------------------------------------------------
 
 
+@on_every_server
 def test_own_data_are_kept_and_read_there(server, bucket, tmp_path):
     lines = ["size,kind", *(f"{k},{'abc'[k % 3]}" for k in range(30))]
     (tmp_path / "mine.csv").write_text("\n".join(lines) + "\n")
@@ -145,6 +155,7 @@ def test_own_data_are_kept_and_read_there(server, bucket, tmp_path):
 # --- the whole way -----------------------------------------------------------------------------------------------
 
 
+@on_every_server
 @pytest.mark.long
 def test_the_whole_way_on_a_cluster(server, bucket, tmp_path):
     (tmp_path / "tiny.yaml").write_text(SPEC)
@@ -169,6 +180,7 @@ def test_the_whole_way_on_a_cluster(server, bucket, tmp_path):
     assert list(summary["num_runs"]) == [2, 2]
 
 
+@on_every_server
 def test_a_bucket_holds_the_same_bytes_as_a_disk(server, bucket, tmp_path):
     url = server.url(f"{bucket}/study")
     remote, local = Store.create(url, tmp_path / "state"), Store.create(tmp_path / "study")
@@ -190,6 +202,7 @@ def test_a_bucket_holds_the_same_bytes_as_a_disk(server, bucket, tmp_path):
     assert objects(server, bucket, "from-bucket") == expected
 
 
+@on_every_server
 def test_another_export_takes_away_what_does_not_belong(server, bucket, tmp_path):
     store = Store.create(tmp_path / "study")
     fill(store)
@@ -199,6 +212,7 @@ def test_another_export_takes_away_what_does_not_belong(server, bucket, tmp_path
     assert objects(server, bucket, "out") == local_files(tmp_path / "out")
 
 
+@on_every_server
 def test_summaries_whose_runs_are_gone_are_taken_away(server, bucket, tmp_path):
     store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
     fill(store)
@@ -208,6 +222,7 @@ def test_summaries_whose_runs_are_gone_are_taken_away(server, bucket, tmp_path):
     assert not [key for key in server.keys(bucket) if key.endswith("summary.parquet")]
 
 
+@on_every_server
 def test_every_reader_sees_the_same(server, bucket, tmp_path):
     url = server.url(f"{bucket}/study")
     store = Store.create(url, tmp_path / "state")
@@ -223,8 +238,8 @@ def test_every_reader_sees_the_same(server, bucket, tmp_path):
     options = {
         "aws_endpoint_url": f"http://{server.host}",
         "aws_region": REGION,
-        "aws_access_key_id": "tests",
-        "aws_secret_access_key": "secret",
+        "aws_access_key_id": server.key,
+        "aws_secret_access_key": server.secret,
         "aws_allow_http": "true",
     }
     by_polars = pl.scan_parquet(f"s3://{place.root}/**/*.parquet", hive_partitioning=True, storage_options=options)
@@ -341,6 +356,7 @@ def test_landing_that_fails_is_complete_the_next_time(server, bucket, tmp_path):
     assert list((store.state / "locks").iterdir()) == []
 
 
+@on_every_server
 def test_landings_at_once_under_one_state_folder(server, bucket, tmp_path):
     url = server.url(f"{bucket}/study")
     Store.create(url, tmp_path / "state")
@@ -364,6 +380,7 @@ def test_landings_at_once_under_one_state_folder(server, bucket, tmp_path):
 NAMES = ["a=0/x", "a=0.1/x", "a=0-1/x", "a=0/b c/é", "a%2Fb=%25/x", "top", "a=0/b+c&d/x"]
 
 
+@on_every_server
 def test_names_and_their_order_are_those_of_a_disk(location, tmp_path):
     disk = Location(tmp_path)
     for place in (location, disk):
@@ -556,6 +573,7 @@ def test_what_cannot_be_written_is_one_clear_line(server, bucket, run, tmp_path)
     assert server.objects(bucket) == {}
 
 
+@on_every_server
 def test_an_export_into_its_own_store_is_refused(server, bucket, tmp_path):
     store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
     fill(store)
@@ -574,6 +592,7 @@ def runs_of(files):
     return {name: data for name, data in files.items() if name.startswith("all_runs/")}
 
 
+@on_every_server
 def test_imports_from_and_into_buckets(server, bucket, tmp_path):
     store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
     land(store, POLLEN, 0, range(3))
@@ -615,6 +634,7 @@ def test_sources_that_cannot_be_imported_are_one_clear_line(server, bucket, tmp_
     assert server.objects(bucket) == before
 
 
+@on_every_server
 def test_checking_repairing_and_withdrawing(server, bucket, tmp_path):
     url, state = server.url(f"{bucket}/store"), tmp_path / "state"
     store = Store.create(url, state)

@@ -35,7 +35,7 @@ def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, 
     butter-etl drop store --where 'dataset=nursery'
     butter-etl drop store --sweep primary --first-repetition 20 --yes
     """
-    from butter_etl.store import Registry, Store
+    from butter_etl.store import QUARANTINE, Registry, Store
     from butter_etl.upkeep import plan_drop
 
     if choice.is_empty:
@@ -52,11 +52,11 @@ def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, 
     if as_json:
         print_json({"dropped": dropped, "experiments": planned.experiments, "files": len(planned.withdrawals)})
     elif not planned.runs:
-        click.echo(f"nothing to do: {store} has no such runs")
+        click.echo(f"nothing to do: {opened} has no such runs")
     else:
         what = f"{counted(dropped, 'run')} of {counted(planned.experiments, 'experiment')}"
-        click.echo(f"{what} moved to {store.rstrip('/')}/quarantine")
-        click.echo(f"summaries are out of date now: run `butter-etl summarize {store}`")
+        click.echo(f"{what} moved to {opened.location.address(QUARANTINE)}")
+        click.echo("summaries are out of date now: run `butter-etl summarize`")
     return 0
 
 

@@ -74,7 +74,7 @@ def export(
 
     print_table(("directory", "files", "experiments"), report.directories)
     for archive in report.archives:
-        click.echo(f"archive: {Location(dest)}/{archive}")
+        click.echo(f"archive: {Location(dest).address(archive)}")
 
 
 def export_with_progress(

@@ -130,7 +130,7 @@ def train(
         opened, settings = open_campaign(campaign, data_folder(data_dir), 60 * checkpoint_minutes)
         if not (quiet or as_json):
             there = f"{plan.there:,} {agreeing(plan.there, 'is', 'are')} there"
-            click.echo(f"training {counted(plan.missing, 'run')} ({there}) into {store}", err=True)
+            click.echo(f"training {counted(plan.missing, 'run')} ({there}) into {opened}", err=True)
         quiet = quiet or as_json
         with (
             Heartbeat(opened.state, plan.missing) as heartbeat,

@@ -109,6 +109,7 @@ def _repair_with_progress(
 
 
 def _print_report(path: str, report: CheckReport, planned: Inventory) -> None:
+    from butter_etl.store import Location
     from butter_etl.views import print_table
 
     if faults := report.faults:
@@ -121,7 +122,7 @@ def _print_report(path: str, report: CheckReport, planned: Inventory) -> None:
         recomputed = f", {counted(report.summaries, 'summary')} recomputed" if report.summaries else ""
         what = f"{counted(report.files, 'file')} with {counted(report.rows, 'row')} ({report.bytes / 1e6:,.1f} MB)"
         are = agreeing(report.files, "is as it", "are as they")
-        click.echo(f"{path}: {what} {are} should be{recomputed}")
+        click.echo(f"{Location(path)}: {what} {are} should be{recomputed}")
     for kind, own in groupby(report.notes, key=lambda finding: finding.kind):
         members = list(own)
         more = f" and {len(members) - 1:,} more" if len(members) > 1 else ""
@@ -142,10 +143,10 @@ def _first_lines(groups: list[tuple[str, list[Finding]]]) -> Iterator[str]:
 
 def _repair_lines(path: str, report: RepairReport) -> Iterator[str]:
     """Yield what a repair did, in words."""
-    from butter_etl.store import ranges_text
+    from butter_etl.store import QUARANTINE, Location, ranges_text
 
     if report.moved:
-        yield f"{counted(len(report.moved), 'file')} moved to {path.rstrip('/')}/quarantine"
+        yield f"{counted(len(report.moved), 'file')} moved to {Location(path).address(QUARANTINE)}"
     if report.left:
         kinds = ", ".join(dict.fromkeys(finding.kind for finding in report.left))
         yield f"{counted(len(report.left), 'finding')} cannot be mended by moving files: {kinds}"

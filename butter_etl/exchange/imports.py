@@ -330,7 +330,7 @@ def open_spool_folder(
     elif Location(store).is_local:
         root = Path(Location(store).path(STATE))
     else:
-        raise StoreError(f"{store}: an object store needs --state DIR, a folder on a POSIX file system")
+        raise StoreError(f"{Location(store)}: an object store needs --state DIR, a folder on a POSIX file system")
     spools = root / "imports"
     for owner in spools.glob(f"*/{_OWNER}"):
         with suppress(FileNotFoundError, PermissionError):  # another user's is left to that user

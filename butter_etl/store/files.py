@@ -28,6 +28,7 @@ from butter_etl.errors import (
     refused,
     writing,
 )
+from butter_etl.store.changes import PUT, REMOVED, Changes
 from butter_etl.store.s3 import S3Prefix, Upload, service_error
 
 #: The full schema of a frame, partition columns included, in the frame's root.
@@ -40,7 +41,10 @@ LARGEST_SERVER_COPY = 5 * 2**30
 _SYSTEM_FOLDERS = frozenset(
     {"lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "#snapshot", "~snapshot"}
 )
-_CREDENTIALS = re.compile(r"(?<=:)//[^/@]*@")
+#: Whatever stands before the last @ of an address: a secret can have a slash in it.
+_CREDENTIALS = re.compile(r"(?<=:)//[^?\s]*@")
+#: An address that went through `pathlib`, which takes two slashes for one: a folder of that name is not what was meant.
+_LOST_SLASH = re.compile(r"(?:s3|gs|gcs|abfss?|hdfs):/(?!/)")
 
 
 def is_utf8(path: str) -> bool:
@@ -67,29 +71,45 @@ class Location:
         given = os.fspath(path)
         require_utf8(given)
         self._s3: S3Prefix | None = None
-        #: The address to show to people; never with credentials.
-        self.url = _CREDENTIALS.sub("//", given)
+        #: Notes that make up for lists which are behind, where the store that this belongs to has some.
+        self.changes: Changes | None = None
+        #: The address to show to people, without options; never with credentials. See `address`.
+        self.url = _CREDENTIALS.sub("//", given).partition("?")[0] if "://" in given else given
         #: The same place for a process with another working directory and other defaults.
         self.absolute = given
         if given.startswith("s3://"):
             self._s3 = S3Prefix(given)
-            self.filesystem, self.root = self._s3.filesystem, self._s3.root
+            self._filesystem, self.root = None, self._s3.root
             self.url, self.absolute = str(self._s3), self._s3.url
         elif "://" in given:
             try:
-                self.filesystem, root = pa.fs.FileSystem.from_uri(given)
+                self._filesystem, root = pa.fs.FileSystem.from_uri(given)
             except (pa.ArrowInvalid, OSError) as error:
-                reason = _CREDENTIALS.sub("//", one_line(error))
+                reason = _CREDENTIALS.sub("//", one_line(error).replace(given, self.url))
                 raise StoreError(f"{self.url}: not a usable location ({reason})") from error
             self.root = root.rstrip("/")
+        elif _LOST_SLASH.match(given):
+            scheme, _, rest = given.partition(":/")
+            raise StoreError(f"{given}: a URL has two slashes: give {scheme}://{rest}, as text and not as a Path")
         else:
-            self.filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(given).absolute())
+            self._filesystem, self.root = pa.fs.LocalFileSystem(), str(Path(given).absolute())
             require_utf8(self.root)
             self.absolute = self.root
-        self.is_local = isinstance(self.filesystem, pa.fs.LocalFileSystem)
+        self.is_local = isinstance(self._filesystem, pa.fs.LocalFileSystem)
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def filesystem(self) -> pa.fs.FileSystem:
+        """Return the file system that this is on."""
+        return self._filesystem if self._s3 is None else self._s3.filesystem
+
+    def address(self, name: str = "") -> str:
+        """Return where ``name`` is, as a command takes it: with the options that the URL was given."""
+        if self._s3 is not None:
+            return self._s3.address(name)
+        return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
     def path(self, name: str = "") -> str:
         """Return the file system's own path of ``name``."""
@@ -108,6 +128,8 @@ class Location:
                     raise refused(error, f"{self.path(name)}: cannot be used") from error
                 raise
             raise self._refused(name, error) from error
+        if self._s3 is not None:
+            self._s3.service.has_answered()
 
     def _refused(self, name: str, error: OSError) -> StorageError:
         reason = one_line(error) if self._s3 is None else self._s3.explain(error)
@@ -150,8 +172,8 @@ class Location:
 
         Nothing comes if the folder is not there. Temporary files of unfinished writes are left out unless
         ``temporary``; hidden folders (`is_hidden`) are passed over. On an object store this is one recursive
-        listing, a request for each thousand objects. On a disk links are followed; PlaceError is raised for one that
-        leads nowhere or in a circle.
+        listing, a request for each thousand objects, and a request for each change noted (`Changes`) that it does not
+        show. On a disk links are followed; PlaceError is raised for one that leads nowhere or in a circle.
         """
         if self.is_local:
             yield from _scan(self.path(folder), "", temporary=temporary)
@@ -159,11 +181,26 @@ class Location:
         base = self.path(folder)
         with self.errors(folder):
             infos = self.filesystem.get_file_info(pa.fs.FileSelector(base, recursive=True, allow_not_found=True))
-        files = [(info.path[len(base) + 1 :], info.size) for info in infos if info.type == pa.fs.FileType.File]
+        files = {info.path[len(base) + 1 :]: info.size for info in infos if info.type == pa.fs.FileType.File}
         del infos
-        present = {name for name, _ in files}
-        seen = (file for file in files if _is_seen(file[0], present))
+        if self.changes is not None:
+            files = self.changes.corrected(folder, files, self._size)
+        seen = [file for file in files.items() if _is_seen(file[0], files.keys())]
         yield from sorted(seen, key=lambda file: file[0].split("/"))  # as on a disk, folder by folder
+
+    def _size(self, name: str) -> int | None:
+        """Ask for the size of a file itself, not of a list; None if it is not there."""
+        with self.errors(name):
+            info = self.filesystem.get_file_info(self.path(name))
+        return info.size if info.type == pa.fs.FileType.File else None
+
+    def note_there(self, name: str) -> None:
+        """Note that a file is there, which a list did not show."""
+        self._note(name, PUT)
+
+    def _note(self, name: str, change: bytes) -> None:
+        if self.changes is not None:
+            self.changes.note(name, change)
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files directly in ``folder``, sorted; empty if it is not there.
@@ -177,8 +214,11 @@ class Location:
             with self.errors(folder):
                 infos = self.filesystem.get_file_info(selector)
         except FileNotFoundError:  # pyarrow looks, then lists: it came, or went, in between
-            return []
-        return sorted(info.base_name for info in infos if info.type == pa.fs.FileType.File)
+            infos = []
+        files = {info.base_name: info.size for info in infos if info.type == pa.fs.FileType.File}
+        if self.changes is not None:
+            files = self.changes.corrected(folder, files, self._size)
+        return sorted(name for name in files if "/" not in name)
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -244,6 +284,11 @@ class Location:
             return self._refused(name, error)
         if isinstance(error, PermissionError):
             return refused(error, f"{self.path(name)}: cannot be read")
+        if isinstance(error, FileNotFoundError) and not self.is_local:
+            return StorageError(
+                f"{self.url}/{name}: was listed and is not there; it has just been taken away, or the server's lists "
+                "are behind: give the same command again"
+            )
         reason = one_line(error)
         return TornFileError(
             f"{self.url}/{name} cannot be read ({reason}); "
@@ -272,6 +317,7 @@ class Location:
         It replaces the one that is there. On a local disk it is durable then.
         """
         if not self.is_local:
+            self._note(name, PUT)
             with Upload(lambda: self.filesystem.open_output_stream(self.path(name)), partial(self.errors, name)) as new:
                 yield new
             return
@@ -296,6 +342,7 @@ class Location:
             with source.errors(source_name):
                 info = self.filesystem.get_file_info(source.path(source_name))
                 if info.type == pa.fs.FileType.File and info.size <= LARGEST_SERVER_COPY:
+                    self._note(name, PUT)
                     self.filesystem.copy_file(info.path, self.path(name))
                     return
         with source.open_stream(source_name) as content, self.open_output(name) as new:
@@ -339,6 +386,7 @@ class Location:
 
     def remove(self, name: str) -> None:
         """Remove a file; do nothing if it is not there."""
+        self._note(name, REMOVED)
         with suppress(FileNotFoundError), self.errors(name):
             if self._s3 is not None:
                 self._s3.delete(self.path(name))
@@ -374,6 +422,7 @@ class Pending:
         if not self._location.is_local:
             for name, data in self._files.items():
                 if self._location.kind(name) != pa.fs.FileType.NotFound:
+                    self._location.note_there(name)
                     return False
                 self._location.replace(name, data)
             return True

@@ -24,6 +24,8 @@ EXECUTIVE = "complete_executive_summary"
 #: Where users' own data sets are kept.
 DATA = "datasets"
 QUARANTINE = "quarantine"
+#: In the state folder of a store in a bucket: notes of what was changed there.
+CHANGES = "changes"
 SUMMARY_FILE = "summary.parquet"
 #: Repetition numbers are uint16.
 LAST_REPETITION = 2**16 - 1

@@ -126,7 +126,11 @@ class Registry:
         self._refresh()
         if not self._without_id(wanted):
             return
-        with writing(store), FileLock(store.state / "locks" / "experiments.lock"):
+        with (
+            writing(store),
+            FileLock(store.state / "locks" / "experiments.lock") as lock,
+            lock.kept_fresh(),
+        ):
             self._refresh()
             own = (info_of(spec) for spec in wanted if isinstance(spec, ExperimentSpec) and spec.own)
             self.own_datasets.refuse_other_content(own)
@@ -247,7 +251,7 @@ class Registry:
             content = Path(path).read_bytes()
             name = load_sweep(path, self.own_datasets.from_files(path, directory)).name
             self.own_datasets.keep(store, path, directory)
-            with writing(store), FileLock(store.state / "locks" / "sweeps.lock"):
+            with writing(store), FileLock(store.state / "locks" / "sweeps.lock") as lock, lock.kept_fresh():
                 store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
         self._sweeps(choice, directory)  # whoever registered the same name first has the last word
 

@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from butter_etl.errors import LandingError, StoreError, one_line, unwritten, writing
+from butter_etl.store.changes import Changes
 from butter_etl.store.failures import Failure, read_failure
 from butter_etl.store.files import (
     COMMON_METADATA,
@@ -29,6 +30,7 @@ from butter_etl.store.files import (
     write_durably,
 )
 from butter_etl.store.layout import (
+    CHANGES,
     EXECUTIVE,
     FORMAT_VERSION,
     QUARANTINE,
@@ -72,6 +74,8 @@ class Store:
     def __init__(self, location: Location, state: Path | None) -> None:
         self.location = location
         self._state = state
+        if state is not None and not location.is_local:
+            location.changes = Changes(state / CHANGES)
 
     def __str__(self) -> str:
         return str(self.location)
@@ -254,7 +258,7 @@ class Store:
         name = f"{RUNS}/{file.path}"
         kept = f"{QUARANTINE}/{quarantine_stamp()}/{reason}/{name}"
         try:
-            with self.lock(file.experiment_id):
+            with self.lock(file.experiment_id) as lock, lock.kept_fresh():
                 self.location.remove(f"{SUMMARY}/{file.partition}/{SUMMARY_FILE}")
                 if not self.location.write_new(kept, self.location.read_bytes(name)):
                     raise LandingError(f"{self}/{kept}: is there already; try again")

@@ -230,7 +230,7 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
     registry = Registry(store)
     summaries = plan_summaries(store)
     facts: dict[str, Any] = {
-        "store": str(store),
+        "store": store.location.address(),
         "experiments": len(present),
         "runs": sum(mask.bit_count() for mask in present.values()),
         "summaries": {"fresh": summaries.fresh, "stale": summaries.stale, "orphaned": summaries.orphans},

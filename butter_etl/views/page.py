@@ -48,7 +48,7 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
     facts = status_facts(store, choice)
     present = store.repetitions()
     return {
-        "store": str(store),
+        "store": store.location.address(),
         "lines": [line for line in status_lines(facts) if not line.startswith("failed: ")],
         "core_seconds": _core_seconds(store),
         "coverage": [_coverage(sweep, registry, present) for sweep in _sweeps(registry)],
@@ -92,7 +92,7 @@ def _summaries(store: Store, choice: Choice, selection: Selection, registry: Reg
 
     lists = [f"{series}_{name}" for series in SHOWN for name in STATISTICS]
     columns = ["experiment_id", "num_runs", "num_free_parameters", *FILTERS, *lists]
-    frame = read_summary(str(store), where=choice.where, columns=columns).compute(scheduler="synchronous")
+    frame = read_summary(store.location.absolute, where=choice.where, columns=columns).compute(scheduler="synchronous")
     table = to_arrow(frame, SUMMARY_SCHEMA)
     if selection.sweeps:
         ids = [one for one in table["experiment_id"].to_pylist() if selection.matches(registry.experiment(one))]
