@@ -33,7 +33,7 @@ from butter_etl.campaign import (
     target_task_seconds,
 )
 from butter_etl.engines import Device, choose_engine
-from butter_etl.errors import SelectError, writing
+from butter_etl.errors import SelectError, counted, writing
 from butter_etl.store import Registry, Store, require_copy, require_state
 from butter_etl.studies import (
     MAX_REPETITIONS,
@@ -47,7 +47,6 @@ from butter_etl.studies import (
     info_of,
     load_rates,
 )
-from butter_etl.words import counted
 
 if TYPE_CHECKING:
     from distributed import Client

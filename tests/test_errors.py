@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from butter_etl import errors
 from butter_etl.cli.errors import read_catalogue
+from butter_etl.errors import tree as errors
 from butter_etl.store.store import Store
 from butter_etl.upkeep.findings import KINDS
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl.words import agreeing, all_of, counted, duration, plural, rate
+from butter_etl.errors.words import agreeing, all_of, counted, duration, plural, rate
 
 YEAR = 365.25 * 86400
 

@@ -7,7 +7,7 @@ import pytest
 from butter_etl.clusters.sites import load_site
 from butter_etl.errors import ClusterFileError, SpecError
 from butter_etl.studies.butter.sweep_files import parse_sweep
-from butter_etl.yaml_files import as_list, parse_yaml, unknown_key
+from butter_etl.studies.yaml_files import as_list, parse_yaml, unknown_key
 
 
 def parse(text):

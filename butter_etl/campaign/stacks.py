@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from butter_etl.clusters import host_facts
 from butter_etl.engines import HISTORIES, Device, State, Trained, cpu_family, load_engine, stack_starts
-from butter_etl.errors import CheckpointError
+from butter_etl.errors import CheckpointError, counted
 from butter_etl.studies import (
     RUN_FILE_SCHEMA,
     TASK,
@@ -32,7 +32,6 @@ from butter_etl.studies import (
     sweep_flags,
     variant_of,
 )
-from butter_etl.words import counted
 
 COMPLETED = "completed"
 #: The end reason of a run that was stopped and went on on another kind of processor: its bits are those of neither.

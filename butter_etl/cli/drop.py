@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
-from butter_etl.errors import UsageError
-from butter_etl.words import agreeing, counted
+from butter_etl.errors import UsageError, agreeing, counted
 
 if TYPE_CHECKING:
     from butter_etl.store import Store

@@ -19,7 +19,7 @@ from butter_etl.cli.options import (
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
-from butter_etl.words import agreeing, counted
+from butter_etl.errors import agreeing, counted
 
 if TYPE_CHECKING:
     from butter_etl.views import ProgressLine

@@ -8,7 +8,7 @@ import click
 
 from butter_etl.cli.completion import files
 from butter_etl.cli.options import select_options, state_option, store_argument
-from butter_etl.words import counted
+from butter_etl.errors import counted
 
 if TYPE_CHECKING:
     from butter_etl.studies import Choice

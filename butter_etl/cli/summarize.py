@@ -20,7 +20,7 @@ from butter_etl.cli.options import (
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
-from butter_etl.words import agreeing, all_of, counted
+from butter_etl.errors import agreeing, all_of, counted
 
 #: How many threads of one process summarise side by side; more would wait for the interpreter.
 _THREADS = 4

@@ -9,8 +9,7 @@ import click
 
 from butter_etl.cli.completion import files, folders, sweep_names
 from butter_etl.cli.options import data_option, json_option, print_json, state_option
-from butter_etl.errors import SelectError, UsageError
-from butter_etl.words import counted
+from butter_etl.errors import SelectError, UsageError, counted
 
 if TYPE_CHECKING:
     from butter_etl.store import Registry, Store

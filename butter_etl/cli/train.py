@@ -24,7 +24,7 @@ from butter_etl.cli.options import (
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
-from butter_etl.words import agreeing, counted, duration, rate
+from butter_etl.errors import agreeing, counted, duration, rate
 
 if TYPE_CHECKING:
     from distributed import Client

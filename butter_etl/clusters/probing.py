@@ -21,8 +21,7 @@ from butter_etl.clusters.records import job_logs
 from butter_etl.clusters.sites import SiteFile, process_bytes, walltime_seconds
 from butter_etl.clusters.worker import current_worker, host_facts, job_end
 from butter_etl.engines import cpu_family
-from butter_etl.errors import ButterError, ClusterError, WorkerMemoryError, writing
-from butter_etl.words import duration
+from butter_etl.errors import ButterError, ClusterError, WorkerMemoryError, duration, writing
 
 if TYPE_CHECKING:
     from distributed import Client

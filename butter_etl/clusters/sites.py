@@ -271,7 +271,7 @@ def load_site(file: str | Path) -> SiteFile:
 
 
 def _read_yaml(file: str | Path) -> dict[str, Any]:
-    from butter_etl.yaml_files import as_list, parse_yaml  # commands without a site file need no YAML
+    from butter_etl.studies import as_list, parse_yaml  # commands without a site file need no YAML
 
     try:
         text = Path(file).read_bytes()
@@ -286,7 +286,7 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
 
 
 def _check_keys(file: str | Path, raw: Mapping[str, Any], kind: ClusterKind) -> None:
-    from butter_etl.yaml_files import unknown_key
+    from butter_etl.studies import unknown_key
 
     allowed = kind.keys | {"kind"}
     for key in raw:

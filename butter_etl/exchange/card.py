@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from butter_etl.errors import counted
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile, sorted_values
 from butter_etl.exchange.recipes import recipes, spelled_type
 from butter_etl.store import key_text
@@ -24,7 +25,6 @@ from butter_etl.studies import (
     Value,
     disclaimer,
 )
-from butter_etl.words import counted
 
 README = "README.md"
 _MOST_VALUES = 8

@@ -17,12 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from butter_etl.errors import UsageError
+from butter_etl.errors import UsageError, counted
 from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.store import COMMON_METADATA
 from butter_etl.studies import BUTTER_URL, COLUMNS, LICENSE_URL, NOBODY, PARTITION_KEYS, VERSION, Attribution, creators
-from butter_etl.words import counted
 
 CROISSANT = "croissant.json"
 _PARQUET = "application/x-parquet"

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.fs
 
-from butter_etl.errors import StaleSummaryError
+from butter_etl.errors import StaleSummaryError, counted
 from butter_etl.exchange.manifest import sorted_values
 from butter_etl.store import (
     COMMON_METADATA,
@@ -43,7 +43,6 @@ from butter_etl.studies import (
     Sweep,
     Value,
 )
-from butter_etl.words import counted
 
 #: `--compact` gathers a partition's run files into files of about this many bytes.
 COMPACT_BYTES = 128 * 2**20

@@ -32,6 +32,8 @@ from butter_etl.errors import (
     SourceError,
     SpecError,
     StoreError,
+    agreeing,
+    counted,
     writing,
 )
 from butter_etl.exchange.gathering import (
@@ -65,7 +67,6 @@ from butter_etl.store import (
     this_process,
 )
 from butter_etl.studies import MAX_REPETITIONS, ExperimentSpec, info_of
-from butter_etl.words import agreeing, counted
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from butter_etl.engines import HISTORIES
-from butter_etl.errors import SourceError, SpecError, TornFileError, one_line
+from butter_etl.errors import SourceError, SpecError, TornFileError, counted, one_line
 from butter_etl.exchange.profiles import NEVER_NULL, PROFILES, Profile, check_columns, conform
 from butter_etl.store import COMMON_METADATA, NULL, RUNS, Location, RunFile, partition_path
 from butter_etl.studies import (
@@ -42,7 +42,6 @@ from butter_etl.studies import (
     parse_command,
     run_ids,
 )
-from butter_etl.words import counted
 
 #: The columns whose values are looked at before anything lands; of histories only types, lengths and pages.
 _SCANNED_SCHEMA = pa.schema([field for field in RUN_SCHEMA if field.name not in HISTORIES])

@@ -19,14 +19,13 @@ import pyarrow as pa
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from butter_etl.errors import DatasetError, one_line, writing
+from butter_etl.errors import DatasetError, counted, one_line, writing
 from butter_etl.store.files import Location
 from butter_etl.store.layout import DATA
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.studies import Content, Dataset, DatasetInfo, Declaration, OwnData, Task, content_sha256, own_info
-from butter_etl.words import counted
 
 _KEY = b"butter_etl.dataset"
 _NUMBERS = pa.list_(pa.field("element", pa.float32()))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import InfeasibleError, SelectError, StoreError, writing
+from butter_etl.errors import InfeasibleError, SelectError, StoreError, counted, writing
 from butter_etl.store.layout import EXPERIMENTS, SWEEPS
 from butter_etl.store.locks import FileLock
 from butter_etl.store.own_datasets import OwnDatasets
@@ -42,7 +42,6 @@ from butter_etl.studies import (
     published_id,
     unknown_sweep,
 )
-from butter_etl.words import counted
 
 _CLAIM = re.compile(r"(\d+)\.parquet")
 #: An id that an experiment had elsewhere is not kept from here up: new ids need room above all that are taken.

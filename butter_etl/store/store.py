@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import LandingError, StoreError, one_line, unwritten, writing
+from butter_etl.errors import LandingError, StoreError, counted, one_line, unwritten, writing
 from butter_etl.store.changes import Changes
 from butter_etl.store.failures import Failure, read_failure
 from butter_etl.store.files import (
@@ -46,7 +46,6 @@ from butter_etl.store.layout import (
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import common_metadata, parquet_bytes, write_common_metadata
 from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
-from butter_etl.words import counted
 
 # --- the store ---------------------------------------------------------------------------------------------------
 

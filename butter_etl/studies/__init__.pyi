@@ -108,3 +108,6 @@ from .selection import Choice as Choice
 from .selection import Condition as Condition
 from .selection import Selection as Selection
 from .selection import parse_condition as parse_condition
+from .yaml_files import as_list as as_list
+from .yaml_files import parse_yaml as parse_yaml
+from .yaml_files import unknown_key as unknown_key

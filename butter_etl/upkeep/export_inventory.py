@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from butter_etl.errors import one_line
+from butter_etl.errors import counted, one_line
 from butter_etl.exchange import MANIFEST, Manifest, ManifestFile, hash_file
 from butter_etl.store import CHUNK_BYTES, COMMON_METADATA, EXECUTIVE, Location
 from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.upkeep.files import Flaw
 from butter_etl.upkeep.findings import CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory, Listed, Unit, is_partition, schema_findings
-from butter_etl.words import counted
 
 
 def take_export_inventory(location: Location) -> Inventory | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import SpecError, StoreError
+from butter_etl.errors import SpecError, StoreError, agreeing, counted, duration
 from butter_etl.exchange import ManifestFile
 from butter_etl.store import (
     COMMON_METADATA,
@@ -37,7 +37,6 @@ from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA, Dat
 from butter_etl.upkeep.files import Flaw, check_schema_file
 from butter_etl.upkeep.findings import Finding
 from butter_etl.upkeep.rows import Known, check_data_file, check_experiments_file, check_sweep_file, own_datasets
-from butter_etl.words import agreeing, counted, duration
 
 #: Temporary files older than this were left by writers that are no more.
 LEFTOVER_SECONDS = 3600.0

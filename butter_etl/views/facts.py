@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from butter_etl.campaign import Activity, RunningDriver, TrainReport, current_activity
 from butter_etl.clusters import queue_lines
 from butter_etl.engines import choose_engine
+from butter_etl.errors import agreeing, all_of, counted, duration, rate
 from butter_etl.store import Failure, Registry, Store, read_summary
 from butter_etl.studies import (
     AXES,
@@ -32,7 +33,6 @@ from butter_etl.studies import (
 from butter_etl.summarize import plan_summaries
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
 from butter_etl.views.terminal import core_hours, core_time
-from butter_etl.words import agreeing, all_of, counted, duration, rate
 
 _PLACES_SHOWN = 20
 _FAILURES_SHOWN = 10

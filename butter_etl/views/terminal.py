@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.words import duration
+from butter_etl.errors import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from butter_etl.errors import DatasetError, SpecError, one_line, suggestion
+from butter_etl.errors import DatasetError, SpecError, counted, one_line, suggestion
 from butter_etl.studies.arrow_types import plain_column
 from butter_etl.studies.butter.datasets import (
     DATASETS,
@@ -36,7 +36,6 @@ from butter_etl.studies.butter.datasets import (
 from butter_etl.studies.butter.encoding import Encoding, Task, encode_column, encode_target
 from butter_etl.studies.butter.experiments import OwnData
 from butter_etl.studies.butter.text_tables import read_text_table
-from butter_etl.words import counted
 
 #: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
 MAX_TEXT_CATEGORIES = 100

@@ -20,7 +20,7 @@ from butter_etl.studies.butter.experiments import HYPERPARAMETERS
 from butter_etl.studies.butter.own_data import Declaration, check_declaration, describe, fetch_source
 from butter_etl.studies.butter.sweeps import AXES, PUBLISHED, Cube, Optimizer, Sweep, check_momentum, check_repetitions
 from butter_etl.studies.identity import canonical_float
-from butter_etl.yaml_files import as_list, parse_yaml, unknown_key
+from butter_etl.studies.yaml_files import as_list, parse_yaml, unknown_key
 
 #: Finds a declared data set, given its name, its declaration, and its place in the sweep file for errors.
 Lookup = Callable[[str, Declaration, str], DatasetInfo]
