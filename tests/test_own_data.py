@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import resource
 import string
 import subprocess
@@ -20,7 +21,15 @@ from hypothesis import strategies as st
 from butter_etl.errors import DatasetError, SpecError
 from butter_etl.studies.butter.datasets import dataset_path, load_dataset
 from butter_etl.studies.butter.encoding import encode_features, encode_target
-from butter_etl.studies.butter.own_data import Declaration, check_declaration, content_sha256, describe, load_content
+from butter_etl.studies.butter.own_data import (
+    _NUMBER,
+    Declaration,
+    _fractions,
+    check_declaration,
+    content_sha256,
+    describe,
+    load_content,
+)
 
 ROOT = Path(__file__).parents[1]
 PLACE = "mine.yaml: datasets.mine"
@@ -299,6 +308,16 @@ def tables(draw):
         for k in range(draw(st.integers(1, 4)))
     }
     return {**columns, "varied": list(range(rows)), "target": [k % 2 for k in range(rows)]}
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(st.text("0123456789.eE+-xnaif_ ", max_size=6), st.floats().map(repr)), min_size=1))
+def test_the_short_way_to_numbers_is_the_long_one(texts):
+    column = pa.array(texts, pa.large_string())
+    found = _fractions(column)
+    if found is not None:
+        assert all(re.search(_NUMBER.replace("(?i:inf(inity)?)", "x"), text) for text in texts)
+        assert found.tolist() == [float(text) for text in texts]
 
 
 @settings(max_examples=60)

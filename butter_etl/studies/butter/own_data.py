@@ -353,6 +353,9 @@ class _Table:
         if column.null_count or pa.types.is_floating(column.type):
             self._refuse_rows(pc.is_null(column, nan_is_null=True), column, name, "no value", way_out)
         if pa.types.is_large_string(column.type):
+            numbers = _fractions(column)
+            if numbers is not None and encoding != "one-hot":
+                return _Values(numbers)
             words = () if encoding == "one-hot" and not is_target else MISSING_WORDS
             is_missing = pc.is_in(column, pa.array(["", *words], column.type))
             self._refuse_rows(is_missing, column, name, "a missing value", way_out)
@@ -413,6 +416,19 @@ class _Table:
             shown = "" if value in (None, "") else f" ({value})"
             more = f" (and {counted(count - 1, 'more row')})" if count > 1 else ""
             self._refuse(f"column {name!r} has {what}{shown} in row {row + 1}{more}; {way_out}")
+
+
+def _fractions(column: pa.Array) -> NDArray[np.float64] | None:
+    """Return texts as numbers if all are finite and one has a fraction, else None: other texts take a longer way.
+
+    Tables may have tens of thousands of columns of these, and Arrow compiles a pattern anew for each.
+    """
+    try:
+        numbers = _numpy(column.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        return None
+    is_told = np.isfinite(numbers).all() and (numbers != np.floor(numbers)).any()
+    return numbers if is_told else None
 
 
 def _numpy(column: pa.Array) -> NDArray[Any]:
