@@ -65,13 +65,14 @@ def check(file: str, as_json: bool) -> int:
     \b
     butter-etl cluster check my-site.yaml
     """
-    from butter_etl.clusters import load_site, probe_workers, site_findings
+    from butter_etl.clusters import load_site, probe_workers, require_folders, site_findings
     from butter_etl.studies import prepare_engine
     from butter_etl.views import print_table
 
     site, facts = load_site(file), None
     findings = site_findings(site)
     if not findings:
+        require_folders(site)
         if not as_json:
             click.echo("waiting for one worker to come up", err=True)
         with shown_cluster(file, workers=1, quiet=as_json) as client:
