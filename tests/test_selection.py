@@ -47,7 +47,7 @@ def test_conditions(text, holds):
     ("text", "message"),
     [
         ("dataset", "write KEY OP VALUE"),
-        ("dataset==mnist", "unknown dataset '=mnist'"),
+        ("dataset==mnist", "dataset '=mnist' is not known"),
         ("shape=rectangel", r"unknown shape 'rectangel' \(did you mean 'rectangle'"),
         ("=mnist", "write KEY OP VALUE"),
         ("datset=mnist", "unknown key 'datset'"),

@@ -55,7 +55,7 @@ def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, 
     else:
         what = f"{counted(dropped, 'run')} of {counted(planned.experiments, 'experiment')}"
         click.echo(f"{what} moved to {opened.location.address(QUARANTINE)}")
-        click.echo("summaries are out of date now: run `butter-etl summarize`")
+        click.echo("their summaries are out of date now: run `butter-etl summarize`")
     return 0
 
 
