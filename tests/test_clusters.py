@@ -289,6 +289,14 @@ def test_a_job_has_the_processes_and_threads_asked_for(tmp_path: Path) -> None:
     assert "export OMP_NUM_THREADS=2\n" in script
 
 
+def test_a_home_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    site = write_site(
+        tmp_path, (ROOT / "cluster" / "slurm.yaml").read_text().replace("logs: $HOME", "logs: ~nobody-of-that-name")
+    )
+    with pytest.raises(ClusterFileError, match="logs: no home folder is known for '~nobody-of-that-name"):
+        load_site(site)
+
+
 def test_a_local_cluster_has_no_job_script() -> None:
     with pytest.raises(ClusterFileError, match="kind: local clusters have no job script"):
         job_script(ROOT / "cluster" / "local.yaml")

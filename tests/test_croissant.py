@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from butter_etl.exchange.croissant import croissant_json
+from butter_etl.errors import UsageError
+from butter_etl.exchange.croissant import croissant_json, publication_day
 from butter_etl.exchange.manifest import read_manifest
 from butter_etl.store.files import Location
 from butter_etl.studies.butter.columns import PARTITION_KEYS, RUN_SCHEMA, SUMMARY_SCHEMA
@@ -80,3 +81,10 @@ def test_the_date_is_what_the_environment_says(monkeypatch):
     assert "datePublished" not in json.loads(croissant_json([], [], {}))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1654214400")
     assert json.loads(croissant_json([], [], {}))["datePublished"] == "2022-06-03"
+
+
+@pytest.mark.parametrize("epoch", ["yesterday", "1.5", "9" * 30])
+def test_a_date_that_is_no_time_is_refused(monkeypatch, epoch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    with pytest.raises(UsageError, match=r"SOURCE_DATE_EPOCH: wants a whole number of seconds"):
+        publication_day()

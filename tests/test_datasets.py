@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl.errors import DatasetError, SpecError
+from butter_etl.errors import DatasetError, SpecError, UsageError
 from butter_etl.studies.butter import datasets, encoding
+from butter_etl.studies.butter.costs import default_rates, load_rates
 from butter_etl.studies.butter.datasets import (
     DATASETS,
     DatasetInfo,
@@ -615,3 +616,17 @@ def test_noise_touches_no_test_target():
     assert np.any(noisy != before[train])
     np.testing.assert_array_equal(dataset.y, before)
     np.testing.assert_array_equal(dataset.y[tested], before[tested])
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    """As in containers: neither a variable nor an entry of the user."""
+    for name in ("HOME", "XDG_CACHE_HOME", "BUTTER_ETL_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**30)
+    with pytest.raises(UsageError, match="set HOME or XDG_CACHE_HOME"):
+        data_folder(None)
+    with pytest.raises(UsageError, match=r"~nobody-of-that-name/x: no such home folder"):
+        data_folder("~nobody-of-that-name/x")
+    assert load_rates("fused", "cpu") == default_rates("fused", "cpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert data_folder(None) == Path("/cache/butter_etl/pmlb")

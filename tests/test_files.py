@@ -1,5 +1,6 @@
 """Files on a disk: written whole or not at all, copied, moved, removed. Buckets are in test_s3."""
 
+import os
 import threading
 
 import pytest
@@ -145,3 +146,16 @@ def test_a_folder_that_comes_and_goes_while_it_is_listed_is_empty(tmp_path):
     finally:
         over.set()
         other.join()
+
+
+def test_paths_that_are_no_text_are_refused_or_passed_over(tmp_path):
+    """Python carries their bytes through as lone surrogates; pyarrow opens none of them."""
+    odd = os.fsdecode(b"\xff")
+    with pytest.raises(StoreError, match=r"\\udcff.*is no UTF-8 text"):
+        Location(tmp_path / odd)
+    (tmp_path / f"notes{odd}.txt").touch()
+    (tmp_path / "a.parquet").touch()
+    assert list(Location(tmp_path).walk()) == [("a.parquet", 0)]
+    (tmp_path / f"b{odd}.parquet").touch()
+    with pytest.raises(StoreError, match="is no UTF-8 text"):
+        list(Location(tmp_path).walk())
