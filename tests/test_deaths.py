@@ -183,7 +183,7 @@ def test_a_nanny_tells_how_its_worker_died(tmp_path, capfd):
 
 LARGE = """
 name: large
-repetitions: 2
+repetitions: 1
 cubes:
   - {dataset: [diabetes], size: [33554432], depth: [3], epochs: [1]}
 """
@@ -197,7 +197,7 @@ def run(*arguments):
 
 @pytest.mark.long
 def test_what_does_not_fit_into_memory_is_recorded_as_that(tmp_path, capfd):
-    """Tried with two runs at once, then with one; then the record and `status` say what to raise."""
+    """One run is tried three times; then the message, the record and `status` say what to raise."""
     spec, site, store = tmp_path / "large.yaml", tmp_path / "site.yaml", tmp_path / "store"
     spec.write_text(LARGE)
     site.write_text("kind: local\nworkers: 1\nmemory: 450MB\n")

@@ -41,3 +41,10 @@ def shorten_tracebacks() -> None:
         for handler in logging.getLogger(name).handlers:
             form = handler.formatter
             handler.setFormatter(_OneLine(form._fmt if form else None))
+
+
+def pass_over_task_errors() -> None:
+    """Leave the errors of tasks out of this worker's log: the driver hears of each."""
+    logging.getLogger("distributed.worker").addFilter(
+        lambda record: not record.getMessage().startswith("Compute Failed")
+    )

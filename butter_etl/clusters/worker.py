@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from butter_etl.clusters.logs import shorten_tracebacks
+from butter_etl.clusters.logs import pass_over_task_errors, shorten_tracebacks
 from butter_etl.clusters.sites import CLUSTER_KINDS
 from butter_etl.engines import cpu_family, package_version
 
@@ -167,6 +167,7 @@ def dask_setup(worker: Any) -> None:
     nanny, which gets the signal too, closes the worker.
     """
     shorten_tracebacks()
+    pass_over_task_errors()
     worker.startup_information[JOB_FACTS] = lambda _worker: own_job()
     signal.signal(signal.SIGTERM, lambda _number, _frame: told_to_end.set())
 
