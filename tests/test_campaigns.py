@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -362,17 +363,18 @@ def train_in_short_jobs(slurm, folder, store, spec):
 
     def watch():
         nonlocal seconds
-        before = {}
+        before, began = {}, 0.0
         while not done.wait(0.2):
             if jobs and checkpoints().items() - before.items():
                 got_further.add(jobs[-1])
             if len(got_further) >= JOBS - 1:
                 limit.write_text("600")
             for job in sorted(set(job_ids()) - set(jobs), key=int):
-                if jobs and jobs[-1] not in got_further:
+                # One that was cancelled at once, as there was another, says nothing.
+                if jobs and jobs[-1] not in got_further and time.monotonic() - began > seconds / 2:
                     seconds += seconds // 2
                     limit.write_text(str(seconds))
-                before = checkpoints()
+                before, began = checkpoints(), time.monotonic()
                 jobs.append(job)
 
     with start_cluster(site) as client, ThreadPoolExecutor(1) as pool:
