@@ -32,6 +32,7 @@ from butter_etl.campaign import (
     full_disk_stops,
     target_task_seconds,
 )
+from butter_etl.clusters import thread_count
 from butter_etl.engines import Device, choose_engine
 from butter_etl.errors import SelectError, counted, writing
 from butter_etl.store import Registry, Store, require_copy, require_state
@@ -189,7 +190,7 @@ def run_training(
     """
     plan = campaign.plan
     wanted = claim_ids(plan, campaign.registry, store)
-    workers = sum(int(info["nthreads"]) for info in client.scheduler_info(n_workers=-1)["workers"].values())
+    workers = thread_count(client)
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state))
     beating = nullcontext(heartbeat) if heartbeat else Heartbeat(store.state, plan.missing)

@@ -193,3 +193,22 @@ def test_workers_pass_on_what_their_tasks_tell(client):
     assert told.slots == 2
     json.dumps(progress)  # of plain types
     assert TaskProgress(**progress).done == 0
+
+
+def test_workers_are_there_whoever_else_asks_for_them(client):
+    """The client looks by itself too, without workers: what it finds then is never taken for theirs."""
+    from threading import Event, Thread
+
+    done = Event()
+
+    def look():
+        while not done.is_set():
+            client.sync(client._update_scheduler_info)
+
+    looking = Thread(target=look)
+    looking.start()
+    try:
+        assert {told_progress(client).slots for _ in range(300)} == {2}
+    finally:
+        done.set()
+        looking.join()

@@ -147,9 +147,14 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def told_progress(client: Client) -> Told | None:
-    """Return what the workers of a cluster told last; None where its scheduler does not answer."""
+    """Return what the workers of a cluster told last; None where there is no scheduler that answers."""
+    scheduler = client.scheduler
+    if scheduler is None:
+        return None
     try:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        # Not by `scheduler_info`: what it returns may have been overwritten meanwhile by the client's own look every
+        # two seconds, which is without workers.
+        workers = client.sync(scheduler.identity, n_workers=-1)["workers"].values()
     except OSError:
         return None
     tasks = {key: progress for worker in workers for key, progress in worker["metrics"].get(_TOLD, ())}
