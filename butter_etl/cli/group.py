@@ -22,10 +22,10 @@ from butter_etl.cli.export import export
 from butter_etl.cli.import_ import import_runs
 from butter_etl.cli.messages import Commands, log_shown, usage_error
 from butter_etl.cli.options import INTERRUPTED
+from butter_etl.cli.output import final_code, secure_streams
 from butter_etl.cli.plot import plot
 from butter_etl.cli.report import report
 from butter_etl.cli.status import status
-from butter_etl.cli.streams import final_code, secure_streams
 from butter_etl.cli.summarize import summarize
 from butter_etl.cli.sweeps import sweeps
 from butter_etl.cli.train import plan, train

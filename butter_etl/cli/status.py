@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.options import json_option, print_json, print_lines, select_options, state_option, store_argument
-from butter_etl.cli.streams import lost_output
+from butter_etl.cli.output import lost_output
 from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
