@@ -36,7 +36,7 @@ def test_init_writes_a_site_file_once(tmp_path, monkeypatch, capsys):
 
 
 def test_a_worker_of_this_machine_is_as_this_process(client, tmp_path):
-    facts, findings = probe_workers(client, SiteFile(kind="local", logs=str(tmp_path)))
+    facts, findings = probe_workers(client, SiteFile(kind="local", logs=str(tmp_path)), dict)
     assert [one for one in findings if one.state == "wrong"] == []
     assert facts.address.startswith("tls://")
     assert facts.seconds_left is None

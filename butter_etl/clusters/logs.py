@@ -45,6 +45,5 @@ def shorten_tracebacks() -> None:
 
 def pass_over_task_errors() -> None:
     """Leave the errors of tasks out of this worker's log: the driver hears of each."""
-    logging.getLogger("distributed.worker").addFilter(
-        lambda record: not record.getMessage().startswith("Compute Failed")
-    )
+    log = logging.getLogger("distributed.worker")
+    log.addFilter(lambda record: not record.getMessage().startswith("Compute Failed"))
