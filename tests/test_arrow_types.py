@@ -42,9 +42,10 @@ def test_lists_and_numbers_stay_but_for_their_names():
     assert plain_type(pa.list_(pa.float64(), 3)) == pa.list_(pa.float64())
     lists = [[1.0], None, [], [2.0, 3.0]]
     for kind in (pa.list_, pa.large_list, pa.list_view, pa.large_list_view):
-        column = plain_column(pa.chunked_array([pa.array(lists, kind(pa.float64()))])).cast(pa.list_(pa.float32()))
+        values = pa.array(lists, kind(pa.float64()))
+        column = plain_column(pa.chunked_array([values, values.slice(1, 2)])).cast(pa.list_(pa.float32()))
         column.validate(full=True)
-        assert column.to_pylist() == lists
+        assert column.to_pylist() == lists + lists[1:3]
     for kind in (pa.int8(), pa.decimal128(4, 2), pa.float16(), pa.date32()):
         assert plain_type(kind) == kind
         assert plain_column(pa.chunked_array([], kind)).type == kind

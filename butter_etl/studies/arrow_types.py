@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -48,11 +49,19 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
         chunks = [_unpacked(chunk) for chunk in column.chunks]
         inner = chunks[0].type if chunks else plain_type(kind)
         return plain_column(pa.chunked_array(chunks, inner))
-    if pa.types.is_list_view(kind):
-        # Cast to a list of 32-bit offsets at once, it lacks the last offset (Arrow 26).
-        return column.cast(pa.large_list(kind.value_type))
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return pa.chunked_array([_lists(chunk) for chunk in column.chunks], pa.large_list(kind.value_type))
     is_other_text = kind != pa.large_string() and plain_type(kind) == pa.string()
     return column.cast(pa.large_string()) if is_other_text else column
+
+
+def _lists(chunk: pa.Array) -> pa.LargeListArray:
+    """Return list views as lists. A cast would get their last offset wrong (Arrow 26)."""
+    lengths = pc.fill_null(pc.list_value_length(chunk), 0)
+    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy(zero_copy_only=False), dtype=np.int64)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets), chunk.flatten(), mask=pc.is_null(chunk)).cast(
+        pa.large_list(chunk.type.value_type)
+    )
 
 
 def _unpacked(chunk: pa.Array) -> pa.Array:
