@@ -31,7 +31,7 @@ def test_init_writes_a_site_file_once(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "butter-etl: slurm.yaml: is there already; name another file [usage]\n"
     assert run("cluster", "init", "slrm") == 2
     assert "slrm: no such kind of site (did you mean 'slurm'?)" in capsys.readouterr().err
-    assert run("cluster", "init", "pbs", "no/such/folder.yaml") == 2
+    assert run("cluster", "init", "pbs", "no/such/folder.yaml") == 1
     assert "cannot be written: No such file or directory" in capsys.readouterr().err
 
 
