@@ -37,7 +37,7 @@ demo: $(or $(wildcard $(INSTALLED)),$(TRAINING))
 test: install
 	$(PYTEST) -m "$(QUICK)" $(PYTEST_OPTIONS)
 
-# All tests: campaigns on a real Slurm, the page in a browser, whatever takes long. Those that need what is not
+# All tests: campaigns on a real Slurm, buckets of a real Swift, the page in a browser, whatever takes long. Those that need what is not
 # installed here are skipped, and say so. Fails below 95 % of the package's branches and lines.
 test-all: install
 	$(PYTEST) --cov --cov-report=term --cov-fail-under=95 $(PYTEST_OPTIONS)

@@ -19,11 +19,15 @@ _REFUSAL = b"<Error><Code>AccessDenied</Code><Message>refused by the test</Messa
 
 @dataclass
 class Request:
-    """One request: ``target`` is path and query, ``sent`` counts the bytes of the answer's body."""
+    """One request: ``target`` is path and query, ``sent`` counts the bytes of the answer's body.
+
+    ``trailer`` names the checksum that follows the content, if one does.
+    """
 
     method: str
     target: str
     signed: bool
+    trailer: str
     sent: int = 0
 
 
@@ -85,7 +89,8 @@ class S3Server(Buckets):
     def _answer(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         query = environ["QUERY_STRING"]
         target = f"{environ['PATH_INFO']}?{query}" if query else environ["PATH_INFO"]
-        request = Request(environ["REQUEST_METHOD"], target, "HTTP_AUTHORIZATION" in environ)
+        signed, trailer = "HTTP_AUTHORIZATION" in environ, environ.get("HTTP_X_AMZ_TRAILER", "")
+        request = Request(environ["REQUEST_METHOD"], target, signed, trailer)
         self.requests.append(request)
         if self.refuses(request):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

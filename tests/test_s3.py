@@ -27,9 +27,11 @@ from butter_etl.exchange.export_plan import ExportOptions, plan_export
 from butter_etl.exchange.imports import run_import
 from butter_etl.exchange.rewriting import write_archive
 from butter_etl.partition import run_export
+from butter_etl.store.changes import PUT, REMOVED, Changes
 from butter_etl.store.copies import adopt_copy, keep, read_copy, read_kept
 from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
+from butter_etl.store.s3 import Service
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.columns import HISTORY_OF, PARTITION_SCHEMA, RUN_SCHEMA
 from butter_etl.studies.butter.own_data import Declaration, load_content
@@ -41,6 +43,7 @@ from butter_etl.upkeep.drop import plan_drop, run_drop
 from butter_etl.upkeep.repair import run_repair
 from butter_etl.upkeep.verify import plan_verification, run_verification
 from butter_etl.views.facts import status_facts
+from butter_etl.views.page import page_data
 from tests.s3_server import REGION, S3Server
 from tests.strategies import DIGITS, POLLEN, land
 
@@ -480,6 +483,70 @@ def test_options_come_from_the_url_or_the_environment(server, bucket, location, 
     assert Location(short.absolute).read_bytes("file") == b"x"
 
 
+@pytest.mark.parametrize(
+    ("variable", "in_file", "are_sent"),
+    [
+        (None, "", False),
+        ("when_supported", "", True),
+        ("when_required", "", False),
+        (None, "[default]\nrequest_checksum_calculation = when_supported\n", True),
+        (None, "[profile other]\nrequest_checksum_calculation = when_supported\n", False),
+        ("when_required", "[default]\nrequest_checksum_calculation = when_supported\n", False),
+        (None, "no file of AWS", False),
+    ],
+)
+def test_checksums_in_trailers_are_sent_where_the_user_says_so(
+    server, bucket, environment, tmp_path, variable, in_file, are_sent
+):
+    (tmp_path / "config").write_text(in_file)
+    with environment.context() as patch:
+        patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        if variable:
+            patch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", variable)
+        place = Location(server.url(f"{bucket}/x"))
+        place.replace("file", b"x")
+        assert os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION") == variable
+    assert [bool(request.trailer) for request in server.requests if request.method == "PUT"] == [are_sent]
+
+
+def test_aws_itself_is_known_by_any_of_its_addresses():
+    def is_aws(endpoint):
+        return Service.of({"region": "eu-west-1", "endpoint_override": endpoint}, "bucket").is_aws
+
+    endpoints = ["", "s3.eu-west-1.amazonaws.com", "https://s3.dualstack.eu-west-1.amazonaws.com:443"]
+    assert all(map(is_aws, [*endpoints, "s3.cn-north-1.amazonaws.com.cn"]))
+    assert not any(map(is_aws, ["127.0.0.1:9000", "amazonaws.com.example.org", "storage.example.org"]))
+
+
+def test_addresses_that_are_printed_can_be_given_back(server, bucket, tmp_path):
+    store = Store.create(server.url(f"{bucket}/a study"), tmp_path / "state")
+    assert store.location.address() == server.url(f"{bucket}/a%20study")
+    assert store.location.address("a=0/b%2Fc d") == server.url(f"{bucket}/a%20study/a=0/b%252Fc%20d")
+    store.location.replace("a=0/b%2Fc d", b"x")
+    assert Location(store.location.address("a=0")).read_bytes("b%2Fc d") == b"x"
+    assert status_facts(store, Choice())["store"] == server.url(f"{bucket}/a%20study")
+    assert page_data(store, Choice())["store"] == server.url(f"{bucket}/a%20study")
+    assert Location("/runs/").address("x") == "/runs/x"
+    assert Location("runs").address() == "runs"
+
+
+def test_lists_are_corrected_by_what_was_noted(server, bucket, location, tmp_path):
+    location.changes = Changes(tmp_path)
+    location.replace("a/1", b"1")
+    location.replace("b", b"22")
+    server.client().delete_object(Bucket=bucket, Key="some/prefix/a/1")
+    location.changes.note("a/1", PUT)
+    assert list(location.walk()) == [("b", 2)]
+    server.client().put_object(Bucket=bucket, Key="some/prefix/c", Body=b"333")
+    location.changes.note("c", REMOVED)
+    assert list(location.walk()) == [("b", 2), ("c", 3)]
+    assert location.names("") == ["b", "c"]
+    location.remove("b")
+    server.requests.clear()
+    assert [name for name, _ in location.walk()] == ["c"]
+    assert sum(request.method == "HEAD" for request in server.requests) == 2
+
+
 def test_anonymous_reading(server, bucket, location, monkeypatch):
     location.replace("public", b"x")
     location.replace("private", b"x")
@@ -540,6 +607,9 @@ def run(capsys):
         ("s3://AKIA:hush/x", 2, "s3://…: no credentials in a URL"),
         ("s3://{bucket}/x?colour=red", 2, "unknown option 'colour' in the URL; known: endpoint_override"),
         ("s3:///x", 2, "no bucket"),
+        ("s3:/{bucket}/x", 2, "a URL has two slashes: give s3://{bucket}/x, as text and not as a Path"),
+        ("s3://{bucket}/x?endpoint_override=http://AKIA:hush@{host}", 2, "s3://{bucket}: no credentials in a URL"),
+        ("gopher://user:hu/sh@host/x?secret=hush", 2, "gopher://host/x: not a usable location"),
         ("s3://none/x?endpoint_override={host}&scheme=http", 2, "no bucket 'none' at http://{host}; create it first"),
         ("s3://{bucket}/x?endpoint_override={host}&scheme=http", 2, "s3://{bucket}/x: does not exist"),
         ("s3://{bucket}/x?endpoint_override=127.0.0.1:1&scheme=http", 1, "cannot be reached (Could not connect"),
