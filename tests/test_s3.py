@@ -43,7 +43,6 @@ from butter_etl.upkeep.drop import plan_drop, run_drop
 from butter_etl.upkeep.repair import run_repair
 from butter_etl.upkeep.verify import plan_verification, run_verification
 from butter_etl.views.facts import status_facts
-from butter_etl.views.page import page_data
 from tests.s3_server import REGION, S3Server
 from tests.strategies import DIGITS, POLLEN, land
 
@@ -525,7 +524,6 @@ def test_addresses_that_are_printed_can_be_given_back(server, bucket, tmp_path):
     store.location.replace("a=0/b%2Fc d", b"x")
     assert Location(store.location.address("a=0")).read_bytes("b%2Fc d") == b"x"
     assert status_facts(store, Choice())["store"] == server.url(f"{bucket}/a%20study")
-    assert page_data(store, Choice())["store"] == server.url(f"{bucket}/a%20study")
     assert Location("/runs/").address("x") == "/runs/x"
     assert Location("runs").address() == "runs"
 

@@ -1,6 +1,7 @@
 """Stores in a bucket of a real OpenStack Swift, by URL alone: all commands, and what servers like it do to them."""
 
 import hashlib
+import html
 import os
 import signal
 import subprocess
@@ -11,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 import butter_etl as be
@@ -20,6 +20,7 @@ from butter_etl.errors import StorageError
 from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
+from butter_etl.studies.butter.sweeps import make_experiment, published_id
 from butter_etl.studies.selection import Selection
 from butter_etl.upkeep.drop import plan_drop, run_drop
 from tests.strategies import DIGITS, POLLEN, land
@@ -31,11 +32,13 @@ name: tiny
 repetitions: 2
 cubes:
   - dataset: [wine]
-    size: [64, 128, 256]
+    size: [64, 128]
     depth: [2, 3]
     epochs: [3]
 """
-RUNS = 12
+RUNS = 8
+#: Experiments of as many partitions, for files enough to be killed between.
+SPECS = [make_experiment(dataset="mnist", size=4096, depth=depth) for depth in (2, 3, 4, 5, 6, 7, 8)]
 #: What is not the same in two trainings of one run.
 VOLATILE = ["core_seconds", "job_id"]
 PART = 2**20
@@ -110,63 +113,70 @@ def objects_of(swift, bucket, prefix):
 def rows_of(location):
     """What was trained, of every run file."""
     names = [name for name, _ in location.walk("all_runs") if name.endswith(".parquet")]
-    return {name: pq.read_table(pa_file(location, name)).drop_columns(VOLATILE) for name in names}
+    return {name: location.read_table(f"all_runs/{name}").drop_columns(VOLATILE) for name in names}
 
 
-def pa_file(location, name):
-    return location.filesystem.open_input_file(location.path(name))
-
-
-def test_every_command_by_url_alone_killed_and_begun_again(swift, bucket, butter_etl, tmp_path):
+def test_training_killed_and_begun_again(swift, bucket, butter_etl, tmp_path):
     (tmp_path / "tiny.yaml").write_text(SPEC)
-    url, copy, out = (swift.url(f"{bucket}/{name}") for name in ("study", "copy", "out"))
-    disk, state = tmp_path / "study", ("--state", tmp_path / "state")
+    url, state = swift.url(f"{bucket}/study"), ("--state", tmp_path / "state")
     training = ("--spec", tmp_path / "tiny.yaml", "--engine", "torch", "--workers", 1)
     killed_in_the_middle(swift, bucket, "study/all_runs/dataset", "train", url, *training, *state)
     butter_etl("train", url, *training, *state, "--quiet")
     assert f"{url}: {RUNS} runs of {RUNS // 2} experiments" in butter_etl("status", url, "--sweep", "tiny")
+    assert "nothing to do" in butter_etl("train", url, *training, *state, "--quiet")[0]
     butter_etl("train", tmp_path / "trained", *training, "--quiet")
     assert rows_of(Location(url)) == rows_of(Location(tmp_path / "trained"))
 
-    killed_in_the_middle(
-        swift, bucket, "copy/all_runs/dataset", "import", url, copy, "--state", tmp_path / "copy-state"
-    )
-    butter_etl("import", url, copy, "--state", tmp_path / "copy-state", "--quiet")
-    butter_etl("import", url, disk, "--quiet")
-    assert objects_of(swift, bucket, "copy") == files_of(disk)
+
+def test_every_command_by_url_alone_killed_and_begun_again(swift, bucket, butter_etl, tmp_path):
+    disk, state = tmp_path / "study", ("--state", tmp_path / "state")
+    url, out = swift.url(f"{bucket}/study"), swift.url(f"{bucket}/out")
+    store = Store.create(disk)
+    for spec in SPECS:
+        land(store, spec, published_id(spec), range(3))
+    bring = ("import", disk, url, *state, "--workers", 1)
+    killed_in_the_middle(swift, bucket, "study/all_runs/dataset", *bring)
+    butter_etl(*bring, "--quiet")
+    assert objects_of(swift, bucket, "study") == files_of(disk)
+    butter_etl("import", url, tmp_path / "back", "--workers", 1, "--quiet")
+    assert files_of(tmp_path / "back") == files_of(disk)
 
     killed_in_the_middle(swift, bucket, "study/complete_summary/dataset", "summarize", url, *state)
     butter_etl("summarize", url, "--quiet")
     butter_etl("summarize", disk, "--quiet")
     assert objects_of(swift, bucket, "study") == files_of(disk)
 
-    export = ("--all", "--tar", "--quiet")
-    killed_in_the_middle(swift, bucket, "out/all_runs/dataset", "export", url, out, *export[:2])
-    told = butter_etl("export", url, out, *export)
+    export = ("--all", "--tar")
+    killed_in_the_middle(swift, bucket, "out/all_runs/dataset", "export", url, out, *export)
+    told = butter_etl("export", url, out, *export, "--quiet")
     assert f"archive: {swift.url(f'{bucket}/out/complete_summary.tar')}" in told
     for source, dest in ((url, tmp_path / "from-bucket"), (disk, tmp_path / "from-disk")):
-        butter_etl("export", source, dest, *export)
+        butter_etl("export", source, dest, *export, "--quiet")
     assert objects_of(swift, bucket, "out") == files_of(tmp_path / "from-bucket") == files_of(tmp_path / "from-disk")
-    for place in (url, copy, out):
+    for place in (url, out):
         assert "as they should be" in butter_etl("verify", place, "--quiet")[0]
+    assert f"{url}: {3 * len(SPECS)} runs of {len(SPECS)} experiments" in butter_etl("status", url)
 
     butter_etl("plot", url, tmp_path / "curves.svg")
     for place, page in ((url, "a.html"), (disk, "b.html")):
         butter_etl("report", place, tmp_path / page)
-    pages = [(tmp_path / page).read_text() for page in ("a.html", "b.html")]
-    assert pages[0].replace(url, "HERE") == pages[1].replace(str(disk), "HERE")
+    of_url, of_disk = (html.unescape((tmp_path / page).read_text()) for page in ("a.html", "b.html"))
+    assert of_url.replace(url, "HERE") == of_disk.replace(str(disk), "HERE")
     for read in (be.read_runs, be.read_summary, be.read_executive_summary):
         ours, theirs = (read(place).compute(scheduler="synchronous") for place in (url, disk))
         assert len(ours)
         assert ours.equals(theirs)
-    exported = be.read_export(swift.url(f"{bucket}/out/tiny_sweep_runs")).compute(scheduler="synchronous")
-    assert len(exported) == RUNS
+    exported = be.read_export(swift.url(f"{bucket}/out/all_runs")).compute(scheduler="synchronous")
+    assert len(exported) == 3 * len(SPECS)
 
-    drop = ("--repetitions", 1, "--yes", "--quiet")
-    killed_in_the_middle(swift, bucket, "study/quarantine", "drop", url, *drop[:3], *state)
-    told = butter_etl("drop", url, *drop, *state)
+    drop = ("--repetitions", 1, "--yes")
+    killed_in_the_middle(swift, bucket, "study/quarantine", "drop", url, *drop, *state)
+    butter_etl("verify", url, "--repair", *state, "--quiet")
+    told = butter_etl("drop", url, *drop, *state, "--quiet")
     assert told[0].endswith(f"moved to {swift.url(f'{bucket}/study/quarantine')}") or "nothing to do" in told[0]
-    butter_etl("drop", disk, *drop)
+    butter_etl("drop", disk, *drop, "--quiet")
+    for place in (url, disk):
+        butter_etl("summarize", place, "--quiet")
     assert objects_of(swift, bucket, "study") == files_of(disk)
 
 
