@@ -127,11 +127,18 @@ def run(capsys, monkeypatch, shared_client):
 
 
 @pytest.fixture
-def hears_interrupts() -> Iterator[None]:
-    """Children hear interrupts, though the tests may run in the background of a shell that has them ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def hears_signals() -> Iterator[None]:
+    """Children hear interrupts and the end of a terminal, though the tests may run where these are ignored.
+
+    So they are in the background of some shells, and under nohup.
+    """
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, lambda *_: None),
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class _Slurm:

@@ -276,7 +276,7 @@ def begun(store):
     return ["--where", f"learning_rate={','.join(map(repr, sorted(rates)))}"], 3 * (3 + len(rates))
 
 
-@pytest.mark.usefixtures("hears_interrupts")
+@pytest.mark.usefixtures("hears_signals")
 def test_a_disturbed_campaign_ends_as_an_undisturbed_one(slurm, tmp_path, spec, start, asked_in_vain):
     """Jobs cancelled, one out of time, a worker killed, a node down, the controller away, the driver killed.
 

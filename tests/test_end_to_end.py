@@ -128,7 +128,7 @@ def test_a_killed_worker(tmp_path, spec):
     check_complete(store)
 
 
-@pytest.mark.usefixtures("hears_interrupts")
+@pytest.mark.usefixtures("hears_signals")
 @pytest.mark.long
 def test_an_interrupt_stops_cleanly(tmp_path, spec):
     store = tmp_path / "store"

@@ -24,6 +24,9 @@ cubes:
 """
 
 
+pytestmark = pytest.mark.usefixtures("hears_signals")
+
+
 # --- without a queue ---------------------------------------------------------------------------------------------
 
 SCRIPT = """
@@ -109,7 +112,7 @@ def waiting_command(tmp_path, number, **options):
     return process.returncode, err.strip()
 
 
-@pytest.mark.usefixtures("hears_interrupts")
+@pytest.mark.usefixtures("hears_signals")
 @pytest.mark.parametrize(("number", "by"), [("INT", ""), ("TERM", " by SIGTERM"), ("HUP", " by SIGHUP")])
 def test_any_command_says_how_to_go_on(tmp_path, number, by):
     number = signal.Signals[f"SIG{number}"]

@@ -98,7 +98,7 @@ def promised(mark):
     return found
 
 
-@pytest.mark.usefixtures("hears_interrupts")
+@pytest.mark.usefixtures("hears_signals")
 def test_a_job_that_can_never_start_is_named_as_promised(slurm: Path, tmp_path: Path, start) -> None:
     site = change_site(slurm, tmp_path, cores=99)
     words = promised("waiting")
