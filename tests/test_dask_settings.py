@@ -9,6 +9,7 @@ import pytest
 
 from butter_etl.clusters.dask_settings import apart_from_users
 from butter_etl.clusters.start import start_cluster
+from butter_etl.errors import ClusterError
 from tests.strategies import POLLEN, land
 
 THEIRS = {
@@ -52,11 +53,23 @@ def test_a_job_has_the_defaults_whatever_its_environment_says(tmp_path):
         "import dask\nfrom butter_etl.clusters.dask_settings import apart_from_users\n"
         "with apart_from_users():\n"
         "    worker = dask.config.get('distributed.worker')\n"
-        "    print(worker['preload'], worker['lifetime']['duration'])"
+        "    print(worker['preload'], worker['lifetime']['duration'], dask.config.get('temporary-directory'))"
     )
     environment = {"HOME": str(tmp_path), "DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION": "1s"}
+    environment["DASK_TEMPORARY_DIRECTORY"] = "/spill"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "[] None\n"
+    assert done.stdout == "[] None /spill\n"
+
+
+def test_a_folder_to_spill_to_that_cannot_be_made_is_one_line(tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text("kind: local\nworkers: 1\n")
+    with (
+        dask.config.set({"temporary-directory": "/proc/nope/scratch"}),
+        pytest.raises(ClusterError, match="/proc/nope"),
+        start_cluster(site),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("text", ["a: [1\n", "- 1\n"])

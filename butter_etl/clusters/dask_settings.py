@@ -35,7 +35,8 @@ def apart_from_users() -> Iterator[None]:
     dask = import_dask()
     live: dict[str, Any] = dask.config.config
     theirs = copy.deepcopy(live)
-    _replace(live, _defaults(dask) | {name: theirs[name] for name in _KEPT if name in theirs})
+    kept = {name: dask.config.get(name, None) for name in _KEPT}  # as Dask looks it up: a variable has underscores
+    _replace(live, _defaults(dask) | kept)
     try:
         import distributed  # noqa: F401 (it reads settings as it is imported, and its defaults must be there)
 
