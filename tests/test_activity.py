@@ -53,8 +53,8 @@ def test_what_trains_is_told_by_host_and_job():
     ]
     driver = RunningDriver(HOLDER, 1000, 400, places=places_of(tasks))
     _, line = activity_lines(Activity([driver], 0))
-    assert line.startswith("training on node1, job 4711: 4 runs in 2 stacks, the oldest for 1 min ")
-    assert line.endswith(" s, 40% of their epochs done")
+    assert line.startswith("training on node1, job 4711: 4 runs in 2 stacks, the oldest for 1 min")
+    assert line.endswith(", 40% of their epochs done")
 
 
 def test_rate_and_time_left():

@@ -128,7 +128,7 @@ def test_the_way_of_a_sweep(run, spec, tmp_path):
     code, out, _ = run("summarize", store, "--workers", 1)
     assert (code, out) == (0, "2 experiments summarised, 0 were up to date\n")
     code, out, _ = run("summarize", store)
-    assert (code, out) == (0, "nothing to do: all 2 summaries are up to date\n")
+    assert (code, out) == (0, "nothing to do: both summaries are up to date\n")
     code, out, _ = run("export", store, tmp_path / "out", "--sweep", "quick", "--tar")
     assert code == 0
     assert "quick_sweep_summary.tar" in out
@@ -196,7 +196,7 @@ def bad_store(tmp_path, name):
         (["summarize", "nowhere"], 2, "nowhere: does not exist"),
         (["export", "S", "out"], 2, "name what to export"),
         (["export", "S", "out", "--sweep", "primary", "--repetitions", "3"], 2, "exports hold all repetitions"),
-        (["train", "S", "--spec", "misspelt.yaml"], 2, "unknown field `sizes`"),
+        (["train", "S", "--spec", "misspelt.yaml"], 2, "cubes[0]: unknown key 'sizes' (did you mean 'size'?)"),
         (["train", "S", "--spec", "none.yaml"], 2, "none.yaml: cannot be read"),
         (["train", "S", "--sweep", "primary", "--cluster", "none.yaml"], 2, "none.yaml"),
         (["train", "S", "--sweep", "primary", "--engine", "fused", "--device", "cuda"], 2, "does not run on cuda"),
@@ -333,7 +333,7 @@ def test_import(run, store, tmp_path):
     (tmp_path / "store/all_runs/notes.txt").write_text("x")
     code, out, err = run("import", tmp_path / "store", tmp_path / "other")
     assert (code, out) == (0, "1 experiment: 0 runs landed, 3 were there\n")
-    assert err == "butter-etl: warning: files that are not Parquet are left out: all_runs/notes.txt\n"
+    assert err == "butter-etl: warning: files whose names do not end in .parquet are left out: all_runs/notes.txt\n"
     report = json.loads(run("import", tmp_path / "store", tmp_path / "other", "--json", "--prefer", "store")[1])
     assert (report["landed"], report["present"], len(report["warnings"])) == (0, 3, 1)
     (tmp_path / "store/all_runs/x.parquet").write_bytes(b"x")

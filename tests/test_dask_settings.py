@@ -7,6 +7,7 @@ import dask
 import distributed  # noqa: F401 (its defaults are part of the settings)
 import pytest
 
+from butter_etl.clusters import nanny
 from butter_etl.clusters.dask_settings import apart_from_users
 from butter_etl.clusters.start import start_cluster
 from butter_etl.errors import ClusterError
@@ -41,7 +42,7 @@ def worker_settings():
 
 def test_workers_have_them_too():
     with dask.config.set(THEIRS), start_cluster(workers=1) as client:
-        assert client.submit(worker_settings).result(timeout=300) == (None, [])
+        assert client.submit(worker_settings).result(timeout=300) == (None, [nanny.__name__])
 
 
 def test_a_job_has_the_defaults_whatever_its_environment_says(tmp_path):

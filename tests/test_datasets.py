@@ -426,7 +426,9 @@ def test_other_data_sets_of_pmlb_are_downloaded_unless_they_are_there(mirror, mo
         path = ensure_pmlb("mushroom", tmp_path)
         assert path.read_bytes() == b"whatever it holds"
     assert (path, mirror.asked) == (dataset_path("mushroom", tmp_path), ["/datasets/mushroom/mushroom.tsv.gz"])
-    with pytest.raises(DatasetError, match=r"data set mushrom: .*404.*put PMLB's mushrom.tsv.gz at"):
+    with pytest.raises(
+        DatasetError, match=r"data set mushrom \(did you mean 'mushroom'\?\): .*404.*put PMLB's mushrom.tsv.gz at"
+    ):
         ensure_pmlb("mushrom", tmp_path)
     dataset_path("banana", tmp_path).parent.mkdir()
     dataset_path("banana", tmp_path).write_bytes(b"another file")

@@ -423,7 +423,7 @@ def test_runs_that_differ_from_the_stores_are_refused_or_one_is_preferred(store,
     assert contents(tmp_path / "store") == before
     report = run_import(source, tmp_path / "store", prefer="store")
     assert (report.landed, report.present, report.replaced) == (0, 26, 0)
-    assert report.warnings == ("2 runs differ from those of the same run_id that are there; the store's were kept",)
+    assert report.warnings == ("2 runs differ from those of the same run_id in the store, which kept its own",)
     assert contents(tmp_path / "store") == before
     report = run_import(source, tmp_path / "store", prefer="source")
     assert (report.landed, report.present, report.replaced) == (0, 24, 2)

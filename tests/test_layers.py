@@ -111,7 +111,7 @@ def test_every_part_has_its_row():
     parts = {module.part for module in modules_of(PACKAGE)}
     assert parts == set(MAY_IMPORT)
     assert set(WINGS) == {
-        "engines", "studies", "store", "clusters", "campaign", "exchange", "upkeep", "views", "cli",
+        "errors", "engines", "studies", "store", "clusters", "campaign", "exchange", "upkeep", "views", "cli",
     }  # fmt: skip
 
 

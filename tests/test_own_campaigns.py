@@ -207,10 +207,10 @@ def test_a_damaged_copy_is_found_moved_away_and_made_again(here, run):
         (
             "target: outcome",
             "targets: outcome",
-            "unknown field `targets` - at `$.datasets[...]` (did you mean 'target'?)",
+            "datasets[...]: unknown key 'targets' (did you mean 'target'?)",
         ),
-        ("clinic: one-hot", "clinic: onehot", "Invalid enum value 'onehot' - at `$.datasets[...]"),
-        ("task: regression", "task: regresion", "Invalid enum value 'regresion' - at `$.datasets[...].task`"),
+        ("clinic: one-hot", "clinic: onehot", "datasets[...].columns[...]: unknown 'onehot' (did you mean 'one-hot'?)"),
+        ("task: regression", "task: regresion", "datasets[...].task: unknown 'regresion' (did you mean 'regression'?)"),
         ("dataset: [heart, ", "dataset: [", "datasets.heart: no cube has it as `dataset`; take it out"),
         ("dataset: [heart, ", "dataset: [hart, heart, ", "cubes[0].dataset: 'hart' is not known"),
         ("  heart:\n", "  wine:\n", "datasets.wine: 'wine' is the name of a data set that comes with the package"),

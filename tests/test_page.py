@@ -88,7 +88,7 @@ def test_the_command_says_what_it_wrote(store, tmp_path, capsys):
 def test_an_unwritable_place_is_one_line(store, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["report", str(store), str(tmp_path / "no" / "out.html")])
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -30,7 +30,7 @@ def test_init_writes_a_site_file_once(tmp_path, monkeypatch, capsys):
     assert run("cluster", "init", "slurm") == 2
     assert capsys.readouterr().err == "butter-etl: slurm.yaml: is there already; name another file [usage]\n"
     assert run("cluster", "init", "slrm") == 2
-    assert "slrm: no such kind of site (did you mean 'slurm'?)" in capsys.readouterr().err
+    assert "unknown kind of site 'slrm' (did you mean 'slurm'?)" in capsys.readouterr().err
     assert run("cluster", "init", "pbs", "no/such/folder.yaml") == 1
     assert "cannot be written: No such file or directory" in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ from butter_etl.studies.butter.sweeps import (
     published_id,
     sweep_flags,
 )
-from butter_etl.views.facts import cube_table, sweep_table
+from butter_etl.views.facts import cube_table, distinct_row, sweep_table
 
 #: name: product of the cubes, of them feasible (one-response regressions), repetitions
 PRODUCTS = {
@@ -35,7 +35,10 @@ PRODUCTS = {
 def test_products_and_feasible_counts():
     rows = {
         name: (cells, feasible, repetitions)
-        for name, _, cells, feasible, repetitions in sweep_table(PUBLISHED.values())
+        for name, _, cells, feasible, repetitions in [
+            *sweep_table(PUBLISHED.values()),
+            distinct_row(PUBLISHED.values()),
+        ]
     }
     assert rows.pop("distinct") == (148232, 130693, None)
     for name, (cells, feasible, repetitions) in PRODUCTS.items():

@@ -85,7 +85,7 @@ def test_plan_leaves_out_what_is_there(tmp_path):
 
 def test_plan_refuses_more_runs_than_counts_can_hold(tmp_path):
     selection = Registry(None).select(Choice(sweeps=("primary",), where=("dataset=529_pollen", "size=32", "depth=2")))
-    with pytest.raises(SelectError, match="529_pollen rectangle size 32 depth 2: 250 runs are there, 30 more"):
+    with pytest.raises(SelectError, match="529_pollen rectangle size 32 depth 2: 250 runs there, 30 more"):
         plan_runs(selection, Registry(None), {0: (1 << 250) - 1 << 100}, RATES)
 
 

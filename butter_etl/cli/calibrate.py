@@ -15,17 +15,16 @@ def calibrate(as_json: bool) -> None:
     For better estimates. Takes about half a minute an engine. Without it, plans use the rates of
     an ordinary server core. Results never depend on it.
     """
-    from butter_etl.engines import ENGINES
     from butter_etl.errors import writing
     from butter_etl.store import require_writable
-    from butter_etl.studies import measure_rates, require_rates_path, save_rates
+    from butter_etl.studies import DEFAULT_RATES, measure_rates, require_rates_path, save_rates
     from butter_etl.views import print_table
 
-    for engine in ENGINES:  # complain of it before anything is measured
+    for engine in DEFAULT_RATES:  # complain of it before anything is measured
         path = require_rates_path(engine)
         with writing(path):
             require_writable(path.parent)
-    measured = {engine: measure_rates(engine) for engine in ENGINES}
+    measured = {engine: measure_rates(engine) for engine in DEFAULT_RATES}
     files = [save_rates(engine, rates) for engine, rates in measured.items()]
     if as_json:
         print_json(measured)

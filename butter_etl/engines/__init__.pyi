@@ -1,5 +1,4 @@
 from .batched.engine import free_gpu_bytes as free_gpu_bytes
-from .contract import ENGINES as ENGINES
 from .contract import HISTORIES as HISTORIES
 from .contract import METRICS as METRICS
 from .contract import OPTIMIZERS as OPTIMIZERS

@@ -27,6 +27,7 @@ from .butter.columns import RUN_SCHEMA as RUN_SCHEMA
 from .butter.columns import SUMMARY_FILE_SCHEMA as SUMMARY_FILE_SCHEMA
 from .butter.columns import SUMMARY_SCHEMA as SUMMARY_SCHEMA
 from .butter.columns import without_keys as without_keys
+from .butter.costs import DEFAULT_RATES as DEFAULT_RATES
 from .butter.costs import Rates as Rates
 from .butter.costs import core_seconds as core_seconds
 from .butter.costs import default_rates as default_rates

@@ -97,7 +97,7 @@ class WaitLines:
         if self._live is not None:
             from rich.text import Text
 
-            waited = f"(for {duration(time.monotonic() - self._began)})" if lines else ""
+            waited = f"(for {duration(int(time.monotonic() - self._began))})" if lines else ""
             self._live.update(Text("\n".join([*lines, waited])))
         elif not self._quiet:
             for line in self._news.of(lines):
