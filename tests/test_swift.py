@@ -40,7 +40,7 @@ RUNS = 8
 #: Experiments of as many partitions, for files enough to be killed between.
 SPECS = [make_experiment(dataset="mnist", size=4096, depth=depth) for depth in (2, 3, 4, 5, 6, 7, 8)]
 #: What is not the same in two trainings of one run.
-VOLATILE = ["core_seconds", "job_id"]
+VOLATILE = ["core_seconds", "start_time", "update_time"]
 PART = 2**20
 
 
