@@ -128,13 +128,15 @@ def run(capsys, monkeypatch, shared_client):
 
 @pytest.fixture
 def hears_signals() -> Iterator[None]:
-    """Children hear interrupts and the end of a terminal, though the tests may run where these are ignored.
+    """Signals do what they do in a new process, in children too.
 
-    So they are in the background of some shells, and under nohup.
+    Interrupts and the end of a terminal are ignored in the background of some shells and under nohup; a command that
+    was stopped in this process has kept its handlers.
     """
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     }
     yield
     for number, handler in before.items():

@@ -38,8 +38,8 @@ def say(word):
 
 if __name__ == "__main__":
     with start_cluster(workers=1) as client:
-        say("started")
         try:
+            say("started")
             client.submit(time.sleep, 600).result()
         finally:
             say("unwound")
