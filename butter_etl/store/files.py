@@ -49,7 +49,13 @@ _LOST_SLASH = re.compile(r"(?:s3|gs|gcs|abfss?|hdfs):/(?!/)")
 
 def is_utf8(path: str) -> bool:
     """Tell whether a path's bytes are text: Python carries others through as lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+    if path.isascii():
+        return True
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_utf8(path: str) -> None:
