@@ -142,7 +142,7 @@ def measure_start(folder: Path, options: argparse.Namespace) -> Result:
             seconds, megabytes = _tree_seconds(process), process.memory_info().rss / 2**20
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)  # an interrupt may be ignored where this runs
             process.wait(120)
     return Result("start", f"{experiments:,} experiments", seconds, "CPU s", seconds, megabytes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import pytest
 from moto.core.authorization import enable_iam_authentication
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -55,6 +58,21 @@ class Buckets:
     def client(self, service: str = "s3") -> Any:
         """AWS' own client of this server, which knows nothing of pyarrow."""
         return boto3.client(service, endpoint_url=f"http://{self.host}", region_name=REGION)
+
+    def give_credentials(self, patch: pytest.MonkeyPatch) -> None:
+        """Set the environment's credentials, and nothing else of whoever runs the tests."""
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", self.key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", self.secret)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+
+    def new_bucket(self, test: str) -> str:
+        """Make a bucket for a test; return its name."""
+        name = f"bucket-{hashlib.sha256(test.encode()).hexdigest()[:16]}"
+        self.client().create_bucket(Bucket=name)
+        return name
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """Every object of a bucket."""

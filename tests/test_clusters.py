@@ -132,7 +132,7 @@ def test_paths_are_expanded_where_they_are_used(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "cluster").glob("*.yaml")))
 def test_shipped_site_files_are_valid(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_TEST_DIR", "/tmp/slurm")  # noqa: S108 (only a name)
-    load_site(ROOT / "cluster" / file)
+    assert load_site(ROOT / "cluster" / file).kind == file.partition(".")[0].partition("-")[0]
 
 
 def test_the_readme_explains_every_key() -> None:

@@ -17,11 +17,15 @@ from butter_etl.errors import AttemptsError, WorkerMemoryError
 from butter_etl.store.store import Store
 from tests.test_clusters import change_site, queued, wait_until
 
-#: The words of Slurm 22.05.
+#: What `scontrol show job --oneliner` of Slurm 22.05 printed of a job, but for its user, and without the end. Rows below
+#: that FAILED have its words for a script that kills itself by signal 9, and for one that exits with 137. The others
+#: are in the form of Slurm's documentation: no job was short of memory there, or lost with its node.
 SCONTROL = (
-    "JobId=7 JobName=butter-etl UserId=ada(1000) GroupId=ada(1000) MCS_label=N/A Priority=4294901759 Nice=0 "
+    "JobId=1 JobName=butter-etl UserId=ada(1000) GroupId=ada(1000) MCS_label=N/A Priority=4294901759 Nice=0 "
     "Account=(null) QOS=(null) JobState={state} Reason={reason} Dependency=(null) Requeue=1 Restarts=0 BatchFlag=1 "
-    "Reboot=0 ExitCode={code} DerivedExitCode=0:0 RunTime=00:00:04 TimeLimit=00:10:00 TimeMin=N/A\n"
+    "Reboot=0 ExitCode={code} RunTime=00:00:00 TimeLimit=00:10:00 TimeMin=N/A SubmitTime=2026-11-29T11:17:16 "
+    "EligibleTime=2026-11-29T11:17:16 AccrueTime=2026-11-29T11:17:16 StartTime=2026-11-29T11:17:18 "
+    "EndTime=2026-11-29T11:17:18 Deadline=N/A SuspendTime=None SecsPreSuspend=0 Scheduler=Main Partition=normal\n"
 )
 RECORDS = [
     ("OUT_OF_MEMORY", "OutOfMemory", "0:125", "memory"),

@@ -1,7 +1,6 @@
 """Stores and exports in buckets, against a real S3 server on HTTP: the same bytes as on a disk, whole or not at all."""
 
 import gc
-import hashlib
 import os
 import re
 import subprocess
@@ -79,20 +78,14 @@ on_every_server = pytest.mark.parametrize(
 def environment(server):
     """Credentials, and none of the settings of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        patch.setenv("AWS_ACCESS_KEY_ID", server.key)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        server.give_credentials(patch)
         yield patch
 
 
 @pytest.fixture
 def bucket(server, request):
     """A new bucket, without anything that a test has told the server."""
-    name = f"bucket-{hashlib.sha256(request.node.name.encode()).hexdigest()[:16]}"
-    server.client().create_bucket(Bucket=name)
+    name = server.new_bucket(request.node.name)
     server.begin_anew()
     yield name
     server.begin_anew()

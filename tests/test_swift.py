@@ -1,6 +1,5 @@
 """Stores in a bucket of a real OpenStack Swift, by URL alone: all commands, and what servers like it do to them."""
 
-import hashlib
 import html
 import os
 import signal
@@ -47,19 +46,13 @@ PART = 2**20
 @pytest.fixture(autouse=True)
 def environment(swift, monkeypatch):
     """Credentials, and nothing else that says where the server is or how to speak to it."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", swift.key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", swift.secret)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    swift.give_credentials(monkeypatch)
     return monkeypatch
 
 
 @pytest.fixture
 def bucket(swift, request):
-    name = f"bucket-{hashlib.sha256(request.node.name.encode()).hexdigest()[:16]}"
-    swift.client().create_bucket(Bucket=name)
+    name = swift.new_bucket(request.node.name)
     yield name
     swift.begin_anew()
 

@@ -68,29 +68,40 @@ def core_hours(core_seconds: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2f}"
 
 
-class WaitLines:
-    """Lines of what is waited for: in their place on a terminal, as they come elsewhere, nothing when quiet."""
+class _Shown:
+    """What is shown while a block runs: in its place on a terminal, as lines elsewhere, not at all when quiet."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._live: Live | None = None
         self._began = time.monotonic()
         self._news = News()
 
-    def __enter__(self) -> WaitLines:
-        if not self._quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
-            self._live.start()
-        return self
+    @property
+    def _has_place(self) -> bool:
+        return not self._quiet and sys.stderr.isatty()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+class WaitLines(_Shown):
+    """Lines of what is waited for: in their place on a terminal, as they come elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet)
+
+    def __enter__(self) -> WaitLines:
+        if self._has_place:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
+            self._live.start()
+        return self
 
     def show(self, lines: Sequence[str]) -> None:
         """Show these lines from now on."""
@@ -127,19 +138,18 @@ class News:
         return new
 
 
-class ProgressLine:
+class ProgressLine(_Shown):
     """Progress of long work: a bar on a terminal, a line every half minute elsewhere, nothing when quiet."""
 
     def __init__(self, what: str, total: int, *, quiet: bool = False) -> None:
-        self._what, self._total, self._quiet = what, total, quiet
+        super().__init__(quiet=quiet)
+        self._what, self._total = what, total
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._live: Live | None = None
-        self._started = self._last = time.monotonic()
-        self._news = News()
+        self._last = self._began
 
     def __enter__(self) -> ProgressLine:
-        if not self._quiet and sys.stderr.isatty():
+        if self._has_place:
             from rich.console import Console
             from rich.live import Live
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -152,12 +162,6 @@ class ProgressLine:
             self._live = Live(self._bar, console=Console(stderr=True), refresh_per_second=8)
             self._live.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def update(
         self,
@@ -177,7 +181,7 @@ class ProgressLine:
             return
         now, figures = time.monotonic(), figures or {}
         if left is None and done and not figures:
-            left = (now - self._started) * (self._total - done) / done
+            left = (now - self._began) * (self._total - done) / done
         words = f"{duration(left)} left" if left is not None else ""
         if self._bar is not None and self._task is not None and self._live is not None:
             self._bar.update(self._task, completed=done, left=words and f"{words} ", note=note)
