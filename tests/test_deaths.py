@@ -17,7 +17,7 @@ from butter_etl.errors import AttemptsError, WorkerMemoryError
 from butter_etl.store.store import Store
 from tests.test_clusters import change_site, queued, wait_until
 
-#: What `scontrol show job --oneliner` of Slurm 22.05 printed of a job, but for its user, and without the end. Rows below
+#: What `scontrol show job --oneliner` of Slurm 22.05 printed of a job, but for its user, and the end. Rows below
 #: that FAILED have its words for a script that kills itself by signal 9, and for one that exits with 137. The others
 #: are in the form of Slurm's documentation: no job was short of memory there, or lost with its node.
 SCONTROL = (
