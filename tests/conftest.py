@@ -45,6 +45,8 @@ _TOGETHER = {
     "test_campaigns.py": "queue",
     "test_probing.py": "queue",
     "test_stopping.py": "queue",
+    "test_batched_engine.py": "engines",  # the first to need the kernels: whoever else did would wait for them, too
+    "test_fused_engine.py": "engines",
     "test_own_campaigns.py": "own campaigns",
     "test_page.py": "browser",
 }

@@ -113,6 +113,7 @@ def as_table(frame):
     return pa.table({name: pa.array(frame[name].array) for name in frame.columns})
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 @pytest.mark.parametrize("reader", READERS)
 def test_recipes_run_as_printed_with_the_right_types_and_rows(home, monkeypatch, reader):

@@ -80,6 +80,7 @@ def fails(run, *arguments):
     return err
 
 
+@pytest.mark.long
 def test_the_whole_way(here, run):
     code, out, _ = run("plan", "elsewhere", "--spec", "own-data.yaml")
     assert code == 0
@@ -127,6 +128,7 @@ def test_a_changed_file_is_named_and_another_name_makes_other_experiments(here, 
     assert "it has 4 inputs, not 5 ('age' is gone)" in fails(run, "plan", "store", "--spec", "own-data.yaml")
 
 
+@pytest.mark.long
 def test_training_goes_on_where_the_files_are_gone(here, run, client):
     shutil.rmtree(here / "data")
     shutil.rmtree(here / "pmlb")

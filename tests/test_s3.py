@@ -175,6 +175,7 @@ def test_the_whole_way_on_a_cluster(server, bucket, tmp_path):
     assert list(summary["num_runs"]) == [2, 2]
 
 
+@pytest.mark.long
 @on_every_server
 def test_a_bucket_holds_the_same_bytes_as_a_disk(server, bucket, tmp_path):
     url = server.url(f"{bucket}/study")
