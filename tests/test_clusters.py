@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -332,8 +333,9 @@ def test_certificates_of_killed_clusters_are_removed(tmp_path: Path) -> None:
 # --- a real Slurm ------------------------------------------------------------------------------------------------
 
 
-def queued() -> list[str]:
-    return subprocess.check_output(["squeue", "--noheader", "--format=%A"], text=True, timeout=300).split()
+def queued(states: str = "PD,R,CG") -> list[str]:
+    command = ["squeue", "--noheader", f"--states={states}", "--format=%A"]
+    return subprocess.check_output(command, text=True, timeout=300).split()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
@@ -391,6 +393,27 @@ def test_a_job_that_fails_ends_with_its_last_words(
     with pytest.raises(ClusterError, match=ended), start_cluster(site):
         pass
     wait_until(lambda: not queued())
+
+
+@pytest.mark.slurm
+def test_a_job_that_is_taken_away_before_its_worker_connects_is_replaced(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Supervisor, "first_pause", 0.5)
+    site = change_site(slurm, tmp_path, prologue=[f"test -e {tmp_path}/go-on || sleep 600"])
+
+    def take_away() -> None:
+        wait_until(lambda: bool(queued("R")))
+        (tmp_path / "go-on").touch()
+        subprocess.run(["scancel", *queued("R")], check=True, timeout=300)
+
+    with ThreadPoolExecutor(1) as beside:
+        taken = beside.submit(take_away)
+        with start_cluster(site, workers=1) as client:
+            assert client.submit(os.getenv, "SLURM_JOB_ID").result(timeout=300)
+        taken.result()
+    (told,) = [record.getMessage() for record in caplog.records if "worker connected" in record.getMessage()]
+    assert re.search(r"^job \d+ ended before its worker connected \(CANCELLED, .*\); another one is asked for$", told)
 
 
 @pytest.mark.slurm

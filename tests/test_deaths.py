@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from butter_etl.campaign.attempts import attempts_at, begin_attempt, mark_deaths
 from butter_etl.cli.group import main
 from butter_etl.clusters.deaths import Death, death_of, deaths_told
 from butter_etl.clusters.prologue import prologue_failures, prologue_lines
-from butter_etl.clusters.records import early_end, job_record
+from butter_etl.clusters.records import early_end, job_record, last_words
 from butter_etl.clusters.sites import CLUSTER_KINDS, RecordCommand, SiteFile
 from butter_etl.clusters.start import start_cluster
 from butter_etl.errors import AttemptsError, WorkerMemoryError
@@ -109,6 +110,14 @@ def test_a_job_whose_prologue_failed_says_so(tmp_path):
     site = SiteFile(kind="htcondor", logs=str(tmp_path))
     assert early_end(site, "7") == ": its prologue failed: `ls x` ended with exit code 2, saying: ls: no"
     assert early_end(site, "8") == ""
+
+
+def test_the_first_cause_stands_behind_the_last_words(tmp_path):
+    program = "try:\n  open('/nowhere/x')\nexcept OSError as error:\n  raise RuntimeError('no worker') from error"
+    failed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    (tmp_path / "butter-etl-7.err").write_text(failed.stderr)
+    cause = "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/x'"
+    assert last_words(str(tmp_path), "7") == f", saying: RuntimeError: no worker ({cause})"
 
 
 # --- attempts ----------------------------------------------------------------------------------------------------

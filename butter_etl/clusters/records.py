@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ from butter_etl.clusters.sites import CLUSTER_KINDS, ClusterKind, SiteFile
 
 #: Exit code and signal of a process that the kernel killed, as it does where memory is short.
 _KILLED = ("137:0", "0:9")
+#: What Python prints between an exception and the one that it caused.
+_CAUSED = "The above exception was the direct cause of the following exception:"
 
 
 class JobRecord(msgspec.Struct, frozen=True):
@@ -50,6 +53,12 @@ def job_record(kind: ClusterKind, job_id: str) -> JobRecord | None:
     return None
 
 
+def taken_away(kind: ClusterKind, job_id: str | None) -> bool:
+    """Tell whether a job was cancelled, preempted, or lost with its node, so that another one may fare better."""
+    record = job_record(kind, job_id) if job_id else None
+    return bool(record and record.cause(kind) == "queue" and record.state not in kind.out_of_time)
+
+
 def early_end(site: SiteFile, job_id: str | None) -> str:
     """Say why a job ended before its worker connected, as part of a message: the queue's words, and the log's."""
     kind = CLUSTER_KINDS[site.kind]
@@ -58,6 +67,8 @@ def early_end(site: SiteFile, job_id: str | None) -> str:
         return f" for lack of memory ({record.describe()}); raise `memory` ({site.memory}) in the site file"
     if record and record.state in kind.out_of_time:
         return f" at its time limit ({record.describe()}); raise `walltime` ({site.walltime}) in the site file"
+    if record and record.cause(kind) == "queue":
+        return f" ({record.describe()})"
     for log in job_logs(site.logs, job_id):
         for failure in prologue_failures(log):
             return f": its prologue failed: {failure.describe()}"
@@ -75,9 +86,13 @@ def job_logs(logs: str, job_id: str | None) -> list[str]:
 
 
 def last_words(logs: str, job_id: str | None) -> str:
-    """Return the last line of a job's error log, as part of a message; empty where there is none."""
+    """Return the last line of a job's error log, as part of a message; empty where there is none.
+
+    Where it is an exception that another one caused, the first cause stands behind it.
+    """
     for text in job_logs(logs, job_id):
-        for line in reversed(text.split("\n")):
-            if line.strip():
-                return f", saying: {line.strip()}"
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        if lines:
+            causes = [before for before, line in pairwise(lines) if line == _CAUSED]
+            return f", saying: {lines[-1]}" + (f" ({causes[0]})" if causes else "")
     return ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from butter_etl.clusters.listing import Explainer, QueuedJob, QueueState, list_jobs
-from butter_etl.clusters.records import early_end
+from butter_etl.clusters.records import early_end, taken_away
 from butter_etl.clusters.sites import CLUSTER_KINDS, SiteFile
 from butter_etl.clusters.worker import DRAINING
 from butter_etl.errors import ClusterError
@@ -91,7 +91,10 @@ class Supervisor(threading.Thread):
     def wait_for_worker(self) -> None:
         """Ask for the jobs and return when a first worker has connected.
 
-        Raises ClusterError if all jobs were refused, one ended without connecting, or ``start_timeout`` is over.
+        A job that the queue took away meanwhile is replaced.
+
+        Raises ClusterError if all jobs were refused, one failed without connecting, several were taken away, or
+        ``start_timeout`` is over.
         """
         self._on_queue(QueueState(time.time(), self.jobs))
         self._scale(self.jobs)
@@ -104,7 +107,7 @@ class Supervisor(threading.Thread):
                 raise ClusterError(f"the queue refused the job: {self.refusals[-1]}")
             now = time.monotonic()
             if now > looked + self.first_pause / 2:
-                self._give_up_if_ended()
+                self._replace_or_give_up()
                 looked = time.monotonic()
             elif known != frozenset(self._books()) and now > told + self.new_jobs_pause:
                 known, told = frozenset(self._books()), now
@@ -116,12 +119,16 @@ class Supervisor(threading.Thread):
                 )
         self._tell(list_jobs(CLUSTER_KINDS[self.site.kind]))
 
-    def _give_up_if_ended(self) -> None:
-        for _, job_id in self._ended():
-            raise ClusterError(
-                f"job {job_id} ended before its worker connected{early_end(self.site, job_id)}; "
-                f"see the logs in {self.site.logs}"
-            )
+    def _replace_or_give_up(self) -> None:
+        gone = self._ended()
+        for _, job_id in gone:
+            self._early_ends += 1
+            words = f"job {job_id} ended before its worker connected{early_end(self.site, job_id)}"
+            if self._early_ends >= EARLY_ENDS or not taken_away(CLUSTER_KINDS[self.site.kind], job_id):
+                raise ClusterError(f"{words}; see the logs in {self.site.logs}")
+            logger.warning("%s; another one is asked for", words)
+        if gone:
+            self.cluster.sync(self._adjust, gone)
 
     def _books(self) -> list[Job]:
         return [(name, job.job_id) for name, job in list(self.cluster.workers.items())]
