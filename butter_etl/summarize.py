@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.clusters import map_each, thread_count
-from butter_etl.engines import HISTORIES, SummaryBlock
+from butter_etl.engines import SummaryBlock
 from butter_etl.errors import writing
 from butter_etl.store import (
     EXECUTIVE,
@@ -35,14 +35,16 @@ from butter_etl.store import (
     Registry,
     RunFile,
     Store,
+    StudyLike,
     SummaryReader,
+    as_study,
     by_experiment,
     delete_summaries,
     executive_name,
     fingerprint,
     is_executive_current,
-    longest_run,
     parse_fingerprints,
+    parse_partition,
     raw_fingerprints,
     read_fingerprints,
     rows_a_group,
@@ -50,16 +52,7 @@ from butter_etl.store import (
     write_common_metadata,
     write_summaries,
 )
-from butter_etl.studies import (
-    EXECUTIVE_SCHEMA,
-    EXPERIMENT_COLUMNS,
-    HISTORY_OF,
-    REDUCTION,
-    RUN_SCHEMA,
-    SUMMARY_FILE_SCHEMA,
-    SUMMARY_SCHEMA,
-    Selection,
-)
+from butter_etl.studies import Selection, Study, default_study
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -69,9 +62,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-#: The histories that summaries are made of, and all columns of the run frame that they need.
-INPUT_HISTORIES = tuple(name for name in HISTORIES if name in HISTORY_OF.values())
-INPUT_COLUMNS = (*EXPERIMENT_COLUMNS, *INPUT_HISTORIES)
 
 #: A Dask task has partitions of about this many run files or bytes, whichever comes first: a few seconds of work.
 BATCH_FILES, BATCH_BYTES = 500, 512 * 2**20
@@ -161,7 +151,9 @@ def _plan_partition(
     fresh = len(old.keys() - set(stale)) - orphans
     to_read = [file for experiment_id in stale for file in experiments[experiment_id]]
     plan = PartitionPlan(partition, stale, fresh, orphans, len(to_read), sum(file.size for file in to_read), full=full)
-    return plan, bool(stale or orphans or (old and raw != raw_fingerprints(store.location, executive_name(partition))))
+    is_current = not old or not store.study.executive.names
+    is_current = is_current or raw == raw_fingerprints(store.location, executive_name(partition))
+    return plan, bool(stale or orphans or not is_current)
 
 
 def _orphaned_partitions(store: Store, with_runs: set[str]) -> Iterator[PartitionPlan]:
@@ -195,13 +187,13 @@ class SummaryReport(msgspec.Struct, frozen=True):
 class _Work(NamedTuple):
     """Content of a partition's new files: rows to compute from these files, in order, and the fingerprints of all rows.
 
-    ``epochs`` is how many a run of the partition should have.
+    ``points`` is how many a run of the partition has at most, as far as its keys tell; else 0.
     """
 
     computed: dict[int, list[RunFile]]
     fingerprints: dict[int, str]
     dropped: int
-    epochs: int
+    points: int
 
 
 def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) -> SummaryReport:
@@ -212,16 +204,16 @@ def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) 
     decode run files while others compute and encode (of long runs one at most, for memory's sake); with 0 all is
     done on this thread. Raises TornFileError, and leaves the old files as they are, if a run file cannot be read.
     """
-    with SummaryReader.open(store.location, summary_name(plan.partition)) as old:
+    with SummaryReader.open(store.location, summary_name(plan.partition), store.study.summary_files) as old:
         work = _work(store, plan, {} if old is None else old.fingerprints)
         report = SummaryReport(len(work.computed), len(work.fingerprints) - len(work.computed), work.dropped, 1)
         if not work.fingerprints:
             delete_summaries(store.location, plan.partition)
-        elif work.computed or work.dropped or not is_executive_current(store.location, plan.partition):
+        elif work.computed or work.dropped or not is_executive_current(store.location, store.study, plan.partition):
             with ExitStack() as stack:
-                ahead = _Ahead(stack, readers if work.epochs <= LONG else min(readers, 1))
+                ahead = _Ahead(stack, readers if work.points <= LONG else min(readers, 1))
                 row_groups = ahead.each(_row_groups(store, work, old, ahead))
-                write_summaries(store.location, plan.partition, row_groups, work.fingerprints)
+                write_summaries(store.location, store.study, plan.partition, row_groups, work.fingerprints)
     return report
 
 
@@ -237,20 +229,22 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
             fingerprints[experiment_id] = current
         elif experiment_id in old:
             fingerprints[experiment_id] = old[experiment_id]
-    epochs = longest_run(plan.partition)
-    return _Work(computed, fingerprints, len(old.keys() - experiments.keys()), epochs)
+    keys = parse_partition(store.study.key_schema, plan.partition)
+    points = store.study.most_points(keys) or 0
+    return _Work(computed, fingerprints, len(old.keys() - experiments.keys()), points)
 
 
 def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[pa.Table]:
     """Yield the rows of a partition in the order of the ids, computed or kept, a table for each row group."""
     histories = ahead.map(partial(_read_experiment, store), work.computed.values())
     ids = iter(work.fingerprints)
-    while group := list(islice(ids, rows_a_group(work.epochs))):
+    while group := list(islice(ids, rows_a_group(work.points))):
         rows = []
         for is_computed, some in groupby(group, key=work.computed.__contains__):
             if is_computed:
                 count = len(list(some))
-                rows.append(summary_rows(islice(histories, count), SUMMARY_FILE_SCHEMA, epochs=count * work.epochs))
+                some_rows = islice(histories, count)
+                rows.append(summary_rows(store.study, some_rows, points=count * work.points))
             elif old is not None:
                 rows += map(old.row, some)
         yield pa.concat_tables(rows)
@@ -259,25 +253,37 @@ def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ah
 def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
     """Read the columns that a summary needs, of all runs of an experiment."""
     names = [f"{RUNS}/{file.path}" for file in files]
-    return pa.concat_tables([store.location.read_table(name, list(INPUT_COLUMNS), use_threads=False) for name in names])
+    wanted = list(input_columns(store.study))
+    return pa.concat_tables([store.location.read_table(name, wanted, use_threads=False) for name in names])
 
 
-def summary_rows(experiments: Iterable[pa.Table], schema: pa.Schema, *, epochs: int = 0) -> pa.Table:
+def input_columns(study: Study) -> tuple[str, ...]:
+    """Return the columns of the run frame that summaries are made of."""
+    needed = set(study.reduction.histories.values())
+    return (*study.experiment_columns, *(name for name in study.histories if name in needed))
+
+
+def summary_rows(
+    study: Study, experiments: Iterable[pa.Table], schema: pa.Schema | None = None, *, points: int = 0
+) -> pa.Table:
     """Return the summary rows of experiments, given the runs of each: statistics, and the experiment's own columns.
 
+    They are in ``schema``, by default that of summary files.
+
     The experiment's columns are taken from its first row. ``experiments`` are used one by one, so that an iterator need
-    not hold them all. ``epochs``, of all together, says how much room to begin with.
+    not hold them all. ``points``, of all together, says how much room to begin with.
     """
-    first_rows, block = [], SummaryBlock(REDUCTION, epochs)
+    wanted = study.summary_files if schema is None else schema
+    first_rows, block = [], SummaryBlock(study.reduction, points)
     for runs in experiments:
         names = set(runs.column_names)
-        first_rows.append(runs.select([name for name in EXPERIMENT_COLUMNS if name in names]).slice(0, 1))
+        first_rows.append(runs.select([name for name in study.experiment_columns if name in names]).slice(0, 1))
         block.add(runs)
     known: dict[str, pa.ChunkedArray] = {}
     for table in (pa.concat_tables(first_rows), block.table()):
         known |= dict(zip(table.column_names, table.columns, strict=True))
-    columns = [_column(known.get(field.name), field.type, len(block)) for field in schema]
-    return pa.table(columns, schema=schema)
+    columns = [_column(known.get(field.name), field.type, len(block)) for field in wanted]
+    return pa.table(columns, schema=wanted)
 
 
 def _column(values: pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.ChunkedArray | pa.Array:
@@ -337,7 +343,9 @@ def run_summaries(
     """
     if plan.partitions:
         with writing(store):
-            write_common_metadata(store.location, EXECUTIVE, EXECUTIVE_SCHEMA)  # stores of before have none
+            executive = {EXECUTIVE: store.study.executive} if store.study.executive.names else {}
+            for root, schema in executive.items():  # stores of before have none
+                write_common_metadata(store.location, root, schema)
     total = SummaryReport()
     with writing(store):
         for _, report in _reports(plan.partitions, store, client, threads):
@@ -362,7 +370,7 @@ def _reports(
         return map_each(partial(summarize_partition, store, readers=_readers(plans, threads)), plans, threads=threads)
     path, state = store.location.absolute, str(store.state) if store.has_state else None
     threads = thread_count(client)
-    batch = partial(_summarize_batch, path=path, state=state, readers=min(1, _readers(plans, threads)))
+    batch = partial(_summarize_batch, path=path, state=state, study=store.study, readers=min(1, _readers(plans, threads)))
     return map_each(batch, _batches(plans, threads), client)
 
 
@@ -386,20 +394,25 @@ def _batches(plans: list[PartitionPlan], threads: int) -> Iterator[list[Partitio
         yield batch
 
 
-def _summarize_batch(plans: list[PartitionPlan], path: str, state: str | None, readers: int) -> SummaryReport:
-    store = Store.open(path, state)
+def _summarize_batch(
+    plans: list[PartitionPlan], path: str, state: str | None, study: Study, readers: int
+) -> SummaryReport:
+    store = Store.open(path, state, study)
     return sum((summarize_partition(store, plan, readers=readers) for plan in plans), SummaryReport())
 
 
 # --- any Dask dataframe ------------------------------------------------------------------------------------------
 
 
-def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.DataFrame:
+def summarize_runs(
+    frame: dd.DataFrame, *, colocated: bool | None = None, study: StudyLike | None = None
+) -> dd.DataFrame:
     """Summarise a run frame by experiment, distributed: a groupby on ``experiment_id``, a row an experiment.
 
     ``frame`` has Arrow-backed list columns. Where every experiment's rows are in one of its partitions (``colocated``;
     known of frames from `butter_etl.read_runs`), nothing is moved; otherwise the rows are shuffled by experiment first,
-    of the columns that are needed. Columns that the frame does not have come out null.
+    of the columns that are needed. Columns that the frame does not have come out null. ``study`` is the frame's, by
+    default that of new stores.
     """
     import dask
 
@@ -407,22 +420,24 @@ def summarize_runs(frame: dd.DataFrame, *, colocated: bool | None = None) -> dd.
 
     if colocated is None:
         colocated = is_colocated(frame)
-    needed = [name for name in frame.columns if name in SUMMARY_SCHEMA.names or name in INPUT_HISTORIES]
+    of = as_study(study) or default_study()
+    needed = [name for name in frame.columns if name in of.summary.names or name in input_columns(of)]
     frame = frame[needed]
     if not colocated:
         with dask.config.set({"dataframe.shuffle.method": "tasks"}):  # the p2p shuffle cannot carry list columns
             frame = frame.shuffle("experiment_id")
     summary: dd.DataFrame = frame.map_partitions(
-        _summarize_frame, meta=empty_frame(SUMMARY_SCHEMA), enforce_metadata=False
+        _summarize_frame, study=of, meta=empty_frame(of.summary), enforce_metadata=False
     )
     return summary
 
 
-def _summarize_frame(frame: pd.DataFrame) -> pd.DataFrame:
+def _summarize_frame(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     from butter_etl.store import to_arrow, to_frame
 
-    runs = to_arrow(frame, RUN_SCHEMA)
-    return to_frame(summary_rows(_experiments(runs), SUMMARY_SCHEMA) if len(runs) else SUMMARY_SCHEMA.empty_table())
+    runs = to_arrow(frame, study.runs)
+    empty = study.summary.empty_table()
+    return to_frame(summary_rows(study, _experiments(runs), study.summary) if len(runs) else empty)
 
 
 def _experiments(runs: pa.Table) -> Iterator[pa.Table]:

@@ -33,21 +33,10 @@ from butter_etl.campaign import (
     target_task_seconds,
 )
 from butter_etl.clusters import thread_count
-from butter_etl.engines import Device, choose_engine
-from butter_etl.errors import SelectError, counted, writing
-from butter_etl.store import Registry, Store, require_copy, require_state
-from butter_etl.studies import (
-    MAX_REPETITIONS,
-    Choice,
-    Rates,
-    Selection,
-    core_seconds,
-    data_folder,
-    ensure_dataset,
-    experiment_topology,
-    info_of,
-    load_rates,
-)
+from butter_etl.engines import Device
+from butter_etl.errors import SelectError, UsageError, counted, writing
+from butter_etl.store import Registry, Store, StudyLike, as_study, require_copy, require_state
+from butter_etl.studies import Choice, RunSpec, Selection, Study, data_folder
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,8 +69,9 @@ class Tally:
 
 @dataclass
 class TrainingPlan:
-    """The runs that are to be trained, and the totals of the selection by sweep and data set."""
+    """The runs that are to be trained, and the totals of the selection by sweep and the outermost key, ``group``."""
 
+    group: str
     wanted: list[Wanted] = field(default_factory=list)
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
 
@@ -120,22 +110,41 @@ class TrainingPlan:
         return max(self.total.core_seconds / at_once, self.total.longest_run)
 
     @property
-    def datasets(self) -> list[str]:
-        """Return the names of the data sets that the missing runs need."""
-        return sorted({wanted.spec.dataset for wanted in self.wanted})
+    def groups(self) -> list[str]:
+        """Return the values of the outermost key that the missing runs have."""
+        return sorted({str(getattr(wanted.spec, self.group)) for wanted in self.wanted})
 
 
-def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, int], rates: Rates) -> TrainingPlan:
+def choose_engine(study: Study, name: str, device: Device) -> str:
+    """Return the name of the engine for a device: ``name`` itself, or for ``auto`` the one that the study prefers.
+
+    Raises UsageError for an engine that does not run on the device.
+    """
+    known = study.trainer.engines.get(device, ())
+    if not known:
+        raise UsageError(f"nothing of the study {study.name} runs on {device}")
+    if name == "auto":
+        return known[0]
+    if name not in known:
+        raise UsageError(f"the {name} engine does not run on {device}; those that do: {', '.join(known)}")
+    return name
+
+
+def plan_runs(
+    selection: Selection, registry: Registry, present: Mapping[int, int], *, engine: str = "auto", device: Device = "cpu"
+) -> TrainingPlan:
     """Plan what is to be trained; write nothing.
 
-    ``present`` are the repetitions of each experiment id that are there, as bit masks. ``rates`` say what training
-    costs. Raises SelectError where an experiment would come to more than 255 runs.
+    ``present`` are the repetitions of each experiment id that are there, as bit masks. What training costs is that of
+    an engine on a device. Raises SelectError where an experiment would come to more runs than summaries can count.
     """
-    plan = TrainingPlan()
+    study, trainer = registry.study, registry.study.trainer
+    estimate = trainer.estimator(choose_engine(study, engine, device), device)
+    group = study.keys[0]
+    plan = TrainingPlan(group=group)
     for sweep, spec, count in selection.experiments():
-        tally = plan.tallies.setdefault((sweep, spec.dataset), Tally())
-        topology = experiment_topology(spec)
-        if topology is None:
+        tally = plan.tallies.setdefault((sweep, str(getattr(spec, group))), Tally())
+        if not trainer.can_build(spec):
             tally.infeasible += 1
             continue
         tally.experiments += 1
@@ -146,17 +155,18 @@ def plan_runs(selection: Selection, registry: Registry, present: Mapping[int, in
         tally.there += len(repetitions) - len(missing)
         if not missing:
             continue
-        if mask.bit_count() + len(missing) > MAX_REPETITIONS:
+        if mask.bit_count() + len(missing) > study.max_runs:
             raise SelectError(
                 f"{spec.describe()}: {counted(mask.bit_count(), 'run')} there, "
-                f"{len(missing)} more would pass {MAX_REPETITIONS}"
+                f"{len(missing)} more would pass {study.max_runs}"
             )
-        cost = core_seconds(spec, topology.num_free_parameters, info_of(spec), rates)
+        costs = [estimate(RunSpec(spec, rep)) for rep in (missing if trainer.runs_differ else missing[:1])]
+        cost = sum(one.seconds for one in costs) / len(costs)
         batch = registry.batch(experiment_id) if experiment_id is not None else sweep
         tally.missing += len(missing)
         tally.core_seconds += cost * len(missing)
-        tally.longest_run = max(tally.longest_run, cost)
-        plan.wanted.append(Wanted(spec, experiment_id, batch, missing, topology.num_free_parameters, cost))
+        tally.longest_run = max(tally.longest_run, *(one.seconds for one in costs))
+        plan.wanted.append(Wanted(spec, experiment_id, batch, missing, cost, max(one.bytes for one in costs)))
     return plan
 
 
@@ -192,7 +202,7 @@ def run_training(
     wanted = claim_ids(plan, campaign.registry, store)
     workers = thread_count(client)
     target = target_task_seconds(plan.core_seconds, workers)
-    begun = begun_stacks(Checkpoints(store.state))
+    begun = begun_stacks(Checkpoints(store.state, store.study))
     beating = nullcontext(heartbeat) if heartbeat else Heartbeat(store.state, plan.missing)
     with writing(store), full_disk_stops(), beating as beat, Claims(store.state) as claims:
 
@@ -234,6 +244,7 @@ def plan_campaign(
     engine: str = "auto",
     device: Device = "cpu",
     data_dir: str | Path | None = None,
+    study: StudyLike | None = None,
 ) -> Campaign:
     """Plan the training of a choice into the store at ``path``; write nothing there.
 
@@ -242,12 +253,12 @@ def plan_campaign(
     """
     if not choice.sweeps and not choice.specs:
         raise SelectError("name what to train: --sweep NAME or --spec FILE.yaml")
-    store = Store.find(path, state)
-    registry = Registry(store)
+    store = Store.find(path, state, study)
+    registry = Registry(store, as_study(study))
     selection = registry.select(choice, data_folder(data_dir))
     present = store.repetitions() if store else {}
-    engine = choose_engine(engine, device)
-    plan = plan_runs(selection, registry, present, load_rates(engine, device))
+    engine = choose_engine(registry.study, engine, device)
+    plan = plan_runs(selection, registry, present, engine=engine, device=device)
     return Campaign(
         str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device
     )
@@ -260,16 +271,16 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
     driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
     require_state(campaign.path, campaign.state)
-    infos = {wanted.spec.dataset: info_of(wanted.spec) for wanted in campaign.plan.wanted}
-    for name in (name for name, info in infos.items() if info.own is None):
-        ensure_dataset(name, folder)
-    store = Store.create(campaign.path, campaign.state)
+    study, specs = campaign.registry.study, [wanted.spec for wanted in campaign.plan.wanted]
+    study.trainer.fetch(specs, folder)
+    store = Store.create(campaign.path, campaign.state, study)
     campaign.registry.register(store, campaign.choice, folder)
-    for info in (info for info in infos.values() if info.own):
+    for info in {info for spec in specs if (info := study.own_data(spec)) is not None}:
         require_copy(store.location, info)
     settings = Settings(
         store=store.location.absolute,
         state=str(store.state),
+        study=study,
         data_dir=str(folder.absolute()),
         engine=campaign.engine,
         device=campaign.device,
@@ -291,6 +302,7 @@ def train(
     device: Device = "cpu",
     data_dir: str | Path | None = None,
     state: str | Path | None = None,
+    study: StudyLike | None = None,
 ) -> TrainReport:
     """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store, on ``client``.
 
@@ -305,6 +317,6 @@ def train(
         repetitions=repetitions,
         first_repetition=first_repetition,
     )
-    campaign = plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir)
+    campaign = plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir, study=study)
     opened, settings = open_campaign(campaign, data_folder(data_dir))
     return run_training(campaign, opened, settings, client)

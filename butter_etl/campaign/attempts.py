@@ -38,7 +38,7 @@ class Attempt(msgspec.Struct, frozen=True):
     experiment_id: int
     repetitions: list[int]
     count: int
-    epochs: int
+    epochs: float
     host: str
     job_id: str | None
     logs: str | None

@@ -7,7 +7,7 @@ A file holds all that `butter_etl.campaign.stacks.train_stack` needs to go on, a
 It is written aside, synced and renamed, so a reader sees a whole file or none. What is torn all the same, was made by
 other versions of what results depend on, or is of another stack, is found out on reading. How to use them::
 
-    checkpoints = Checkpoints(store.state)
+    checkpoints = Checkpoints(store.state, store.study)
     unfinished = checkpoints.read(stack)         # None: from the start
 
     def watch(epochs, take):                     # called between epochs, at most about once a second by `fused`
@@ -16,7 +16,7 @@ other versions of what results depend on, or is of another stack, is found out o
         if time_to_end():
             raise Yielded                        # any exception of the caller's
 
-    tables = train_stack(stack, dataset, resume=unfinished, watch=watch)
+    tables = train_stack(study, stack, data, resume=unfinished, watch=watch)
     ...                                          # land the tables
     checkpoints.discard(stack)
 """
@@ -32,10 +32,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 import numpy as np
 
-from butter_etl.campaign.stacks import Stack, Unfinished
-from butter_etl.engines import State, package_version
+from butter_etl.campaign.stacks import Item, Stack, Unfinished
+from butter_etl.engines import package_version
 from butter_etl.errors import CheckpointError, one_line, unwritten
 from butter_etl.store import files_in, sync_folder, write_durably
+from butter_etl.studies import State, Study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,20 +60,20 @@ class _Array(msgspec.Struct, frozen=True):
 
 
 class _Header(msgspec.Struct, frozen=True):
-    stack: Stack
+    stack: Any
     versions: dict[str, str]
     core_seconds: float
     started: int
     cpu_families: tuple[str, ...]
-    moments: int
     arrays: tuple[_Array, ...]
+    shared: tuple[str, ...] = ()
 
 
 class Checkpoints:
-    """The checkpoints in the state folder of a store, a file a stack."""
+    """The checkpoints in the state folder of a store of some study, a file a stack."""
 
-    def __init__(self, state: Path) -> None:
-        self._folder = state / "checkpoints"
+    def __init__(self, state: Path, study: Study) -> None:
+        self._folder, self._study = state / "checkpoints", study
 
     def path(self, stack: Stack) -> Path:
         """Return where the checkpoint of a stack lies, whether it is there or not."""
@@ -102,7 +103,7 @@ class Checkpoints:
         """
         path = self.path(stack)
         try:
-            return read_checkpoint(path, stack)
+            return read_checkpoint(path, stack, self._study)
         except FileNotFoundError:
             return None
         except CheckpointError as error:
@@ -120,20 +121,20 @@ class Checkpoints:
         for path in files_in(self._folder, ".checkpoint"):
             try:
                 with path.open("rb") as file:
-                    found.append(_read_header(path, file).stack)
+                    found.append(_read_header(path, file, self._study).stack)
             except (FileNotFoundError, CheckpointError):  # landed meanwhile; or `read` will say so
                 continue
         return found
 
 
-def read_checkpoint(path: Path, stack: Stack) -> Unfinished:
+def read_checkpoint(path: Path, stack: Stack, study: Study) -> Unfinished:
     """Return what ``stack`` goes on from, as a file has it, checked.
 
     Raises FileNotFoundError, and CheckpointError for a file that is torn, was made by other versions, or is of another
     stack.
     """
     with path.open("rb") as file:
-        header = _read_header(path, file)
+        header = _read_header(path, file, study)
         begin = file.tell()
         file.seek(0)
         content = memoryview(file.read())
@@ -145,18 +146,36 @@ def read_checkpoint(path: Path, stack: Stack) -> Unfinished:
         raise CheckpointError(f"{path}: it was made by other versions ({', '.join(other)})")
     if header.stack != stack:
         raise CheckpointError(f"{path}: it is of another stack")
-    state = _state_of(_split(content[begin:], header.arrays), header.moments)
+    state = _state_of(_split(content[begin:], header.arrays), header.shared)
     return Unfinished(stack, state, header.core_seconds, header.started, header.cpu_families)
 
 
-def _read_header(path: Path, file: BinaryIO) -> _Header:
+def _read_header(path: Path, file: BinaryIO, study: Study) -> _Header:
     if file.read(len(_MAGIC)) != _MAGIC:
         raise CheckpointError(f"{path}: it is torn, or no checkpoint of this version")
     length = int.from_bytes(file.read(_LENGTH), "little")
     try:
-        return msgspec.json.decode(file.read(min(length, path.stat().st_size)), type=_Header)
-    except msgspec.DecodeError as error:
-        raise CheckpointError(f"{path}: it is torn ({one_line(error)})") from error
+        header = msgspec.json.decode(file.read(min(length, path.stat().st_size)), type=_Header)
+        return msgspec.structs.replace(header, stack=_stack_of(header.stack, study))
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: it is torn, or of another study ({one_line(error)})") from error
+
+
+def _stack_of(raw: Any, study: Study) -> Stack:
+    """Return a stack as a header has it; its experiments are of the study's class."""
+    stack = msgspec.convert({**raw, "items": []}, Stack)
+    items = tuple(
+        Item(msgspec.convert(item["spec"], study.experiment), *(_further(item, name) for name in _ITEM_FIELDS))
+        for item in raw["items"]
+    )
+    return msgspec.structs.replace(stack, items=items)
+
+
+_ITEM_FIELDS = ("experiment_id", "batch", "repetitions")
+
+
+def _further(item: dict[str, Any], name: str) -> Any:
+    return tuple(item[name]) if name == "repetitions" else item[name]
 
 
 def _split(content: memoryview, arrays: Sequence[_Array]) -> dict[str, NDArray[Any]]:
@@ -188,8 +207,8 @@ def _pieces(unfinished: Unfinished) -> Iterator[bytes | memoryview]:
             unfinished.core_seconds,
             unfinished.started,
             unfinished.cpu_families,
-            len(unfinished.state.moments),
             tuple(_Array(name, array.dtype.str, array.shape) for name, array in arrays.items()),
+            tuple(sorted(unfinished.state.shared)),
         )
     )
     yield _MAGIC + len(header).to_bytes(_LENGTH, "little") + header
@@ -197,25 +216,22 @@ def _pieces(unfinished: Unfinished) -> Iterator[bytes | memoryview]:
         yield array.reshape(-1).view(np.uint8).data
 
 
+#: The names of the arrays that every state has, beside the trainer's own.
+_POINTS, _STEPS = "epochs", "steps"
+
+
 def _arrays_of(state: State) -> Iterator[tuple[str, NDArray[Any]]]:
-    yield "epochs", state.epochs
-    for name, values in state.histories.items():
-        yield f"history {name}", values
-    for number, weights in enumerate((state.weights, *state.moments)):
-        for layer, (kernel, bias) in enumerate(weights):
-            yield f"kernel {number} {layer}", kernel
-            yield f"bias {number} {layer}", bias
+    yield _POINTS, state.points
+    if state.steps.any():
+        yield _STEPS, state.steps
+    yield from state.arrays.items()
 
 
-def _state_of(arrays: Mapping[str, NDArray[Any]], moments: int) -> State:
+def _state_of(arrays: dict[str, NDArray[Any]], shared: tuple[str, ...]) -> State:
     """Return the state that `_arrays_of` made the arrays of."""
-    layers = sum(name.startswith("kernel 0 ") for name in arrays)
-    weights, *others = (
-        [(arrays[f"kernel {number} {layer}"], arrays[f"bias {number} {layer}"]) for layer in range(layers)]
-        for number in range(1 + moments)
-    )
-    histories = {name.removeprefix("history "): arrays[name] for name in arrays if name.startswith("history ")}
-    return State(arrays["epochs"], weights, tuple(others), histories)
+    points = arrays.pop(_POINTS)
+    steps = arrays.pop(_STEPS, np.zeros_like(points))
+    return State(points, steps, arrays, frozenset(shared))
 
 
 def _versions() -> dict[str, str]:

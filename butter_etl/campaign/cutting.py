@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from butter_etl.campaign.checkpoints import Checkpoints
 from butter_etl.campaign.stacks import Item
 from butter_etl.engines import Device
-from butter_etl.studies import ExperimentSpec, info_of, stack_key, stack_limit
+from butter_etl.studies import OwnExperiment, RunSpec, Study
 
 #: A task takes between these many estimated seconds, so that scheduling is nothing beside training and a lost
 #: worker loses little. The lower bound only matters when there is less work than the cluster could share out.
@@ -17,20 +18,24 @@ SHORTEST_TASK, LONGEST_TASK = 0.5, 600.0
 _TASKS_PER_WORKER = 4
 #: A campaign of short runs is no more than so many tasks: a scheduler takes milliseconds for each.
 MOST_TASKS = 20_000
+#: Memory that the runs of a stack may take of a worker, by plan. A plan takes a GPU to have so much; a worker looks at
+#: its own, and cuts stacks that are too large for it.
+_STACK_BYTES: Mapping[Device, float] = {"cpu": 1.5e9, "cuda": 64e9}
 
 
 class Wanted(msgspec.Struct, frozen=True):
     """Repetitions of one experiment that are to be trained. ``experiment_id`` is None until the store has claimed one.
 
-    ``batch`` names the sweep that asked; ``core_seconds`` is the estimate for one run.
+    ``batch`` names the sweep that asked; ``core_seconds`` and ``run_bytes``, of a worker's memory, are estimates for
+    one run.
     """
 
-    spec: ExperimentSpec
+    spec: OwnExperiment
     experiment_id: int | None
     batch: str
     repetitions: tuple[int, ...]
-    num_free_parameters: int
     core_seconds: float
+    run_bytes: float
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -54,14 +59,14 @@ Begun = Mapping[int, Sequence[tuple[int, ...]]]
 
 
 def cut_tasks(
-    wanted: Iterable[Wanted], target_seconds: float, device: Device, begun: Begun | None = None
+    wanted: Iterable[Wanted], study: Study, target_seconds: float, device: Device, begun: Begun | None = None
 ) -> Iterator[Task]:
     """Cut tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
 
     For a GPU, experiments that can be trained in one stack come one after the other.
     """
     if device == "cuda":
-        wanted = sorted(wanted, key=lambda entry: stack_key(entry.spec))
+        wanted = sorted(wanted, key=lambda entry: _stack_key(study, entry))
     items: list[Item] = []
     load = 0.0
     for entry in wanted:
@@ -76,6 +81,10 @@ def cut_tasks(
         yield Task(tuple(items))
 
 
+def _stack_key(study: Study, entry: Wanted) -> Any:
+    return study.trainer.stack_key(RunSpec(entry.spec, entry.repetitions[0]))
+
+
 def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) -> Iterator[Item]:
     if entry.experiment_id is None:
         raise AssertionError(entry)
@@ -84,8 +93,8 @@ def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) 
         if set(together) <= set(left):
             left = tuple(rep for rep in left if rep not in together)
             yield Item(entry.spec, entry.experiment_id, entry.batch, together)
-    most = stack_limit(entry.num_free_parameters, info_of(entry.spec), device)
-    most = max(1, min(most, int(target_seconds / entry.core_seconds)))
+    fitting = int(_STACK_BYTES[device] / entry.run_bytes) if entry.run_bytes else len(left)
+    most = max(1, min(fitting, int(target_seconds / entry.core_seconds)))
     for start in range(0, len(left), most):
         yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
 

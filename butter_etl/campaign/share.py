@@ -12,7 +12,7 @@ from butter_etl.campaign.claims import Claims, bucket_of
 from butter_etl.campaign.cutting import Begun, Task, Wanted, cut_tasks
 from butter_etl.campaign.stacks import Item
 from butter_etl.engines import Device
-from butter_etl.store import Store, partition_path
+from butter_etl.store import Store
 
 #: How long to wait for other drivers before looking at their buckets again.
 POLL_SECONDS = 5.0
@@ -31,7 +31,7 @@ class Share:
         begun: Begun | None = None,
     ) -> None:
         self._claims, self._store = claims, store
-        self._cut = partial(cut_tasks, target_seconds=target_seconds, device=device, begun=begun)
+        self._cut = partial(cut_tasks, study=store.study, target_seconds=target_seconds, device=device, begun=begun)
         self.cost = self.cost_done = 0.0
         buckets: dict[int, list[Wanted]] = {}
         for entry in wanted:
@@ -94,7 +94,7 @@ class Share:
     def _still_missing(self, entries: list[Wanted]) -> Iterator[Wanted]:
         """Yield what another driver has left of a bucket that it had."""
         for entry in entries:
-            there = self._store.repetitions_of(_id(entry), partition_path(entry.spec.parameters()))
+            there = self._store.repetitions_of(_id(entry), self._store.partition_of(entry.spec))
             missing = tuple(rep for rep in entry.repetitions if rep not in there)
             new = max(0, len(entry.repetitions) - len(missing) - self._counted.pop(_id(entry), 0))
             self.present += new

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import itemgetter
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from butter_etl.clusters import host_facts
-from butter_etl.engines import HISTORIES, Device, State, Trained, cpu_family, load_engine, stack_starts
+from butter_etl.engines import Device, cpu_family
 from butter_etl.errors import CheckpointError, counted
-from butter_etl.studies import (
-    RUN_FILE_SCHEMA,
-    TASK,
-    TASK_VERSION,
-    Dataset,
-    ExperimentSpec,
-    RunSpec,
-    find_topology,
-    gpu_stack_limit,
-    network_of,
-    network_structure,
-    optimization_of,
-    stack_data,
-    stack_key,
-    sweep_flags,
-    variant_of,
-)
+from butter_etl.studies import OwnExperiment, Results, RunSpec, State, Study
 
 COMPLETED = "completed"
 #: The end reason of a run that was stopped and went on on another kind of processor: its bits are those of neither.
@@ -41,7 +26,7 @@ COMPLETED_ELSEWHERE = "completed on another CPU family"
 class Item(msgspec.Struct, frozen=True):
     """Repetitions of one experiment, trained in one stack. ``batch`` names the sweep that asked."""
 
-    spec: ExperimentSpec
+    spec: OwnExperiment
     experiment_id: int
     batch: str
     repetitions: tuple[int, ...]
@@ -83,54 +68,51 @@ class Unfinished:
     cpu_families: tuple[str, ...]
 
 
-#: ``watch(epochs, take)``: what `butter_etl.engines.contract.Watch` is to an engine, for a stack of experiments.
-#: ``epochs`` are those trained so far, added up over the stack's runs; ``take()`` copies out what is needed to go on.
-StackWatch = Callable[[int, Callable[[], Unfinished]], None]
+#: ``watch(points, take)``: what `butter_etl.studies.trainers.Watch` is to a trainer, for a stack of experiments.
+#: ``points`` are those trained so far, added up over the stack's runs; ``take()`` copies out what is needed to go on.
+StackWatch = Callable[[float, Callable[[], Unfinished]], None]
 
 
 def train_stack(
+    study: Study,
     stack: Stack,
-    dataset: Dataset,
+    data: Any,
     *,
     resume: Unfinished | None = None,
     watch: StackWatch | None = None,
 ) -> list[pa.Table]:
-    """Train the runs of ``stack`` side by side; return a table an item, a row a run, in `RUN_FILE_SCHEMA`.
+    """Train the runs of ``stack`` side by side; return a table an item, a row a run, in the schema of run files.
 
-    The experiments may differ in learning rate, momentum, penalty and label noise alone (`stack_key`). ``resume`` is
-    what training goes on from, to the same bits, where it was stopped before; ``watch`` is called between epochs, may
-    copy out what is needed to go on, and stops the training by raising.
+    ``data`` is what the study's trainer has loaded for them. ``resume`` is what training goes on from, to the same
+    bits, where it was stopped before; ``watch`` is called between points and within them, may copy out what is needed
+    to go on, and stops the training by raising.
 
-    Raises InfeasibleError for an experiment that has no topology, CheckpointError where ``resume`` is of another
-    stack, DeviceMemoryError where the stack is too large for a GPU, ValueError where the experiments differ in more.
+    Raises InfeasibleError for an experiment that cannot be built, CheckpointError where ``resume`` is of another
+    stack, DeviceMemoryError where the stack is too large for a GPU, ValueError where runs cannot share a stack.
     """
     if resume and resume.stack != stack:
         raise CheckpointError(f"{stack.describe()}: what was stopped is another stack; train it from the start")
-    if len({stack_key(item.spec) for item in stack.items}) > 1:
-        raise ValueError(f"{stack.describe()}: they cannot be trained side by side")
     runs = stack.runs()
-    seeds = [run.seed for run in runs]
-    info, spec = dataset.info, stack.items[0].spec
-    topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
-    network, optimization = network_of(spec, info.inputs, topology.widths), optimization_of(spec)
-    variants = [variant_of(run.experiment, network) for run in runs]
-    train, clock = load_engine(stack.engine), _Clock(resume)
+    if len({study.trainer.stack_key(run) for run in runs}) > 1:
+        raise ValueError(f"{stack.describe()}: they cannot be trained side by side")
+    clock = _Clock(resume)
 
-    def watch_engine(epochs: int, take_state: Callable[[], State]) -> None:
+    def watch_trainer(points: float, take_state: Callable[[], State]) -> None:
         if watch is not None:
-            watch(epochs, lambda: clock.unfinished(stack, take_state()))
+            watch(points, lambda: clock.unfinished(stack, take_state()))
 
-    data = stack_data([run.experiment for run in runs], dataset, seeds)
-    start = resume.state if resume else stack_starts(seeds, network)
-    trained = train(
-        network, optimization, data, seeds, start, device=stack.device, variants=variants, watch=watch_engine
+    results = study.trainer.train(
+        runs,
+        data,
+        engine=stack.engine,
+        device=stack.device,
+        start=resume.state if resume else None,
+        watch=watch_trainer,
     )
     constant: dict[str, object] = {
-        "task": TASK,
+        "task": study.task,
         **host_facts(),
-        "num_free_parameters": topology.num_free_parameters,
-        "widths": list(topology.widths),
-        "task_version": TASK_VERSION,
+        "task_version": study.task_version,
         "start_time": clock.started,
         "update_time": int(time.time()),
         "engine": stack.engine,
@@ -139,23 +121,18 @@ def train_stack(
         "core_seconds": clock.core_seconds() / len(runs),
         "end_reason": COMPLETED if len(clock.cpu_families) == 1 else COMPLETED_ELSEWHERE,
     }
-    structures = [network_structure(item.spec, info.inputs, topology.widths) for item in stack.items]
     ends = np.cumsum([len(item.repetitions) for item in stack.items]).tolist()
     return [
-        _run_rows(item, {**constant, "network_structure": structure}, trained, slice(end - len(item.repetitions), end))
-        for item, structure, end in zip(stack.items, structures, ends, strict=True)
+        _run_rows(study, item, constant, results, slice(end - len(item.repetitions), end))
+        for item, end in zip(stack.items, ends, strict=True)
     ]
 
 
-def fitting_stacks(stack: Stack, dataset: Dataset) -> list[Stack]:
-    """Return the stack as it is on a CPU; cut it for a GPU into as few even ones as fit into the memory free there."""
-    if stack.device != "cuda":
-        return [stack]
-    from butter_etl.engines import free_gpu_bytes
-
-    spec, info = stack.items[0].spec, dataset.info
-    topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
-    return cut_stack(stack, gpu_stack_limit(spec, topology, info, free_gpu_bytes()))
+def fitting_stacks(study: Study, stack: Stack, data: Any) -> list[Stack]:
+    """Return the stack as it is, or cut into as few even ones as fit into the memory that is free here."""
+    runs = stack.runs()
+    most = study.trainer.fitting(runs, data, stack.device)
+    return [stack] if most >= len(runs) else cut_stack(stack, most)
 
 
 def cut_stack(stack: Stack, most: int) -> list[Stack]:
@@ -204,36 +181,47 @@ class _Clock:
         return Unfinished(stack, state, self.core_seconds(), self.started, self.cpu_families)
 
 
-def _run_rows(item: Item, constant: dict[str, object], trained: Trained, rows: slice) -> pa.Table:
-    """Return the rows of one item, whose runs are ``rows`` of the stack."""
+def _run_rows(
+    study: Study, item: Item, constant: Mapping[str, object], results: Results, rows: slice
+) -> pa.Table:
+    """Return the rows of one item, whose runs are ``rows`` of the stack; what nobody says of them is null."""
     runs = item.runs()
-    constant = {
+    said: dict[str, object] = {
         **constant,
         **item.spec.parameters(),
-        **sweep_flags(item.spec),
+        **study.trainer.derive(item.spec),
+        **study.flags_of(item.spec),
         "experiment_id": item.experiment_id,
         "batch": item.batch,
     }
-    varying: dict[str, list[object]] = {
+    varying: dict[str, Sequence[Any]] = {
         "run_id": [run.run_id for run in runs],
         "seed": [run.seed for run in runs],
         "repetition": [run.repetition for run in runs],
         "command": [run.command(item.batch) for run in runs],
+        **{name: values[rows] for name, values in results.details.items()},
     }
+    if results.end_reasons is not None:
+        varying["end_reason"] = results.end_reasons[rows]
     columns = {}
-    for field in RUN_FILE_SCHEMA:
-        if field.name in HISTORIES:
-            columns[field.name] = _list_column(trained.histories[field.name][rows])
+    for field in study.run_files:
+        if field.name in results.histories:
+            columns[field.name] = _list_column(results.histories[field.name][rows], field.type)
         elif field.name in varying:
             columns[field.name] = pa.array(varying[field.name], type=field.type)
         else:
-            columns[field.name] = pa.array([constant[field.name]] * len(runs), type=field.type)
-    return pa.table(columns, schema=RUN_FILE_SCHEMA)
+            columns[field.name] = pa.array([said.get(field.name)] * len(runs), type=field.type)
+    return pa.table(columns, schema=study.run_files)
 
 
-def _list_column(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> pa.ListArray:
-    """Return a float32 array (runs, epochs) as a list column, NaN kept as NaN."""
-    runs, epochs = values.shape
-    offsets = np.arange(runs + 1, dtype=np.int32) * np.int32(epochs)
-    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1), type=pa.float32())
-    return pa.ListArray.from_arrays(offsets, flat).cast(RUN_FILE_SCHEMA.field(HISTORIES[0]).type)
+def _list_column(values: Any, kind: pa.DataType) -> pa.Array:
+    """Return an array (runs, points), or an array a run, as a list column, NaN kept as NaN."""
+    if not isinstance(values, np.ndarray) or values.ndim < 2:
+        parts = [np.asarray(one, dtype=kind.value_type.to_pandas_dtype()) for one in values]
+        offsets = np.cumsum([0, *(part.size for part in parts)], dtype=np.int32)
+        flat = np.concatenate(parts) if parts else np.zeros(0, kind.value_type.to_pandas_dtype())
+    else:
+        runs, points = values.shape
+        offsets = np.arange(runs + 1, dtype=np.int32) * np.int32(points)
+        flat = np.ascontiguousarray(values, dtype=kind.value_type.to_pandas_dtype()).reshape(-1)
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, type=kind.value_type)).cast(kind)

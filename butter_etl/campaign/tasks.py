@@ -11,7 +11,8 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,10 +32,10 @@ from butter_etl.campaign.stacks import (
 )
 from butter_etl.campaign.vigil import Stopped, Vigil
 from butter_etl.clusters import at_work, leave_worker
-from butter_etl.engines import HISTORIES, Device
+from butter_etl.engines import Device
 from butter_etl.errors import AttemptsError, ButterError, DeviceMemoryError, FullDiskError, one_line
-from butter_etl.store import Store, cached_copy, partition_path
-from butter_etl.studies import Dataset, ExperimentSpec, cached_dataset, core_seconds, default_rates, info_of, stack_key
+from butter_etl.store import Store, cached_copy
+from butter_etl.studies import OwnExperiment, Study
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     store: str
     state: str
+    study: Study
     data_dir: str
     engine: str
     device: Device
@@ -77,7 +79,7 @@ class TaskReport(msgspec.Struct, frozen=True):
 
 def discard_landed(store: Store) -> None:
     """Remove the checkpoints of stacks that have landed: in stacks cut otherwise, or on a worker that then died."""
-    checkpoints = Checkpoints(store.state)
+    checkpoints = Checkpoints(store.state, store.study)
     for stack in checkpoints.stacks():
         if not any(_missing(store, item).repetitions for item in stack.items):
             checkpoints.discard(stack)
@@ -128,10 +130,10 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
     What cannot be finished before the job ends, or is no longer this driver's, is reported as ``yielded``. Raises
     TaskStopped where anything else stops it; what landed before stays.
     """
-    store = Store.open(settings.store, settings.state)
+    store = Store.open(settings.store, settings.state, settings.study)
     vigil = Vigil(store.state, settings.claim, settings.checkpoint_seconds)
     teller = Teller()
-    report, later = TaskReport(), deque(_side_by_side(task.items, settings.device))
+    report, later = TaskReport(), deque(_side_by_side(settings.study, task.items, settings.device))
     while later:
         if not _has_time_for(vigil, later[0], settings):
             leave_worker()
@@ -147,24 +149,23 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
     return report
 
 
-def _side_by_side(items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
+def _side_by_side(study: Study, items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
     """Yield the items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
     if device == "cuda":
-        yield from (list(group) for _, group in groupby(items, key=lambda item: stack_key(item.spec)))
+        yield from (list(group) for _, group in groupby(items, key=lambda item: study.trainer.stack_key(item.runs()[0])))
     else:
         yield from ([item] for item in items)
 
 
 def _has_time_for(vigil: Vigil, items: Sequence[Item], settings: Settings) -> bool:
-    spec, runs = items[0].spec, sum(len(item.repetitions) for item in items)
-    rates = default_rates(settings.engine, settings.device)
-    epoch_seconds = core_seconds(spec, spec.size, info_of(spec), rates) / spec.epochs
-    state_bytes = 4 * runs * (3 * spec.size + len(HISTORIES) * spec.epochs)
-    return vigil.has_time_for(epoch_seconds, state_bytes)
+    runs = [run for item in items for run in item.runs()]
+    cost = settings.study.trainer.estimator(settings.engine, settings.device)(runs[0])
+    return vigil.has_time_for(cost.point_seconds, len(runs) * cost.state_bytes)
 
 
 def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil: Vigil, teller: Teller) -> TaskReport:
     """Train what is missing of items that are trained together, in parts where they are too large; land each part."""
+    study = store.study
     left = [_missing(store, item) for item in items]
     stack = Stack(tuple(item for item in left if item.repetitions), settings.engine, settings.device)
     report = TaskReport(present=sum(len(item.repetitions) for item in items) - len(stack.runs()))
@@ -172,21 +173,21 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
         teller.finish(report.present)
     if not stack.items:
         return report
-    dataset = _dataset(store, items[0].spec, settings)
-    checkpoints = Checkpoints(store.state)
+    data = study.trainer.load(items[0].spec, Path(settings.data_dir), _Kept(store))
+    checkpoints = Checkpoints(store.state, store.study)
     resume = checkpoints.read(stack)
-    attempt = _begin(store, stack, int(resume.state.epochs.sum()) if resume else 0)
+    attempt = _begin(store, stack, _trained(resume))
     if resume and attempt > 1:
         most = runs_together(len(stack.runs()), attempt)
         parts, resume = deque(_saved_parts(checkpoints, resume, most)), None
     else:
-        parts = deque([stack] if resume else _parts(stack, dataset, attempt))
+        parts = deque([stack] if resume else _parts(study, stack, data, attempt))
     while parts:
         part = parts.popleft()
         earlier, resume = resume or checkpoints.read(part), None
-        watch = _told(part, earlier, vigil.over(part.items[0].experiment_id, checkpoints.write), teller)
+        watch = _told(study, part, earlier, vigil.over(part.items[0].experiment_id, checkpoints.write), teller)
         try:
-            tables = train_stack(part, dataset, resume=earlier, watch=watch)
+            tables = train_stack(study, part, data, resume=earlier, watch=watch)
         except DeviceMemoryError as error:
             parts.extendleft(reversed(_halves(part, error)))
             continue
@@ -201,32 +202,41 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
     return report
 
 
-def _told(stack: Stack, resume: Unfinished | None, watch: StackWatch, teller: Teller) -> StackWatch:
+def _told(study: Study, stack: Stack, resume: Unfinished | None, watch: StackWatch, teller: Teller) -> StackWatch:
     """Return a watch that also tells how far the training of a stack is; tell that it begins."""
-    runs = len(stack.runs())
-    teller.begin(runs, runs * stack.items[0].spec.epochs, int(resume.state.epochs.sum()) if resume else 0)
+    runs = stack.runs()
+    teller.begin(len(runs), sum(map(study.trainer.points, runs)), _trained(resume))
 
-    def telling_watch(epochs: int, take_state: Callable[[], Unfinished]) -> None:
-        teller.reach(epochs)
-        watch(epochs, take_state)
+    def telling_watch(points: float, take_state: Callable[[], Unfinished]) -> None:
+        teller.reach(points)
+        watch(points, take_state)
 
     return telling_watch
 
 
-def _dataset(store: Store, spec: ExperimentSpec, settings: Settings) -> Dataset:
-    """Return the data set of an experiment: a user's own from the store, another from the data folder."""
-    if spec.own is None:
-        return cached_dataset(spec.dataset, settings.data_dir)
-    return cached_copy(store.location, info_of(spec))
+class _Kept:
+    """What a store keeps for its trainer: users' own data sets."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def load(self, one: OwnExperiment) -> Any:
+        """Return the data of an experiment as the store keeps them; raise DatasetError where it does not."""
+        return cached_copy(self._store.location, self._store.study.own_data(one))
 
 
 def _missing(store: Store, item: Item) -> Item:
-    there = store.repetitions_of(item.experiment_id, partition_path(item.spec.parameters()))
+    there = store.repetitions_of(item.experiment_id, store.partition_of(item.spec))
     return msgspec.structs.replace(item, repetitions=tuple(rep for rep in item.repetitions if rep not in there))
 
 
-def _begin(store: Store, stack: Stack, epochs: int) -> int:
-    return max(begin_attempt(store.state, item.experiment_id, item.repetitions, epochs) for item in stack.items)
+def _trained(resume: Unfinished | None) -> float:
+    """Return the points that a stack has behind it, added up over runs; steps beyond them count a little."""
+    return float(resume.state.points.sum()) + 1e-9 * float(resume.state.steps.sum()) if resume else 0.0
+
+
+def _begin(store: Store, stack: Stack, points: float) -> int:
+    return max(begin_attempt(store.state, item.experiment_id, item.repetitions, points) for item in stack.items)
 
 
 def _end(store: Store, stack: Stack) -> None:
@@ -234,9 +244,9 @@ def _end(store: Store, stack: Stack) -> None:
         end_attempt(store.state, item.experiment_id, item.repetitions)
 
 
-def _parts(stack: Stack, dataset: Dataset, attempt: int) -> Iterator[Stack]:
+def _parts(study: Study, stack: Stack, data: Any, attempt: int) -> Iterator[Stack]:
     """Yield the parts of a stack that fit into memory; after each death, which may have been for memory, halve them."""
-    for part in fitting_stacks(stack, dataset):
+    for part in fitting_stacks(study, stack, data):
         yield from cut_stack(part, runs_together(len(part.runs()), attempt))
 
 
@@ -259,6 +269,6 @@ def _halves(stack: Stack, error: DeviceMemoryError) -> list[Stack]:
 def _land(store: Store, stack: Stack, tables: Sequence[pa.Table]) -> TaskReport:
     report = TaskReport()
     for item, table in zip(stack.items, tables, strict=True):
-        landing = store.land(partition_path(item.spec.parameters()), item.experiment_id, table)
+        landing = store.land(store.partition_of(item.spec), item.experiment_id, table)
         report += TaskReport(landing.landed, landing.present, sum(table["core_seconds"].to_pylist()))
     return report

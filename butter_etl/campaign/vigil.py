@@ -53,13 +53,13 @@ class Vigil:
         self._looked = 0.0
         self._write_rate = _WRITE_RATE
 
-    def has_time_for(self, epoch_seconds: float, state_bytes: float) -> bool:
-        """Tell whether one epoch and one checkpoint of that size can be done before the job ends."""
+    def has_time_for(self, point_seconds: float, state_bytes: float) -> bool:
+        """Tell whether one measuring point and one checkpoint of that size can be done before the job ends."""
         if told_to_end.is_set():
             return False
         if self._end is None:
             return True
-        needed = SAFETY_SECONDS + 2 * (epoch_seconds + state_bytes / self._write_rate)
+        needed = SAFETY_SECONDS + 2 * (point_seconds + state_bytes / self._write_rate)
         return self._clock() + needed < self._end
 
     def over(self, experiment_id: int, save: Callable[[Unfinished], int]) -> StackWatch:
@@ -70,7 +70,7 @@ class Vigil:
         saved_at = last = self._clock()
         longest = written = 0.0
 
-        def watch(_epochs: int, take_state: Callable[[], Unfinished]) -> None:
+        def watch(_points: float, take_state: Callable[[], Unfinished]) -> None:
             nonlocal saved_at, last, longest, written
             now = self._clock()
             longest, last = max(longest, now - last), now

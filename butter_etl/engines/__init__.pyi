@@ -1,7 +1,9 @@
 from .batched.engine import free_gpu_bytes as free_gpu_bytes
 from .contract import HISTORIES as HISTORIES
 from .contract import METRICS as METRICS
+from .contract import ON_DEVICE as ON_DEVICE
 from .contract import OPTIMIZERS as OPTIMIZERS
+from .contract import PREFERRED as PREFERRED
 from .contract import Device as Device
 from .contract import Engine as Engine
 from .contract import Loss as Loss

@@ -136,6 +136,11 @@ class Reduction:
         return tuple(sorted({one.rule for one in declared if isinstance(one.rule, float)}))
 
     @property
+    def max_runs(self) -> int:
+        """Return how many runs of an experiment summaries can count."""
+        return 255
+
+    @property
     def histories(self) -> dict[str, str]:
         """Return the history of each series, by the name of the series."""
         return {one.name: one.history for one in self.series}

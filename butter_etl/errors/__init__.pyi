@@ -21,6 +21,7 @@ from .tree import SpecError as SpecError
 from .tree import StaleSummaryError as StaleSummaryError
 from .tree import StorageError as StorageError
 from .tree import StoreError as StoreError
+from .tree import StudyError as StudyError
 from .tree import TornFileError as TornFileError
 from .tree import UsageError as UsageError
 from .tree import WorkerMemoryError as WorkerMemoryError

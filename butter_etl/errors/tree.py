@@ -9,6 +9,7 @@ its ``exit_code``::
     │   ├── SpecError           2  an experiment or a sweep is malformed
     │   ├── SelectError         2  an unknown sweep, a malformed --where
     │   ├── StoreError          2  the store path is not a usable store
+    │   ├── StudyError          2  a study is not known, or its declaration is not usable
     │   └── ClusterFileError    2  a site file is malformed
     ├── InfeasibleError         1  no topology within 20 % of the size wanted
     ├── DatasetError            1  a data set is missing, damaged, or not what it should be
@@ -90,6 +91,12 @@ class StoreError(UsageError):
     """The path is not a usable store (a file, a folder that is no store, another format version)."""
 
     kind = "store"
+
+
+class StudyError(UsageError):
+    """A study is not known here, is declared otherwise than a store has it, or does not hold together."""
+
+    kind = "study"
 
 
 class ClusterFileError(UsageError):

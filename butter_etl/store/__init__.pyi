@@ -28,6 +28,7 @@ from .frames import read_export as read_export
 from .frames import read_runs as read_runs
 from .frames import read_summary as read_summary
 from .frames import to_arrow as to_arrow
+from .frames import read_schema as read_schema
 from .frames import to_frame as to_frame
 from .layout import DATA as DATA
 from .layout import EXECUTIVE as EXECUTIVE
@@ -43,7 +44,6 @@ from .layout import SWEEPS as SWEEPS
 from .layout import RunFile as RunFile
 from .layout import by_experiment as by_experiment
 from .layout import key_text as key_text
-from .layout import longest_run as longest_run
 from .layout import parse_partition as parse_partition
 from .layout import partition_path as partition_path
 from .layout import ranges_text as ranges_text
@@ -64,7 +64,10 @@ from .parquet import write_common_metadata as write_common_metadata
 from .registry import Newcomer as Newcomer
 from .registry import Registry as Registry
 from .store import Store as Store
+from .store import StudyLike as StudyLike
+from .store import as_study as as_study
 from .store import encode_runs as encode_runs
+from .store import frames_of as frames_of
 from .store import quarantine_stamp as quarantine_stamp
 from .store import require_state as require_state
 from .summaries import LONG as LONG

@@ -15,24 +15,12 @@ from butter_etl.errors import SelectError, StoreError, UsageError, one_line, sug
 from butter_etl.store.files import COMMON_METADATA, Location
 from butter_etl.store.layout import EXECUTIVE, RUNS, SUMMARY, RunFile, parse_partition
 from butter_etl.store.parquet import conform
-from butter_etl.store.store import Store
-from butter_etl.studies import (
-    DATASETS,
-    EXECUTIVE_SCHEMA,
-    RUN_SCHEMA,
-    SUMMARY_SCHEMA,
-    WHERE_KEYS,
-    Condition,
-    canonical_float,
-    parse_condition,
-)
+from butter_etl.store.store import frames_of, readable
+from butter_etl.studies import Condition, Study, Terms, canonical_float, default_study, finite_float, parse_condition
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
     import pandas as pd
-
-#: Rows of frames have an id besides what `--where` can name.
-_KEYS = ("experiment_id", *WHERE_KEYS)
 
 #: A partition of a Dask dataframe reads about this many bytes of files, experiments whole.
 GROUP_BYTES = 128 * 2**20
@@ -45,7 +33,7 @@ def read_runs(store: str | os.PathLike[str], where: Iterable[str] = (), columns:
     and row groups that cannot meet them are not read. Raises SelectError for a malformed condition or an unknown
     column, StoreError where there is no store.
     """
-    return _read(Store.open(store).location, RUNS, RUN_SCHEMA, where, columns)
+    return _read_frame(store, RUNS, where, columns)
 
 
 def read_summary(store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
@@ -53,7 +41,7 @@ def read_summary(store: str | os.PathLike[str], where: Iterable[str] = (), colum
 
     ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
     """
-    return _read(Store.open(store).location, SUMMARY, SUMMARY_SCHEMA, where, columns)
+    return _read_frame(store, SUMMARY, where, columns)
 
 
 def read_executive_summary(
@@ -63,7 +51,7 @@ def read_executive_summary(
 
     ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
     """
-    return _read(Store.open(store).location, EXECUTIVE, EXECUTIVE_SCHEMA, where, columns)
+    return _read_frame(store, EXECUTIVE, where, columns)
 
 
 def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
@@ -75,17 +63,41 @@ def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), colum
     if location.kind(COMMON_METADATA) != pa.fs.FileType.File:
         location.require_bucket()
         raise StoreError(f"{location}: is no exported directory (it has no {COMMON_METADATA})")
-    with location.parquet_file(COMMON_METADATA) as file:
-        schema = file.schema_arrow.remove_metadata()
-    return _read(location, "", schema, where, columns)
+    return _read(location, "", read_schema(location, ""), None, where, columns)
 
 
-def _read(location: Location, root: str, schema: pa.Schema, where: Iterable[str], columns: Iterable[str] | None) -> Any:
+def read_schema(location: Location, root: str) -> pa.Schema:
+    """Return the schema of a frame, partition keys included, from where it lies for all readers."""
+    with location.parquet_file(f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA) as file:
+        schema: pa.Schema = file.schema_arrow.remove_metadata()
+    return schema
+
+
+def _read_frame(
+    store: str | os.PathLike[str], root: str, where: Iterable[str], columns: Iterable[str] | None
+) -> Any:
+    """Read a frame of a store. Its study need not be known here: then the frame's schema says all there is to say."""
+    location, study = readable(store)
+    schema = read_schema(location, root) if study is None else frames_of(study).get(root)
+    if schema is None:
+        raise StoreError(f"{location}: its study has no frame {root}")
+    return _read(location, root, schema, study, where, columns)
+
+
+def _read(
+    location: Location,
+    root: str,
+    schema: pa.Schema,
+    study: Study | None,
+    where: Iterable[str],
+    columns: Iterable[str] | None,
+) -> Any:
     dd = _dask_dataframe()
     wanted = schema if columns is None else _columns(schema, list(columns))
     everything = [(name, size) for name, size in location.walk(root) if _is_rows(name.rpartition("/")[2])]
-    conditions = _conditions(where, [name for name, _ in everything])
-    files = [(name, size) for name, size in everything if _may_hold(name.rpartition("/")[0], conditions)]
+    keys = _keys_of(schema, everything)
+    conditions = _conditions(where, schema, keys, study, [name for name, _ in everything])
+    files = [(name, size) for name, size in everything if _may_hold(keys, name.rpartition("/")[0], conditions)]
     groups = list(_groups(files)) or [[]]
     prefix = f"{root}/" if root else ""
     return dd.from_map(
@@ -94,6 +106,7 @@ def _read(location: Location, root: str, schema: pa.Schema, where: Iterable[str]
         url=location.absolute,
         root=root,
         schema=wanted,
+        keys=keys,
         conditions=conditions,
         meta=empty_frame(wanted),
         enforce_metadata=False,
@@ -121,14 +134,37 @@ def _is_rows(name: str) -> bool:
     return name.endswith(".parquet") and not name.startswith((".", "_"))
 
 
-def _conditions(where: Iterable[str], files: list[str]) -> tuple[Condition, ...]:
-    """Parse what ``where`` spells; a data set is known by the package, or by the names of the frame's files."""
+def _keys_of(schema: pa.Schema, files: list[tuple[str, int]]) -> pa.Schema:
+    """Return the partition keys of a frame: those columns of its schema that the paths of its files name."""
+    segments = files[0][0].split("/")[:-1] if files else []
+    return pa.schema([schema.field(segment.partition("=")[0]) for segment in segments])
+
+
+def _conditions(
+    where: Iterable[str], schema: pa.Schema, keys: pa.Schema, study: Study | None, files: list[str]
+) -> tuple[Condition, ...]:
+    """Parse what ``where`` spells; names are known by the study, or by the paths of the frame's files."""
     texts = list(where)
     if not texts:
         return ()
-    there = {str(parse_partition(partition)["dataset"]) for partition in {file.rpartition("/")[0] for file in files}}
-    names = list(dict.fromkeys([*DATASETS, *sorted(there)]))
-    return tuple(parse_condition(text, _KEYS, names) for text in texts)
+    if study is None:
+        study = _study_of_columns(schema)
+    if study is None:
+        plain = {field.name: field.type for field in schema if not pa.types.is_nested(field.type)}
+        return tuple(parse_condition(text, Terms(plain)) for text in texts)
+    partitions = [parse_partition(keys, one) for one in {file.rpartition("/")[0] for file in files}]
+    names = {
+        key: list(dict.fromkeys([*choices, *sorted(str(one[key]) for one in partitions)]))
+        for key, choices in study.reader.choices.items()
+        if key in keys.names
+    }
+    return tuple(parse_condition(text, study.terms(names, with_id=True)) for text in texts)
+
+
+def _study_of_columns(schema: pa.Schema) -> Study | None:
+    """Return the study of new stores if an exported frame has its columns, which are then spoken of as in a store."""
+    study = default_study()
+    return study if all(name in schema.names for name in study.where_keys) else None
 
 
 def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:
@@ -138,10 +174,10 @@ def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:
     return pa.schema([schema.field(name) for name in names])
 
 
-def _may_hold(partition: str, conditions: tuple[Condition, ...]) -> bool:
+def _may_hold(keys: pa.Schema, partition: str, conditions: tuple[Condition, ...]) -> bool:
     """Tell whether the conditions on partition keys hold for a partition; the others are checked row by row."""
-    keys = parse_partition(partition)
-    return all(condition.holds(keys) for condition in conditions if condition.key in keys)
+    values = parse_partition(keys, partition)
+    return all(condition.holds(values) for condition in conditions if condition.key in values)
 
 
 def _groups(files: list[tuple[str, int]]) -> Iterator[list[str]]:
@@ -165,25 +201,29 @@ def _experiment_key(name: str) -> tuple[str, int | str]:
 
 
 def read_group(
-    names: list[str], url: str, root: str, schema: pa.Schema, conditions: tuple[Condition, ...]
+    names: list[str], url: str, root: str, schema: pa.Schema, keys: pa.Schema, conditions: tuple[Condition, ...]
 ) -> pd.DataFrame:
     """Read one partition of a Dask dataframe: files with their hive keys as columns, rows that meet the conditions."""
     location = Location(url)
-    tables = [_read_file(location, name, root, schema, conditions) for name in names]
+    tables = [_read_file(location, name, root, schema, keys, conditions) for name in names]
     return to_frame(pa.concat_tables(tables) if tables else schema.empty_table())
 
 
 def _read_file(
-    location: Location, name: str, root: str, schema: pa.Schema, conditions: tuple[Condition, ...]
+    location: Location,
+    name: str,
+    root: str,
+    schema: pa.Schema,
+    key_schema: pa.Schema,
+    conditions: tuple[Condition, ...],
 ) -> pa.Table:
-    keys = parse_partition(name.removeprefix(f"{root}/").rpartition("/")[0])
-    full = RUN_SCHEMA if "run_id" in schema.names else SUMMARY_SCHEMA
+    keys = parse_partition(key_schema, name.removeprefix(f"{root}/").rpartition("/")[0])
     needed = dict.fromkeys([*schema.names, *(condition.key for condition in conditions)])
     own = [column for column in needed if column not in keys]
     table = location.read_table(name, own, keep_group=partial(_group_may_hold, conditions=conditions))
     for key in needed:
         if key in keys:
-            table = table.append_column(key, pa.array([keys[key]] * table.num_rows, type=full.field(key).type))
+            table = table.append_column(key, pa.array([keys[key]] * table.num_rows, type=key_schema.field(key).type))
     rows = _parameters(table, conditions)
     keep = pa.array([all(condition.holds(row) for condition in conditions) for row in rows], pa.bool_())
     selected = table.filter(keep) if conditions else table
@@ -198,13 +238,9 @@ def _group_may_hold(group: pq.RowGroupMetaData, conditions: tuple[Condition, ...
     return all(
         condition.may_hold_between(facts.min, facts.max)
         for condition in conditions
-        if pa.types.is_integer(_type_of(condition.key))
+        if isinstance(condition.values[0], int)
         and (facts := _statistics(columns.get(condition.key))) is not None
     )
-
-
-def _type_of(key: str) -> pa.DataType:
-    return SUMMARY_SCHEMA.field(key).type
 
 
 def _statistics(column: pq.ColumnChunkMetaData | None) -> pq.Statistics | None:
@@ -216,11 +252,17 @@ def _statistics(column: pq.ColumnChunkMetaData | None) -> pq.Statistics | None:
 
 
 def _parameters(table: pa.Table, conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.select(list({condition.key for condition in conditions})).to_pylist()
+    asked_for = table.select(list({condition.key for condition in conditions}))
+    rows: list[dict[str, Any]] = asked_for.to_pylist()
+    canonical = {
+        field.name: canonical_float if pa.types.is_float32(field.type) else finite_float
+        for field in asked_for.schema
+        if pa.types.is_floating(field.type)
+    }
     for row in rows:
-        for key, value in row.items():
-            if isinstance(value, float):
-                row[key] = canonical_float(value, key)
+        for key, form in canonical.items():
+            if isinstance(row[key], float):
+                row[key] = form(row[key], key)
     return rows
 
 

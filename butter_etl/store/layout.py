@@ -1,21 +1,21 @@
 """The layout of a store: its folders, hive keys and file names.
 
 Names say what files hold, so listing is knowing: a run file is
-``all_runs/<eight hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
+``all_runs/<hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
 experiment.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
 from butter_etl.errors import SpecError, StoreError
-from butter_etl.studies import PARTITION_KEYS, PARTITION_SCHEMA, Value, float_text
+from butter_etl.studies import Value, exact_text
 
 FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -37,12 +37,12 @@ _RUN_FILE = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 # --- keys and names ----------------------------------------------------------------------------------------------
 
 
-def partition_path(values: Mapping[str, Value]) -> str:
-    """Return the eight hive keys as a relative path, in the one spelling that every writer uses.
+def partition_path(keys: Sequence[str], values: Mapping[str, Value]) -> str:
+    """Return hive keys as a relative path, in the one spelling that every writer uses.
 
     Raises SpecError for a value that a path cannot stand for: an empty text, the marker of null, a name too long.
     """
-    return "/".join(_segment(key, values[key]) for key in PARTITION_KEYS)
+    return "/".join(_segment(key, values[key]) for key in keys)
 
 
 def _segment(key: str, value: Value) -> str:
@@ -62,34 +62,31 @@ def key_text(value: Value) -> str:
     """Return a key's value as the layout spells it before percent-encoding: null, shortest floats, plain integers."""
     if value is None:
         return NULL
-    return float_text(value) if isinstance(value, float) else str(value)
+    return exact_text(value) if isinstance(value, float) else str(value)
 
 
-def parse_partition(path: str) -> dict[str, Value]:
-    """Return the keys that a relative path spells; raise StoreError if they are not the eight in their order."""
+def parse_partition(keys: pa.Schema, path: str) -> dict[str, Value]:
+    """Return the values of ``keys`` that a relative path spells; raise StoreError if it has not these, in this order."""
     values: dict[str, Value] = {}
     for segment in path.split("/"):
         key, _, text = segment.partition("=")
-        values[key] = None if text == NULL else _parse_key(key, unquote(text), path)
-    if tuple(values) != PARTITION_KEYS:
-        raise StoreError(f"{path}: not a partition of this layout (keys {', '.join(PARTITION_KEYS)})")
+        values[key] = None if text == NULL else _parse_key(keys, key, unquote(text), path)
+    if list(values) != keys.names:
+        raise StoreError(f"{path}: not a partition of this layout (keys {', '.join(keys.names)})")
     return values
 
 
-def _parse_key(key: str, text: str, path: str) -> Value:
-    index = PARTITION_SCHEMA.get_field_index(key)
+def _parse_key(keys: pa.Schema, key: str, text: str, path: str) -> Value:
+    index = keys.get_field_index(key)
     if index < 0:
         raise StoreError(f"{path}: unknown partition key {key!r}")
-    kind = PARTITION_SCHEMA.field(index).type
+    kind = keys.field(index).type
     try:
+        if pa.types.is_boolean(kind):
+            return {"True": True, "False": False}[text]
         return float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
-    except ValueError as error:
-        raise StoreError(f"{path}: {key} is not a number: {text!r}") from error
-
-
-def longest_run(partition: str) -> int:
-    """Return how many entries a history of a partition's runs has at most, as its keys say: their epochs."""
-    return int(str(parse_partition(partition)["epochs"]))
+    except (ValueError, KeyError) as error:
+        raise StoreError(f"{path}: {key} is no {kind}: {text!r}") from error
 
 
 class RunFile(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -11,21 +11,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from butter_etl.store.files import COMMON_METADATA, Location
-from butter_etl.studies import COLUMNS, PageEncoding, usual_encoding
+from butter_etl.studies import PageEncoding, usual_encoding
+
+#: How columns are encoded that are encoded otherwise than their types ask for, by name.
+Encodings = Mapping[str, PageEncoding]
 
 
-@lru_cache(maxsize=32)
-def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+def parquet_options(schema: pa.Schema, encodings: Encodings | None = None) -> dict[str, Any]:
     """Return the options with which every file of the store is written; decision 7 has what was measured.
+
+    A column that ``encodings`` does not name is encoded as its type asks for.
 
     Losses hardly ever repeat, so they get no dictionary: their bytes are split by significance. Accuracies and counts
     have few distinct values, and texts repeat, so they get dictionaries. Numbers of which a row has one are a few bytes
     a file: to compress them takes longer than all else. Minima and maxima of lists help no reader, so none are written.
     Column settings are keyed by leaf paths, as pyarrow takes them.
     """
+    said = encodings or {}
+    return _options(schema, tuple(said.get(field.name) or usual_encoding(field.type) for field in schema))
+
+
+@lru_cache(maxsize=64)
+def _options(schema: pa.Schema, encodings: tuple[PageEncoding, ...]) -> dict[str, Any]:
     split, dictionary, compression = [], [], {}
-    for field in schema:
-        leaf, encoding = _leaf(field), _encoding(field)
+    for field, encoding in zip(schema, encodings, strict=True):
+        leaf = _leaf(field)
         if encoding.layout == "split":
             split.append(leaf)
         elif encoding.layout == "dictionary":
@@ -47,23 +57,21 @@ def _leaf(field: pa.Field) -> str:
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
-def _encoding(field: pa.Field) -> PageEncoding:
-    """Return the encoding that a column of a frame declares; that of its type for any other column."""
-    column = COLUMNS.get(field.name)
-    return usual_encoding(field.type) if column is None else column.encoding
-
-
-def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+def parquet_writer(sink: Any, schema: pa.Schema, encodings: Encodings | None = None) -> pq.ParquetWriter:
     """Return a writer of rows of ``schema`` with the store's settings; each table that it is given is a row group."""
-    return pq.ParquetWriter(sink, schema, **parquet_options(schema))
+    return pq.ParquetWriter(sink, schema, **parquet_options(schema, encodings))
 
 
 def parquet_bytes(
-    table: pa.Table, *, metadata: dict[str, str] | None = None, row_group_size: int | None = None
+    table: pa.Table,
+    encodings: Encodings | None = None,
+    *,
+    metadata: dict[str, str] | None = None,
+    row_group_size: int | None = None,
 ) -> bytes:
     """Encode a table as the bytes of a Parquet file with the store's settings; put ``metadata`` into its footer."""
     sink = pa.BufferOutputStream()
-    with parquet_writer(sink, table.schema) as writer:
+    with parquet_writer(sink, table.schema, encodings) as writer:
         writer.write_table(table, row_group_size=row_group_size)
         if metadata:
             writer.add_key_value_metadata(metadata)
@@ -72,12 +80,14 @@ def parquet_bytes(
 
 
 @contextmanager
-def parquet_output(location: Location, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+def parquet_output(
+    location: Location, name: str, schema: pa.Schema, encodings: Encodings | None = None
+) -> Iterator[pq.ParquetWriter]:
     """Yield a writer of a file that is there, whole, when the block is left without an exception."""
     with location.open_output(name) as file:
         # pyarrow asks more of a file than an upload has
         memory = None if location.is_local else pa.BufferOutputStream()
-        with parquet_writer(file if memory is None else memory, schema) as writer:
+        with parquet_writer(file if memory is None else memory, schema, encodings) as writer:
             yield writer
         if memory is not None:
             file.write(memory.getvalue())

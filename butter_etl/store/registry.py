@@ -5,43 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import InfeasibleError, SelectError, StoreError, counted, writing
+from butter_etl.errors import SelectError, StoreError, counted, writing
 from butter_etl.store.layout import EXPERIMENTS, SWEEPS
 from butter_etl.store.locks import FileLock
 from butter_etl.store.own_datasets import OwnDatasets
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.studies import (
-    DATASETS,
-    EXPERIMENTS_SCHEMA,
     FIRST_CLAIMED_ID,
-    PUBLISHED,
-    TASK,
     Choice,
-    DatasetInfo,
     Experiment,
-    ExperimentSpec,
-    ForeignSpec,
-    Lookup,
+    OwnExperiment,
     Selection,
+    Study,
     Sweep,
-    count_published,
-    experiment_topology,
-    info_of,
-    load_sweep,
-    network_structure,
+    check_repetitions,
+    default_study,
     parse_condition,
-    parse_experiment,
-    parse_sweep,
-    published_experiment,
-    published_id,
-    unknown_sweep,
 )
+
+if TYPE_CHECKING:
+    from butter_etl.studies import DatasetInfo, Lookup
 
 _CLAIM = re.compile(r"(\d+)\.parquet")
 #: An id that an experiment had elsewhere is not kept from here up: new ids need room above all that are taken.
@@ -55,20 +44,22 @@ _ROWS_A_FILE = 10_000
 class Newcomer(msgspec.Struct, frozen=True):
     """An experiment that is to get an id: the sweep that asks for it, and the id that it had elsewhere.
 
-    The topology is computed for experiments of our own task; for others it is what their rows say.
+    ``derived`` are its derived columns as its rows have them; of the study's own experiments they are computed.
     """
 
     batch: str
     experiment_id: int | None = None
-    num_free_parameters: int | None = None
-    widths: tuple[int, ...] | None = None
-    network_structure: str | None = None
+    derived: Mapping[str, Any] = {}
 
 
 class Registry:
-    """The ids and sweeps of one store; without a store, the published ones alone."""
+    """The ids and sweeps of one store; without a store, the published ones of a study alone.
 
-    def __init__(self, store: Store | None) -> None:
+    Without either, that is the study of new stores.
+    """
+
+    def __init__(self, store: Store | None, study: Study | None = None) -> None:
+        self.study = store.study if store else study or default_study()
         self._store = store
         self._ids: dict[Experiment, int] = {}
         self._experiments: dict[int, Experiment] = {}
@@ -80,7 +71,7 @@ class Registry:
 
     def experiment_id(self, spec: Experiment) -> int | None:
         """Return the id of an experiment: the fixed one, or the claimed one; None if it has none yet."""
-        fixed = published_id(spec) if isinstance(spec, ExperimentSpec) else None
+        fixed = self.study.fixed_ids.id_of(spec) if isinstance(spec, OwnExperiment) else None
         return self._ids.get(spec) if fixed is None else fixed
 
     def experiment(self, experiment_id: int) -> Experiment:
@@ -89,7 +80,7 @@ class Registry:
         if spec is not None:
             return spec
         try:
-            return published_experiment(experiment_id)
+            return self.study.fixed_ids.experiment(experiment_id)
         except KeyError:
             raise StoreError(
                 f"{self._store}: experiment {experiment_id} has runs but is in no sweep and not in {EXPERIMENTS}/"
@@ -104,10 +95,10 @@ class Registry:
         claimed = self._batches.get(experiment_id)
         if claimed is not None:
             return claimed
-        spec = published_experiment(experiment_id)
-        return next(name for name, sweep in PUBLISHED.items() if spec in sweep)
+        one = self.study.fixed_ids.experiment(experiment_id)
+        return next(name for name, sweep in self.study.sweeps.items() if one in sweep)
 
-    def claim(self, store: Store, wanted: Mapping[ExperimentSpec, str]) -> None:
+    def claim(self, store: Store, wanted: Mapping[OwnExperiment, str]) -> None:
         """Give an id in ``store`` to each experiment that has none; the values name the sweep that asks for it.
 
         Raises PlaceError or FullDiskError if the store cannot be written.
@@ -131,8 +122,8 @@ class Registry:
             lock.kept_fresh(),
         ):
             self._refresh()
-            own = (info_of(spec) for spec in wanted if isinstance(spec, ExperimentSpec) and spec.own)
-            self.own_datasets.refuse_other_content(own)
+            own = map(self.study.own_data, wanted)
+            self.own_datasets.refuse_other_content(info for info in own if info is not None)
             while missing := self._without_id(wanted):
                 self._write(store, missing)
                 self._refresh()
@@ -141,8 +132,8 @@ class Registry:
         """Claim ids, some thousand a file, until all experiments have one or somebody else was faster."""
         ids = self._free_ids(wanted)
         for some in _slices(sorted(ids), _ROWS_A_FILE):
-            table = _experiments_table(wanted, {one: ids[one] for one in some})
-            if not store.location.write_new(f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table)):
+            table = _experiments_table(self.study, wanted, {one: ids[one] for one in some})
+            if not store.location.write_new(f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table, self.study.encodings)):
                 return
 
     def _without_id(self, wanted: Mapping[Experiment, Newcomer]) -> dict[Experiment, Newcomer]:
@@ -162,7 +153,8 @@ class Registry:
         return ids
 
     def _is_free(self, experiment_id: int) -> bool:
-        return count_published() <= experiment_id < _HIGHEST_KEPT_ID and experiment_id not in self._experiments
+        lowest = len(self.study.fixed_ids) or FIRST_CLAIMED_ID
+        return lowest <= experiment_id < _HIGHEST_KEPT_ID and experiment_id not in self._experiments
 
     def _refresh(self) -> None:
         if self._store is None:
@@ -173,12 +165,12 @@ class Registry:
                 continue
             rows = location.read_table(f"{EXPERIMENTS}/{name}", ["experiment_id", "canonical_json", "batch"])
             for row in _rows(rows):
-                spec = parse_experiment(row["canonical_json"])
+                spec = self.study.parse_experiment(row["canonical_json"])
                 self._ids[spec] = row["experiment_id"]
                 self._experiments[row["experiment_id"]] = spec
                 self._batches[row["experiment_id"]] = row["batch"] or ""
-                if isinstance(spec, ExperimentSpec) and spec.own:
-                    self.own_datasets.add(info_of(spec))
+                if (info := self.study.own_data(spec)) is not None:
+                    self.own_datasets.add(info)
                 self._next_id = max(self._next_id, row["experiment_id"] + 1)
             self._files_read.add(name)
 
@@ -189,14 +181,15 @@ class Registry:
 
         ``lookup`` finds the sweep's own data sets; without it, the store's copies are taken.
         """
-        if name in PUBLISHED:
-            return PUBLISHED[name]
+        if name in self.study.sweeps:
+            return self.study.sweeps[name]
         registered = self.sweep_names()
         if self._store is None or name not in registered:
             known = f"; registered in the store: {', '.join(registered)}" if registered else ""
-            raise SelectError(f"{unknown_sweep(name, registered)}{known}")
+            raise SelectError(f"{self.study.reader.unknown_sweep(name, registered)}{known}")
         text = self._store.location.read_bytes(f"{SWEEPS}/{name}.yaml").decode()
-        return parse_sweep(text, f"{self._store}/{SWEEPS}/{name}.yaml", lookup or self.own_datasets.by_name)
+        origin = f"{self._store}/{SWEEPS}/{name}.yaml"
+        return self.study.reader.parse(text, origin, lookup or self.own_datasets.by_name)
 
     def sweep_names(self) -> list[str]:
         """List the custom sweeps that are registered."""
@@ -210,15 +203,17 @@ class Registry:
         ``directory``. Raises SelectError, SpecError or DatasetError in one line, also where the store has another
         sweep, or other data, of the same name.
         """
+        if choice.repetitions is not None:
+            check_repetitions(choice.repetitions, self.study.max_runs, "--repetitions")
         sweeps = self._sweeps(choice, directory)
-        own = [info for sweep in sweeps for info in sweep.own_datasets()]
-        names = self._dataset_names(own) if choice.where else []
-        conditions = tuple(parse_condition(text, datasets=names) for text in choice.where)
+        terms = self.study.terms(self._names(sweeps) if choice.where else {})
+        conditions = tuple(parse_condition(text, terms) for text in choice.where)
         return Selection(sweeps, conditions, choice.repetitions, choice.first_repetition)
 
     def _sweeps(self, choice: Choice, directory: Path | None) -> tuple[Sweep, ...]:
         """Return the sweeps of a choice; refuse those of which the store has another, or other data, by that name."""
-        custom = [load_sweep(path, self.own_datasets.from_files(path, directory)) for path in choice.specs]
+        read = self.study.reader.load
+        custom = [read(path, self.own_datasets.from_files(path, directory)) for path in choice.specs]
         for sweep, path in zip(custom, choice.specs, strict=True):
             if sweep.name in self.sweep_names() and self.sweep(sweep.name, self._as_in(sweep)) != sweep:
                 raise SelectError(
@@ -229,11 +224,14 @@ class Registry:
         self.own_datasets.refuse_other_content([info for sweep in sweeps for info in sweep.own_datasets()])
         return sweeps
 
-    def _dataset_names(self, own: Iterable[DatasetInfo]) -> list[str]:
-        """List every data set that an experiment may have: of the package, ``own``, of the store, of other tasks."""
-        others = {str(spec.parameters()["dataset"]) for spec in self._experiments.values()}
-        names = [*DATASETS, *(info.name for info in own), *self.own_datasets.names(), *sorted(others)]
-        return list(dict.fromkeys(names))
+    def _names(self, sweeps: Iterable[Sweep]) -> dict[str, list[str]]:
+        """List the names that parameters may have: the study's, of own data sets, and of the store's experiments."""
+        own = [*(info.name for sweep in sweeps for info in sweep.own_datasets()), *self.own_datasets.names()]
+        found = {}
+        for key, choices in self.study.reader.choices.items():
+            others = {str(spec.parameters()[key]) for spec in self._experiments.values()}
+            found[key] = list(dict.fromkeys([*choices, *own, *sorted(others)]))
+        return found
 
     def _as_in(self, sweep: Sweep) -> Lookup:
         """Return the look-up that finds the own data sets of another sweep, and else those of the store."""
@@ -248,7 +246,7 @@ class Registry:
         self._store = self.own_datasets.store = store
         for path in choice.specs:
             content = Path(path).read_bytes()
-            name = load_sweep(path, self.own_datasets.from_files(path, directory)).name
+            name = self.study.reader.load(path, self.own_datasets.from_files(path, directory)).name
             self.own_datasets.keep(store, path, directory)
             with writing(store), FileLock(store.state / "locks" / "sweeps.lock") as lock, lock.kept_fresh():
                 store.location.write_new(f"{SWEEPS}/{name}.yaml", content)
@@ -262,7 +260,7 @@ class Registry:
         """
         self._store = self.own_datasets.store = store
         with FileLock(store.state / "locks" / "sweeps.lock"):
-            new = load_sweep(path, self.own_datasets.from_files(path, directory))
+            new = self.study.reader.load(path, self.own_datasets.from_files(path, directory))
             if new.name not in self.sweep_names():
                 raise SelectError(f"{path}: {store} has no sweep called {new.name!r} to be replaced; train with --spec")
             self._refuse_begun(store, self.sweep(new.name))
@@ -288,12 +286,12 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _experiments_table(wanted: Mapping[Experiment, Newcomer], ids: Mapping[int, Experiment]) -> pa.Table:
+def _experiments_table(study: Study, wanted: Mapping[Experiment, Newcomer], ids: Mapping[int, Experiment]) -> pa.Table:
     def rows(some: Sequence[int]) -> list[dict[str, object]]:
-        return [_experiment_row(ids[one], wanted[ids[one]], one) for one in some]
+        return [_experiment_row(study, ids[one], wanted[ids[one]], one) for one in some]
 
     slices = _slices(sorted(ids), _ROWS_AT_ONCE)
-    return pa.concat_tables(pa.Table.from_pylist(rows(some), schema=EXPERIMENTS_SCHEMA) for some in slices)
+    return pa.concat_tables(pa.Table.from_pylist(rows(some), schema=study.claimed) for some in slices)
 
 
 def _slices(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:
@@ -301,32 +299,12 @@ def _slices(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:
         yield numbers[start : start + most]
 
 
-def _experiment_row(spec: Experiment, newcomer: Newcomer, experiment_id: int) -> dict[str, object]:
+def _experiment_row(study: Study, spec: Experiment, newcomer: Newcomer, experiment_id: int) -> dict[str, object]:
     return {
         "experiment_id": experiment_id,
         "canonical_json": spec.canonical_json(),
         "batch": newcomer.batch,
         **spec.parameters(),
-        **(_foreign_columns(spec, newcomer) if isinstance(spec, ForeignSpec) else _own_columns(spec)),
-    }
-
-
-def _own_columns(spec: ExperimentSpec) -> dict[str, object]:
-    topology = experiment_topology(spec)
-    if topology is None:
-        raise InfeasibleError(f"{spec.describe()}: infeasible experiments have no claimed ids")
-    return {
-        "task": TASK,
-        "num_free_parameters": topology.num_free_parameters,
-        "widths": list(topology.widths),
-        "network_structure": network_structure(spec, info_of(spec).inputs, topology.widths),
-    }
-
-
-def _foreign_columns(spec: ForeignSpec, newcomer: Newcomer) -> dict[str, object]:
-    return {
         "task": spec.task,
-        "num_free_parameters": newcomer.num_free_parameters,
-        "widths": newcomer.widths,
-        "network_structure": newcomer.network_structure,
+        **(study.trainer.derive(spec) if isinstance(spec, OwnExperiment) else newcomer.derived),
     }

@@ -1,7 +1,7 @@
 """The store: paths and keys of its layout, listing, reading, and landing rows exactly once.
 
 A store holds one study. The names of files say what they hold, so a listing is enough to know it. A run file is
-``all_runs/<eight hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
+``all_runs/<hive keys>/<experiment_id>-<first>-<last>.parquet`` and holds consecutive repetitions of one
 experiment. Files are never replaced or extended, except summaries, which are replaced whole.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import LandingError, StoreError, counted, one_line, unwritten, writing
+from butter_etl.errors import LandingError, StoreError, StudyError, counted, one_line, unwritten, writing
 from butter_etl.store.changes import Changes
 from butter_etl.store.failures import Failure, read_failure
 from butter_etl.store.files import (
@@ -40,23 +40,29 @@ from butter_etl.store.layout import (
     SUMMARY_FILE,
     RunFile,
     consecutive,
+    partition_path,
     repetition_masks,
     run_file_name,
 )
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import common_metadata, parquet_bytes, write_common_metadata
-from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.studies import Experiment, Study, default_study, find_study, load_study
 
 # --- the store ---------------------------------------------------------------------------------------------------
 
-_FRAMES = ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA))
+#: A study, its name, or a reference to it (``package.module:NAME``).
+StudyLike = Study | str
 
 
-class StoreFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Content of ``store.json``: the version of the store's format, and the name of its study."""
+class StoreFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Content of ``store.json``: the version of the store's format, the name of its study, and a hash of that.
+
+    BUTTER's stores, whose schemas are published, have no hash.
+    """
 
     format: int
     study: str
+    declaration: str | None = None
 
 
 class Landing(NamedTuple):
@@ -70,8 +76,9 @@ class Landing(NamedTuple):
 class Store:
     """One study's frames. ``state`` is a folder on a POSIX file system for locks, claims and failures."""
 
-    def __init__(self, location: Location, state: Path | None) -> None:
+    def __init__(self, location: Location, state: Path | None, study: Study) -> None:
         self.location = location
+        self.study = study
         self._state = state
         if state is not None and not location.is_local:
             location.changes = Changes(state / CHANGES)
@@ -92,8 +99,17 @@ class Store:
         return self._state is not None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
-        """Return the store at ``path``; raise StoreError if there is none, or one of another format."""
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        state: str | os.PathLike[str] | None = None,
+        study: StudyLike | None = None,
+    ) -> Store:
+        """Return the store at ``path``; raise StoreError if there is none, or one of another format.
+
+        Its study is the one that it names, which ``study`` may be where it is not installed. Raises StudyError where
+        that is not known, is another than ``study``, or is declared otherwise than it was when the store was made.
+        """
         location = Location(path)
         if location.kind("store.json") != pa.fs.FileType.File:
             location.require_bucket()
@@ -102,44 +118,57 @@ class Store:
                 raise StoreError(f"{location}: is a file, not a store")
             what = "is no store (it has no store.json)" if kind == pa.fs.FileType.Directory else "does not exist"
             raise StoreError(f"{location}: {what}; `butter-etl train` makes one in a new or empty folder")
-        _check_store_file(location)
-        return cls(location, _state_folder(location, state))
+        content = read_store_file(location)
+        return cls(location, _state_folder(location, state), _study_of(location, content, study))
 
     @classmethod
-    def find(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store | None:
-        """Return the store at ``path``, or None where one could be made; raise StoreError where other things are."""
+    def find(
+        cls,
+        path: str | os.PathLike[str],
+        state: str | os.PathLike[str] | None = None,
+        study: StudyLike | None = None,
+    ) -> Store | None:
+        """Return the store at ``path``, or None where one could be made; raise StoreError where other things are.
+
+        Raises what `open` raises.
+        """
         location = Location(path)
         if location.kind("store.json") != pa.fs.FileType.NotFound:
-            return cls.open(path, state)
+            return cls.open(path, state, study)
         location.require_bucket()
         if location.kind() == pa.fs.FileType.File:
             raise StoreError(f"{location}: is a file, not a store")
         if next(location.walk(), None) is not None:
             # Whoever makes a store writes this file first: if it was made since we looked, it is there now.
             if location.kind("store.json") != pa.fs.FileType.NotFound:
-                return cls.open(path, state)
+                return cls.open(path, state, study)
             raise StoreError(
                 f"{location}: is no store (it has no store.json) and not empty; name a new or empty folder"
             )
         return None
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Store:
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        state: str | os.PathLike[str] | None = None,
+        study: StudyLike | None = None,
+    ) -> Store:
         """Return the store at ``path``, made if nothing is there yet; raise StoreError for a folder of other things.
 
-        The store is going to be written: on an object store, that needs a state folder. Raises PlaceError or
+        A new one is of ``study``, by default of the one that the environment chooses, or BUTTER. The store is going to be written: on an object store, that needs a state folder. Raises PlaceError or
         FullDiskError where the store or its state folder cannot be written; nothing is made then.
         """
-        found = cls.find(path, state)
+        found = cls.find(path, state, study)
         require_state(path, state)
         location = Location(path)
-        store = found or cls(location, _state_folder(location, state))
+        store = found or cls(location, _state_folder(location, state), as_study(study) or default_study())
         with writing(location), store._writable_state():
             if found is None:
-                with Pending(location, _first_files()) as pending:
+                with Pending(location, _first_files(store.study)) as pending:
                     pending.publish()
-                return cls.open(path, state)
-            for root, schema in _FRAMES:
+                return cls.open(path, state, study)
+            for root, schema in frames_of(store.study).items():
                 write_common_metadata(location, root, schema)
         return store
 
@@ -149,6 +178,10 @@ class Store:
         with writing(self.state), new_folder(self.state):
             require_writable(self.state)
             yield
+
+    def partition_of(self, one: Experiment) -> str:
+        """Return the partition that holds an experiment: its hive keys."""
+        return partition_path(self.study.keys, one.parameters())
 
     def run_files(self, partition: str = "") -> Iterator[RunFile]:
         """Yield every run file by its name, of the whole store or of one partition; pass over other names."""
@@ -175,10 +208,10 @@ class Store:
         """Write the rows of one experiment durably, each repetition once, whoever else lands the same ones.
 
         The files are written aside first; the experiment's lock is held only to see that nobody was faster and to
-        give the files their names. ``runs`` has `RUN_FILE_SCHEMA`. Raises LandingError if writing
+        give the files their names. ``runs`` has the study's schema of run files. Raises LandingError if writing
         fails, or if two rows are the same repetition.
         """
-        if not runs.schema.equals(RUN_FILE_SCHEMA):
+        if not runs.schema.equals(self.study.run_files):
             raise LandingError(f"experiment {experiment_id}: the rows do not have the run schema")
         rows = {repetition: row for row, repetition in enumerate(runs["repetition"].to_pylist())}
         if len(rows) < runs.num_rows:
@@ -199,7 +232,7 @@ class Store:
         self, partition: str, experiment_id: int, runs: pa.Table, rows: list[int], repetitions: list[int]
     ) -> list[str] | None:
         """Land rows and return the names of their files; None, with nothing written, if another landing was faster."""
-        files = encode_runs(partition, experiment_id, _in_order(runs, rows), repetitions)
+        files = encode_runs(self.study, partition, experiment_id, _in_order(runs, rows), repetitions)
         if not self._publish_files(partition, experiment_id, files, set(repetitions)):
             return None
         return [name.removeprefix(f"{RUNS}/") for name in files]
@@ -261,7 +294,7 @@ class Store:
                 self.location.remove(f"{SUMMARY}/{file.partition}/{SUMMARY_FILE}")
                 if not self.location.write_new(kept, self.location.read_bytes(name)):
                     raise LandingError(f"{self}/{kept}: is there already; try again")
-                self.location.replace(name, parquet_bytes(rows))
+                self.location.replace(name, parquet_bytes(rows, self.study.encodings))
         except OSError as error:
             raise unwritten(error, f"{file.path}: replacing it in {self} failed: {error}") from error
         return kept
@@ -281,19 +314,29 @@ class Store:
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
 
 
-def _first_files() -> dict[str, bytes]:
+def frames_of(study: Study) -> dict[str, pa.Schema]:
+    """Return the schemas of a study's frames, partition keys included, by their folders."""
+    frames = {RUNS: study.runs, SUMMARY: study.summary, EXECUTIVE: study.executive}
+    return {root: schema for root, schema in frames.items() if schema.names}
+
+
+def _first_files(study: Study) -> dict[str, bytes]:
     """Return the files of a store without runs; the first one makes it a store."""
-    content = StoreFile(format=FORMAT_VERSION, study="butter")
+    content = StoreFile(FORMAT_VERSION, study.name, study.declaration if study.is_declared_by_stores else None)
     described = {"store.json": msgspec.json.format(msgspec.json.encode(content)) + b"\n"}
-    return described | {f"{root}/{COMMON_METADATA}": common_metadata(schema) for root, schema in _FRAMES}
+    return described | {
+        f"{root}/{COMMON_METADATA}": common_metadata(schema) for root, schema in frames_of(study).items()
+    }
 
 
-def encode_runs(partition: str, experiment_id: int, runs: pa.Table, repetitions: list[int]) -> dict[str, bytes]:
+def encode_runs(
+    study: Study, partition: str, experiment_id: int, runs: pa.Table, repetitions: list[int]
+) -> dict[str, bytes]:
     """Encode rows of an experiment, sorted by ``repetitions``, as files: their bytes by their names in the store."""
     files = {}
     for start, stop in consecutive(repetitions):
         name = run_file_name(experiment_id, repetitions[start], repetitions[stop - 1])
-        files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.slice(start, stop - start))
+        files[f"{RUNS}/{partition}/{name}"] = parquet_bytes(runs.slice(start, stop - start), study.encodings)
     return files
 
 
@@ -309,21 +352,52 @@ def quarantine_stamp() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def _check_store_file(location: Location) -> None:
+def read_store_file(location: Location) -> StoreFile:
+    """Return what a store says of itself; raise StoreError where that cannot be read, or is of another format."""
     try:
-        content = msgspec.json.decode(location.read_bytes("store.json"), type=StoreFile)
+        content: StoreFile = msgspec.json.decode(location.read_bytes("store.json"), type=StoreFile)
     except msgspec.DecodeError as error:
         raise StoreError(f"{location}/store.json: not readable as a store's description ({error})") from error
     if content.format != FORMAT_VERSION:
         raise StoreError(
             f"{location}: the store has format {content.format}, this version of butter_etl reads {FORMAT_VERSION}"
         )
+    return content
+
+
+def readable(path: str | os.PathLike[str]) -> tuple[Location, Study | None]:
+    """Return where a store is and its study, None where that is not known here; raise StoreError if it is no store."""
+    try:
+        store = Store.open(path)
+    except StudyError:
+        return Location(path), None
+    return store.location, store.study
+
+
+def as_study(study: StudyLike | None) -> Study | None:
+    """Return the study that a value, a name or a reference stands for; raise StudyError where none is known."""
+    if study is None or isinstance(study, Study):
+        return study
+    return load_study(study) if ":" in study else find_study(study, f"--study {study}")
+
+
+def _study_of(location: Location, content: StoreFile, study: StudyLike | None) -> Study:
+    wanted = as_study(study)
+    if wanted is not None and wanted.name != content.study:
+        raise StudyError(f"{location}: is a store of the study {content.study!r}, not of {wanted.name!r}")
+    found = wanted or find_study(content.study, f"{location}")
+    if content.declaration not in (None, found.declaration):
+        raise StudyError(
+            f"{location}: its study {found.name!r} is declared otherwise now than when the store was made (columns, "
+            "keys, statistics or task); take that back, raise `task_version` in a new store, or name the study anew"
+        )
+    return found
 
 
 def require_state(path: str | os.PathLike[str], state: str | os.PathLike[str] | None) -> None:
     """Raise StoreError if the store at ``path`` cannot be written for want of a state folder; look nothing up."""
     location = Location(path)
-    _ = Store(location, _state_folder(location, state)).state
+    _ = Store(location, _state_folder(location, state), default_study()).state
 
 
 def _state_folder(location: Location, state: str | os.PathLike[str] | None) -> Path | None:

@@ -7,7 +7,7 @@ columns. Both carry the same fingerprints, so that one that lags behind the othe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
 from butter_etl.store.layout import EXECUTIVE, SUMMARY, SUMMARY_FILE
 from butter_etl.store.parquet import conform, parquet_output
-from butter_etl.studies import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
+from butter_etl.studies import Study
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
 ROWS_A_GROUP = 8
@@ -26,9 +26,9 @@ ROWS_A_GROUP = 8
 LONG = 10_000
 
 
-def rows_a_group(epochs: int) -> int:
+def rows_a_group(points: int) -> int:
     """Return the number of experiments in a row group: half as many where runs are long, since all are in memory."""
-    return ROWS_A_GROUP if epochs <= LONG else ROWS_A_GROUP // 2
+    return ROWS_A_GROUP if points <= LONG else ROWS_A_GROUP // 2
 
 
 def summary_name(partition: str) -> str:
@@ -42,24 +42,29 @@ def executive_name(partition: str) -> str:
 
 
 def write_summaries(
-    location: Location, partition: str, row_groups: Iterable[pa.Table], fingerprints: Mapping[int, str]
+    location: Location, study: Study, partition: str, row_groups: Iterable[pa.Table], fingerprints: Mapping[int, str]
 ) -> None:
-    """Replace both summary files of a partition, with the fingerprints of their rows in their metadata.
+    """Replace the summary files of a partition, with the fingerprints of their rows in their metadata.
 
     Each table of ``row_groups``, in the order of the experiment ids, becomes a row group as soon as it comes. The old
     files stay as they are if one of them raises. The complete summary takes its place first: if that is all that
     happens, the fingerprints of the two differ, and the next pass writes them anew.
     """
     metadata = fingerprints_metadata(fingerprints)
-    with (  # what is opened last is left first, and takes its place then
-        parquet_output(location, executive_name(partition), EXECUTIVE_FILE_SCHEMA) as executive,
-        parquet_output(location, summary_name(partition), SUMMARY_FILE_SCHEMA) as complete,
-    ):
+    with ExitStack() as stack:  # what is opened last is left first, and takes its place then
+        outputs = [
+            (stack.enter_context(parquet_output(location, name, schema, study.encodings)), schema)
+            for name, schema in (
+                (executive_name(partition), study.executive_files),
+                (summary_name(partition), study.summary_files),
+            )
+            if schema.names
+        ]
         for table in row_groups:
-            complete.write_table(table)
-            executive.write_table(table.select(EXECUTIVE_FILE_SCHEMA.names))
-        complete.add_key_value_metadata(metadata)
-        executive.add_key_value_metadata(metadata)
+            for output, schema in outputs:
+                output.write_table(table.select(schema.names))
+        for output, _ in outputs:
+            output.add_key_value_metadata(metadata)
 
 
 def delete_summaries(location: Location, partition: str) -> None:
@@ -68,8 +73,13 @@ def delete_summaries(location: Location, partition: str) -> None:
         location.remove(name)
 
 
-def is_executive_current(location: Location, partition: str) -> bool:
-    """Tell whether the executive summary of a partition was made from what its complete summary was made from."""
+def is_executive_current(location: Location, study: Study, partition: str) -> bool:
+    """Tell whether the executive summary of a partition was made from what its complete summary was made from.
+
+    It is where the study has none.
+    """
+    if not study.executive.names:
+        return True
     complete, executive = (raw_fingerprints(location, name(partition)) for name in (summary_name, executive_name))
     return complete == executive
 
@@ -77,22 +87,25 @@ def is_executive_current(location: Location, partition: str) -> bool:
 class SummaryReader:
     """One summary file, opened once: what is read belongs together, whoever replaces the file meanwhile."""
 
-    def __init__(self, location: Location, name: str, file: pq.ParquetFile) -> None:
-        self._location, self._name, self._file = location, name, file
+    def __init__(self, location: Location, name: str, file: pq.ParquetFile, schema: pa.Schema) -> None:
+        self._location, self._name, self._file, self._schema = location, name, file, schema
         metadata = file.metadata.metadata or {}
         #: The fingerprint of each row, by experiment id.
         self.fingerprints = parse_fingerprints(metadata.get(METADATA_KEY))
-        self._group: tuple[int, pa.Table] = (-1, SUMMARY_FILE_SCHEMA.empty_table())
+        self._group: tuple[int, pa.Table] = (-1, schema.empty_table())
 
     @classmethod
     @contextmanager
-    def open(cls, location: Location, name: str) -> Iterator[SummaryReader | None]:
-        """Open the file, or yield None if there is none; raise TornFileError if it cannot be read."""
+    def open(cls, location: Location, name: str, schema: pa.Schema) -> Iterator[SummaryReader | None]:
+        """Open the file, or yield None if there is none; raise TornFileError if it cannot be read.
+
+        Rows are returned in ``schema``.
+        """
         if location.kind(name) != pa.fs.FileType.File:
             yield None
             return
         with location.parquet_file(name) as file:
-            yield cls(location, name, file)
+            yield cls(location, name, file, schema)
 
     def row(self, experiment_id: int) -> pa.Table:
         """Return the row of an experiment, in the present schema; columns that the file does not have are null.
@@ -121,4 +134,4 @@ class SummaryReader:
             table = self._file.read_row_group(group, columns=columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise self._location.torn(self._name, error) from error
-        return table if columns else conform(table, SUMMARY_FILE_SCHEMA)
+        return table if columns else conform(table, self._schema)

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
 from butter_etl.errors import SpecError, suggestion
-from butter_etl.studies.identity import canonical_float
+from butter_etl.studies.identity import canonical_float, finite_float
 
 #: The default of an axis that a cube must name.
 REQUIRED: Final = msgspec.NODEFAULT
@@ -75,7 +75,7 @@ class Axis:
 
     ``spelled`` is its type in sweep files, where that is not the type of the field; ``read(entry, place)`` makes a
     value of what a sweep file says. ``joined`` names the axis whose values this one's go with, pair by pair: it is none
-    of its own.
+    of its own. ``bits`` is the width of a fraction's column, 32 or 64.
     """
 
     default: Any = REQUIRED
@@ -83,6 +83,7 @@ class Axis:
     spelled: Any = None
     read: Callable[[Any, str], Any] | None = None
     joined: str | None = None
+    bits: Literal[32, 64] = 32
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ class Hyperparameter:
 
     def _as_fraction(self, value: Any, name: str) -> Any:
         is_fraction = self.type is float or float in get_args(self.type)
-        return canonical_float(value, name) if is_fraction and value is not None else value
+        if not is_fraction or value is None:
+            return tuple(value) if isinstance(value, list) else value
+        return canonical_float(value, name) if self.axis.bits == 32 else finite_float(value, name)
 
 
 def hyperparameters(experiment: type[msgspec.Struct]) -> Mapping[str, Hyperparameter]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,15 +19,12 @@ from butter_etl.errors import SpecError
 
 _RUN_NAMESPACE = uuid.UUID("8b7f5d1e-64a3-5c0f-9a55-2f4f3e0c7d11")
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | None | tuple[str | int | float, ...]
 
 
 @lru_cache(maxsize=4096)
 def float_text(value: float) -> str:
-    """Return the shortest decimal that rounds to ``value`` as float32, without exponent or trailing zeros: `0.0001`.
-
-    Every writer of canonical JSON and of hive paths uses this one function, so a number has one spelling.
-    """
+    """Return the shortest decimal that rounds to ``value`` as float32, without exponent or trailing zeros: `0.0001`."""
     text: str = np.format_float_positional(np.float32(value), unique=True, trim="-")
     return "0" if text == "-0" else text
 
@@ -40,8 +38,25 @@ def canonical_float(value: float, name: str = "value") -> float:
     return float(float_text(value))
 
 
+@lru_cache(maxsize=4096)
+def exact_text(value: float) -> str:
+    """Return the shortest decimal that stands for ``value`` as float64, without exponent or trailing zeros.
+
+    Of a `canonical_float` that is what `float_text` says.
+    """
+    text: str = np.format_float_positional(np.float64(value), unique=True, trim="-")
+    return "0" if text == "-0" else text
+
+
+def finite_float(value: float, name: str = "value") -> float:
+    """Return ``value`` as the float64 that `exact_text` spells; raise SpecError if it is not finite."""
+    if not math.isfinite(value):
+        raise SpecError(f"{name}: {value!r} is not a finite number")
+    return 0.0 if value == 0 else float(value)
+
+
 def to_json(values: Mapping[str, Value]) -> str:
-    """Return compact JSON with sorted keys, floats as `float_text` spells them, nulls kept."""
+    """Return compact JSON with sorted keys, floats (which are canonical) as `exact_text` spells them, nulls kept."""
     return "{" + ",".join([f"{quoted(key)}:{_json_value(values[key])}" for key in sorted(values)]) + "}"
 
 
@@ -51,7 +66,9 @@ def _json_value(value: Value) -> str:
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, float):
-        return float_text(value)
+        return exact_text(value)
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(_json_value, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -5,25 +5,17 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from butter_etl.errors import SelectError, suggestion
-from butter_etl.studies.butter.columns import EXPERIMENT_COLUMNS, FLAG_COLUMNS, SUMMARY_SCHEMA
-from butter_etl.studies.butter.datasets import DATASETS, unknown_dataset
-from butter_etl.studies.butter.experiments import CHOICES, Experiment, ExperimentSpec
-from butter_etl.studies.butter.sweeps import Sweep, check_repetitions
+from butter_etl.studies.experiments import Experiment, OwnExperiment
 from butter_etl.studies.identity import Value, float_text
+from butter_etl.studies.sweeps import Sweep
 
-#: Keys of `--where`: the columns that have one value an experiment, but for flags, constants and structures.
-WHERE_KEYS = tuple(
-    name
-    for name in EXPERIMENT_COLUMNS
-    if name
-    not in (*FLAG_COLUMNS, "experiment_id", "widths", "network_structure", "num_free_parameters", "batch", "task")
-)
 MAX_REPETITION_NUMBER = 2**16 - 1
 _CONDITION = re.compile(r"\s*([A-Za-z0-9_.]+)\s*(!=|<=|>=|=|<|>)\s*(.*?)\s*")
 _ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
@@ -59,46 +51,56 @@ class Condition(msgspec.Struct, frozen=True):
         return value is not None and _ORDERINGS[self.op](value, self.values[0])
 
 
-def parse_condition(
-    text: str, keys: Collection[str] = WHERE_KEYS, datasets: Collection[str] = tuple(DATASETS)
-) -> Condition:
-    """Return the condition on one of ``keys`` that ``text`` spells; raise SelectError in one line.
+def _unknown(key: str, value: str, known: Collection[str]) -> str:
+    return f"unknown {key} {value!r}{suggestion(value, known)}; known: {', '.join(known)}"
 
-    ``datasets`` are the names that a data set may have.
+
+@dataclass(frozen=True)
+class Terms:
+    """What conditions may speak of: keys with their types, and the names that are known of some of them.
+
+    ``unknown(key, value, known)`` is the message about a name that is not known.
     """
+
+    types: Mapping[str, pa.DataType]
+    names: Mapping[str, Collection[str]] = field(default_factory=dict)
+    unknown: Callable[[str, str, Collection[str]], str] = _unknown
+
+
+def parse_condition(text: str, terms: Terms) -> Condition:
+    """Return the condition that ``text`` spells; raise SelectError in one line."""
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise SelectError(f"--where {text!r}: write KEY OP VALUE[,VALUE…] with OP one of = != < <= > >=")
     key, op, right = match.groups()
-    if key not in keys:
-        raise SelectError(
-            f"--where {text!r}: unknown key {key!r}{suggestion(key, keys)}; known: {', '.join(sorted(keys))}"
-        )
-    values = tuple(_parse_value(key, part.strip(), text) for part in right.split(","))
+    if key not in terms.types:
+        known = ", ".join(sorted(terms.types))
+        raise SelectError(f"--where {text!r}: unknown key {key!r}{suggestion(key, terms.types)}; known: {known}")
+    values = tuple(_parse_value(terms.types[key], part.strip(), text) for part in right.split(","))
     # These names are known, so a misspelt one is an error rather than an empty selection.
-    names = datasets if key == "dataset" else CHOICES.get(key, ())
+    names = terms.names.get(key, ())
     for value in values if names else ():
         if value is not None and value not in names:
-            if key == "dataset":
-                raise SelectError(f"--where {text!r}: dataset {unknown_dataset(str(value), names)}")
-            close, known = suggestion(str(value), names), ", ".join(names)
-            raise SelectError(f"--where {text!r}: unknown {key} {value!r}{close}; known: {known}")
+            raise SelectError(f"--where {text!r}: {terms.unknown(key, str(value), names)}")
     if op in _ORDERINGS and (len(values) != 1 or values[0] is None):
         raise SelectError(f"--where {text!r}: {op} takes exactly one value, and not null")
     return Condition(key, op, values)
 
 
-def _parse_value(key: str, word: str, text: str) -> Value:
+def _parse_value(kind: pa.DataType, word: str, text: str) -> Value:
     """Parse a value and round it to its column's type, so that 0.05 equals what float32 made of it."""
     if not word:
         raise SelectError(f"--where {text!r}: a value is missing")
     if word == "null":
         return None
-    kind = SUMMARY_SCHEMA.field(key).type
     if pa.types.is_string(kind):
         return word
+    if pa.types.is_boolean(kind) and word in ("true", "false"):
+        return word == "true"
     try:
-        return float(float_text(float(word))) if pa.types.is_floating(kind) else int(word)
+        if pa.types.is_floating(kind):
+            return float(float_text(float(word))) if pa.types.is_float32(kind) else float(word)
+        return int(word)
     except ValueError as error:
         what = "a number" if pa.types.is_floating(kind) else "a whole number"
         raise SelectError(f"--where {text!r}: {word!r} is not {what}") from error
@@ -116,30 +118,28 @@ class Selection(msgspec.Struct, frozen=True):
     first_repetition: int = 0
 
     def __post_init__(self) -> None:
-        if self.repetitions is not None:
-            check_repetitions(self.repetitions, "--repetitions")
         if not 0 <= self.first_repetition <= MAX_REPETITION_NUMBER:
             raise SelectError(f"--first-repetition: {self.first_repetition} is not between 0 and 65535")
 
-    def matches(self, spec: Experiment) -> bool:
+    def matches(self, one: Experiment) -> bool:
         """Tell whether the conditions hold for an experiment and a sweep (if any is named) has it."""
-        return self.meets_conditions(spec) and (not self.sweeps or any(spec in sweep for sweep in self.sweeps))
+        return self.meets_conditions(one) and (not self.sweeps or any(one in sweep for sweep in self.sweeps))
 
-    def meets_conditions(self, spec: Experiment) -> bool:
+    def meets_conditions(self, one: Experiment) -> bool:
         """Tell whether all conditions hold for an experiment."""
         if not self.conditions:
             return True
-        parameters = spec.parameters()
+        parameters = one.parameters()
         return all(condition.holds(parameters) for condition in self.conditions)
 
-    def experiments(self) -> Iterator[tuple[str, ExperimentSpec, int]]:
+    def experiments(self) -> Iterator[tuple[str, OwnExperiment, int]]:
         """Yield every experiment of the sweeps that meets the conditions, once, with the repetitions wanted of it.
 
         Each comes as the name of the first of the sweeps that has it, the experiment, and the number of repetitions.
         Infeasible experiments are included.
         """
         several = sum(len(sweep.cubes) for sweep in self.sweeps) > 1
-        seen: set[ExperimentSpec] = set()
+        seen: set[OwnExperiment] = set()
         for sweep in self.sweeps:
             for spec in sweep.experiments():
                 if several:
@@ -149,7 +149,7 @@ class Selection(msgspec.Struct, frozen=True):
                 if self.meets_conditions(spec):
                     yield sweep.name, spec, self._wanted(spec, sweep)
 
-    def _wanted(self, spec: ExperimentSpec, sweep: Sweep) -> int:
+    def _wanted(self, spec: OwnExperiment, sweep: Sweep) -> int:
         if self.repetitions is not None:
             return self.repetitions
         return max(other.repetitions for other in self.sweeps if other is sweep or spec in other)

@@ -1,26 +1,12 @@
-"""Attribution of a published data set and of what it builds on: licence, citation file, references, disclaimer.
-
-The data are of whom the one who exports them names (`Attribution`). The software that trained is named as software: its
-authors have made none of the data.
-"""
+"""The card of BUTTER's published data sets: what they are, what they build on, and on what terms they are."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Final
 
-import msgspec
-
-from butter_etl.errors import UsageError
 from butter_etl.studies.butter.experiments import TASK_VERSION
+from butter_etl.studies.cards import LICENSE_ID, LICENSE_URL, Card
 
-#: The title of data that were given none.
-TITLE = "BUTTER sweeps, trained by butter_etl"
-#: Who is named where no author is.
-UNNAMED = "The authors of these data"
-SOFTWARE = "butter_etl"
-LICENSE_ID = "CC-BY-4.0"
-LICENSE_URL = "https://creativecommons.org/licenses/by/4.0/"
 BUTTER_DOI = "10.25984/1872441"
 BUTTER_URL = f"https://doi.org/{BUTTER_DOI}"
 #: Version of the data: that of the task, since runs of different ones are different experiments.
@@ -37,63 +23,7 @@ REFERENCES = (
     "https://doi.org/10.1186/s13040-017-0154-4",
 )
 
-
-class Attribution(msgspec.Struct, frozen=True):
-    """Who made a data set, and what it is called.
-
-    An author is written ``Family, Given``; without a comma, it is the name of a group or an institution.
-    """
-
-    authors: tuple[str, ...] = ()
-    title: str = ""
-
-    def named(self) -> str:
-        """Return the title."""
-        return self.title or TITLE
-
-    def spoken(self) -> str:
-        """Return the title in quotes, with the authors as a text has them: ``"…" by Ada Lovelace and C. Babbage``."""
-        by = f" by {self.spoken_authors()}" if self.authors else ""
-        return f'"{self.named()}"{by}'
-
-    def spoken_authors(self) -> str:
-        """Return the authors as a text has them; empty where none is named."""
-        names = [" ".join(reversed(split_name(author))) for author in self.authors]
-        return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-#: Where nothing was given.
-NOBODY = Attribution()
-
-
-def split_name(author: str) -> tuple[str, ...]:
-    """Return the family name and the given names of a person, or the one name of a group."""
-    return tuple(part.strip() for part in author.split(",", 1))
-
-
-def check_attribution(authors: tuple[str, ...], title: str | None) -> Attribution:
-    """Return the attribution of these authors and this title; raise UsageError for one that is no name."""
-    for option, text in [
-        *(("--author", author) for author in authors),
-        *([("--title", title)] if title is not None else []),
-    ]:
-        if not text.strip() or not text.isprintable():
-            raise UsageError(f"{option} {text!r}: give a name in one line")
-    for author in authors:
-        if not all(split_name(author)):
-            raise UsageError(f"--author {author!r}: write 'Family, Given', or the name of a group without a comma")
-    return Attribution(tuple(author.strip() for author in authors), (title or "").strip())
-
-
-def disclaimer(attribution: Attribution) -> str:
-    """Return what a data card says of who made the data, and on what terms."""
-    return f"""\
-{attribution.spoken()} was made with the software {SOFTWARE}, whose authors have neither made nor checked the data.
-
-{_DISCLAIMER}"""
-
-
-_DISCLAIMER = f"""\
+_TERMS = f"""\
 These data were made by repeating the experiments that the BUTTER data set describes. They are not that data set:
 the runs are new ones, and the authors and institutions of BUTTER have neither made nor checked them. The data are
 provided as they are, without warranty of any kind. Losses and accuracies are those of networks on the data
@@ -103,65 +33,93 @@ The data are licensed under [{LICENSE_ID}]({LICENSE_URL}); see `LICENSE`. Cite t
 BUTTER too. The data sets that were learned from are PMLB's and scikit-learn's, or of whoever made the runs, under
 their own terms; none of their rows are in here."""
 
-
-def license_text(attribution: Attribution) -> str:
-    """Return the text of ``LICENSE``."""
-    return f"""\
-Creative Commons Attribution 4.0 International ({LICENSE_ID})
-
-You are free to share and to adapt these data, for any purpose, if you give appropriate credit, provide a link to the
-licence, and indicate if changes were made. This is a summary; the licence itself is at
-{LICENSE_URL}legalcode
-
-Credit: name {attribution.spoken()}, and the "BUTTER - Empirical Deep Learning Dataset" ({BUTTER_URL}),
-as CITATION.cff does.
-"""
-
-
-def creators(attribution: Attribution) -> list[dict[str, Any]]:
-    """Return the authors in the words of schema.org."""
-    return [_creator(split_name(author)) for author in attribution.authors or (UNNAMED,)]
-
-
-def _creator(name: tuple[str, ...]) -> dict[str, Any]:
-    if len(name) == 1:
-        return {"@type": "sc:Organization", "name": name[0]}
-    return {"@type": "sc:Person", "name": f"{name[1]} {name[0]}", "familyName": name[0], "givenName": name[1]}
-
-
-def _cff_author(author: str) -> str:
-    """Return an entry of ``authors`` in a citation file; a JSON text is one of YAML too."""
-    name = [json.dumps(part, ensure_ascii=False) for part in split_name(author)]
-    if len(name) == 1:
-        return f"  - name: {name[0]}"
-    return f"  - family-names: {name[0]}\n    given-names: {name[1]}"
-
-
-def citation(attribution: Attribution = NOBODY) -> str:
-    """Return the text of ``CITATION.cff``: the data's own authors, and the software and BUTTER as references."""
-    authors = "\n".join(map(_cff_author, attribution.authors or (UNNAMED,)))
-    butter_authors = "\n".join(
-        f"      - family-names: {last}\n        given-names: {first}" for last, first in _BUTTER_AUTHORS
-    )
-    return f"""\
-cff-version: 1.2.0
-message: If you use these data, please cite them, and the BUTTER data set whose experiments they repeat.
-type: dataset
-title: {json.dumps(attribution.named(), ensure_ascii=False)}
-version: {VERSION}
-license: {LICENSE_ID}
-authors:
-{authors}
-references:
+_CITED = f"""\
   - type: data
     title: BUTTER - Empirical Deep Learning Dataset
     doi: {BUTTER_DOI}
     url: {BUTTER_URL}
     year: 2022
     authors:
-{butter_authors}
-  - type: software
-    title: {SOFTWARE}
-    authors:
-      - name: The {SOFTWARE} authors
-"""
+""" + "".join(f"      - family-names: {last}\n        given-names: {first}\n" for last, first in _BUTTER_AUTHORS)
+
+_RESPONSIBLE_AI = {
+    "rai:dataCollection": (
+        "Every run is the training of a fully connected network from a seed, on the data set that it names, by the "
+        "software butter_etl. Twenty statistics were recorded after every epoch. Nothing was collected from people."
+    ),
+    "rai:dataCollectionType": ["Software Collection", "Experiments"],
+    "rai:dataCollectionMissingData": (
+        "Experiments without a network within 20 % of the size that they ask for do not exist. Values that diverged "
+        "are kept as they are, NaN or infinite."
+    ),
+    "rai:dataCollectionRawData": (
+        "The data sets of PMLB and scikit-learn that were learned from, and those that whoever made the runs brought "
+        "along under other names; their rows are not here."
+    ),
+    "rai:dataPreprocessingProtocol": [
+        "Inputs and targets are one-hot encoded or scaled to [0, 1], by one rule for all data sets. Each run has its "
+        "own random split into 80 % training and 20 % test rows."
+    ],
+    "rai:dataManipulationProtocol": (
+        "Where label_noise is above 0, that share of the training labels was made wrong on purpose. Test labels never "
+        "were."
+    ),
+    "rai:dataImputationProtocol": "None: no value was filled in.",
+    "rai:dataAnnotationProtocol": ["None: the data have no annotations."],
+    "rai:dataLimitations": [
+        "Small fully connected networks and tabular or small image data only; conclusions may not carry over to other "
+        "architectures, data or scales.",
+        "Runs of one experiment share data and differ in seed, split and start weights: their spread says nothing of "
+        "other data.",
+    ],
+    "rai:dataBiases": [
+        "The data sets that were learned from are few, old and widely used; what networks learn well on them is not a "
+        "sample of all problems.",
+        "Experiments are points of grids chosen by their authors.",
+    ],
+    "rai:dataUseCases": [
+        "Study of how architecture, size, regularization, noise and optimization shape learning curves.",
+        "Benchmarks of methods that predict learning curves or choose hyperparameters.",
+    ],
+    "rai:dataSocialImpact": "They spare others the computation. They hold no model that could be put to use.",
+    "rai:personalSensitiveInformation": [
+        "None. One of the data sets that were learned from, adult, is of a census; none of its rows are here."
+    ],
+    "rai:dataReleaseMaintenancePlan": (
+        "Experiments and runs keep their ids; a later release adds runs and recomputes summaries. manifest.json says "
+        "what a release holds."
+    ),
+}
+
+CARD: Final = Card(
+    title="BUTTER sweeps, trained by butter_etl",
+    version=VERSION,
+    description="""
+        Learning curves of dense, fully connected networks over sweeps of their hyperparameters. An *experiment* is one
+        setting of every hyperparameter; a *run* is one training of it, with its own random seed, split of the data and
+        start weights. Twenty statistics were recorded after every epoch, on the training and on the test set. Summaries
+        give the distribution of a statistic over the runs of an experiment, epoch by epoch.
+    """,
+    uses="""
+        The curves serve the study of how architecture, size, regularization, noise and optimization shape learning,
+        and as a benchmark for the prediction of learning curves. The data sets that were learned from are public ones,
+        of PMLB and scikit-learn, but for those that whoever made the runs brought along under other names.
+    """,
+    lists="""
+        A list has one element an epoch (`widths`: one a layer); the first element is the first epoch. Statistics of the
+        training set are means over the batches of an epoch, each measured before its update; statistics of the
+        test set are of the weights at the end of the epoch.
+    """,
+    references=REFERENCES,
+    terms=_TERMS,
+    credit=f'the "BUTTER - Empirical Deep Learning Dataset" ({BUTTER_URL})',
+    message="If you use these data, please cite them, and the BUTTER data set whose experiments they repeat.",
+    cited=_CITED,
+    summary=(
+        "Learning curves of fully connected networks over sweeps of their hyperparameters: runs, and summaries over "
+        "the runs of each experiment, as partitioned Parquet."
+    ),
+    url=BUTTER_URL,
+    keywords=("deep learning", "learning curves", "hyperparameters", "fully connected networks"),
+    responsible_ai=_RESPONSIBLE_AI,
+)

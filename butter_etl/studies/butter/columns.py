@@ -1,8 +1,6 @@
 """The columns of both frames of BUTTER, each declared once, and the statistics of its summaries.
 
-The document's names, order and Arrow types come first, then our additions. Partition columns are part of the full
-schemas (and of `_common_metadata`) but not of the files, whose schemas are `RUN_FILE_SCHEMA`, `SUMMARY_FILE_SCHEMA`
-and `EXECUTIVE_FILE_SCHEMA`.
+The document's names, order and Arrow types come first, then our additions.
 """
 
 from __future__ import annotations
@@ -104,10 +102,6 @@ _ADDITIONS = (*_ADDED_PARAMETERS, _OPTIMIZER_FLAG)
 PARAMETERS: Final = tuple(
     column.name for column in (*_PARAMETERS, *_ADDED_PARAMETERS) if column.name not in ("batch", "task")
 )
-#: The parameters that are numbers with a fraction.
-FLOAT_PARAMETERS: Final = frozenset(
-    column.name for column in (*_PARAMETERS, *_ADDED_PARAMETERS) if pa.types.is_floating(column.type)
-)
 #: The sweep flags of both frames.
 FLAG_COLUMNS: Final = tuple(column.name for column in (*_FLAGS, _OPTIMIZER_FLAG))
 
@@ -191,12 +185,9 @@ REDUCTION: Final = Reduction(
     ),
 )
 
-#: The history that each series is computed from, by the name of the series.
-HISTORY_OF: Final = REDUCTION.histories
-
 # --- frames ------------------------------------------------------------------------------------------------------
 
-_RUN_COLUMNS = (
+RUN_COLUMNS = (
     _EXPERIMENT_ID,
     Column("run_id", pa.string(), "the run: one repetition of an experiment", LONG_TEXT),
     *_FLAGS,
@@ -225,7 +216,7 @@ _RUN_COLUMNS = (
     Column("job_id", pa.string(), "id of the job in the site's queue; null outside a job"),
     Column("end_reason", pa.string(), "why training ended"),
 )
-_SUMMARY_COLUMNS = (
+SUMMARY_COLUMNS = (
     _EXPERIMENT_ID,
     *_FLAGS,
     *_PARAMETERS,
@@ -238,48 +229,16 @@ _SUMMARY_COLUMNS = (
     *series_columns(REDUCTION.series, "added", _HISTORIES),
     *extremum_columns(REDUCTION),
 )
-_CANONICAL_JSON = Column("canonical_json", pa.string(), "the identity of the experiment", LONG_TEXT)
-
-#: Every column, by name.
-COLUMNS: Final = {column.name: column for column in (*_RUN_COLUMNS, *_SUMMARY_COLUMNS, _CANONICAL_JSON)}
 #: The columns of the run frame, a row a run.
-RUN_SCHEMA: Final = schema_of(_RUN_COLUMNS)
-#: The columns of the summary frame, a row an experiment.
-SUMMARY_SCHEMA: Final = schema_of(_SUMMARY_COLUMNS)
-#: The columns that are keys of the layout.
-PARTITION_SCHEMA: Final = schema_of(COLUMNS[key] for key in PARTITION_KEYS)
-
+RUN_SCHEMA: Final = schema_of(RUN_COLUMNS)
 #: The executive summary has these per-epoch lists only, and all columns of the summary frame that are no such lists.
 EXECUTIVE_LISTS: Final = ("test_loss_q1", "test_loss_median", "test_loss_q3")
-EXECUTIVE_SCHEMA: Final = pa.schema(
-    [
-        field
-        for field in SUMMARY_SCHEMA
-        if not pa.types.is_list(field.type) or field.name in ("widths", *EXECUTIVE_LISTS)
-    ]
+EXECUTIVE_NAMES: Final = tuple(
+    column.name
+    for column in SUMMARY_COLUMNS
+    if not pa.types.is_list(column.type) or column.name in ("widths", *EXECUTIVE_LISTS)
 )
-
-
-def without_keys(schema: pa.Schema) -> pa.Schema:
-    """Return the schema of the files: the partition columns are in the path."""
-    return pa.schema([field for field in schema if field.name not in PARTITION_KEYS])
-
-
-RUN_FILE_SCHEMA: Final = without_keys(RUN_SCHEMA)
-SUMMARY_FILE_SCHEMA: Final = without_keys(SUMMARY_SCHEMA)
-EXECUTIVE_FILE_SCHEMA: Final = without_keys(EXECUTIVE_SCHEMA)
-
-#: The columns of both frames that are one value an experiment, as the summary frame has them.
-EXPERIMENT_COLUMNS: Final = tuple(name for name in SUMMARY_SCHEMA.names if name in RUN_SCHEMA.names)
-
-#: STORE/experiments: the experiments that have no fixed id.
-EXPERIMENTS_SCHEMA: Final = schema_of(
-    (
-        _EXPERIMENT_ID,
-        _CANONICAL_JSON,
-        *_PARAMETERS,
-        *_ADDED_PARAMETERS,
-        _NUM_FREE_PARAMETERS,
-        *_STRUCTURE,
-    )
+#: The columns of STORE/experiments after the id and the identity.
+CLAIMED_NAMES: Final = tuple(
+    column.name for column in (*_PARAMETERS, *_ADDED_PARAMETERS, _NUM_FREE_PARAMETERS, *_STRUCTURE)
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from butter_etl.engines import Device, cpu_family
+from butter_etl.engines import HISTORIES, Device, cpu_family
 from butter_etl.errors import UsageError, writing
 from butter_etl.studies.butter.datasets import NO_HOME, DatasetInfo, user_cache
 from butter_etl.studies.butter.experiments import ExperimentSpec
@@ -25,10 +25,7 @@ from butter_etl.studies.butter.topology import Topology
 
 #: A stack keeps about this many float32 copies of each run's weights (weights, gradient, two moments, …).
 _WEIGHT_COPIES = 6
-_STACK_BYTES = 1.5e9
 
-#: Memory that a plan takes a GPU to have. A worker looks at its own GPU, and cuts stacks that are too large for it.
-_PLANNED_GPU_BYTES = 64e9
 #: Share of a GPU's free memory that a stack may take: the estimate is rough, and libraries need some too.
 _GPU_SHARE = 0.7
 #: The most runs in a stack: the run frame's ``stack`` is a uint16.
@@ -83,10 +80,9 @@ def stack_bytes(parameters: int, info: DatasetInfo) -> float:
     return 4.0 * (_WEIGHT_COPIES * parameters + info.train_rows * (info.outputs + 2))
 
 
-def stack_limit(parameters: int, info: DatasetInfo, device: Device) -> int:
-    """Return how many runs a plan may train side by side in the memory of a worker, or of a GPU; at least one."""
-    most = _PLANNED_GPU_BYTES if device == "cuda" else _STACK_BYTES
-    return max(1, int(most / stack_bytes(parameters, info)))
+def state_bytes(parameters: int, spec: ExperimentSpec) -> float:
+    """Estimate what a run adds to a checkpoint, in bytes: weights, two moments, histories."""
+    return 4.0 * (3 * parameters + len(HISTORIES) * spec.epochs)
 
 
 def gpu_run_bytes(spec: ExperimentSpec, topology: Topology, info: DatasetInfo) -> float:

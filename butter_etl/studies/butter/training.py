@@ -1,16 +1,175 @@
-"""Train a stack of runs and make rows of the run frame of them. No files, no Dask."""
+"""How BUTTER trains: stacks of fully connected networks of one topology, by one of two engines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from butter_etl.engines import Network, Optimization, StackData, Variant, load_engine, stack_starts
-from butter_etl.studies.butter.datasets import Dataset
+from butter_etl import engines
+from butter_etl.engines import ON_DEVICE, PREFERRED, Device, Network, Optimization, StackData, Variant
+from butter_etl.engines import load_engine, stack_starts
+from butter_etl.studies.butter.costs import core_seconds, gpu_stack_limit, load_rates, stack_bytes, state_bytes
+from butter_etl.studies.butter.datasets import Dataset, cached_dataset, ensure_dataset, info_of
 from butter_etl.studies.butter.encoding import noisy_targets, split_rows
 from butter_etl.studies.butter.experiments import ExperimentSpec
-from butter_etl.studies.butter.topology import is_residual
+from butter_etl.studies.butter.sweeps import experiment_topology
+from butter_etl.studies.butter.topology import find_topology, is_residual, network_structure
+from butter_etl.studies.experiments import RunSpec
+from butter_etl.studies.identity import Value
+from butter_etl.studies.trainers import Cost, Kept, Landed, Results, State, Watch
+
+
+class ButterTrainer:
+    """Trains the fully connected networks of BUTTER."""
+
+    engines: Mapping[Device, tuple[str, ...]] = {
+        device: (PREFERRED[device], *(name for name in names if name != PREFERRED[device]))
+        for device, names in ON_DEVICE.items()
+    }
+    runs_differ = False
+
+    def can_build(self, one: ExperimentSpec) -> bool:
+        """Tell whether there is a network within 20 % of the size that an experiment asks for."""
+        return experiment_topology(one) is not None
+
+    def derive(self, one: ExperimentSpec) -> Mapping[str, Value]:
+        """Return the derived columns of an experiment; raise InfeasibleError where it has no network."""
+        info = info_of(one)
+        topology = find_topology(one.shape, one.size, one.depth, info.inputs, info.outputs)
+        return {
+            "num_free_parameters": topology.num_free_parameters,
+            "widths": topology.widths,
+            "network_structure": network_structure(one, info.inputs, topology.widths),
+        }
+
+    def points(self, run: RunSpec) -> int:
+        """Return the number of epochs of a run."""
+        return _spec(run).epochs
+
+    def estimator(self, engine: str, device: Device) -> Callable[[RunSpec], Cost]:
+        """Return a function that estimates the cost of a run on this machine's kind of core, or on a GPU."""
+        rates = load_rates(engine, device)
+
+        def estimate(run: RunSpec) -> Cost:
+            spec = _spec(run)
+            info, topology = info_of(spec), experiment_topology(spec)
+            parameters = spec.size if topology is None else topology.num_free_parameters
+            seconds = core_seconds(spec, parameters, info, rates)
+            return Cost(seconds, seconds / spec.epochs, stack_bytes(parameters, info), state_bytes(parameters, spec))
+
+        return estimate
+
+    def stack_key(self, run: RunSpec) -> tuple[str | int, ...]:
+        """Return a key: runs of equal key can be trained in one stack."""
+        return stack_key(_spec(run))
+
+    def fitting(self, runs: Sequence[RunSpec], data: Dataset, device: Device) -> int:
+        """Return how many of these runs fit side by side into the memory that is free here now; at least one."""
+        if device != "cuda":
+            return len(runs)
+        spec, info = _spec(runs[0]), data.info
+        topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
+        return gpu_stack_limit(spec, topology, info, engines.free_gpu_bytes())
+
+    def fetch(self, experiments: Iterable[ExperimentSpec], folder: Path) -> None:
+        """Download the data sets that are not at hand. Raises DatasetError for one that cannot be had."""
+        infos = {one.dataset: info_of(one) for one in experiments}
+        for name in (name for name, info in infos.items() if info.own is None):
+            ensure_dataset(name, folder)
+
+    def load(self, one: ExperimentSpec, folder: Path, kept: Kept) -> Dataset:
+        """Return the data set of an experiment: a user's own from the store, another from the data folder."""
+        if one.own is None:
+            return cached_dataset(one.dataset, folder)
+        found: Dataset = kept.load(one)
+        return found
+
+    def prepare(self, engine: str) -> None:
+        """Make an engine ready in this process: the first use of a compiled one compiles, and says so in the log."""
+        prepare_engine(engine)
+
+    def train(
+        self,
+        runs: Sequence[RunSpec],
+        data: Dataset,
+        *,
+        engine: str,
+        device: Device,
+        start: State | None = None,
+        watch: Watch | None = None,
+    ) -> Results:
+        """Train runs that may differ in learning rate, momentum, penalty and label noise, side by side."""
+        specs, seeds, info = [_spec(run) for run in runs], [run.seed for run in runs], data.info
+        spec = specs[0]
+        topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
+        network, optimization = network_of(spec, info.inputs, topology.widths), optimization_of(spec)
+
+        def watch_engine(epochs: int, take_state: Callable[[], engines.State]) -> None:
+            if watch is not None:
+                watch(epochs, lambda: state_of(take_state()))
+
+        trained = load_engine(engine)(
+            network,
+            optimization,
+            stack_data(specs, data, seeds),
+            seeds,
+            engine_state(start) if start else stack_starts(seeds, network),
+            device=device,
+            variants=[variant_of(one, network) for one in specs],
+            watch=watch_engine,
+        )
+        return Results(trained.histories)
+
+    def propose(self, one: ExperimentSpec, wanted: Sequence[int], landed: Sequence[Landed]) -> Sequence[int]:
+        """Return all wanted repetitions: none waits for another."""
+        return wanted
+
+
+def _spec(run: RunSpec) -> ExperimentSpec:
+    if not isinstance(run.experiment, ExperimentSpec):
+        raise TypeError(run.experiment)
+    return run.experiment
+
+
+# --- states of engines, as named arrays ---------------------------------------------------------------------------
+
+
+def state_of(state: engines.State) -> State:
+    """Return what an engine goes on from as named arrays: ``history NAME``, ``kernel N LAYER``, ``bias N LAYER``.
+
+    N is 0 for weights, and counts the optimizer's moments from 1.
+    """
+    points = np.asarray(state.epochs, dtype=np.int64)
+    return State(points, np.zeros_like(points), dict(_arrays_of(state)))
+
+
+def _arrays_of(state: engines.State) -> Iterator[tuple[str, NDArray[Any]]]:
+    for name, values in state.histories.items():
+        yield f"history {name}", values
+    for number, weights in enumerate((state.weights, *state.moments)):
+        for layer, (kernel, bias) in enumerate(weights):
+            yield f"kernel {number} {layer}", kernel
+            yield f"bias {number} {layer}", bias
+
+
+def engine_state(state: State) -> engines.State:
+    """Return the state of an engine that `state_of` made named arrays of."""
+    arrays = state.arrays
+    layers = sum(name.startswith("kernel 0 ") for name in arrays)
+    copies = sum(name.startswith("kernel ") for name in arrays) // layers
+    weights, *moments = (
+        [(arrays[f"kernel {number} {layer}"], arrays[f"bias {number} {layer}"]) for layer in range(layers)]
+        for number in range(copies)
+    )
+    histories = {name.removeprefix("history "): arrays[name] for name in arrays if name.startswith("history ")}
+    return engines.State(state.points, weights, tuple(moments), histories)
+
+
+# --- experiments as engines take them -----------------------------------------------------------------------------
 
 
 def network_of(spec: ExperimentSpec, inputs: int, widths: tuple[int, ...]) -> Network:

@@ -1,0 +1,34 @@
+"""What pictures and pages of a study show, and within which experiments its losses may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The declared facts of a study's pictures.
+
+    ``labels`` name series on an axis, the first one is drawn where none is asked for; ``higher_is_better`` are the
+    series of which that is so. ``title`` are the parameters that name an experiment in a title, ``names`` those of them
+    that speak for themselves. ``map_axes`` are the parameters along a map, across and up, with their words. ``shown``
+    are the series of a page, ``filters`` the parameters that it filters by. Values of series are compared only where
+    all of ``comparable``, columns of an experiment, are equal. ``network`` are the columns that describe the best
+    network in a table.
+    """
+
+    labels: Mapping[str, str]
+    higher_is_better: frozenset[str] = frozenset()
+    title: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    map_axes: tuple[tuple[str, str], tuple[str, str]] | None = None
+    shown: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    comparable: tuple[str, ...] = ()
+    network: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def default(self) -> str:
+        """Return the series that is drawn where none is asked for."""
+        return next(iter(self.labels))

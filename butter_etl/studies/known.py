@@ -1,0 +1,121 @@
+"""The studies that are known here: those of the package, those that are installed, and the one that a user names.
+
+A store says the name of its study. The name is looked up among the known ones, and never imported as it stands. A user
+names a study of one's own by ``package.module:NAME``; tasks carry that reference, never code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final
+
+from butter_etl.errors import StudyError, one_line, suggestion
+from butter_etl.studies.study import Study
+
+#: The studies of the package, by name.
+BUILT_IN: Final[Mapping[str, str]] = {"butter": "butter_etl.studies.butter.study:BUTTER"}
+#: The study of stores that say none, and of new ones where none is chosen.
+DEFAULT: Final = "butter"
+#: Packages declare their studies as entry points of this group, by the studies' names.
+GROUP: Final = "butter_etl.studies"
+#: The variables of the environment that name a study of one's own, and the folder where its module lies.
+CHOSEN, FOLDER = "BUTTER_ETL_STUDY", "BUTTER_ETL_STUDY_PATH"
+
+
+def load_study(reference: str, folder: str | None = None) -> Study:
+    """Import the study that a reference names, ``package.module:NAME``, from ``folder`` too if there is one.
+
+    Raises StudyError in one line where that cannot be done.
+    """
+    module, colon, name = reference.partition(":")
+    if not (module and colon and name):
+        raise StudyError(f"--study {reference!r}: write package.module:NAME, or the name of a study that is installed")
+    if folder and folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:
+        # Whatever a user's module does wrong when it is imported, it is that module's doing, and said in one line.
+        where = f" (looked in {folder} too)" if folder else ""
+        raise StudyError(f"study {reference}: {type(error).__name__}: {one_line(error)}{where}") from error
+    if not isinstance(found, Study):
+        raise StudyError(f"study {reference}: {name} is no Study, but a {type(found).__name__}")
+    return found
+
+
+def reference_of(study: Study) -> tuple[str, str | None]:
+    """Return by what reference, and from which folder, other processes can import a study.
+
+    Raises StudyError for one that lies in no module.
+    """
+    for reference in BUILT_IN.values():
+        if _is_at(study, reference):
+            return reference, None
+    for module in study.modules:
+        names = [name for name, value in vars(sys.modules[module]).items() if value is study]
+        if names and module != "__main__":
+            return f"{module}:{names[0]}", os.environ.get(FOLDER)
+    raise StudyError(
+        f"study {study.name}: tasks import it by name, so it must stand in a module (a .py file), as `NAME = …`"
+    )
+
+
+def _is_at(study: Study, reference: str) -> bool:
+    module, _, name = reference.partition(":")
+    return getattr(sys.modules.get(module), name, None) is study
+
+
+def installed() -> Mapping[str, str]:
+    """Return the references of all studies that are installed, the package's own first, by name."""
+    others = {one.name: one.value for one in entry_points(group=GROUP)}
+    return {**others, **BUILT_IN}
+
+
+@lru_cache(maxsize=8)
+def _loaded(reference: str, folder: str | None) -> Study:
+    return load_study(reference, folder)
+
+
+def chosen_study() -> Study | None:
+    """Return the study that BUTTER_ETL_STUDY names; None where it is not set. Raises StudyError."""
+    name = os.environ.get(CHOSEN)
+    if not name:
+        return None
+    if ":" in name:
+        return _loaded(name, os.environ.get(FOLDER))
+    return _by_name(name, f"{CHOSEN}={name}")
+
+
+def default_study() -> Study:
+    """Return the study of new stores: the chosen one, else BUTTER."""
+    return chosen_study() or _loaded(BUILT_IN[DEFAULT], None)
+
+
+def find_study(name: str, place: str) -> Study:
+    """Return the study called ``name``, which ``place`` says; raise StudyError where it is not known here."""
+    chosen = chosen_study()
+    return chosen if chosen is not None and chosen.name == name else _by_name(name, place)
+
+
+def _by_name(name: str, place: str) -> Study:
+    known = installed()
+    if name not in known:
+        raise StudyError(
+            f"{place}: the study {name!r} is not known here{suggestion(name, known)}; install what declares it, or name "
+            f"its module: --study package.module:NAME (known: {', '.join(sorted(known))})"
+        )
+    found = _loaded(known[name], None)
+    if found.name != name:
+        raise StudyError(f"study {known[name]}: it is installed as {name!r}, but calls itself {found.name!r}")
+    return found
+
+
+def all_installed() -> Iterator[Study]:
+    """Yield every study that is installed. Raises StudyError for one that cannot be imported."""
+    for name in installed():
+        yield _by_name(name, GROUP)
