@@ -26,8 +26,8 @@ from butter_etl.engines.contract import HISTORIES
 from butter_etl.store.parquet import parquet_options
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
-from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
-from butter_etl.summarize import INPUT_COLUMNS
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.summarize import input_columns
 
 Options = dict[str, Any]
 
@@ -158,13 +158,13 @@ def run_rows(store: Store, rounds: int) -> tuple[list[Row], float]:
     tables = []
     for _, files in groupby(store.run_files(), key=lambda file: file.experiment_id):
         whole = pa.concat_tables([store.read_runs(file) for file in files])
-        tables.append(whole.combine_chunks().cast(RUN_FILE_SCHEMA))
+        tables.append(whole.combine_chunks().cast(BUTTER.run_files))
     values = sum(len(table[name].combine_chunks().flatten()) for table in tables for name in HISTORIES)
     writers = {
         name: lambda options=options: [_encode([table], options) for table in tables]
-        for name, options in _variants(RUN_FILE_SCHEMA).items()
+        for name, options in _variants(BUTTER.run_files).items()
     }
-    rows = measure(writers, list(INPUT_COLUMNS), "val_loss.list.element", len(tables), rounds)
+    rows = measure(writers, list(input_columns(BUTTER)), "val_loss.list.element", len(tables), rounds)
     return rows, values * 4 / 1000 / len(tables)
 
 
@@ -172,12 +172,12 @@ def summary_rows(store: Store, rounds: int) -> tuple[list[Row], float]:
     """The table of a summary file of all experiments of the store, and the kilobytes of values of an experiment."""
     partitions = dict.fromkeys(file.partition for file in store.run_files())
     tables = [store.location.read_table(summary_name(partition)) for partition in partitions]
-    table = pa.concat_tables(tables).combine_chunks().cast(SUMMARY_FILE_SCHEMA)
-    kilobytes = sum(table[field.name].nbytes for field in _lists(SUMMARY_FILE_SCHEMA)) / 1000 / len(table)
-    base = parquet_options(SUMMARY_FILE_SCHEMA)
+    table = pa.concat_tables(tables).combine_chunks().cast(BUTTER.summary_files)
+    kilobytes = sum(table[field.name].nbytes for field in _lists(BUTTER.summary_files)) / 1000 / len(table)
+    base = parquet_options(BUTTER.summary_files)
     writers = {
         name: lambda options=options: [_encode([table], options, ROWS_A_GROUP)]
-        for name, options in _variants(SUMMARY_FILE_SCHEMA).items()
+        for name, options in _variants(BUTTER.summary_files).items()
     }
     writers |= {
         f"{size} experiments a row group": lambda size=size: [_encode([table], base, size)]

@@ -31,10 +31,11 @@ from butter_etl.store.files import Location
 from butter_etl.store.layout import partition_path
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import PARTITION_SCHEMA, RUN_FILE_SCHEMA
-from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec, RunSpec
-from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
+from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment
 from butter_etl.studies.columns import FLOAT_LIST
+from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.selection import Choice
 
 SWEEP = "primary"
@@ -88,9 +89,11 @@ def make_store(path: Path, settings: Settings) -> Store:
     """A store of noisy falling curves, a file an experiment."""
     store = Store.create(path)
     for spec in experiments(settings.experiments):
-        experiment_id = published_id(spec)
+        experiment_id = BUTTER.fixed_ids.id_of(spec)
         assert experiment_id is not None
-        store.land(partition_path(spec.parameters()), experiment_id, make_rows(spec, experiment_id, settings))
+        store.land(
+            partition_path(BUTTER.keys, spec.parameters()), experiment_id, make_rows(spec, experiment_id, settings)
+        )
     return store
 
 
@@ -106,7 +109,7 @@ def make_rows(spec: ExperimentSpec, experiment_id: int, settings: Settings) -> p
         run = RunSpec(spec, repetition)
         rows.append(
             {
-                **sweep_flags(spec),
+                **BUTTER.flags_of(spec),
                 **spec.parameters(),
                 "experiment_id": experiment_id,
                 "run_id": run.run_id,
@@ -120,13 +123,13 @@ def make_rows(spec: ExperimentSpec, experiment_id: int, settings: Settings) -> p
                 "repetition": repetition,
             }
         )
-    table = pa.Table.from_pylist(rows, schema=RUN_FILE_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=BUTTER.run_files)
     offsets = pa.array(np.arange(0, shape[0] * shape[1] + 1, shape[1], dtype=np.int32))
     for name in HISTORIES:
         noisy = fall + 0.01 * random.standard_normal(shape)
         values = (np.round(noisy * 980) / 980 if "accuracy" in name else noisy).astype(np.float32)
         column = pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)), type=FLOAT_LIST)
-        table = table.set_column(table.schema.get_field_index(name), RUN_FILE_SCHEMA.field(name), column)
+        table = table.set_column(table.schema.get_field_index(name), BUTTER.run_files.field(name), column)
     return table
 
 
@@ -144,9 +147,9 @@ def duckdb_copy(store: Store, dest: Path) -> None:
     """DuckDB's `COPY … PARTITION_BY`, zstd as our files."""
     import duckdb
 
-    keys = ", ".join(f'"{key}"' for key in PARTITION_SCHEMA.names)
+    keys = ", ".join(f'"{key}"' for key in BUTTER.key_schema.names)
     words = {"string": "varchar", "float": "float", "uint32": "uinteger", "uint8": "utinyint"}
-    types = ", ".join(f"'{one.name}': {words[str(one.type)]}" for one in PARTITION_SCHEMA)
+    types = ", ".join(f"'{one.name}': {words[str(one.type)]}" for one in BUTTER.key_schema)
     source = store.location.path("all_runs/**/*.parquet")
     with duckdb.connect() as connection:
         connection.execute(
@@ -162,7 +165,7 @@ def polars_sink(store: Store, dest: Path) -> None:
     import polars as pl
 
     kinds = {"string": pl.String, "float": pl.Float32, "uint32": pl.UInt32, "uint8": pl.UInt8}
-    keys = {one.name: kinds[str(one.type)] for one in PARTITION_SCHEMA}
+    keys = {one.name: kinds[str(one.type)] for one in BUTTER.key_schema}
     frame = pl.scan_parquet(store.location.path("all_runs/**/*.parquet"), hive_schema=keys)
     target = pl.PartitionBy(dest, key=list(keys), include_key=False)
     frame.filter(pl.col(f"{SWEEP}_sweep")).sink_parquet(target, compression="zstd", compression_level=3, mkdir=True)
@@ -218,7 +221,7 @@ def _check(folder: Path) -> None:
     """That the contestants did the same: as many rows in as many partitions."""
     import pyarrow.dataset as ds
 
-    hive = ds.partitioning(PARTITION_SCHEMA, flavor="hive")
+    hive = ds.partitioning(BUTTER.key_schema, flavor="hive")
     found = set()
     for path in folder.iterdir():
         if any(path.rglob("*.parquet")) and path.name != "store":
@@ -231,7 +234,11 @@ def _check(folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__.partition("\n")[0])
-    for name, default in asdict(Settings()).items():
+    for name, default in asdict(
+        Settings(
+            study=BUTTER,
+        )
+    ).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder otherwise")
     parser.add_argument("--copies", type=Path, help="a folder on another file system, for exports by copying")

@@ -36,9 +36,10 @@ from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import ButterError
 from butter_etl.store.layout import RUNS
 from butter_etl.store.parquet import parquet_bytes
-from butter_etl.studies.butter.columns import PARTITION_KEYS, PARTITION_SCHEMA, RUN_FILE_SCHEMA, RUN_SCHEMA
-from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec, RunSpec
-from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, published_id, sweep_flags
+from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment
+from butter_etl.studies.experiments import RunSpec
 
 FILES = 4
 ROWS_A_GROUP = 64
@@ -105,12 +106,12 @@ def write_source(folder: Path, specs: list[ExperimentSpec], runs: int, epochs: i
     order = generator.permutation(len(wanted))
     folder.mkdir(parents=True)
     for number, part in enumerate(np.array_split(order, FILES)):
-        with pq.ParquetWriter(folder / f"part-{number}.parquet", RUN_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(folder / f"part-{number}.parquet", BUTTER.runs, compression="zstd") as writer:
             for start in range(0, part.size, ROWS_A_GROUP):
                 rows = [
                     _row(RunSpec(*wanted[place]), epochs, generator) for place in part[start : start + ROWS_A_GROUP]
                 ]
-                writer.write_table(pa.Table.from_pylist(rows, schema=RUN_SCHEMA))
+                writer.write_table(pa.Table.from_pylist(rows, schema=BUTTER.runs))
 
 
 def _row(run: RunSpec, epochs: int, generator: np.random.Generator) -> dict[str, object]:
@@ -120,9 +121,9 @@ def _row(run: RunSpec, epochs: int, generator: np.random.Generator) -> dict[str,
     falling = np.exp(-np.arange(epochs) / 200)
     histories = {name: _history(name, falling, generator) for name in HISTORIES}
     return {
-        "experiment_id": published_id(spec),
+        "experiment_id": BUTTER.fixed_ids.id_of(spec),
         "run_id": run.run_id,
-        **sweep_flags(spec),
+        **BUTTER.flags_of(spec),
         **spec.parameters(),
         "batch": "primary",
         "task": TASK,
@@ -173,13 +174,13 @@ def floor(source: Path, dest: Path) -> Callable[[], object]:
                         count = pc.sum(pc.equal(rows["experiment_id"], one)).as_py()
                         held.setdefault(one, []).append(rows.slice(place, count))
         for one, pieces in held.items():
-            rows = pa.concat_tables(pieces).select(RUN_FILE_SCHEMA.names).cast(RUN_FILE_SCHEMA)
+            rows = pa.concat_tables(pieces).select(BUTTER.run_files.names).cast(BUTTER.run_files)
             (dest / f"{one}.parquet").write_bytes(parquet_bytes(rows.combine_chunks()))
 
     return work
 
 
-def duckdb(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> Callable[[], object]:
+def duckdb(source: Path, dest: Path, keys: tuple[str, ...] = BUTTER.keys) -> Callable[[], object]:
     """DuckDB's ``COPY … PARTITION_BY``."""
     import duckdb as engine
 
@@ -191,7 +192,7 @@ def duckdb(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> 
     return lambda: connection.execute(query)
 
 
-def polars(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> Callable[[], object]:
+def polars(source: Path, dest: Path, keys: tuple[str, ...] = BUTTER.keys) -> Callable[[], object]:
     """Polars' partitioned sink."""
     import polars as pl
 
@@ -202,7 +203,7 @@ def polars(source: Path, dest: Path, keys: tuple[str, ...] = PARTITION_KEYS) -> 
 
 OURS, FLOOR = "butter_etl", "floor"
 #: With one file an experiment, as a store has them.
-FILE_KEYS = (*PARTITION_KEYS, "experiment_id")
+FILE_KEYS = (*BUTTER.keys, "experiment_id")
 CONTESTANTS: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
     OURS: ours,
     FLOOR: floor,
@@ -218,9 +219,9 @@ def content(folder: Path) -> tuple[int, int]:
     import duckdb as engine
 
     words = {"string": "varchar", "float": "float", "uint32": "uinteger", "uint8": "utinyint"}
-    types = ", ".join(f"'{one.name}': {words[str(one.type)]}" for one in PARTITION_SCHEMA)
+    types = ", ".join(f"'{one.name}': {words[str(one.type)]}" for one in BUTTER.key_schema)
     is_hive = any(folder.glob("*=*"))
-    names = ", ".join(f'"{name}"' for name in RUN_SCHEMA.names)
+    names = ", ".join(f'"{name}"' for name in BUTTER.runs.names)
     read = f"read_parquet('{folder}/**/*.parquet'" + (f", hive_types = {{{types}}})" if is_hive else ")")
     with engine.connect() as connection:
         connection.execute("SET enable_progress_bar = false")

@@ -24,7 +24,8 @@ from benchmarks.synthetic import run_table
 from butter_etl.store.layout import RUNS, partition_path, run_file_name
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.sweeps import PUBLISHED, experiment_topology, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import PUBLISHED, experiment_topology
 from butter_etl.summarize import plan_summaries, run_summaries
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ def make_store(folder: Path, experiments: int, epochs: int) -> Store:
     store = Store.create(folder)
     feasible = (spec for spec in PUBLISHED["primary"].experiments() if experiment_topology(spec) is not None)
     for spec in islice(feasible, 0, STEP * experiments, STEP):
-        target = Path(store.location.path(RUNS)) / partition_path(spec.parameters())
+        target = Path(store.location.path(RUNS)) / partition_path(BUTTER.keys, spec.parameters())
         target.mkdir(parents=True, exist_ok=True)
-        experiment_id = published_id(spec)
+        experiment_id = BUTTER.fixed_ids.id_of(spec)
         assert experiment_id is not None
         rows = run_table(experiment_id, spec, 2, epochs)
         (target / run_file_name(experiment_id, 0, 1)).write_bytes(parquet_bytes(rows))

@@ -39,8 +39,8 @@ from butter_etl.store.layout import RUNS, RunFile, partition_path, run_file_name
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import ROWS_A_GROUP, executive_name, summary_name
-from butter_etl.studies.butter.columns import EXECUTIVE_FILE_SCHEMA, SUMMARY_FILE_SCHEMA
 from butter_etl.studies.butter.experiments import ExperimentSpec
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.summarize import summary_rows
 
@@ -93,10 +93,10 @@ def make_store(folder: Path, files: int, content: bytes = b"") -> Store:
     """A new store of about so many run files, each of the same content."""
     store = Store.create(folder)
     names = [run_file_name(0, 4 * number, 4 * number + 3) for number in range(FILES)]
-    row = summary_rows([run_table(0, specs()[0], 2, 3)], SUMMARY_FILE_SCHEMA)
+    row = summary_rows(BUTTER, [run_table(0, specs()[0], 2, 3)], BUTTER.summary_files)
     linked = 0
     for number, spec in enumerate(islice(specs(), max(1, files // (EXPERIMENTS * FILES)))):
-        partition = partition_path(spec.parameters())
+        partition = partition_path(BUTTER.keys, spec.parameters())
         target = folder / RUNS / partition
         target.mkdir(parents=True)
         fingerprints = {}
@@ -119,8 +119,8 @@ def _write_summaries(folder: Path, partition: str, row: pa.Table, fingerprints: 
     ids = pa.array(list(fingerprints), pa.uint32())
     table = pa.concat_tables([row] * len(ids)).set_column(0, "experiment_id", ids).combine_chunks()
     for name, schema in (
-        (summary_name(partition), SUMMARY_FILE_SCHEMA),
-        (executive_name(partition), EXECUTIVE_FILE_SCHEMA),
+        (summary_name(partition), BUTTER.summary_files),
+        (executive_name(partition), BUTTER.executive_files),
     ):
         path = folder / name
         path.parent.mkdir(parents=True)
@@ -131,7 +131,7 @@ def _write_summaries(folder: Path, partition: str, row: pa.Table, fingerprints: 
 def add_run(store: Store) -> None:
     """Land a run of an experiment that the store does not have, with files to be read."""
     spec = specs()[0]
-    folder = Path(store.location.path(RUNS)) / partition_path(spec.parameters())
+    folder = Path(store.location.path(RUNS)) / partition_path(BUTTER.keys, spec.parameters())
     experiment_id = 2**24
     (folder / run_file_name(experiment_id, 0, 0)).write_bytes(parquet_bytes(run_table(experiment_id, spec, 1, 3000)))
 

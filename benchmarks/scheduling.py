@@ -51,7 +51,8 @@ from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter import costs
 from butter_etl.studies.butter.experiments import SHAPES
-from butter_etl.studies.butter.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED, experiment_topology, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED, experiment_topology
 from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import TrainingPlan, claim_ids, plan_runs
 
@@ -187,7 +188,7 @@ def measure_futures(folder: Path, options: argparse.Namespace) -> Result:
     store = Store.create(folder / "store")
     wanted = list(islice(_one_run_each(), options.futures))
     _land_empty(store, wanted)
-    settings = Settings(str(store.location.absolute), str(store.state), str(folder), "torch", "cpu")
+    settings = Settings(str(store.location.absolute), str(store.state), BUTTER, str(folder), "torch", "cpu")
     tenth = len(wanted) // 10
     memory = Memory(tenth)
     began = time.process_time()
@@ -206,7 +207,7 @@ def _one_run_each() -> Iterator[Wanted]:
     for _, spec, _ in Registry(None).select(Choice(sweeps=SWEEPS)).experiments():
         topology = experiment_topology(spec)
         if topology is not None:
-            yield Wanted(spec, published_id(spec), "", (0,), topology.num_free_parameters, 1.0)
+            yield Wanted(spec, BUTTER.fixed_ids.id_of(spec), "", (0,), 1.0, 1e4)
 
 
 def _land_empty(store: Store, wanted: Sequence[Wanted]) -> None:
@@ -217,7 +218,7 @@ def _land_empty(store: Store, wanted: Sequence[Wanted]) -> None:
         source = empty / f"empty-{number // _LINKS}"
         if number % _LINKS == 0:
             source.touch()
-        target = Path(store.location.path(RUNS)) / partition_path(one.spec.parameters())
+        target = Path(store.location.path(RUNS)) / partition_path(BUTTER.keys, one.spec.parameters())
         target.mkdir(parents=True, exist_ok=True)
         os.link(source, target / run_file_name(one.experiment_id, 0, 0))
 

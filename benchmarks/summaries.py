@@ -38,8 +38,7 @@ from benchmarks.summary_peers import CONTESTANTS, OURS, Partition, Workers, part
 from benchmarks.synthetic import make_store
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import summary_name
-from butter_etl.studies.butter.columns import SUMMARY_FILE_SCHEMA
-from butter_etl.summarize import INPUT_HISTORIES
+from butter_etl.studies.butter.study import BUTTER
 
 #: Epochs of runs in the published data set (its first release).
 PUBLISHED_EPOCHS = 13.3e9
@@ -145,14 +144,19 @@ def _take_turns(contestants: dict[str, Any], rounds: int) -> dict[str, list[tupl
 
 def _epochs(path: str) -> int:
     """How many epochs the runs of a file have, all together."""
-    return len(pq.ParquetFile(path).read(columns=[INPUT_HISTORIES[0]])[INPUT_HISTORIES[0]].combine_chunks().flatten())
+    return len(
+        pq.ParquetFile(path)
+        .read(columns=[BUTTER.reduction.counted])[BUTTER.reduction.counted]
+        .combine_chunks()
+        .flatten()
+    )
 
 
 def check(store: Store, part: Partition, name: str) -> None:
     """Hold a contestant's summary file against ours; raises Disagreement naming the column."""
     ours = store.location.read_table(summary_name(part.name))
     theirs = pq.read_table(part.target)
-    for field in SUMMARY_FILE_SCHEMA:
+    for field in BUTTER.summary_files:
         one, other = (table[field.name].combine_chunks() for table in (ours, theirs))
         if pa.types.is_list(field.type):
             one, other = one.flatten(), other.flatten()

@@ -23,21 +23,25 @@ from butter_etl.store.layout import RUNS, RunFile
 from butter_etl.store.parquet import parquet_writer
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
-from butter_etl.studies.butter.columns import HISTORY_OF, REDUCTION, SUMMARY_FILE_SCHEMA
-from butter_etl.summarize import INPUT_COLUMNS, INPUT_HISTORIES, plan_summaries, run_summaries
+from butter_etl.studies.butter.columns import REDUCTION
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.summarize import input_columns, plan_summaries, run_summaries
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-PARAMETERS = [name for name in INPUT_COLUMNS if name not in INPUT_HISTORIES]
+INPUT_HISTORIES = [name for name in BUTTER.histories if name in BUTTER.reduction.histories.values()]
+PARAMETERS = [name for name in input_columns(BUTTER) if name not in INPUT_HISTORIES]
 QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}
 #: The list columns of a summary file as (series, statistic); `num` belongs to no series.
 LISTS = {
     field.name: next(
-        (one, field.name.removeprefix(f"{one}_")) for one in HISTORY_OF if field.name.startswith(f"{one}_")
+        (one, field.name.removeprefix(f"{one}_"))
+        for one in BUTTER.reduction.histories
+        if field.name.startswith(f"{one}_")
     )
-    for field in SUMMARY_FILE_SCHEMA
+    for field in BUTTER.summary_files
     if pa.types.is_list(field.type) and field.name not in ("num", "widths")
 }
 #: The extremum blocks: the history that each is of, and whether its largest entry is the best.
@@ -69,10 +73,10 @@ class Partition:
         known = set(statistics.column_names)
         columns = [
             (statistics if field.name in known else parameters)[field.name].cast(field.type)
-            for field in SUMMARY_FILE_SCHEMA
+            for field in BUTTER.summary_files
         ]
-        table = pa.table(columns, schema=SUMMARY_FILE_SCHEMA).combine_chunks()
-        with parquet_writer(self.target, SUMMARY_FILE_SCHEMA) as writer:
+        table = pa.table(columns, schema=BUTTER.summary_files).combine_chunks()
+        with parquet_writer(self.target, BUTTER.summary_files) as writer:
             writer.write_table(table, row_group_size=ROWS_A_GROUP)
 
 
@@ -139,8 +143,8 @@ class Floor:
     def _copy(self, part: Partition) -> None:
         for path in part.paths:
             with pq.ParquetFile(path) as file:
-                file.read(columns=list(INPUT_COLUMNS), use_threads=False)
-        with parquet_writer(part.target, SUMMARY_FILE_SCHEMA) as writer:
+                file.read(columns=list(input_columns(BUTTER)), use_threads=False)
+        with parquet_writer(part.target, BUTTER.summary_files) as writer:
             for table in self._results[part.name]:
                 writer.write_table(table)
 
@@ -217,7 +221,7 @@ class NumpyNan(Numpy):
 
 def _numpy_row(paths: list[str], block_of: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]) -> dict[str, Any]:
     matrices = _matrices(paths)
-    blocks = {series: block_of(matrices[history]) for series, history in HISTORY_OF.items()}
+    blocks = {series: block_of(matrices[history]) for series, history in BUTTER.reduction.histories.items()}
     row: dict[str, Any] = {name: blocks[series][statistic] for name, (series, statistic) in LISTS.items()}
     row["num_runs"], epochs = matrices["val_loss"].shape
     row["num"] = np.full(epochs, row["num_runs"])
@@ -244,14 +248,15 @@ def _long_frame(paths: list[str]) -> pd.DataFrame:
 
 def _pandas_row(frame: pd.DataFrame) -> dict[str, Any]:
     """The summary row of an experiment's long frame."""
-    series_of = {history: series for series, history in HISTORY_OF.items()}
+    series_of = {history: series for series, history in BUTTER.reduction.histories.items()}
     histories = list(series_of)
     by_epoch = frame.groupby("epoch")[histories]
     blocks = {"avg": by_epoch.mean(), "stddev": by_epoch.std(), "min": by_epoch.min(), "max": by_epoch.max()}
     blocks["num_finite"] = by_epoch.count()
     blocks |= {name: by_epoch.quantile(q) for name, q in QUARTILES.items()}
     row: dict[str, Any] = {
-        name: blocks[statistic][HISTORY_OF[series]].to_numpy() for name, (series, statistic) in LISTS.items()
+        name: blocks[statistic][BUTTER.reduction.histories[series]].to_numpy()
+        for name, (series, statistic) in LISTS.items()
     }
     row["num"] = frame.groupby("epoch").size().to_numpy()
     row["num_runs"] = frame["run"].nunique()
@@ -353,7 +358,7 @@ class Polars:
         return joined.collect().drop("experiment_id").to_arrow()
 
     def _aggregate(self, series: str, statistic: str) -> Any:
-        column = self._polars.col(HISTORY_OF[series])
+        column = self._polars.col(BUTTER.reduction.histories[series])
         if statistic in QUARTILES:
             return column.quantile(QUARTILES[statistic], interpolation="linear")
         functions = {"avg": "mean", "stddev": "std", "num_finite": "count"}
@@ -408,10 +413,11 @@ def _sql(paths: list[str]) -> str:
     functions |= {"num_finite": "count(*) filter (isfinite({}))"}
     # All three quartiles by one call: asked for one by one, DuckDB would collect the values three times.
     quartiles = [
-        f"quantile_cont({history}, [0.25, 0.5, 0.75]) as {series}_quartiles" for series, history in HISTORY_OF.items()
+        f"quantile_cont({history}, [0.25, 0.5, 0.75]) as {series}_quartiles"
+        for series, history in BUTTER.reduction.histories.items()
     ]
     plain = [
-        f"{functions[statistic].format(HISTORY_OF[series])} as {name}"
+        f"{functions[statistic].format(BUTTER.reduction.histories[series])} as {name}"
         for name, (series, statistic) in LISTS.items()
         if statistic in functions
     ]

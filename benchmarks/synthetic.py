@@ -17,8 +17,8 @@ from butter_etl.engines.contract import HISTORIES
 from butter_etl.store.layout import RUNS, partition_path, run_file_name
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
 from butter_etl.studies.butter.experiments import ExperimentSpec
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 
 #: Rows that accuracies are shares of.
@@ -41,7 +41,7 @@ def run_table(experiment_id: int, spec: ExperimentSpec, runs: int, epochs: int) 
     rng = np.random.default_rng(experiment_id)
     values: Mapping[str, object] = {"experiment_id": experiment_id, **spec.parameters()}
     columns: dict[str, pa.Array] = {}
-    for field in RUN_FILE_SCHEMA:
+    for field in BUTTER.run_files:
         if field.name in HISTORIES:
             offsets = pa.array(np.arange(runs + 1, dtype=np.int32) * epochs)
             flat = curves(field.name, runs, epochs, rng).ravel()
@@ -50,7 +50,7 @@ def run_table(experiment_id: int, spec: ExperimentSpec, runs: int, epochs: int) 
             columns[field.name] = pa.array(range(runs), field.type)
         else:
             columns[field.name] = pa.array([values.get(field.name)] * runs, field.type)
-    return pa.table(columns, schema=RUN_FILE_SCHEMA)
+    return pa.table(columns, schema=BUTTER.run_files)
 
 
 def make_store(folder: Path, partitions: int, experiments: int, runs: int, epochs: int) -> Store:
@@ -62,7 +62,7 @@ def make_store(folder: Path, partitions: int, experiments: int, runs: int, epoch
     for number in range(partitions * experiments):
         partition, _ = divmod(number, experiments)
         spec = make_experiment(dataset="wine_quality_white", size=1024, depth=3 + partition, epochs=epochs)
-        target = Path(store.location.path(RUNS)) / partition_path(spec.parameters())
+        target = Path(store.location.path(RUNS)) / partition_path(BUTTER.keys, spec.parameters())
         target.mkdir(parents=True, exist_ok=True)
         rows = run_table(number, spec, runs, epochs)
         (target / run_file_name(number, 0, runs - 1)).write_bytes(parquet_bytes(rows))

@@ -370,7 +370,9 @@ def _reports(
         return map_each(partial(summarize_partition, store, readers=_readers(plans, threads)), plans, threads=threads)
     path, state = store.location.absolute, str(store.state) if store.has_state else None
     threads = thread_count(client)
-    batch = partial(_summarize_batch, path=path, state=state, study=store.study, readers=min(1, _readers(plans, threads)))
+    batch = partial(
+        _summarize_batch, path=path, state=state, study=store.study, readers=min(1, _readers(plans, threads))
+    )
     return map_each(batch, _batches(plans, threads), client)
 
 

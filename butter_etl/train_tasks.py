@@ -131,7 +131,12 @@ def choose_engine(study: Study, name: str, device: Device) -> str:
 
 
 def plan_runs(
-    selection: Selection, registry: Registry, present: Mapping[int, int], *, engine: str = "auto", device: Device = "cpu"
+    selection: Selection,
+    registry: Registry,
+    present: Mapping[int, int],
+    *,
+    engine: str = "auto",
+    device: Device = "cpu",
 ) -> TrainingPlan:
     """Plan what is to be trained; write nothing.
 

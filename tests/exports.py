@@ -11,7 +11,8 @@ from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.experiments import Regularizer
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from tests.strategies import DIGITS, land
@@ -32,8 +33,8 @@ def make_store(path: Path) -> Store:
     """A store of `EXPERIMENTS`, three runs each in two files, and one of a custom kind; summarised."""
     store = Store.create(path)
     for spec in EXPERIMENTS:
-        land(store, spec, published_id(spec), range(2), epochs=4)
-        land(store, spec, published_id(spec), range(2, 3), epochs=4)
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(2), epochs=4)
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(2, 3), epochs=4)
     registry = Registry(store)
     registry.claim(store, {DIGITS: "mine"})
     land(store, DIGITS, registry.experiment_id(DIGITS), range(2), batch="mine", epochs=4)

@@ -14,9 +14,10 @@ from butter_etl.engines.contract import HISTORIES
 from butter_etl.store.fingerprints import fingerprints_metadata
 from butter_etl.store.layout import partition_path
 from butter_etl.store.parquet import parquet_bytes
-from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
-from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, RunSpec
-from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment, sweep_flags
+from butter_etl.studies.butter.experiments import TASK, TASK_VERSION
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment
+from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign
 
@@ -33,7 +34,7 @@ def make_runs(spec, experiment_id, repetitions, epochs=7, histories=None, batch=
         row = {
             "experiment_id": experiment_id,
             "run_id": run.run_id,
-            **sweep_flags(spec),
+            **BUTTER.flags_of(spec),
             **spec.parameters(),
             "batch": batch,
             "task": TASK,
@@ -52,13 +53,13 @@ def make_runs(spec, experiment_id, repetitions, epochs=7, histories=None, batch=
             default = np.random.default_rng([repetition, number]).random(epochs).astype(np.float32)
             row[name] = (histories or {}).get((name, repetition), default)
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=RUN_FILE_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=BUTTER.run_files)
 
 
 def land(store, spec, experiment_id, repetitions, **kwargs):
     """Land made-up runs of an experiment."""
     rows = make_runs(spec, experiment_id, repetitions, **kwargs)
-    return store.land(partition_path(spec.parameters()), experiment_id, rows)
+    return store.land(partition_path(BUTTER.keys, spec.parameters()), experiment_id, rows)
 
 
 @contextmanager

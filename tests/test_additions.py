@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import butter_etl
-from butter_etl.studies.butter.columns import SUMMARY_SCHEMA
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 
 PACKAGE = Path(butter_etl.__file__).parent
@@ -53,20 +53,20 @@ def test_one_more_statistic_is_one_line(changed):
     code = """
 import json
 import pyarrow as pa
-from butter_etl.studies import COLUMNS, SUMMARY_SCHEMA
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.summarize import summary_rows
 runs = pa.table({"experiment_id": pa.array([7] * 11, pa.uint32()),
                  "val_loss": [[float(k)] for k in range(11)], "loss": [[2.0 * k] for k in range(11)]})
-row = summary_rows([runs], SUMMARY_SCHEMA).to_pylist()[0]
-new = [name for name in SUMMARY_SCHEMA.names if name.endswith("_p90")]
-note = COLUMNS["test_loss_p90"].note
-print(json.dumps([new, note, row["test_loss_p90"], row["train_loss_p90"], len(SUMMARY_SCHEMA)]))
+row = summary_rows(BUTTER, [runs]).to_pylist()[0]
+new = [name for name in BUTTER.summary.names if name.endswith("_p90")]
+note = BUTTER.columns["test_loss_p90"].note
+print(json.dumps([new, note, row["test_loss_p90"], row["train_loss_p90"], len(BUTTER.summary)]))
 """
     new, note, test, train, columns = changed(changes, code)
     assert len(new) == 8
     assert note == "90th percentile over the runs of the loss, penalty included, test set, a value an epoch"
     assert (test, train) == ([9.0], [18.0])
-    assert columns == len(SUMMARY_SCHEMA) + 8
+    assert columns == len(BUTTER.summary) + 8
 
 
 @pytest.mark.long
@@ -94,7 +94,8 @@ import butter_etl as be
 from butter_etl.campaign.cutting import Task
 from butter_etl.campaign.stacks import Item
 from butter_etl.campaign.tasks import train_and_land
-from butter_etl.studies import Choice, published_id
+from butter_etl.studies import Choice
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign
@@ -116,8 +117,8 @@ except ButterError as error:
 print(json.dumps([
     landed, [round(value, 6) for value in runs["dropout"]], [round(value, 6) for value in summary["dropout"]],
     summary["num_runs"].tolist(), before.canonical_json(), refused,
-    published_id(make_experiment(dataset="529_pollen", shape="rectangle", size=32, depth=3)),
-    published_id(make_experiment(dataset="529_pollen", shape="rectangle", size=32, depth=3, dropout=0.2)),
+    BUTTER.fixed_ids.id_of(make_experiment(dataset="529_pollen", shape="rectangle", size=32, depth=3)),
+    BUTTER.fixed_ids.id_of(make_experiment(dataset="529_pollen", shape="rectangle", size=32, depth=3, dropout=0.2)),
 ]))
 """
     landed, runs, summaries, counts, before, refused, known, unknown = changed(changes, code)

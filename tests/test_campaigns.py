@@ -33,6 +33,7 @@ from butter_etl.engines.contract import HISTORIES
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.datasets import cached_dataset
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from tests.strategies import held_back
@@ -57,7 +58,7 @@ def compile_kernels():
     """Have compiled kernels at hand: on a slow machine that alone may take longer than the jobs here do."""
     experiment = make_experiment(dataset="diabetes", size=32, depth=2, epochs=1)
     stack = Stack((Item(experiment, 0, "compiled", (0,)),), "fused", "cpu")
-    train_stack(stack, cached_dataset(experiment.dataset, Path("no-data")))
+    train_stack(BUTTER, stack, cached_dataset(experiment.dataset, Path("no-data")))
 
 
 @pytest.fixture
@@ -102,7 +103,9 @@ def check_against_undisturbed(store, spec):
         table = pq.ParquetFile(opened.location.path(f"all_runs/{file.path}")).read()
         experiment = campaign.registry.experiment(file.experiment_id)
         item = Item(experiment, file.experiment_id, "disturbed", tuple(file.repetitions))
-        (alone,) = train_stack(Stack((item,), "fused", "cpu"), cached_dataset(experiment.dataset, Path("no-data")))
+        (alone,) = train_stack(
+            BUTTER, Stack((item,), "fused", "cpu"), cached_dataset(experiment.dataset, Path("no-data"))
+        )
         for name in HISTORIES:
             assert table[name].equals(alone[name]), (file.path, name)
 
@@ -269,7 +272,7 @@ def begun(store):
     """A selection of all that was begun, and of the small ones: what has landed, has a checkpoint, or an attempt."""
     opened = Store.open(store)
     ids = {experiment_id for experiment_id, _ in landed(store)}
-    ids |= {item.experiment_id for stack in Checkpoints(opened.state).stacks() for item in stack.items}
+    ids |= {item.experiment_id for stack in Checkpoints(opened.state, BUTTER).stacks() for item in stack.items}
     ids |= {json.loads(path.read_text())["experiment_id"] for path in opened.state.glob("attempts/*/*.json")}
     registry = Registry(opened)
     rates = {0.01, *(registry.experiment(experiment_id).learning_rate for experiment_id in ids)}

@@ -27,6 +27,7 @@ from butter_etl.engines.fused import engine
 from butter_etl.errors import CheckpointError, FullDiskError
 from butter_etl.studies.butter.datasets import load_dataset
 from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 
 SETTINGS = {"dataset": "wine", "size": 128, "depth": 3, "batch_size": 64, "epochs": 5}
@@ -59,21 +60,21 @@ def stop(dataset, stack=STACK, epochs=4, resume=None):
             raise YieldedError
 
     with pytest.raises(YieldedError):
-        train_stack(stack, dataset, resume=resume, watch=watch)
+        train_stack(BUTTER, stack, dataset, resume=resume, watch=watch)
     return taken[0]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stack_goes_on_from_its_file_to_the_same_bits(tmp_path, dataset, engine):
-    kept, stack = Checkpoints(tmp_path), Stack((ITEM,), engine, "cpu")
+    kept, stack = Checkpoints(tmp_path, BUTTER), Stack((ITEM,), engine, "cpu")
     assert kept.read(stack) is None
-    (expected,) = train_stack(stack, dataset)
+    (expected,) = train_stack(BUTTER, stack, dataset)
     size = kept.write(stop(dataset, stack, epochs=4))
     assert size == kept.path(stack).stat().st_size
     kept.write(stop(dataset, stack, epochs=7, resume=kept.read(stack)))
     assert kept.stacks() == [stack]
     earlier = kept.read(stack)
-    (rows,) = train_stack(stack, dataset, resume=earlier)
+    (rows,) = train_stack(BUTTER, stack, dataset, resume=earlier)
     for name in HISTORIES:
         assert rows[name].equals(expected[name])
     assert rows["end_reason"].to_pylist() == [COMPLETED] * 2
@@ -89,11 +90,11 @@ def test_a_stack_goes_on_from_its_file_to_the_same_bits(tmp_path, dataset, engin
 def test_a_stack_that_was_begun_is_cut_and_its_parts_go_on(dataset, engine, epochs):
     """After two epochs the fused engine has not begun the second run; after seven it has finished the first."""
     stack = Stack((ITEM,), engine, "cpu")
-    (expected,) = train_stack(stack, dataset)
+    (expected,) = train_stack(BUTTER, stack, dataset)
     parts = cut_unfinished(stop(dataset, stack, epochs=epochs), 1)
     assert [part.stack for part in parts] == cut_stack(stack, 1)
-    assert sum(int(part.state.epochs.sum()) for part in parts) >= epochs
-    rows = pa.concat_tables(train_stack(part.stack, dataset, resume=part)[0] for part in parts)
+    assert sum(int(part.state.points.sum()) for part in parts) >= epochs
+    rows = pa.concat_tables(train_stack(BUTTER, part.stack, dataset, resume=part)[0] for part in parts)
     for name in HISTORIES:
         ours, theirs = (np.stack(table[name].to_pylist()) for table in (rows, expected))
         np.testing.assert_allclose(ours, theirs, rtol=0 if engine == "fused" else 1e-5, err_msg=name)
@@ -102,7 +103,7 @@ def test_a_stack_that_was_begun_is_cut_and_its_parts_go_on(dataset, engine, epoc
 def test_a_file_holds_everything_to_the_bit(tmp_path, dataset):
     regularized = make_experiment(**SETTINGS, kernel_regularizer=Regularizer("l2", 0.1), label_noise=0.2)
     unfinished = stop(dataset, Stack((Item(regularized, 2**24, "b", (0, 1)),), "torch", "cpu"))
-    kept = Checkpoints(tmp_path)
+    kept = Checkpoints(tmp_path, BUTTER)
     kept.write(unfinished)
     back = kept.read(unfinished.stack)
     for field in ("stack", "core_seconds", "started", "cpu_families"):
@@ -116,7 +117,7 @@ def test_a_file_holds_everything_to_the_bit(tmp_path, dataset):
 
 @pytest.fixture
 def written(tmp_path, dataset):
-    kept = Checkpoints(tmp_path)
+    kept = Checkpoints(tmp_path, BUTTER)
     kept.write(stop(dataset))
     return kept, kept.path(STACK)
 
@@ -129,10 +130,10 @@ def test_a_file_torn_anywhere_is_refused(written):
     for end in ends:
         path.write_bytes(content[:end])
         with pytest.raises(CheckpointError, match="torn"):
-            read_checkpoint(path, STACK)
+            read_checkpoint(path, STACK, BUTTER)
     path.write_bytes(content + b"\0")
     with pytest.raises(CheckpointError, match="torn"):
-        read_checkpoint(path, STACK)
+        read_checkpoint(path, STACK, BUTTER)
 
 
 def test_a_file_with_any_byte_changed_is_refused(written):
@@ -141,7 +142,7 @@ def test_a_file_with_any_byte_changed_is_refused(written):
     for place in [*range(600), *range(600, len(content), 997), *range(len(content) - 40, len(content))]:
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
         with pytest.raises(CheckpointError):
-            read_checkpoint(path, STACK)
+            read_checkpoint(path, STACK, BUTTER)
 
 
 def test_what_cannot_be_gone_on_from_is_removed_with_a_word(written, caplog):
@@ -159,17 +160,17 @@ def test_other_versions_start_over(written, monkeypatch):
     _, path = written
     monkeypatch.setattr(checkpoints, "package_version", lambda name: "2.0" if name == "torch" else None)
     with pytest.raises(CheckpointError, match=r"made by other versions .*torch"):
-        read_checkpoint(path, STACK)
+        read_checkpoint(path, STACK, BUTTER)
 
 
 def test_the_checkpoint_of_another_stack_is_refused(written, dataset, caplog):
     kept, path = written
     fewer = Stack((msgspec.structs.replace(ITEM, repetitions=(0,)),), "torch", "cpu")
-    unfinished = read_checkpoint(path, STACK)
+    unfinished = read_checkpoint(path, STACK, BUTTER)
     with pytest.raises(CheckpointError, match="wine rectangle size 128 depth 3: what was stopped is another stack"):
-        train_stack(fewer, dataset, resume=unfinished)
+        train_stack(BUTTER, fewer, dataset, resume=unfinished)
     with pytest.raises(CheckpointError, match="another stack"):
-        train_stack(Stack((ITEM,), "fused", "cpu"), dataset, resume=unfinished)
+        train_stack(BUTTER, Stack((ITEM,), "fused", "cpu"), dataset, resume=unfinished)
     other = kept.path(fewer)
     assert other != path != kept.path(Stack((ITEM,), "fused", "cpu"))
     path.rename(other)
@@ -182,7 +183,7 @@ def test_a_run_that_went_on_on_another_kind_of_processor_says_so(dataset, monkey
     monkeypatch.setattr(stacks, "cpu_family", lambda: "AnotherKind-1-2")
     moved = stop(dataset, epochs=8, resume=unfinished)
     monkeypatch.undo()
-    (rows,) = train_stack(STACK, dataset, resume=moved)
+    (rows,) = train_stack(BUTTER, STACK, dataset, resume=moved)
     assert rows["end_reason"].to_pylist() == [COMPLETED_ELSEWHERE] * 2
 
 
@@ -193,7 +194,7 @@ def test_a_disk_that_is_full_leaves_the_earlier_checkpoint(written, monkeypatch,
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    later = replace(read_checkpoint(path, STACK), core_seconds=99.0)
+    later = replace(read_checkpoint(path, STACK, BUTTER), core_seconds=99.0)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FullDiskError, match=r"checkpoint: cannot be written \(.*No space left"):
         kept.write(later)

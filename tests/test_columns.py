@@ -5,14 +5,7 @@ import pyarrow.parquet as pq
 
 from butter_etl.store.layout import SUMMARY
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import (
-    EXPERIMENT_COLUMNS,
-    PARTITION_KEYS,
-    RUN_FILE_SCHEMA,
-    RUN_SCHEMA,
-    SUMMARY_FILE_SCHEMA,
-    SUMMARY_SCHEMA,
-)
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.summarize import plan_summaries, summarize_partition
 from tests.strategies import POLLEN, land
 
@@ -199,18 +192,18 @@ def extremum_columns():
 
 
 def test_run_schema():
-    assert spelled(RUN_SCHEMA) == typed(RUN_COLUMNS)
+    assert spelled(BUTTER.runs) == typed(RUN_COLUMNS)
 
 
 def test_summary_schema():
-    assert spelled(SUMMARY_SCHEMA) == [*typed(SUMMARY_COLUMNS), *extremum_columns()]
+    assert spelled(BUTTER.summary) == [*typed(SUMMARY_COLUMNS), *extremum_columns()]
 
 
 def test_keys_are_in_the_path_and_not_in_the_files():
-    assert list(PARTITION_KEYS) == KEYS
-    assert spelled(RUN_FILE_SCHEMA) == [column for column in spelled(RUN_SCHEMA) if column[0] not in KEYS]
-    assert spelled(SUMMARY_FILE_SCHEMA) == [column for column in spelled(SUMMARY_SCHEMA) if column[0] not in KEYS]
-    assert set(KEYS) <= set(EXPERIMENT_COLUMNS)
+    assert list(BUTTER.keys) == KEYS
+    assert spelled(BUTTER.run_files) == [column for column in spelled(BUTTER.runs) if column[0] not in KEYS]
+    assert spelled(BUTTER.summary_files) == [column for column in spelled(BUTTER.summary) if column[0] not in KEYS]
+    assert set(KEYS) <= set(BUTTER.experiment_columns)
 
 
 def test_files_have_the_schemas(tmp_path):
@@ -220,10 +213,10 @@ def test_files_have_the_schemas(tmp_path):
     summarize_partition(store, plan)
     (run_file,) = tmp_path.glob("store/all_runs/**/*-*.parquet")
     (summary_file,) = tmp_path.glob("store/complete_summary/**/summary.parquet")
-    assert spelled(pq.read_schema(run_file)) == spelled(RUN_FILE_SCHEMA)
-    assert spelled(pq.read_schema(summary_file)) == spelled(SUMMARY_FILE_SCHEMA)
+    assert spelled(pq.read_schema(run_file)) == spelled(BUTTER.run_files)
+    assert spelled(pq.read_schema(summary_file)) == spelled(BUTTER.summary_files)
     assert b"pandas" not in (pq.read_schema(run_file).metadata or {})
-    for root, schema in (("all_runs", RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA)):
+    for root, schema in (("all_runs", BUTTER.runs), (SUMMARY, BUTTER.summary)):
         common = pq.read_schema(tmp_path / "store" / root / "_common_metadata")
         assert spelled(common) == spelled(schema)
         assert isinstance(common, pa.Schema)

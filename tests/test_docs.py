@@ -27,8 +27,9 @@ from butter_etl.store.store import Store
 from butter_etl.studies.butter import columns
 from butter_etl.studies.butter.datasets import own_info
 from butter_etl.studies.butter.experiments import OwnData, Regularizer
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import parse_sweep
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.train_tasks import train
@@ -286,7 +287,7 @@ def folder(tmp_path_factory):
     home = tmp_path_factory.mktemp("docs")
     store = Store.create(home / "store")
     for spec in EXPERIMENTS:
-        land(store, spec, published_id(spec), range(3))
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(3))
     registry = Registry(store)
     registry.claim(store, {DIGITS: "mine"})
     land(store, DIGITS, registry.experiment_id(DIGITS), range(2), batch="mine")

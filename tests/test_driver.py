@@ -19,6 +19,7 @@ from butter_etl.campaign.stacks import Item, Stack
 from butter_etl.errors import CampaignError
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.datasets import cached_dataset
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign, run_training
 from tests.strategies import POLLEN, land
@@ -51,7 +52,7 @@ def landed(store):
 
 
 def wanted(experiment_id, spec=POLLEN, repetitions=(0, 1)):
-    return Wanted(spec, experiment_id, "primary", repetitions, 100, 1.0)
+    return Wanted(spec, experiment_id, "primary", repetitions, 1.0, 1e4)
 
 
 # --- shares ------------------------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ def test_checkpoints_of_what_has_landed_are_removed(tmp_path, tiny, client):
     campaign = plan_campaign(tmp_path / "store", tiny)
     opened, settings = open_campaign(campaign, tmp_path)
     first = claim_ids(campaign.plan, campaign.registry, opened)[0]
-    checkpoints, kept = Checkpoints(opened.state), []
+    checkpoints, kept = Checkpoints(opened.state, BUTTER), []
     for repetitions in ((0, 1), (2, 3)):
         stack = Stack((Item(first.spec, first.experiment_id, first.batch, repetitions),), "torch", "cpu")
         checkpoints.write(stop(cached_dataset(first.spec.dataset, tmp_path), stack, epochs=1))

@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 
 from butter_etl import __version__
 from butter_etl.errors import SpecError
-from butter_etl.studies.butter.experiments import (
-    TASK_VERSION,
-    OwnData,
-    Regularizer,
-    RunSpec,
-    parse_canonical,
-    parse_command,
-)
+from butter_etl.studies.butter.experiments import TASK_VERSION, OwnData, Regularizer
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.identity import canonical_float, float_text
 
 POLLEN = make_experiment(dataset="529_pollen", size=32, depth=2)
@@ -97,11 +92,11 @@ experiments = st.builds(
 @given(experiments, st.integers(0, 65535))
 def test_canonical_json_and_command_hold_the_whole_experiment(spec, repetition):
     text = spec.canonical_json()
-    assert parse_canonical(text) == spec
+    assert BUTTER.parse_own(text) == spec
     assert list(json.loads(text)) == sorted(json.loads(text))
     run = RunSpec(spec, repetition)
     command = run.command("primary")
-    assert parse_command(command) == spec
+    assert BUTTER.parse_command(command) == spec
     assert json.loads(command)["seed"] == run.seed
     assert 0 <= run.seed < 2**63
 
@@ -139,12 +134,12 @@ def test_the_content_of_own_data_is_part_of_the_identity_and_of_nothing_else():
     text = own.canonical_json()
     added = {"data.sha256": "ab" * 32, "data.rows": 303, "data.inputs": 13}
     assert json.loads(text) == {**json.loads(GOLDEN_JSON), "dataset": "heart", **added}
-    assert parse_canonical(text) == own
-    assert parse_command(RunSpec(own, 3).command("mine")) == own
+    assert BUTTER.parse_own(text) == own
+    assert BUTTER.parse_command(RunSpec(own, 3).command("mine")) == own
     assert own.parameters() == {**POLLEN.parameters(), "dataset": "heart"}
     for broken in ('"data.inputs":0', '"data.inputs":"13"', '"data.in":13'):
         with pytest.raises(SpecError, match="not the canonical JSON of an experiment"):
-            parse_canonical(text.replace('"data.inputs":13', broken))
+            BUTTER.parse_own(text.replace('"data.inputs":13', broken))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +147,6 @@ def test_the_content_of_own_data_is_part_of_the_identity_and_of_nothing_else():
 )
 def test_foreign_json_is_refused(text):
     with pytest.raises(SpecError):
-        parse_canonical(text)
+        BUTTER.parse_own(text)
     with pytest.raises(SpecError):
-        parse_command(text)
+        BUTTER.parse_command(text)

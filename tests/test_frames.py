@@ -9,9 +9,9 @@ from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import SelectError, StoreError
 from butter_etl.store import frames
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import RUN_SCHEMA
 from butter_etl.studies.butter.experiments import Regularizer
-from butter_etl.studies.butter.sweeps import make_experiment, published_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from tests.strategies import land
 
 LIST = pd.ArrowDtype(pa.list_(pa.field("element", pa.float32())))
@@ -22,16 +22,16 @@ PENALISED = make_experiment(dataset="mnist", size=4096, depth=3, kernel_regulari
 def store(tmp_path):
     store = Store.create(tmp_path / "store")
     for experiment_id in (0, 1, 14):
-        land(store, published_experiment(experiment_id), experiment_id, range(3))
-        land(store, published_experiment(experiment_id), experiment_id, range(3, 5))
-    land(store, PENALISED, published_id(PENALISED), range(2))
+        land(store, BUTTER.fixed_ids.experiment(experiment_id), experiment_id, range(3))
+        land(store, BUTTER.fixed_ids.experiment(experiment_id), experiment_id, range(3, 5))
+    land(store, PENALISED, BUTTER.fixed_ids.id_of(PENALISED), range(2))
     return str(tmp_path / "store")
 
 
 def test_types_survive(store):
     runs = be.read_runs(store)
     for frame in (runs._meta, runs.compute(scheduler="synchronous")):
-        assert list(frame.columns) == RUN_SCHEMA.names
+        assert list(frame.columns) == BUTTER.runs.names
         assert all(frame.dtypes[name] == LIST for name in HISTORIES)
         assert frame.dtypes["learning_rate"] == pd.ArrowDtype(pa.float32())
         assert frame.dtypes["kernel_regularizer.type"] == pd.ArrowDtype(pa.string())

@@ -84,7 +84,7 @@ def clock(monkeypatch):
 def share(tmp_path):
     """Three experiments of four runs each that take 10 seconds a run, claimed."""
     store = Store.create(tmp_path / "store")
-    wanted = [Wanted(POLLEN, number, "mine", (0, 1, 2, 3), 100, 10.0) for number in (1, 2, 3)]
+    wanted = [Wanted(POLLEN, number, "mine", (0, 1, 2, 3), 10.0, 1e4) for number in (1, 2, 3)]
     with Claims(store.state) as claims:
         share = Share(wanted, claims, store, 40.0, "cpu")
         yield share, {task.items[0].experiment_id: task for task in share.tasks()}

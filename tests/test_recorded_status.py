@@ -11,6 +11,7 @@ import pytest
 from butter_etl.campaign.stacks import Item, Stack, train_stack
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.datasets import cached_dataset
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import plan_campaign
 from butter_etl.views.facts import status_facts
@@ -41,11 +42,11 @@ def speed(wanted):
     """How much of the estimated cost this machine does in a second, as busy as it is, with all slots."""
     stack = Stack((Item(wanted.spec, 0, "recorded", (0,)),), "fused", "cpu")
     dataset = cached_dataset(wanted.spec.dataset, Path("no-data"))
-    train_stack(stack, dataset)  # compiles
+    train_stack(BUTTER, stack, dataset)  # compiles
     began, done = time.monotonic(), 0
     with ThreadPoolExecutor(SLOTS) as pool:
         while time.monotonic() < began + 10:
-            done += len(list(pool.map(lambda _: train_stack(stack, dataset), range(SLOTS))))
+            done += len(list(pool.map(lambda _: train_stack(BUTTER, stack, dataset), range(SLOTS))))
     return done * wanted.core_seconds / (time.monotonic() - began)
 
 

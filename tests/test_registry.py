@@ -8,16 +8,10 @@ import pytest
 from butter_etl.errors import SelectError, StoreError
 from butter_etl.store.registry import Newcomer, Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import EXPERIMENTS_SCHEMA
-from butter_etl.studies.butter.experiments import foreign_experiment
-from butter_etl.studies.butter.sweeps import (
-    FIRST_CLAIMED_ID,
-    PUBLISHED,
-    make_experiment,
-    published_experiment,
-    sweep_flags,
-)
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import PUBLISHED, make_experiment
 from butter_etl.studies.selection import Choice
+from butter_etl.studies.sweeps import FIRST_CLAIMED_ID
 from tests.strategies import POLLEN, land
 
 MINE = [make_experiment(dataset="digits", size=size, depth=2) for size in (20_000, 30_000, 40_000)]
@@ -50,7 +44,7 @@ def test_others_get_ids_that_stay(store):
     assert [again.batch(FIRST_CLAIMED_ID + k) for k in range(3)] == ["mine", "mine", "later"]
     assert store.location.names("experiments") == [f"{FIRST_CLAIMED_ID}.parquet", f"{FIRST_CLAIMED_ID + 2}.parquet"]
     table = pq.read_table(store.state.parent / "experiments" / f"{FIRST_CLAIMED_ID}.parquet")
-    assert table.schema.equals(EXPERIMENTS_SCHEMA)
+    assert table.schema.equals(BUTTER.claimed)
     assert table["canonical_json"].to_pylist() == [spec.canonical_json() for spec in MINE[:2]]
 
 
@@ -86,7 +80,7 @@ def test_claims_at_the_same_moment_never_share_an_id(store):
 def test_unknown_ids_are_named(store):
     with pytest.raises(StoreError, match="experiment 99999999 has runs but is in no sweep"):
         Registry(store).experiment(99999999)
-    assert Registry(store).experiment(5) == published_experiment(5)
+    assert Registry(store).experiment(5) == BUTTER.fixed_ids.experiment(5)
 
 
 def write_spec(path, size):
@@ -115,13 +109,15 @@ def test_sweeps_are_registered_once(store, tmp_path):
 
 def test_experiments_of_another_task_are_kept_under_their_own_ids(store):
     parameters = {**POLLEN.parameters(), "label_noise": 0.05}
-    ours = foreign_experiment("X", 3, POLLEN.parameters())
-    specs = [ours, foreign_experiment("X", 4, parameters), foreign_experiment("Y", None, parameters), MINE[0]]
+    ours = BUTTER.foreign("X", 3, POLLEN.parameters())
+    specs = [ours, BUTTER.foreign("X", 4, parameters), BUTTER.foreign("Y", None, parameters), MINE[0]]
     assert len({POLLEN.canonical_json(), *(spec.canonical_json() for spec in specs)}) == 5
-    assert foreign_experiment("X", 4, POLLEN.parameters()) == ours  # revisions of another task share an experiment
+    assert BUTTER.foreign("X", 4, POLLEN.parameters()) == ours  # revisions of another task share an experiment
     wanted = dict(zip(specs, [0, 600_000, 600_000, 2**24 + 9], strict=True))
     registry = Registry(store)
-    registry.adopt(store, {spec: Newcomer("b", own, 33, (4, 1)) for spec, own in wanted.items()})
+    registry.adopt(
+        store, {spec: Newcomer("b", own, {"num_free_parameters": 33, "widths": (4, 1)}) for spec, own in wanted.items()}
+    )
     again = Registry(store)
     assert [again.experiment_id(spec) for spec in specs] == [2**24 + 10, 600_000, 2**24 + 11, 2**24 + 9]
     assert [again.experiment(again.experiment_id(spec)) for spec in specs] == specs
@@ -130,7 +126,7 @@ def test_experiments_of_another_task_are_kept_under_their_own_ids(store):
     assert again.experiment_id(MINE[1]) == 2**24 + 12
     assert specs[0] in PUBLISHED["primary"]
     assert specs[1] not in PUBLISHED["primary"]
-    assert sweep_flags(ours) == sweep_flags(POLLEN)
+    assert BUTTER.flags_of(ours) == BUTTER.flags_of(POLLEN)
     table = pq.read_table(store.state.parent / "experiments/600000.parquet")
     row = table.slice(0, 1).to_pylist()[0]
     assert (row["task"], row["num_free_parameters"], row["widths"]) == ("X", 33, [4, 1])

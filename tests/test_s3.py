@@ -32,9 +32,9 @@ from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.s3 import Service
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import HISTORY_OF, PARTITION_SCHEMA, RUN_SCHEMA
 from butter_etl.studies.butter.own_data import Declaration, load_content
-from butter_etl.studies.butter.sweeps import make_experiment, published_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice, Selection
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.train_tasks import train
@@ -112,7 +112,7 @@ def fill(store):
     """Made-up runs of published experiments, of one with odd keys, and of a custom one; and their summaries."""
     noisy = make_experiment(dataset="mnist", size=4096, depth=3, label_noise=0.2)
     for spec in (POLLEN, noisy, make_experiment(dataset="mnist", size=4096, depth=3)):
-        land(store, spec, published_id(spec), range(3))
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(3))
     registry = Registry(store)
     registry.claim(store, {DIGITS: "mine"})
     land(store, DIGITS, registry.experiment_id(DIGITS), range(2), batch="mine")
@@ -227,7 +227,7 @@ def test_every_reader_sees_the_same(server, bucket, tmp_path):
     folder = server.url(f"{bucket}/out/primary_sweep_runs")
     by_dask = be.read_export(folder, where=["dataset=mnist"]).compute(scheduler="synchronous")
     expected = [list(history) for history in by_dask["val_loss"]]
-    hive = ds.partitioning(PARTITION_SCHEMA, flavor="hive")
+    hive = ds.partitioning(BUTTER.key_schema, flavor="hive")
     place = Location(folder)
     by_arrow = ds.dataset(place.root, filesystem=place.filesystem, partitioning=hive, format="parquet")
     assert by_arrow.to_table(filter=ds.field("dataset") == "mnist")["val_loss"].to_pylist() == expected
@@ -276,7 +276,9 @@ def test_one_column_of_one_experiment_is_a_small_part_of_the_file(server, bucket
     ).compute(scheduler="synchronous")
     assert server.sent < 0.02 * len(file)
     assert list(frame["experiment_id"]) == [wanted]
-    median = np.mean([noise[wanted][HISTORY_OF["test_loss"], repetition] for repetition in range(2)], axis=0)
+    median = np.mean(
+        [noise[wanted][BUTTER.reduction.histories["test_loss"], repetition] for repetition in range(2)], axis=0
+    )
     assert np.allclose(list(frame["test_loss_median"][0]), median)
 
 
@@ -284,7 +286,7 @@ def test_the_snippet_of_the_documents(server, bucket, tmp_path, monkeypatch):
     (code,) = re.findall(r"```python no-run\n([^`]*s3://my-bucket[^`]*)```", HOW_TO.read_text())
     spec = make_experiment(dataset="nursery", size=512, depth=3)
     store = Store.create(tmp_path / "study")
-    land(store, spec, published_id(spec), range(3))
+    land(store, spec, BUTTER.fixed_ids.id_of(spec), range(3))
     run_summaries(plan_summaries(store), store)
     export(store, server.url(f"{bucket}/published"), Choice(sweeps=("primary",)))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.host}")
@@ -647,7 +649,7 @@ def test_an_export_into_its_own_store_is_refused(server, bucket, tmp_path):
 def shuffled_runs(url):
     """All runs of a store, keys included, in another order."""
     rows = pa.Table.from_pandas(be.read_runs(url).compute(scheduler="synchronous"), preserve_index=False)
-    return rows.cast(RUN_SCHEMA).take(np.random.default_rng(0).permutation(rows.num_rows))
+    return rows.cast(BUTTER.runs).take(np.random.default_rng(0).permutation(rows.num_rows))
 
 
 def runs_of(files):
@@ -658,7 +660,7 @@ def runs_of(files):
 def test_imports_from_and_into_buckets(server, bucket, tmp_path):
     store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
     land(store, POLLEN, 0, range(3))
-    land(store, published_experiment(14), 14, range(2))
+    land(store, BUTTER.fixed_ids.experiment(14), 14, range(2))
     runs = runs_of(objects(server, bucket, "study"))
     assert len(runs) == 1 + 2
     pq.write_table(shuffled_runs(store.location.absolute), tmp_path / "runs.parquet", row_group_size=4)
@@ -701,7 +703,7 @@ def test_checking_repairing_and_withdrawing(server, bucket, tmp_path):
     url, state = server.url(f"{bucket}/store"), tmp_path / "state"
     store = Store.create(url, state)
     land(store, POLLEN, 0, range(6))
-    land(store, published_experiment(14), 14, range(3))
+    land(store, BUTTER.fixed_ids.experiment(14), 14, range(3))
     run_summaries(plan_summaries(store), store)
     report = run_verification(plan_verification(url), values=True, threads=2)
     assert (report.findings, report.rows, report.summaries) == ((), 13, 1)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from butter_etl.errors import SelectError
 from butter_etl.store.registry import Registry
 from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import PUBLISHED, make_experiment
 from butter_etl.studies.selection import Choice, Condition, Selection, parse_condition
 
@@ -40,7 +41,7 @@ PARAMETERS = make_experiment(
     ],
 )
 def test_conditions(text, holds):
-    assert parse_condition(text).holds(PARAMETERS) is holds
+    assert parse_condition(text, BUTTER.terms()).holds(PARAMETERS) is holds
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_conditions(text, holds):
 )
 def test_malformed_conditions(text, message):
     with pytest.raises(SelectError, match=message) as caught:
-        parse_condition(text)
+        parse_condition(text, BUTTER.terms())
     assert "\n" not in str(caught.value)
 
 
@@ -82,7 +83,9 @@ def test_repetition_numbers_stay_in_uint16():
 
 
 def test_experiments_of_several_sweeps_come_once_with_the_most_repetitions():
-    conditions = tuple(map(parse_condition, ["dataset=mnist", "shape=rectangle", "size=1024", "depth=4"]))
+    conditions = tuple(
+        parse_condition(text, BUTTER.terms()) for text in ["dataset=mnist", "shape=rectangle", "size=1024", "depth=4"]
+    )
     selection = Selection((PUBLISHED["optimizer"], PUBLISHED["primary"]), conditions)
     found = list(selection.experiments())
     assert len({spec for _, spec, _ in found}) == len(found) == 4 * 4 * 5
@@ -96,7 +99,7 @@ def test_experiments_of_several_sweeps_come_once_with_the_most_repetitions():
 
 
 def test_no_sweep_means_whatever_a_store_has():
-    selection = Selection((), (parse_condition("dataset=digits"),))
+    selection = Selection((), (parse_condition("dataset=digits", BUTTER.terms()),))
     assert selection.matches(make_experiment(dataset="digits", size=77, depth=2))
     assert list(selection.experiments()) == []
 

@@ -17,9 +17,9 @@ from butter_etl.store.failures import Failure
 from butter_etl.store.files import Location
 from butter_etl.store.layout import RunFile, consecutive, parse_partition, partition_path
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
 from butter_etl.studies.butter.experiments import Regularizer
-from butter_etl.studies.butter.sweeps import make_experiment, published_experiment
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from tests.strategies import DIGITS, POLLEN, land, make_runs
 
 FEASIBLE = [0, 1, 14, 15, 16]
@@ -42,7 +42,7 @@ def landed(store):
 
 
 def test_partition_paths_are_spelled_one_way():
-    assert partition_path(POLLEN.parameters()) == POLLEN_PARTITION
+    assert partition_path(BUTTER.keys, POLLEN.parameters()) == POLLEN_PARTITION
     noisy = make_experiment(
         dataset="banana",
         size=32,
@@ -51,23 +51,23 @@ def test_partition_paths_are_spelled_one_way():
         label_noise=0.15,
         kernel_regularizer=Regularizer("l1", 0.32),
     )
-    path = partition_path(noisy.parameters())
+    path = partition_path(BUTTER.keys, noisy.parameters())
     assert "/learning_rate=0.00001/" in path
     assert "/kernel_regularizer.type=l1/label_noise=0.15/" in path
 
 
 @given(st.integers(0, 200_000))
 def test_partition_paths_round_trip(experiment_id):
-    parameters = published_experiment(experiment_id).parameters()
-    parsed = parse_partition(partition_path(parameters))
+    parameters = BUTTER.fixed_ids.experiment(experiment_id).parameters()
+    parsed = parse_partition(BUTTER.key_schema, partition_path(BUTTER.keys, parameters))
     assert parsed == {key: parameters[key] for key in parsed}
 
 
 def test_names_are_percent_encoded():
     odd = {**POLLEN.parameters(), "dataset": "a/b=c %"}
-    path = partition_path(odd)
+    path = partition_path(BUTTER.keys, odd)
     assert path.startswith("dataset=a%2Fb%3Dc%20%25/shape=")
-    assert parse_partition(path)["dataset"] == "a/b=c %"
+    assert parse_partition(BUTTER.key_schema, path)["dataset"] == "a/b=c %"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_names_are_percent_encoded():
 )
 def test_foreign_partitions_are_refused(path):
     with pytest.raises(StoreError):
-        parse_partition(path)
+        parse_partition(BUTTER.key_schema, path)
 
 
 def test_run_file_names():
@@ -125,7 +125,7 @@ def test_experiments_of_one_partition_do_not_mix(store):
 def land_often(path, barrier, first):
     store = Store.open(path)
     for experiment_id in FEASIBLE:
-        spec = published_experiment(experiment_id)
+        spec = BUTTER.fixed_ids.experiment(experiment_id)
         barrier.wait()
         land(store, spec, experiment_id, range(first, first + 6))
 
@@ -241,7 +241,7 @@ def test_failures_are_kept_until_the_repetitions_have_landed(store):
 def test_unpublished_experiments_land_like_others(store):
     land(store, DIGITS, 2**24, range(2))
     assert store.repetitions() == {2**24: 0b11}
-    assert RUN_FILE_SCHEMA.equals(store.read_runs(next(store.run_files())).schema)
+    assert BUTTER.run_files.equals(store.read_runs(next(store.run_files())).schema)
 
 
 def test_a_file_url_is_a_path(tmp_path):

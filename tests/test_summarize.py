@@ -25,14 +25,8 @@ from butter_etl.store.fingerprints import fingerprint
 from butter_etl.store.layout import RunFile
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import (
-    EXECUTIVE_SCHEMA,
-    HISTORY_OF,
-    PARTITION_KEYS,
-    SUMMARY_FILE_SCHEMA,
-    SUMMARY_SCHEMA,
-)
-from butter_etl.studies.butter.sweeps import make_experiment, published_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import SummaryReport, plan_summaries, run_summaries, summarize_partition
 from tests.strategies import land
@@ -59,7 +53,7 @@ def store(tmp_path):
     store = Store.create(tmp_path / "store")
     for experiment_id, repetitions in CONTENT.items():
         histories = RAGGED if experiment_id == 0 else None
-        land(store, published_experiment(experiment_id), experiment_id, repetitions, histories=histories)
+        land(store, BUTTER.fixed_ids.experiment(experiment_id), experiment_id, repetitions, histories=histories)
     return store
 
 
@@ -124,11 +118,11 @@ def test_values_equal_an_independent_computation(store):
         epochs = max(lengths)
         assert row["num_runs"] == len(runs)
         assert row["num"] == [sum(length > epoch for length in lengths) for epoch in range(epochs)]
-        for series, column in HISTORY_OF.items():
+        for series, column in BUTTER.reduction.histories.items():
             expected = expected_statistics([run[column] for run in runs], epochs)
             for statistic, values in expected.items():
                 name = f"{series}_{statistic}"
-                if name in SUMMARY_SCHEMA.names:
+                if name in BUTTER.summary.names:
                     assert_close(row[name], values, (experiment_id, name))
 
 
@@ -153,10 +147,10 @@ def test_extremum_blocks(store):
 def test_rows_carry_the_experiment(store):
     summarize(store)
     row = summary_rows(store)[14]
-    parameters = published_experiment(14).parameters()
+    parameters = BUTTER.fixed_ids.experiment(14).parameters()
     for name, value in parameters.items():
         found = row[name]
-        if name in PARTITION_KEYS and isinstance(value, float):
+        if name in BUTTER.keys and isinstance(value, float):
             found = float(found)
         assert found == pytest.approx(value) if isinstance(value, float) else found == value, name
     assert (row["widths"], row["num_free_parameters"]) == ([10, 1], 61)
@@ -195,7 +189,7 @@ def all_bytes(store):
 def test_only_the_experiment_with_new_runs_is_recomputed(store):
     summarize(store)
     untouched = summary_rows(store)[0]
-    land(store, published_experiment(14), 14, range(14))
+    land(store, BUTTER.fixed_ids.experiment(14), 14, range(14))
     plan = plan_summaries(store)
     assert [list(one.stale) for one in plan.partitions] == [[14]]
     assert [one.fresh for one in plan.partitions] == [1]
@@ -233,7 +227,7 @@ def test_a_selection_leaves_the_other_rows_alone(store):
 def test_a_torn_run_file_leaves_the_old_summary(store):
     summarize(store)
     before = all_bytes(store)
-    land(store, published_experiment(14), 14, range(14))
+    land(store, BUTTER.fixed_ids.experiment(14), 14, range(14))
     newest = max(Path(store.location.root).rglob("14-*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-10])
     (plan,) = plan_summaries(store).partitions
@@ -293,7 +287,7 @@ def test_the_distributed_groupby_gives_the_same_rows(store, client):
 
 def as_text(frame):
     """Every value of a frame, NaN equal to NaN."""
-    return repr(pa.Table.from_pandas(frame, schema=SUMMARY_SCHEMA, preserve_index=False).to_pylist())
+    return repr(pa.Table.from_pandas(frame, schema=BUTTER.summary, preserve_index=False).to_pylist())
 
 
 def test_colocation_is_seen(store):
@@ -307,7 +301,7 @@ def test_colocation_is_seen(store):
 
 
 def test_summary_file_schema_has_no_history_columns():
-    assert not set(HISTORIES) & set(SUMMARY_FILE_SCHEMA.names)
+    assert not set(HISTORIES) & set(BUTTER.summary_files.names)
 
 
 # --- streaming ---------------------------------------------------------------------------------------------------
@@ -319,7 +313,7 @@ def wide(tmp_path):
     store = Store.create(tmp_path / "wide")
     for size, repetitions in zip(WIDE, (2, 3, 1, 4) * 5, strict=True):
         spec = make_experiment(dataset="529_pollen", size=2**size, depth=2)
-        land(store, spec, published_id(spec), range(repetitions))
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(repetitions))
     return store
 
 
@@ -348,7 +342,7 @@ def test_incremental_equals_full_byte_by_byte(wide, added, threads):
     summarize(wide)
     for number in added:
         spec = make_experiment(dataset="529_pollen", size=2 ** WIDE[number], depth=2)
-        land(wide, spec, published_id(spec), range(4, 7))
+        land(wide, spec, BUTTER.fixed_ids.id_of(spec), range(4, 7))
     report = run_summaries(plan_summaries(wide), wide, threads=threads)
     assert report == SummaryReport(computed=len(added), kept=20 - len(added), dropped=0, partitions=1)
     incremental = all_bytes(wide)
@@ -363,16 +357,16 @@ def test_runs_that_land_meanwhile_are_for_the_next_pass(wide, monkeypatch):
 
     def read_and_land(store, files):
         if not landed:
-            landed.append(land(store, spec, published_id(spec), range(9)))
+            landed.append(land(store, spec, BUTTER.fixed_ids.id_of(spec), range(9)))
         return read(store, files)
 
     monkeypatch.setattr("butter_etl.summarize._read_experiment", read_and_land)
     assert summarize(wide).computed == 20
-    assert summary_rows(wide)[published_id(spec)]["num_runs"] == 2
+    assert summary_rows(wide)[BUTTER.fixed_ids.id_of(spec)]["num_runs"] == 2
     (plan,) = plan_summaries(wide).partitions
-    assert plan.stale == [published_id(spec)]
+    assert plan.stale == [BUTTER.fixed_ids.id_of(spec)]
     assert summarize(wide).computed == 1
-    assert summary_rows(wide)[published_id(spec)]["num_runs"] == 9
+    assert summary_rows(wide)[BUTTER.fixed_ids.id_of(spec)]["num_runs"] == 9
 
 
 def test_what_somebody_else_summarised_meanwhile_is_kept(wide):
@@ -477,15 +471,15 @@ def test_killed_between_the_two_files_the_next_pass_writes_both(wide, monkeypatc
 
     summarize(wide)
     spec = make_experiment(dataset="529_pollen", size=2 ** WIDE[2], depth=2)
-    land(wide, spec, published_id(spec), range(5))
+    land(wide, spec, BUTTER.fixed_ids.id_of(spec), range(5))
     monkeypatch.setattr(Path, "replace", killed_at_the_second)
     with pytest.raises(Killed):
         summarize(wide)
     monkeypatch.setattr(Path, "replace", replace)
-    assert executive_rows(wide)[published_id(spec)]["num_runs"] == 1
+    assert executive_rows(wide)[BUTTER.fixed_ids.id_of(spec)]["num_runs"] == 1
     assert [one.stale for one in plan_summaries(wide).partitions] == [[]]
     assert summarize(wide) == SummaryReport(computed=0, kept=20, dropped=0, partitions=1)
-    assert executive_rows(wide)[published_id(spec)]["num_runs"] == 5
+    assert executive_rows(wide)[BUTTER.fixed_ids.id_of(spec)]["num_runs"] == 5
     assert plan_summaries(wide).partitions == []
     assert not list(Path(wide.location.root).rglob("*.tmp"))
 
@@ -510,9 +504,9 @@ def test_the_executive_summary_is_a_part_of_the_summary(store):
     complete, executive = summary_rows(store), executive_rows(store)
     assert complete.keys() == executive.keys()
     for experiment_id, row in executive.items():
-        assert set(row) == set(EXECUTIVE_SCHEMA.names)
+        assert set(row) == set(BUTTER.executive.names)
         assert str(row) == str({name: complete[experiment_id][name] for name in row})
-    lists = [field.name for field in EXECUTIVE_SCHEMA if pa.types.is_list(field.type)]
+    lists = [field.name for field in BUTTER.executive if pa.types.is_list(field.type)]
     assert lists == ["widths", "test_loss_median", "test_loss_q1", "test_loss_q3"]
 
 
@@ -520,10 +514,10 @@ def test_the_executive_summary_as_a_dask_dataframe(store):
     summarize(store)
     frame = be.read_executive_summary(store.location.root, where=["depth=3"]).compute()
     assert sorted(frame["experiment_id"]) == [1, 15]
-    assert list(frame.columns) == EXECUTIVE_SCHEMA.names
+    assert list(frame.columns) == BUTTER.executive.names
     assert str(frame["test_loss_median"].dtype).startswith("list<")
     exported = be.read_export(f"{store.location.root}/complete_executive_summary").compute()
-    assert list(exported.columns) == EXECUTIVE_SCHEMA.names
+    assert list(exported.columns) == BUTTER.executive.names
     assert len(exported) == 4
 
 

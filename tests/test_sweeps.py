@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 
 from butter_etl.errors import SelectError, SpecError
 from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import load_sweep, parse_sweep
-from butter_etl.studies.butter.sweeps import (
-    PUBLISHED,
-    count_published,
-    make_experiment,
-    published_experiment,
-    published_id,
-    sweep_flags,
-)
+from butter_etl.studies.butter.sweeps import PUBLISHED, make_experiment
 from butter_etl.views.facts import cube_table, distinct_row, sweep_table
 
 #: name: product of the cubes, of them feasible (one-response regressions), repetitions
@@ -63,8 +57,8 @@ def test_golden_ids():
         148231: make_experiment(dataset="adult", size=2**25, depth=10, kernel_regularizer=Regularizer("l2", 7.8125e-5)),
     }
     for experiment_id, spec in golden.items():
-        assert published_id(spec) == experiment_id
-        assert published_experiment(experiment_id) == spec
+        assert BUTTER.fixed_ids.id_of(spec) == experiment_id
+        assert BUTTER.fixed_ids.experiment(experiment_id) == spec
 
 
 def test_ids_are_first_occurrences_in_the_documents_order():
@@ -74,27 +68,27 @@ def test_ids_are_first_occurrences_in_the_documents_order():
             expected.setdefault(spec, len(expected))
         if sweep.name == "regularization":
             assert len(expected) == 148232
-    assert count_published() == len(expected)
+    assert len(BUTTER.fixed_ids) == len(expected)
     for spec, experiment_id in islice(expected.items(), 0, None, 97):
-        assert published_id(spec) == experiment_id
-        assert published_experiment(experiment_id) == spec
+        assert BUTTER.fixed_ids.id_of(spec) == experiment_id
+        assert BUTTER.fixed_ids.experiment(experiment_id) == spec
 
 
 def test_unpublished_experiments_have_no_fixed_id():
-    assert published_id(make_experiment(dataset="digits", size=32, depth=2)) is None
-    assert published_id(make_experiment(dataset="529_pollen", size=33, depth=2)) is None
+    assert BUTTER.fixed_ids.id_of(make_experiment(dataset="digits", size=32, depth=2)) is None
+    assert BUTTER.fixed_ids.id_of(make_experiment(dataset="529_pollen", size=33, depth=2)) is None
     # every value is published, but not together
     odd = make_experiment(dataset="banana", size=32, depth=2, label_noise=0.2, batch_size=32)
-    assert published_id(odd) is None
-    assert not any(sweep_flags(odd).values())
+    assert BUTTER.fixed_ids.id_of(odd) is None
+    assert not any(BUTTER.flags_of(odd).values())
     with pytest.raises(KeyError):
-        published_experiment(count_published())
+        BUTTER.fixed_ids.experiment(len(BUTTER.fixed_ids))
     with pytest.raises(KeyError):
-        published_experiment(-1)
+        BUTTER.fixed_ids.experiment(-1)
 
 
 def test_flags_follow_from_parameters():
-    base = sweep_flags(make_experiment(dataset="mnist", size=1024, depth=4))
+    base = BUTTER.flags_of(make_experiment(dataset="mnist", size=1024, depth=4))
     assert [name for name, flag in base.items() if flag] == [
         "primary_sweep",
         "learning_rate_sweep",
@@ -103,14 +97,14 @@ def test_flags_follow_from_parameters():
         "regularization_sweep",
         "optimizer_sweep",
     ]
-    depth_6 = sweep_flags(make_experiment(dataset="mnist", size=1024, depth=6))
+    depth_6 = BUTTER.flags_of(make_experiment(dataset="mnist", size=1024, depth=6))
     assert [name for name, flag in depth_6.items() if flag] == ["primary_sweep", "optimizer_sweep"]
 
 
-@given(st.integers(0, count_published() - 1))
+@given(st.integers(0, len(BUTTER.fixed_ids) - 1))
 def test_flags_are_membership(experiment_id):
-    spec = published_experiment(experiment_id)
-    flags = sweep_flags(spec)
+    spec = BUTTER.fixed_ids.experiment(experiment_id)
+    flags = BUTTER.flags_of(spec)
     assert any(flags.values())
     for name, sweep in PUBLISHED.items():
         assert flags[f"{name}_sweep"] == (spec in sweep)

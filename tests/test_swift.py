@@ -19,7 +19,8 @@ from butter_etl.errors import StorageError
 from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Selection
 from butter_etl.upkeep.drop import plan_drop, run_drop
 from tests.strategies import DIGITS, POLLEN, land
@@ -126,7 +127,7 @@ def test_every_command_by_url_alone_killed_and_begun_again(swift, bucket, butter
     url, out = swift.url(f"{bucket}/study"), swift.url(f"{bucket}/out")
     store = Store.create(disk)
     for spec in SPECS:
-        land(store, spec, published_id(spec), range(3))
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(3))
     bring = ("import", disk, url, *state, "--workers", 1)
     killed_in_the_middle(swift, bucket, "study/all_runs/dataset", *bring)
     butter_etl(*bring, "--quiet")

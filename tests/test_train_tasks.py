@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_etl.campaign import tasks
-from butter_etl.campaign.cutting import LONGEST_TASK, SHORTEST_TASK, Task, Wanted, cut_tasks, target_task_seconds
+from butter_etl.campaign.cutting import (
+    LONGEST_TASK,
+    SHORTEST_TASK,
+    Task,
+    Wanted,
+    cut_tasks,
+    stack_limit,
+    target_task_seconds,
+)
 from butter_etl.campaign.stacks import Item
 from butter_etl.campaign.tasks import Settings, TaskStopped, train_and_land
 from butter_etl.engines.batched import engine
@@ -17,8 +25,10 @@ from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter import costs
 from butter_etl.studies.butter.datasets import DATASETS
-from butter_etl.studies.butter.sweeps import FIRST_CLAIMED_ID, experiment_topology, make_experiment
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment
 from butter_etl.studies.selection import Choice
+from butter_etl.studies.sweeps import FIRST_CLAIMED_ID
 from butter_etl.train_tasks import open_campaign, plan_campaign, plan_runs, run_training, train
 from tests.strategies import POLLEN, land
 
@@ -53,7 +63,7 @@ def test_plan_counts_what_is_missing(tmp_path, tiny):
     campaign = plan_campaign(tmp_path / "store", tiny)
     plan = campaign.plan
     assert (plan.experiments, plan.infeasible, plan.there, plan.missing) == (8, 1, 0, 24)
-    assert plan.datasets == ["breast_cancer", "diabetes"]
+    assert plan.groups == ["breast_cancer", "diabetes"]
     assert plan.core_seconds > 0
     assert campaign.store is None
     assert not (tmp_path / "store").exists()
@@ -86,7 +96,7 @@ def test_plan_leaves_out_what_is_there(tmp_path):
 def test_plan_refuses_more_runs_than_counts_can_hold(tmp_path):
     selection = Registry(None).select(Choice(sweeps=("primary",), where=("dataset=529_pollen", "size=32", "depth=2")))
     with pytest.raises(SelectError, match="529_pollen rectangle size 32 depth 2: 250 runs there, 30 more"):
-        plan_runs(selection, Registry(None), {0: (1 << 250) - 1 << 100}, RATES)
+        plan_runs(selection, Registry(None), {0: (1 << 250) - 1 << 100})
 
 
 def test_plan_wants_a_sweep(tmp_path):
@@ -96,7 +106,7 @@ def test_plan_wants_a_sweep(tmp_path):
 
 def wanted_of(costs_and_runs):
     return [
-        Wanted(make_experiment(dataset="digits", size=1000 + k, depth=2), k, "b", tuple(range(runs)), 1000, cost)
+        Wanted(make_experiment(dataset="digits", size=1000 + k, depth=2), k, "b", tuple(range(runs)), cost, 1e5)
         for k, (cost, runs) in enumerate(costs_and_runs)
     ]
 
@@ -104,7 +114,7 @@ def wanted_of(costs_and_runs):
 @given(st.lists(st.tuples(st.floats(0.01, 5000), st.integers(1, 40)), max_size=20), st.floats(5, 600))
 def test_tasks_hold_every_run_once_and_are_even(costs_and_runs, target):
     wanted = wanted_of(costs_and_runs)
-    tasks = list(cut_tasks(wanted, target, "cpu"))
+    tasks = list(cut_tasks(wanted, BUTTER, target, "cpu"))
     runs = [(item.experiment_id, rep) for task in tasks for item in task.items for rep in item.repetitions]
     assert sorted(runs) == [(one.experiment_id, rep) for one in wanted for rep in one.repetitions]
     cost = {one.experiment_id: one.core_seconds for one in wanted}
@@ -127,8 +137,8 @@ def test_costs_grow_with_the_work():
     ten = make_experiment(dataset=info.name, size=1024, depth=4, epochs=10)
     assert costs.features(ten, 1000, info) == (10 * (6 * 3918 + 2 * 980) * 1000, 200, 800, 10 * 4898 * 7)
     assert costs.core_seconds(ten, 1000, info, costs.Rates(1e9, 1, 2, 3)) == pytest.approx(1030380.25468)
-    assert costs.stack_limit(1000, info, "cpu") > 255
-    assert costs.stack_limit(2**27, info, "cpu") == 1
+    assert stack_limit(costs.stack_bytes(1000, info), "cpu") > 255
+    assert stack_limit(costs.stack_bytes(2**27, info), "cpu") == 1
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 50), st.integers(1, 40)), max_size=20), st.floats(5, 600))
@@ -137,7 +147,7 @@ def test_tasks_for_a_gpu_have_neighbours_that_fit_together(costs_and_runs, targe
         msgspec.structs.replace(one, spec=msgspec.structs.replace(one.spec, size=k % 2, learning_rate=0.1 * k))
         for k, one in enumerate(wanted_of(costs_and_runs))
     ]
-    tasks = list(cut_tasks(wanted, target, "cuda"))
+    tasks = list(cut_tasks(wanted, BUTTER, target, "cuda"))
     runs = [(item.experiment_id, rep) for task in tasks for item in task.items for rep in item.repetitions]
     assert sorted(runs) == [(one.experiment_id, rep) for one in wanted for rep in one.repetitions]
     assert [run[0] % 2 for run in runs] == sorted(run[0] % 2 for run in runs)
@@ -146,7 +156,8 @@ def test_tasks_for_a_gpu_have_neighbours_that_fit_together(costs_and_runs, targe
 def test_costs_on_a_gpu():
     info = DATASETS["wine_quality_white"]
     assert costs.load_rates("torch", "cuda") == costs.GPU_RATES
-    assert costs.stack_limit(2**20, info, "cuda") > costs.stack_limit(2**20, info, "cpu")
+    large = costs.stack_bytes(2**20, info)
+    assert stack_limit(large, "cuda") > stack_limit(large, "cpu")
     taken = []
     for size in (2**8, 2**12, 2**16, 2**20):
         spec = make_experiment(dataset=info.name, size=size, depth=4)
@@ -162,7 +173,9 @@ def test_costs_on_a_gpu():
 
 
 def settings_of(store, tmp_path):
-    return Settings(store=store.location.root, state=None, data_dir=str(tmp_path), engine="torch", device="cpu")
+    return Settings(
+        study=BUTTER, store=store.location.root, state=None, data_dir=str(tmp_path), engine="torch", device="cpu"
+    )
 
 
 def items_of(tmp_path, tiny):
@@ -224,8 +237,8 @@ def test_neighbours_of_one_topology_train_side_by_side_on_a_gpu(tmp_path, tiny):
     _, items = items_of(tmp_path, tiny)
     sibling = msgspec.structs.replace(items[0], spec=msgspec.structs.replace(items[0].spec, learning_rate=0.1))
     task = [items[0], sibling, *items[1:3]]
-    assert list(tasks._side_by_side(task, "cuda")) == [task[:2], [task[2]], [task[3]]]
-    assert list(tasks._side_by_side(task, "cpu")) == [[item] for item in task]
+    assert list(tasks._side_by_side(BUTTER, task, "cuda")) == [task[:2], [task[2]], [task[3]]]
+    assert list(tasks._side_by_side(BUTTER, task, "cpu")) == [[item] for item in task]
 
 
 def test_training_from_python_on_a_cluster(tmp_path, tiny, client):
@@ -291,6 +304,6 @@ def test_a_gpu_is_planned_by_its_own_rates(tmp_path, monkeypatch, size, sizes):
     for device in ("cpu", "cuda"):
         plan = plan_campaign(tmp_path / "store", choice, engine="torch", device=device).plan
         wanted = [msgspec.structs.replace(one, experiment_id=0) for one in plan.wanted]
-        runs[device] = [task.runs for task in cut_tasks(wanted, LONGEST_TASK, device)]
+        runs[device] = [task.runs for task in cut_tasks(wanted, BUTTER, LONGEST_TASK, device)]
     assert runs["cuda"] == sizes
     assert len(runs["cpu"]) > 5 * len(sizes)

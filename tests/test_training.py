@@ -15,13 +15,14 @@ from butter_etl.engines.contract import HISTORIES
 from butter_etl.engines.host import cpu_family
 from butter_etl.errors import InfeasibleError
 from butter_etl.studies.butter import costs
-from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
 from butter_etl.studies.butter.datasets import load_dataset
 from butter_etl.studies.butter.encoding import split_rows
-from butter_etl.studies.butter.experiments import Regularizer, RunSpec, parse_command
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.butter.topology import find_topology
 from butter_etl.studies.butter.training import network_of, optimization_of, stack_data, stack_key
+from butter_etl.studies.experiments import RunSpec
 
 SPEC = make_experiment(dataset="breast_cancer", size=256, depth=3, learning_rate=0.01, batch_size=64, epochs=4)
 
@@ -32,18 +33,18 @@ def dataset():
 
 
 def train(spec, repetitions, dataset):
-    (rows,) = train_stack(Stack((Item(spec, 7, "b", tuple(repetitions)),), "torch", "cpu"), dataset)
+    (rows,) = train_stack(BUTTER, Stack((Item(spec, 7, "b", tuple(repetitions)),), "torch", "cpu"), dataset)
     return rows
 
 
 def test_rows_hold_everything(dataset):
     rows = train(SPEC, [3, 4], dataset)
-    assert rows.schema.equals(RUN_FILE_SCHEMA)
+    assert rows.schema.equals(BUTTER.run_files)
     first, second = rows.to_pylist()
     assert first["run_id"] == RunSpec(SPEC, 3).run_id != second["run_id"]
     assert first["seed"] == RunSpec(SPEC, 3).seed
     assert (first["repetition"], second["repetition"]) == (3, 4)
-    assert parse_command(first["command"]) == SPEC
+    assert BUTTER.parse_command(first["command"]) == SPEC
     assert json.loads(first["command"])["repetition"] == 3
     assert first["python_version"] == platform.python_version()
     assert first["tensorflow_version"] is None
@@ -140,11 +141,11 @@ SIBLINGS = (
 @pytest.mark.parametrize("engine", ["torch", "fused"])
 def test_experiments_of_equal_topology_train_as_one_stack(dataset, engine):
     assert len({stack_key(item.spec) for item in SIBLINGS}) == 1
-    tables = train_stack(Stack(SIBLINGS, engine, "cpu"), dataset)
+    tables = train_stack(BUTTER, Stack(SIBLINGS, engine, "cpu"), dataset)
     for item, table in zip(SIBLINGS, tables, strict=True):
-        assert table.schema.equals(RUN_FILE_SCHEMA)
+        assert table.schema.equals(BUTTER.run_files)
         assert set(table["stack"].to_pylist()) == {6}
-        (alone,) = train_stack(Stack((item,), engine, "cpu"), dataset)
+        (alone,) = train_stack(BUTTER, Stack((item,), engine, "cpu"), dataset)
         own = {"stack", "core_seconds", "start_time", "update_time", *HISTORIES}
         constant = [name for name in table.schema.names if name not in own]
         assert table.select(constant).equals(alone.select(constant))
@@ -158,7 +159,7 @@ def test_experiments_of_other_topologies_are_no_stack(dataset):
     with pytest.raises(
         ValueError, match=r"breast_cancer .* and 1 more experiment: they cannot be trained side by side"
     ):
-        train_stack(Stack((SIBLINGS[0], Item(other, 9, "b", (0,))), "torch", "cpu"), dataset)
+        train_stack(BUTTER, Stack((SIBLINGS[0], Item(other, 9, "b", (0,))), "torch", "cpu"), dataset)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 40))
@@ -178,14 +179,14 @@ def test_stacks_are_as_large_as_the_free_memory_of_the_gpu_allows(dataset, monke
     from butter_etl import engines
 
     stack = Stack((Item(SPEC, 7, "b", tuple(range(200))),), "torch", "cuda")
-    assert fitting_stacks(Stack(stack.items, "torch", "cpu"), dataset) == [Stack(stack.items, "torch", "cpu")]
+    assert fitting_stacks(BUTTER, Stack(stack.items, "torch", "cpu"), dataset) == [Stack(stack.items, "torch", "cpu")]
     info = dataset.info
     topology = find_topology(SPEC.shape, SPEC.size, SPEC.depth, info.inputs, info.outputs)
     room = 70.5 * costs.gpu_run_bytes(SPEC, topology, info) / costs._GPU_SHARE
     nothing = next(free for free in range(0, 2**40, 2**20) if costs.gpu_stack_limit(SPEC, topology, info, free) > 1)
     for free, sizes in ((2**40, [200]), (nothing + room, [66, 67, 67]), (0, [1] * 200)):
         monkeypatch.setattr(engines, "free_gpu_bytes", lambda free=free: free)
-        assert sorted(len(part.runs()) for part in fitting_stacks(stack, dataset)) == sizes
+        assert sorted(len(part.runs()) for part in fitting_stacks(BUTTER, stack, dataset)) == sizes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -196,6 +197,6 @@ def test_a_stack_on_a_gpu_takes_no_more_memory_than_estimated(dataset, size):
     stack = Stack((Item(spec, 7, "b", tuple(range(100))),), "torch", "cuda")
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    train_stack(stack, dataset)
+    train_stack(BUTTER, stack, dataset)
     taken = torch.cuda.max_memory_allocated() - before
     assert costs.gpu_stack_limit(spec, topology, info, taken / costs._GPU_SHARE) <= 100

@@ -18,6 +18,7 @@ from butter_etl.campaign.stacks import Item
 from butter_etl.campaign.tasks import Settings, train_and_land
 from butter_etl.campaign.vigil import CLAIM_SECONDS, SAFETY_SECONDS, Stopped, Vigil
 from butter_etl.store.store import Store
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 
 
@@ -132,7 +133,9 @@ def test_a_job_that_is_told_to_end_saves_what_it_is_at(tmp_path, queue_worker):
     client, process = queue_worker
     store = Store.create(tmp_path / "store")
     spec = make_experiment(dataset="wine", shape="rectangle", size=4096, depth=3, learning_rate=0.001, epochs=10**6)
-    settings = Settings(store=store.location.root, state=None, data_dir=str(tmp_path), engine="fused", device="cpu")
+    settings = Settings(
+        study=BUTTER, store=store.location.root, state=None, data_dir=str(tmp_path), engine="fused", device="cpu"
+    )
     future = client.submit(train_and_land, Task((Item(spec, 2**24, "long", (0,)),)), settings)
     while not list(attempts_at(store.state, 2**24, [0])):
         time.sleep(0.05)
@@ -142,6 +145,6 @@ def test_a_job_that_is_told_to_end_saves_what_it_is_at(tmp_path, queue_worker):
     os.killpg(process.pid, signal.SIGTERM)
     process.wait(300)
     del future
-    (saved,) = Checkpoints(store.state).stacks()
+    (saved,) = Checkpoints(store.state, BUTTER).stacks()
     assert [item.repetitions for item in saved.items] == [(0,)]
     assert list(attempts_at(store.state, 2**24, [0])) == []

@@ -69,7 +69,7 @@ def runs_together(runs: int, attempt: int) -> int:
     return max(1, -(-runs >> halvings))
 
 
-def begin_attempt(state: Path, experiment_id: int, repetitions: Sequence[int], epochs: int = 0) -> int:
+def begin_attempt(state: Path, experiment_id: int, repetitions: Sequence[int], epochs: float = 0) -> int:
     """Write down that repetitions are begun with so many epochs trained; return how many attempts that makes.
 
     Raises AttemptsError where it would be one too many, WorkerMemoryError where memory is the reason, FullDiskError

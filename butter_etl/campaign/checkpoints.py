@@ -39,7 +39,7 @@ from butter_etl.store import files_in, sync_folder, write_durably
 from butter_etl.studies import State, Study
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 

@@ -81,6 +81,11 @@ def cut_tasks(
         yield Task(tuple(items))
 
 
+def stack_limit(run_bytes: float, device: Device) -> int:
+    """Return how many runs of so many bytes a plan trains side by side in the memory of a worker, or of a GPU."""
+    return max(1, int(_STACK_BYTES[device] / max(run_bytes, 1.0)))
+
+
 def _stack_key(study: Study, entry: Wanted) -> Any:
     return study.trainer.stack_key(RunSpec(entry.spec, entry.repetitions[0]))
 
@@ -93,8 +98,7 @@ def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) 
         if set(together) <= set(left):
             left = tuple(rep for rep in left if rep not in together)
             yield Item(entry.spec, entry.experiment_id, entry.batch, together)
-    fitting = int(_STACK_BYTES[device] / entry.run_bytes) if entry.run_bytes else len(left)
-    most = max(1, min(fitting, int(target_seconds / entry.core_seconds)))
+    most = max(1, min(stack_limit(entry.run_bytes, device), int(target_seconds / entry.core_seconds)))
     for start in range(0, len(left), most):
         yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
 

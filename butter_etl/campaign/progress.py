@@ -18,7 +18,7 @@ class TaskProgress(msgspec.Struct, frozen=True):
     """How far a task is, in runs, which it trains in order.
 
     ``done`` have landed or were there. The next ``training`` are trained side by side on a host, in a job or not, since
-    unix time ``since``; ``share`` of their epochs is done. ``resumed`` is how much of all came from checkpoints.
+    unix time ``since``; ``share`` of their points is done. ``resumed`` is how much of all came from checkpoints.
     """
 
     host: str
@@ -36,20 +36,20 @@ class Teller:
     def __init__(self) -> None:
         facts = host_facts()
         self._now = TaskProgress(str(facts["hostname"]), facts["job_id"])
-        self._epochs = 1
+        self._points = 1
         self._told = 0.0
 
-    def begin(self, runs: int, epochs: int, trained: int) -> None:
-        """Say that a stack of ``runs`` is begun, ``trained`` of its ``epochs`` (of all runs) by a checkpoint."""
-        self._epochs = epochs
-        share = trained / epochs
+    def begin(self, runs: int, points: int, trained: float) -> None:
+        """Say that a stack of ``runs`` is begun, ``trained`` of its ``points`` (of all runs) by a checkpoint."""
+        self._points = points
+        share = trained / points
         resumed = self._now.resumed + runs * share
         self._tell(training=runs, share=share, since=int(time.time()), resumed=resumed)
 
-    def reach(self, trained: int) -> None:
-        """Say, every half second at most, that so many epochs of the stack that was begun are trained."""
+    def reach(self, trained: float) -> None:
+        """Say, every half second at most, that so many points of the stack that was begun are trained."""
         if time.monotonic() - self._told >= _TELL_SECONDS:
-            self._tell(share=trained / self._epochs)
+            self._tell(share=trained / self._points)
 
     def finish(self, runs: int) -> None:
         """Say that so many runs more are done, and that none is being trained now."""
@@ -68,7 +68,7 @@ class Teller:
 class Place(msgspec.Struct, frozen=True):
     """A host, in a job or not, that trains: so many stacks of so many runs, the oldest begun at unix time ``since``.
 
-    ``share`` is the part of their epochs that is done, between 0 and 1.
+    ``share`` is the part of their measuring points that is done, between 0 and 1.
     """
 
     host: str

@@ -181,9 +181,7 @@ class _Clock:
         return Unfinished(stack, state, self.core_seconds(), self.started, self.cpu_families)
 
 
-def _run_rows(
-    study: Study, item: Item, constant: Mapping[str, object], results: Results, rows: slice
-) -> pa.Table:
+def _run_rows(study: Study, item: Item, constant: Mapping[str, object], results: Results, rows: slice) -> pa.Table:
     """Return the rows of one item, whose runs are ``rows`` of the stack; what nobody says of them is null."""
     runs = item.runs()
     said: dict[str, object] = {

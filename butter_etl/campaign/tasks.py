@@ -152,7 +152,9 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
 def _side_by_side(study: Study, items: Iterable[Item], device: Device) -> Iterator[list[Item]]:
     """Yield the items that are trained together: each by itself on a CPU, neighbours that fit together on a GPU."""
     if device == "cuda":
-        yield from (list(group) for _, group in groupby(items, key=lambda item: study.trainer.stack_key(item.runs()[0])))
+        yield from (
+            list(group) for _, group in groupby(items, key=lambda item: study.trainer.stack_key(item.runs()[0]))
+        )
     else:
         yield from ([item] for item in items)
 

@@ -26,9 +26,9 @@ from .frames import is_colocated as is_colocated
 from .frames import read_executive_summary as read_executive_summary
 from .frames import read_export as read_export
 from .frames import read_runs as read_runs
+from .frames import read_schema as read_schema
 from .frames import read_summary as read_summary
 from .frames import to_arrow as to_arrow
-from .frames import read_schema as read_schema
 from .frames import to_frame as to_frame
 from .layout import DATA as DATA
 from .layout import EXECUTIVE as EXECUTIVE
@@ -57,6 +57,7 @@ from .locks import is_stale as is_stale
 from .locks import read_holder as read_holder
 from .locks import take_over as take_over
 from .locks import this_process as this_process
+from .parquet import Encodings as Encodings
 from .parquet import common_metadata as common_metadata
 from .parquet import conform as conform
 from .parquet import parquet_output as parquet_output
@@ -69,6 +70,7 @@ from .store import as_study as as_study
 from .store import encode_runs as encode_runs
 from .store import frames_of as frames_of
 from .store import quarantine_stamp as quarantine_stamp
+from .store import read_store_file as read_store_file
 from .store import require_state as require_state
 from .summaries import LONG as LONG
 from .summaries import SummaryReader as SummaryReader

@@ -73,9 +73,7 @@ def read_schema(location: Location, root: str) -> pa.Schema:
     return schema
 
 
-def _read_frame(
-    store: str | os.PathLike[str], root: str, where: Iterable[str], columns: Iterable[str] | None
-) -> Any:
+def _read_frame(store: str | os.PathLike[str], root: str, where: Iterable[str], columns: Iterable[str] | None) -> Any:
     """Read a frame of a store. Its study need not be known here: then the frame's schema says all there is to say."""
     location, study = readable(store)
     schema = read_schema(location, root) if study is None else frames_of(study).get(root)
@@ -238,8 +236,7 @@ def _group_may_hold(group: pq.RowGroupMetaData, conditions: tuple[Condition, ...
     return all(
         condition.may_hold_between(facts.min, facts.max)
         for condition in conditions
-        if isinstance(condition.values[0], int)
-        and (facts := _statistics(columns.get(condition.key))) is not None
+        if isinstance(condition.values[0], int) and (facts := _statistics(columns.get(condition.key))) is not None
     )
 
 

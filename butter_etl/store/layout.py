@@ -66,7 +66,7 @@ def key_text(value: Value) -> str:
 
 
 def parse_partition(keys: pa.Schema, path: str) -> dict[str, Value]:
-    """Return the values of ``keys`` that a relative path spells; raise StoreError if it has not these, in this order."""
+    """Return the values of ``keys`` that a relative path spells; raise StoreError unless it has these, in order."""
     values: dict[str, Value] = {}
     for segment in path.split("/"):
         key, _, text = segment.partition("=")

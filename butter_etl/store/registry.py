@@ -30,7 +30,7 @@ from butter_etl.studies import (
 )
 
 if TYPE_CHECKING:
-    from butter_etl.studies import DatasetInfo, Lookup
+    from butter_etl.studies import Lookup
 
 _CLAIM = re.compile(r"(\d+)\.parquet")
 #: An id that an experiment had elsewhere is not kept from here up: new ids need room above all that are taken.
@@ -133,7 +133,9 @@ class Registry:
         ids = self._free_ids(wanted)
         for some in _slices(sorted(ids), _ROWS_A_FILE):
             table = _experiments_table(self.study, wanted, {one: ids[one] for one in some})
-            if not store.location.write_new(f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table, self.study.encodings)):
+            if not store.location.write_new(
+                f"{EXPERIMENTS}/{some[0]}.parquet", parquet_bytes(table, self.study.encodings)
+            ):
                 return
 
     def _without_id(self, wanted: Mapping[Experiment, Newcomer]) -> dict[Experiment, Newcomer]:

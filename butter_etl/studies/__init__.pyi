@@ -47,9 +47,12 @@ from .identity import canonical_float as canonical_float
 from .identity import exact_text as exact_text
 from .identity import finite_float as finite_float
 from .known import all_installed as all_installed
+from .known import choosing as choosing
+from .known import chosen_study as chosen_study
 from .known import default_study as default_study
 from .known import find_study as find_study
 from .known import load_study as load_study
+from .known import reference_of as reference_of
 from .profiles import Profile as Profile
 from .rows import check_columns_follow as check_columns_follow
 from .rows import check_lengths as check_lengths

@@ -27,8 +27,8 @@ class Card:
     """The texts of a study's published data sets; its schemas and the manifest say the rest.
 
     ``title`` is that of data that were given none. ``description`` comes before what was swept, ``uses`` after it.
-    ``lists`` says what the elements of lists are. ``terms`` is what the disclaimer says of rights and sources, ``credit``
-    what the licence asks to credit besides the data's own makers. ``cited`` are the entries of ``references`` in a
+    ``lists`` says what the elements of lists are. ``terms`` is what the disclaimer says of rights and sources, and
+    ``credit`` what the licence asks to credit besides the data's own makers. ``cited`` are the references of a
     citation file, as YAML, with what to say of them in ``message``. ``summary``, ``keywords``, ``url`` and
     ``responsible_ai`` are for the machine-readable description. ``version`` is that of the data.
     """
@@ -104,7 +104,7 @@ def disclaimer(card: Card, attribution: Attribution) -> str:
 
 def license_text(card: Card, attribution: Attribution) -> str:
     """Return the text of ``LICENSE``."""
-    credit = f",\nand {card.credit}" if card.credit else ""
+    credit = f", and {card.credit}" if card.credit else ""
     return f"""\
 Creative Commons Attribution 4.0 International ({LICENSE_ID})
 

@@ -15,7 +15,9 @@ class Figures:
     that speak for themselves. ``map_axes`` are the parameters along a map, across and up, with their words. ``shown``
     are the series of a page, ``filters`` the parameters that it filters by. Values of series are compared only where
     all of ``comparable``, columns of an experiment, are equal. ``network`` are the columns that describe the best
-    network in a table.
+    network in a table, each with what stands before its value. ``words`` are what a table's head calls columns, where
+    that is not their names. ``distinct`` are the sweeps whose experiments are counted together, each once, where sweeps
+    are listed. ``infeasible`` is what experiments have that cannot be built.
     """
 
     labels: Mapping[str, str]
@@ -27,8 +29,19 @@ class Figures:
     filters: tuple[str, ...] = ()
     comparable: tuple[str, ...] = ()
     network: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    distinct: tuple[str, ...] = ()
+    infeasible: str = "nothing that can be built"
 
     @property
     def default(self) -> str:
         """Return the series that is drawn where none is asked for."""
         return next(iter(self.labels))
+
+    def word(self, column: str) -> str:
+        """Return what a table's head calls a column."""
+        return self.words.get(column, column.replace("_", " "))
+
+    def label(self, series: str) -> str:
+        """Return the name of a series on an axis."""
+        return self.labels.get(series, series.replace("_", " "))

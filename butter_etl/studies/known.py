@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -19,7 +20,7 @@ from butter_etl.studies.study import Study
 
 #: The studies of the package, by name.
 BUILT_IN: Final[Mapping[str, str]] = {"butter": "butter_etl.studies.butter.study:BUTTER"}
-#: The study of stores that say none, and of new ones where none is chosen.
+#: The study of what says none, and of new ones where none is chosen.
 DEFAULT: Final = "butter"
 #: Packages declare their studies as entry points of this group, by the studies' names.
 GROUP: Final = "butter_etl.studies"
@@ -91,13 +92,44 @@ def chosen_study() -> Study | None:
     return _by_name(name, f"{CHOSEN}={name}")
 
 
+@contextmanager
+def choosing(name: str | None, folder: str | None) -> Iterator[None]:
+    """Choose a study while the block runs, by its name or a reference, for this process and those that it starts.
+
+    None leaves the choice, or the folder, as the environment has it. Raises StudyError for a study that is not known.
+    """
+    before = {variable: os.environ.get(variable) for variable in (CHOSEN, FOLDER)}
+    try:
+        _set({FOLDER: os.path.abspath(folder) if folder else before[FOLDER]})  # noqa: PTH100 (links stay as they are)
+        if name is not None:
+            _set({CHOSEN: None})  # what is chosen so far need not be known
+            if ":" not in name:
+                find_study(name, f"--study {name}")
+            _set({CHOSEN: name})
+            chosen_study()
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for variable, value in variables.items():
+        os.environ.pop(variable, None)
+        if value is not None:
+            os.environ[variable] = value
+
+
 def default_study() -> Study:
     """Return the study of new stores: the chosen one, else BUTTER."""
     return chosen_study() or _loaded(BUILT_IN[DEFAULT], None)
 
 
-def find_study(name: str, place: str) -> Study:
-    """Return the study called ``name``, which ``place`` says; raise StudyError where it is not known here."""
+def find_study(name: str | None, place: str) -> Study:
+    """Return the study called ``name``, which ``place`` says; raise StudyError where it is not known here.
+
+    What says none is of BUTTER.
+    """
+    name = name or DEFAULT
     chosen = chosen_study()
     return chosen if chosen is not None and chosen.name == name else _by_name(name, place)
 

@@ -79,7 +79,7 @@ class Study:
     histories: tuple[str, ...]
     reduction: Reduction
     reader: SweepReader
-    trainer: Trainer
+    trainer: Trainer[Any]
     figures: Figures
     card: Card
     label: Callable[[Mapping[str, Value]], str]
@@ -93,7 +93,7 @@ class Study:
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
     fixed_ids: FixedIds = field(default_factory=FixedIds)
     profiles: Mapping[str, Profile] = field(default_factory=lambda: {SEED.name: SEED})
-    own_data: Callable[[Experiment], Any] = lambda one: None  # noqa: E731 (a field)
+    own_data: Callable[[Experiment], Any] = lambda one: None
     discrete: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -70,7 +70,7 @@ class SweepReader:
             [
                 ("name", str),
                 ("repetitions", int),
-                ("cubes", list[self._cube_type]),
+                ("cubes", list[self._cube_type]),  # type: ignore[name-defined]
                 ("study", str | None, None),
                 *self.further,
             ],

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from butter_etl.errors import SelectError
 from butter_etl.studies.axes import Hyperparameter
 from butter_etl.studies.experiments import Experiment, OwnExperiment
+from butter_etl.studies.identity import exact_text
 
 #: Ids below are of experiments with fixed ids; others are claimed in a store from here up.
 FIRST_CLAIMED_ID: Final = 2**24
@@ -73,6 +74,13 @@ class Cube(msgspec.Struct, frozen=True):
         for values in self.axes:
             count *= len(values)
         return count
+
+    @classmethod
+    def spelled(cls, value: Any) -> str:
+        """Return a value of an axis as tables show it."""
+        if value is None:
+            return "null"
+        return exact_text(value) if isinstance(value, float) else str(value)
 
     def experiments(self) -> Iterator[OwnExperiment]:
         """Yield every cell, those that cannot be built included."""

@@ -6,10 +6,10 @@ return. A trainer knows no store, no cluster and no files but those of its data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from butter_etl.engines import Device
 from butter_etl.studies.experiments import OwnExperiment, RunSpec
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     #: Numbers by name.
     Arrays = Mapping[str, NDArray[Any]]
+
+
+E = TypeVar("E", bound=OwnExperiment, contravariant=True)
 
 
 class Cost(NamedTuple):
@@ -91,8 +94,8 @@ class Landed(NamedTuple):
     row: Mapping[str, Any]
 
 
-class Trainer(Protocol):
-    """How a study trains. Where a method takes a run, runs of one experiment may differ in what it says."""
+class Trainer(Protocol[E]):
+    """How a study trains its experiments, which are of the class ``E``. Where a method takes a run, runs of one experiment may differ in what it says."""
 
     @property
     def engines(self) -> Mapping[Device, tuple[str, ...]]:
@@ -104,11 +107,21 @@ class Trainer(Protocol):
         """Tell whether runs of one experiment differ in cost or stack; else the first one speaks for all."""
         ...
 
-    def can_build(self, one: OwnExperiment) -> bool:
+    @property
+    def threaded(self) -> Collection[str]:
+        """Return the engines whose tasks run side by side in threads of one process; others have a process a task."""
+        ...
+
+    @property
+    def buildable_by(self) -> Collection[str]:
+        """Return the axes of cubes that `can_build` depends on; without any, it depends on all of them."""
+        ...
+
+    def can_build(self, one: E) -> bool:
         """Tell whether there is what an experiment asks for, such as a network of about its size."""
         ...
 
-    def derive(self, one: OwnExperiment) -> Mapping[str, Value]:
+    def derive(self, one: E) -> Mapping[str, Value]:
         """Return the derived columns of an experiment; raise InfeasibleError where it cannot be built."""
         ...
 
@@ -131,14 +144,14 @@ class Trainer(Protocol):
         """Return how many of these runs fit side by side into the memory that is free here now; at least one."""
         ...
 
-    def fetch(self, experiments: Iterable[OwnExperiment], folder: Path) -> None:
+    def fetch(self, experiments: Iterable[E], folder: Path) -> None:
         """Have at hand what the experiments learn from; the driver alone calls it, and it may download.
 
         Raises DatasetError for what cannot be had.
         """
         ...
 
-    def load(self, one: OwnExperiment, folder: Path, kept: Kept) -> Any:
+    def load(self, one: E, folder: Path, kept: Kept) -> Any:
         """Return what an experiment learns from; tasks call it. It is shared by all threads of a process.
 
         Raises DatasetError for what is not there or not what it should be.
@@ -165,6 +178,6 @@ class Trainer(Protocol):
         """
         ...
 
-    def propose(self, one: OwnExperiment, wanted: Sequence[int], landed: Sequence[Landed]) -> Sequence[int]:
+    def propose(self, one: E, wanted: Sequence[int], landed: Sequence[Landed]) -> Sequence[int]:
         """Return those of the wanted repetitions that can be trained now; the others wait for what these land."""
         ...

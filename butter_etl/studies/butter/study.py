@@ -77,7 +77,10 @@ BUTTER: Final = Study(
         shown=("test_loss", "train_loss", "test_accuracy", "train_accuracy"),
         filters=(*VARIED, "kernel_regularizer", "momentum"),
         comparable=("dataset",),
-        network={"shape": "", "size": "", "depth": ", depth "},
+        network={"shape": "", "size": " ", "depth": ", depth "},
+        words={"dataset": "data set"},
+        distinct=tuple(PUBLISHED)[:7],
+        infeasible="no network within 20 % of the size",
     ),
     card=CARD,
 )

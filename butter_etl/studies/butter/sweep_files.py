@@ -16,7 +16,7 @@ from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, unknown_da
 from butter_etl.studies.butter.encoding import Encoding, Task
 from butter_etl.studies.butter.experiments import HYPERPARAMETERS, MAX_REPETITIONS
 from butter_etl.studies.butter.own_data import Declaration, check_declaration, describe, fetch_source
-from butter_etl.studies.butter.sweeps import AXES, PUBLISHED, Cube, Optimizer, Sweep, check_momentum
+from butter_etl.studies.butter.sweeps import PUBLISHED, Cube, Optimizer, Sweep, check_momentum
 from butter_etl.studies.identity import canonical_float
 from butter_etl.studies.sweep_files import SweepReader, read_text
 

@@ -20,7 +20,7 @@ from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, dataset_in
 from butter_etl.studies.butter.experiments import HYPERPARAMETERS, SHAPES, ExperimentSpec, Regularizer
 from butter_etl.studies.butter.topology import Topology, closest_topology, is_feasible
 from butter_etl.studies.experiments import Experiment
-from butter_etl.studies.identity import canonical_float
+from butter_etl.studies.identity import canonical_float, float_text
 
 CORE = ("529_pollen", "connect_4", "537_houses", "mnist", "201_pol", "sleep", "wine_quality_white")
 SECONDARY = ("nursery", "adult")
@@ -57,6 +57,16 @@ def sizes(first: int, last: int) -> tuple[int, ...]:
 
 class Cube(sweeps.Cube, frozen=True):
     """A cube of BUTTER. A user's own data set stands there as what it is, one of the package as its name."""
+
+    @classmethod
+    def spelled(cls, value: Any) -> str:
+        """Return a value of an axis as tables show it: a penalty or an optimizer in one text."""
+        if isinstance(value, Regularizer):
+            return f"{value.type} {float_text(value.factor)}"
+        if isinstance(value, tuple):
+            name, momentum = value
+            return name if momentum is None else f"{name} (momentum {float_text(momentum)})"
+        return super().spelled(value)
 
 
 class Sweep(sweeps.Sweep, frozen=True):

@@ -10,8 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from butter_etl import engines
-from butter_etl.engines import ON_DEVICE, PREFERRED, Device, Network, Optimization, StackData, Variant
-from butter_etl.engines import load_engine, stack_starts
+from butter_etl.engines import (
+    ON_DEVICE,
+    PREFERRED,
+    Device,
+    Network,
+    Optimization,
+    StackData,
+    Variant,
+    load_engine,
+    stack_starts,
+)
 from butter_etl.studies.butter.costs import core_seconds, gpu_stack_limit, load_rates, stack_bytes, state_bytes
 from butter_etl.studies.butter.datasets import Dataset, cached_dataset, ensure_dataset, info_of
 from butter_etl.studies.butter.encoding import noisy_targets, split_rows
@@ -31,6 +40,9 @@ class ButterTrainer:
         for device, names in ON_DEVICE.items()
     }
     runs_differ = False
+    #: The compiled engine leaves the interpreter to others while it trains.
+    threaded = ("fused",)
+    buildable_by = ("dataset", "shape", "size", "depth")
 
     def can_build(self, one: ExperimentSpec) -> bool:
         """Tell whether there is a network within 20 % of the size that an experiment asks for."""
