@@ -20,7 +20,6 @@ import pyarrow as pa
 from butter_etl.errors import ButterError, StoreError, one_line, unwritten
 from butter_etl.exchange import (
     CROISSANT,
-    PROFILES,
     README,
     ExportDirectory,
     ExportFile,
@@ -40,17 +39,19 @@ from butter_etl.exchange import (
     croissant_json,
     data_card,
     filter_file,
+    find_profile,
     gather_files,
     open_spool_folder,
     plan_export,
     plan_key,
     publication_day,
     spool_rows,
+    study_of,
     unknown_columns,
     write_archive,
 )
-from butter_etl.store import COMMON_METADATA, Location, Store, common_metadata
-from butter_etl.studies import RUN_SCHEMA, Attribution, citation, license_text, without_keys
+from butter_etl.store import COMMON_METADATA, Location, Store, StudyLike, common_metadata, read_schema
+from butter_etl.studies import Attribution, Study, citation, license_text
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -64,29 +65,33 @@ def partition_runs(
     *,
     state: str | os.PathLike[str] | None = None,
     prefer: Prefer | None = None,
+    study: StudyLike | None = None,
 ) -> ImportReport:
-    """Repartition a run frame on the eight keys into the store at ``dest``, each run once.
+    """Repartition a run frame on the keys of its study into the store at ``dest``, each run once.
 
     The rows are shuffled by experiment through files in the state folder, so that neither their number nor the order
     matters to memory. Idempotent and resumable. Experiments outside the published sweeps keep their id if it is free
-    in ``dest``. Raises what `run_import` raises; nothing has been landed then.
+    in ``dest``. ``study`` is that of the store, needed where that is new and not of the default one. Raises what
+    `run_import` raises; nothing has been landed then.
     """
     from dask.base import compute
     from dask.delayed import delayed
 
-    with open_spool_folder(dest, state) as (spool_folder, state_folder):
-        settings = ImportSettings("", "seed", Location(dest).absolute, str(state_folder), str(spool_folder), prefer)
-        spooled = [delayed(_spool_frame)(part, str(spool_folder)) for part in frame.to_delayed()]
+    of = study_of(dest, state, study)
+    with open_spool_folder(dest, state, of) as (spool_folder, state_folder):
+        settings = ImportSettings(of, "", "seed", Location(dest).absolute, str(state_folder), str(spool_folder), prefer)
+        spool = delayed(partial(_spool_frame, study=of, folder=str(spool_folder)))
+        spooled = [spool(part) for part in frame.to_delayed()]
         scans = list(compute(*spooled))
         report = bring_in(scans, settings, Workers(_active_client(), lambda *_: None))
     return msgspec.structs.replace(report, warnings=tuple(unknown_columns(scans, "seed")))
 
 
-def _spool_frame(frame: pd.DataFrame, folder: str) -> FileScan:
-    rows = pa.Table.from_pandas(frame, preserve_index=False)
-    unknown = check_columns(rows.schema, (), PROFILES["seed"], "the frame")
-    rows = conform(rows, {}, PROFILES["seed"], RUN_SCHEMA, "the frame")
-    return replace(spool_rows(rows, folder, "the frame"), unknown=unknown)
+def _spool_frame(frame: pd.DataFrame, study: Study, folder: str) -> FileScan:
+    rows, profile = pa.Table.from_pandas(frame, preserve_index=False), find_profile(study, "seed")
+    unknown = check_columns(study, rows.schema, (), profile, "the frame")
+    rows = conform(rows, {}, profile, study.runs, "the frame")
+    return replace(spool_rows(study, rows, folder, "the frame"), unknown=unknown)
 
 
 def _active_client() -> Client | None:
@@ -122,14 +127,15 @@ def export_file(store: Store, publication: Publication, directory: ExportDirecto
     sources = [f"{directory.source}/{name}" for name in file.sources]
     if file.is_whole:
         return publication.add_whole(store.location, sources[0], target, file.rows)
+    encodings = store.study.encodings
     if file.experiments is not None:
         some = file.experiments
         return publication.add_made(
-            target, file.rows, lambda dest, name: filter_file(store.location, sources[0], dest, name, some)
+            target, file.rows, lambda dest, name: filter_file(store.location, sources[0], dest, name, some, encodings)
         )
-    schema = without_keys(directory.schema)
+    schema = store.study.without_keys(directory.schema)
     return publication.add_made(
-        target, file.rows, lambda dest, name: gather_files(store.location, sources, dest, name, schema)
+        target, file.rows, lambda dest, name: gather_files(store.location, sources, dest, name, schema, encodings)
     )
 
 
@@ -165,7 +171,7 @@ def run_export(
     publication_day()  # complain of it before anything is made
     names = [directory.name for directory in plan]
     try:
-        with Publication(dest, names, plan_key(plan, store.location)) as publication:
+        with Publication(store.study, dest, names, plan_key(plan, store.location)) as publication:
             return _publish(plan, store, publication, options, on_progress)
     except ButterError:
         raise
@@ -200,9 +206,8 @@ def _publish(
                 archives.append(f"{directory.name}.tar")
                 files.append(_archive(publication, directory, members))
     schemas = {directory.name: directory.schema for directory in plan}
-    changed = publication.publish(
-        facts, files, options.attribution, lambda all_, present, by: _cards(all_, present, by, schemas, publication)
-    )
+    cards = partial(_cards, study=store.study, schemas=schemas, dest=publication.dest)
+    changed = publication.publish(facts, files, options.attribution, cards)
     counts = tuple((directory.name, len(directory.files), directory.experiments) for directory in plan)
     return ExportReport(counts, tuple(archives), sum(file.bytes for file in files), changed)
 
@@ -235,20 +240,21 @@ def _cards(
     directories: Iterable[ManifestDirectory],
     files: Iterable[ManifestFile],
     attribution: Attribution,
+    *,
+    study: Study,
     schemas: dict[str, pa.Schema],
-    publication: Publication,
+    dest: Location,
 ) -> dict[str, bytes]:
     """Return the files that describe the data set as a whole, directories of earlier exports included, by name."""
     there, present = list(directories), list(files)
     for one in there:
         if one.name not in schemas:
-            with publication.dest.parquet_file(f"{one.name}/{COMMON_METADATA}") as file:
-                schemas[one.name] = file.schema_arrow.remove_metadata()
+            schemas[one.name] = read_schema(dest, one.name)
     return {
-        README: data_card(there, present, attribution).encode(),
-        CROISSANT: croissant_json(there, present, schemas, attribution).encode(),
-        CITATION: citation(attribution).encode(),
-        LICENSE: license_text(attribution).encode(),
+        README: data_card(study, there, present, attribution).encode(),
+        CROISSANT: croissant_json(study, there, present, schemas, attribution).encode(),
+        CITATION: citation(study.card, attribution).encode(),
+        LICENSE: license_text(study.card, attribution).encode(),
     }
 
 

@@ -9,8 +9,9 @@ from butter_etl.errors import UsageError
 from butter_etl.exchange.manifest import read_manifest
 from butter_etl.store.files import Location
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.card import NOBODY, Attribution, check_attribution, citation, disclaimer, license_text
-from butter_etl.studies.butter.sweeps import published_id
+from butter_etl.studies.butter.card import CARD
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.cards import NOBODY, Attribution, check_attribution, citation, disclaimer, license_text
 from tests.strategies import POLLEN, land
 
 AUTHORS = ("Lovelace, Ada", 'O\'Brien, Seán "Jack": the 2nd', "Analytical Engine Group")
@@ -20,12 +21,12 @@ OURS = "The butter_etl authors"
 @pytest.fixture
 def store(tmp_path):
     store = Store.create(tmp_path / "store")
-    land(store, POLLEN, published_id(POLLEN), range(2))
+    land(store, POLLEN, BUTTER.fixed_ids.id_of(POLLEN), range(2))
     return store
 
 
 def test_a_citation_file_names_persons_and_groups():
-    cited = yaml.safe_load(citation(Attribution(AUTHORS, 'Curves: "of" pollen')))
+    cited = yaml.safe_load(citation(CARD, Attribution(AUTHORS, 'Curves: "of" pollen')))
     assert cited["title"] == 'Curves: "of" pollen'
     assert cited["authors"] == [
         {"family-names": "Lovelace", "given-names": "Ada"},
@@ -37,17 +38,17 @@ def test_a_citation_file_names_persons_and_groups():
 
 
 def test_without_authors_nobody_is_made_one():
-    cited = yaml.safe_load(citation())
+    cited = yaml.safe_load(citation(CARD))
     assert cited["authors"] == [{"name": "The authors of these data"}]
-    for text in (disclaimer(NOBODY), license_text(NOBODY)):
+    for text in (disclaimer(CARD, NOBODY), license_text(CARD, NOBODY)):
         assert OURS not in text
-    assert "whose authors have neither made nor checked the data" in disclaimer(NOBODY)
+    assert "whose authors have neither made nor checked the data" in disclaimer(CARD, NOBODY)
 
 
 def test_authors_are_said_as_a_text_has_them():
     assert Attribution(AUTHORS[:1]).spoken_authors() == "Ada Lovelace"
     assert Attribution(("B, A", "D, C", "E")).spoken_authors() == "A B, C D and E"
-    assert Attribution((), "Mine").spoken() == '"Mine"'
+    assert Attribution((), "Mine").spoken(CARD) == '"Mine"'
 
 
 @pytest.mark.parametrize(

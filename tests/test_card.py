@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 
 import butter_etl as be
-from butter_etl.exchange.card import data_card
+from butter_etl.exchange.card import data_card, elements_text
 from butter_etl.exchange.manifest import read_manifest
 from butter_etl.exchange.recipes import recipes
 from butter_etl.store.files import Location
@@ -21,8 +21,10 @@ from butter_etl.store.fingerprints import fingerprints_metadata, read_fingerprin
 from butter_etl.store.layout import EXECUTIVE, SUMMARY
 from butter_etl.store.parquet import parquet_bytes, write_common_metadata
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import COLUMNS, PARTITION_KEYS, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.study import Points
 from tests.exports import export, make_store
+from tests.other_study import COARSE, EXPERIMENTS, FITS, FULL, KEY_TYPES, NULLS, make_store_of_fits
 
 READERS = ["pandas", "Dask", "Polars", "DuckDB", "pyarrow"]
 HEADINGS = [
@@ -140,15 +142,15 @@ def test_recipes_run_as_printed_with_the_right_types_and_rows(home, monkeypatch,
 def schema_of(name):
     """The declared schema; of the executive summary, that of the summary without most lists."""
     if name.endswith("runs"):
-        return RUN_SCHEMA
+        return BUTTER.runs
     if name != EXECUTIVE:
-        return SUMMARY_SCHEMA
-    return pa.schema([field for field in SUMMARY_SCHEMA if field.name in LISTS or not pa.types.is_list(field.type)])
+        return BUTTER.summary
+    return pa.schema([field for field in BUTTER.summary if field.name in LISTS or not pa.types.is_list(field.type)])
 
 
 def rows(table, schema):
     """The rows in an order of their own, keys and lists included."""
-    columns = [*PARTITION_KEYS, "experiment_id", "size", "widths"]
+    columns = [*BUTTER.keys, "experiment_id", "size", "widths"]
     columns += ["run_id", "val_loss", "repetition"] if "run_id" in schema.names else ["test_loss_median", "num_runs"]
     return sorted(map(repr, table.select(columns).to_pylist()))
 
@@ -211,14 +213,14 @@ def test_schema_tables_have_every_column(home):
     tables = [
         re.findall(r"^\| `(.*?)` \| (.*?) \|", section, flags=re.MULTILINE) for section in card.split("\n### ")[1:3]
     ]
-    for table, schema in zip(tables, (SUMMARY_SCHEMA, RUN_SCHEMA), strict=True):
+    for table, schema in zip(tables, (BUTTER.summary, BUTTER.runs), strict=True):
         assert [name for name, _ in table] == schema.names
     assert dict(tables[1])["val_loss"] == "[float32]"
     assert dict(tables[0])["num"] == "[uint8]"
 
 
 def test_columns_are_described_one_by_one():
-    described = {name: COLUMNS[name].note for schema in (RUN_SCHEMA, SUMMARY_SCHEMA) for name in schema.names}
+    described = {name: BUTTER.columns[name].note for schema in (BUTTER.runs, BUTTER.summary) for name in schema.names}
     assert len(set(described.values())) == len(described)
     assert described["test_accuracy_max_epoch_q1"] == (
         "first quartile over the runs of the epoch (from 1) of the largest accuracy, test set"
@@ -226,7 +228,7 @@ def test_columns_are_described_one_by_one():
     assert described["train_loss_stddev"].startswith("sample standard deviation over the runs of the loss, penalty")
     for name in ("nothing", "test_nothing_avg", "dev_loss_avg"):
         with pytest.raises(KeyError):
-            COLUMNS[name]
+            BUTTER.columns[name]
 
 
 def test_an_empty_data_set_has_a_card_without_recipes(tmp_path, home):
@@ -234,13 +236,77 @@ def test_an_empty_data_set_has_a_card_without_recipes(tmp_path, home):
     card = (tmp_path / "none/README.md").read_text()
     assert printed(card) == {}
     assert "| `30k_epoch_sweep_runs/` | training runs of the 30k_epoch sweep | 0 | 0 | 0 |" in card
-    assert data_card([], []).count("\n## ") == len(HEADINGS)
+    assert data_card(BUTTER, [], []).count("\n## ") == len(HEADINGS)
 
 
 @pytest.mark.long
 def test_recipes_need_nothing_but_their_reader(home):
     """A reader of the data has no need of this package."""
-    code = "\n".join(recipes("complete_summary")[reader][1] for reader in READERS)
+    code = "\n".join(recipes(BUTTER.key_schema, "complete_summary")[reader][1] for reader in READERS)
     assert "butter_etl" not in code
     script = f"{code}\nimport sys; assert 'butter_etl' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=home / "all")
+
+
+# --- another study -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory):
+    home = tmp_path_factory.mktemp("fits")
+    export(make_store_of_fits(home / "store"), home / "out", everything=True)
+    return home / "out"
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("reader", READERS)
+def test_recipes_read_keys_of_every_type(fits, monkeypatch, reader):
+    monkeypatch.chdir(fits)
+    scope = {}
+    with dask.config.set(scheduler="synchronous"):
+        exec(printed((fits / "README.md").read_text())["all_runs"][reader], scope)  # noqa: S102 (what we printed)
+        table = as_table(scope["frame"]).sort_by([("experiment_id", "ascending"), ("repetition", "ascending")])
+    assert {name: plain(table.schema.field(name).type) for name in FITS.keys} == {
+        name: str(kind) for name, (kind, _) in KEY_TYPES.items()
+    }
+    first = dict(zip(EXPERIMENTS, table.to_pylist()[::3], strict=True))
+    assert [first[NULLS][name] for name in FITS.keys] == ["direct", *[None] * 11]
+    assert {name: FITS.canonical(name, first[FULL][name]) for name in FITS.keys} == {
+        name: value for name, (_, value) in KEY_TYPES.items()
+    }
+
+
+def test_a_card_says_what_its_study_declares(fits):
+    card = (fits / "README.md").read_text()
+    text = " ".join(card.split())
+    assert re.findall(r"^## (.*)$", card, flags=re.MULTILINE) == [one for one in HEADINGS if one != "References"]
+    assert card.startswith("# Fits\n\n## Description\n\nCurves that were fitted.\n")
+    assert "| `knots` | `(1, 2)`, `(3, 4, 5)` |" in card
+    assert "partitioned by twelve keys" in text
+    assert "have one element for each step; the first element is the first step." in text
+    assert "| `decay` | float64 | parameter decay; a partition key |" in card
+    assert "| `rejected` | [int64] | steps that were tried in vain, a value a step |" in card
+    assert "The executive summary has only some of these columns: `experiment_id`, `solver`, " in text
+    assert "The keys `rate` are float32" in text
+    assert f"training runs of the {COARSE.name} sweep" in card
+    assert text.endswith(
+        '"Fits" was made with the software butter_etl, whose authors have neither made nor checked the data.'
+    )
+    for word in ("epoch", "PMLB", "val_loss"):
+        assert word not in card.partition("### Experiment Summary Schema")[0]
+
+
+@pytest.mark.parametrize(
+    ("points", "text"),
+    [
+        (Points(), "one element for each epoch; the first element is the first epoch."),
+        (Points("step", first=0), "one element for each step: the first is of step 0, and each of the next by 1 more."),
+        (
+            Points("horizon", first=0.5, step=0.25),
+            "one element for each horizon: the first is of horizon 0.5, and each of the next by 0.25 more.",
+        ),
+        (Points("step", column="steps"), "one element for each step; the column `steps` says which these are."),
+    ],
+)
+def test_elements_of_lists_are_measuring_points(points, text):
+    assert elements_text(points) == f"Histories, and the statistics of them, have {text}"

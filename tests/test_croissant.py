@@ -2,14 +2,16 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from butter_etl.errors import UsageError
 from butter_etl.exchange.croissant import croissant_json, publication_day
 from butter_etl.exchange.manifest import read_manifest
 from butter_etl.store.files import Location
-from butter_etl.studies.butter.columns import PARTITION_KEYS, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.studies.butter.study import BUTTER
 from tests.exports import export, make_store
+from tests.other_study import FITS, make_store_of_fits
 
 mlcroissant = pytest.importorskip("mlcroissant")
 #: Of the graph library that the validator uses, and of what it does with pandas.
@@ -44,7 +46,7 @@ def test_mistakes_are_found(published, tmp_path):
         mlcroissant.Dataset(str(tmp_path / "croissant.json"))
 
 
-@pytest.mark.parametrize(("name", "schema"), [("runs", RUN_SCHEMA), ("summary", SUMMARY_SCHEMA)])
+@pytest.mark.parametrize(("name", "schema"), [("runs", BUTTER.runs), ("summary", BUTTER.summary)])
 def test_its_records_are_the_rows(published, dataset, name, schema):
     directory = f"primary_sweep_{name}"
     (facts,) = (one for one in read_manifest(Location(published)).directories if one.name == directory)
@@ -67,20 +69,20 @@ def test_every_column_and_archive_is_described(published):
     assert all(one["sha256"] == files[name].sha256 for name, one in objects.items())
     (runs,) = (one for one in document["recordSet"] if one["@id"] == "primary_sweep_runs")
     fields = {one["name"]: one for one in runs["field"]}
-    assert list(fields) == RUN_SCHEMA.names
+    assert list(fields) == BUTTER.runs.names
     assert fields["val_loss"] | {"dataType": "cr:Float32", "isArray": True, "arrayShape": "-1"} == fields["val_loss"]
     assert fields["seed"]["dataType"] == "cr:Int64"
     assert fields["stack"]["dataType"] == "cr:UInt16"
     assert all(one["description"] for one in fields.values())
     keys = [name for name, one in fields.items() if "transform" in one["source"]]
-    assert set(keys) == set(PARTITION_KEYS)
+    assert set(keys) == set(BUTTER.keys)
     assert len([key for key in document if key.startswith("rai:")]) >= 12
 
 
 def test_the_date_is_what_the_environment_says(monkeypatch):
-    assert "datePublished" not in json.loads(croissant_json([], [], {}))
+    assert "datePublished" not in json.loads(croissant_json(BUTTER, [], [], {}))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1654214400")
-    assert json.loads(croissant_json([], [], {}))["datePublished"] == "2022-06-03"
+    assert json.loads(croissant_json(BUTTER, [], [], {}))["datePublished"] == "2022-06-03"
 
 
 @pytest.mark.parametrize("epoch", ["yesterday", "1.5", "9" * 30])
@@ -88,3 +90,28 @@ def test_a_date_that_is_no_time_is_refused(monkeypatch, epoch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
     with pytest.raises(UsageError, match=r"SOURCE_DATE_EPOCH: wants a whole number of seconds"):
         publication_day()
+
+
+def test_types_of_another_study(tmp_path):
+    dest = tmp_path / "dest"
+    export(make_store_of_fits(tmp_path / "store"), dest, where=["decay>0"])
+    assert not mlcroissant.Dataset(str(dest / "croissant.json")).metadata.ctx.issues.errors
+    document = json.loads((dest / "croissant.json").read_text())
+    assert (document["name"], document["description"]) == ("Fits", "Curves that were fitted.")
+    assert not {"isBasedOn", "keywords"} & document.keys()
+    (runs,) = (one for one in document["recordSet"] if one["@id"] == "all_runs")
+    kinds = {one["name"]: (one["dataType"], one.get("isArray", False)) for one in runs["field"]}
+    assert list(kinds) == FITS.runs.names
+    assert [kinds[key][0].partition(":")[2] for key in FITS.keys] == [
+        *("Text", "Boolean", "Int8", "Int16", "Int32", "Int64"),
+        *("UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"),
+    ]
+    assert (kinds["seconds"], kinds["error"]) == (("cr:Float64", False), ("cr:Float64", True))
+    assert (kinds["rejected"], kinds["knots"]) == (("cr:Int64", True), ("cr:UInt32", True))
+
+
+def test_columns_that_are_declared_no_more_have_no_description(published):
+    (one,) = (one for one in read_manifest(Location(published)).directories if one.frame == "runs")
+    schema = pa.schema([("gone", pa.float64()), ("seed", pa.int64())])
+    (records,) = json.loads(croissant_json(BUTTER, [one], [], {one.name: schema}))["recordSet"]
+    assert [field.get("description") for field in records["field"]] == [None, "seed of all that is random in the run"]

@@ -11,8 +11,9 @@ from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import parse_sweep
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from tests.exports import export
 from tests.strategies import land
@@ -122,7 +123,7 @@ cubes:
 def store(tmp_path_factory):
     store = Store.create(tmp_path_factory.mktemp("sweeps") / "store")
     registry = Registry(store)
-    registry.claim(store, {spec: "mine" for spec in EXPERIMENTS if published_id(spec) is None})
+    registry.claim(store, {spec: "mine" for spec in EXPERIMENTS if BUTTER.fixed_ids.id_of(spec) is None})
     for spec in EXPERIMENTS:
         land(store, spec, registry.experiment_id(spec), range(1), epochs=2)
     assert len(parse_sweep(CUSTOM, "mine")) == 3
@@ -186,7 +187,7 @@ def test_everything_is_every_sweep_that_has_runs_and_the_whole(store, tmp_path):
 
 
 def test_what_experiments_have_in_common(store):
-    values = parameter_values(EXPERIMENTS)
+    values = parameter_values(BUTTER.swept, EXPERIMENTS)
     assert values["momentum"] == [None, 0.9]
     assert values["kernel_regularizer.type"] == [None, "l1", "l2"]
     assert values["kernel_regularizer.l1"] == [None, 0.01, 0.32]
@@ -202,7 +203,7 @@ def test_a_plan_has_one_key_until_its_sources_change(store, tmp_path):
     keys = [key("primary"), key("batch_size"), key("primary", "batch_size"), key("primary", compact=True)]
     assert len(set(keys)) == 4
     assert key("primary") == keys[0]
-    (file,) = (one for one in store.run_files() if one.experiment_id == published_id(EXPERIMENTS[0]))
+    (file,) = (one for one in store.run_files() if one.experiment_id == BUTTER.fixed_ids.id_of(EXPERIMENTS[0]))
     path = store.location.path(f"all_runs/{file.path}")
     os.utime(path, ns=(1, 1))
     assert key("primary") != keys[0]

@@ -7,9 +7,9 @@ from butter_etl.exchange import gathering
 from butter_etl.exchange.gathering import gather, must_spool, pack, without
 from butter_etl.exchange.sources import Example, FileScan, Group, GroupScan
 from butter_etl.store.registry import Registry
-from butter_etl.studies.butter.sweeps import published_experiment
+from butter_etl.studies.butter.study import BUTTER
 
-SPECS = [published_experiment(number) for number in range(0, 400, 4)]
+SPECS = [BUTTER.fixed_ids.experiment(number) for number in range(0, 400, 4)]
 
 
 def scans(groups, size):
@@ -20,7 +20,7 @@ def scans(groups, size):
         keys = np.array([own.index(place) for place in places], np.int32)
         ids = np.arange(len(places), dtype=np.uint64) + np.uint64(1000 * number)
         group = GroupScan(Group(f"{number}.parquet", 0), size, keys, ids)
-        examples = [Example(SPECS[place], number, "b", None, None, None) for place in own]
+        examples = [Example(SPECS[place], number, "b") for place in own]
         found.append(FileScan([group], examples, []))
     return found
 

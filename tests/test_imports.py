@@ -21,7 +21,15 @@ import pytest
 
 import butter_etl as be
 from butter_etl.engines.contract import HISTORIES, METRICS
-from butter_etl.errors import DuplicateError, SelectError, SourceError, SpecError, StoreError, TornFileError
+from butter_etl.errors import (
+    DuplicateError,
+    SelectError,
+    SourceError,
+    SpecError,
+    StoreError,
+    StudyError,
+    TornFileError,
+)
 from butter_etl.exchange import gathering
 from butter_etl.exchange.export_plan import ExportOptions, plan_export
 from butter_etl.exchange.imports import run_import
@@ -30,12 +38,16 @@ from butter_etl.store.files import Location
 from butter_etl.store.frames import to_frame
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import FLOAT_LIST, PARTITION_KEYS, PARTITION_SCHEMA, RUN_SCHEMA
-from butter_etl.studies.butter.experiments import ForeignSpec, Regularizer
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.experiments import Regularizer
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.columns import FLOAT_LIST
+from butter_etl.studies.experiments import ForeignExperiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.upkeep.verify import plan_verification, run_verification
+from tests.other_study import EXPERIMENTS as FITTED
+from tests.other_study import FITS, FULL, make_fits, make_store_of_fits
 from tests.strategies import DIGITS, land, make_runs
 
 SWEEP = "name: mine\nrepetitions: 1\ncubes:\n- {dataset: digits, size: 64, depth: 2}\n"
@@ -47,7 +59,7 @@ EXPERIMENTS = [
     make_experiment(**MNIST, size=4096, kernel_regularizer=Regularizer("l1", 0.32)),
     make_experiment(**MNIST, size=4096, optimizer="SGD", momentum=0.9),  # same partition as the first
 ]
-FLAGS = [name for name in RUN_SCHEMA.names if name.endswith("_sweep")]
+FLAGS = [name for name in BUTTER.runs.names if name.endswith("_sweep")]
 
 
 @pytest.fixture
@@ -55,8 +67,8 @@ def store(tmp_path):
     """Nine files of six experiments, 26 runs, one experiment outside the published sweeps."""
     store = Store.create(tmp_path / "store")
     for spec in EXPERIMENTS:
-        land(store, spec, published_id(spec), range(3))
-    land(store, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(5, 9))
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(3))
+    land(store, EXPERIMENTS[0], BUTTER.fixed_ids.id_of(EXPERIMENTS[0]), range(5, 9))
     registry = Registry(store)
     registry.claim(store, {make_experiment(dataset="digits", size=8192, depth=3): "other", DIGITS: "mine"})
     land(store, DIGITS, registry.experiment_id(DIGITS), range(7), batch="mine")
@@ -83,7 +95,7 @@ def export(path, dest, *, everything=True):
 def all_rows(path):
     """The rows of a store, sorted, as a table of the run schema."""
     frame = be.read_runs(path).compute(scheduler="synchronous")
-    table = pa.Table.from_pandas(frame, schema=RUN_SCHEMA, preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(frame, schema=BUTTER.runs, preserve_index=False).replace_schema_metadata(None)
     return table.sort_by([("experiment_id", "ascending"), ("repetition", "ascending")])
 
 
@@ -158,7 +170,7 @@ def test_what_a_mac_puts_beside_files_is_passed_over(store, tmp_path):
 
 def test_two_stores_are_merged(store, tmp_path):
     other = Store.create(tmp_path / "other")
-    land(other, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(2, 6))  # 2 and 5 are in both
+    land(other, EXPERIMENTS[0], BUTTER.fixed_ids.id_of(EXPERIMENTS[0]), range(2, 6))  # 2 and 5 are in both
     mine = make_experiment(dataset="wine", size=512, depth=2)
     registry = Registry(other)
     registry.claim(other, {mine: "theirs", DIGITS: "theirs"})
@@ -172,7 +184,7 @@ def test_two_stores_are_merged(store, tmp_path):
     assert registry.experiment_id(mine) == 2**24 + 2  # the id that it had belongs to another one here
     assert registry.batch(2**24 + 2) == "theirs"
     masks = store.repetitions()
-    assert masks[published_id(EXPERIMENTS[0])] == 0b111111111
+    assert masks[BUTTER.fixed_ids.id_of(EXPERIMENTS[0])] == 0b111111111
     assert masks[2**24 + 1] == 0b111111111
     assert masks[2**24 + 2] == 0b11
     assert (run_import(tmp_path / "other", tmp_path / "store").landed) == 0
@@ -195,11 +207,11 @@ def flat(table, folder):
 
 
 def hive_of_duckdb(table, folder):
-    duckdb.from_arrow(table).write_parquet(str(folder), partition_by=list(PARTITION_KEYS))
+    duckdb.from_arrow(table).write_parquet(str(folder), partition_by=list(BUTTER.keys))
 
 
 def hive_of_pyarrow(table, folder):
-    partitioning = ds.partitioning(pa.schema([PARTITION_SCHEMA.field("shape")]), flavor="hive")
+    partitioning = ds.partitioning(pa.schema([BUTTER.key_schema.field("shape")]), flavor="hive")
     ds.write_dataset(table, folder, format="parquet", partitioning=partitioning)
 
 
@@ -283,7 +295,7 @@ def test_runs_of_another_task_are_experiments_of_their_own(store, tmp_path):
     assert sorted(set(others["experiment_id"].to_pylist())) == ids  # they were free
     for one in ids:
         spec = registry.experiment(one)
-        assert isinstance(spec, ForeignSpec)
+        assert isinstance(spec, ForeignExperiment)
         assert '"task":"AspectTestTask"' in spec.canonical_json()
         group = others.filter(pc.equal(others["experiment_id"], one)).sort_by("run_id")
         assert group["repetition"].to_pylist() == list(range(group.num_rows))  # the rank by run_id
@@ -318,7 +330,7 @@ def test_later_runs_of_another_task_are_counted_on(store, tmp_path):
 
 def test_an_id_that_another_experiment_has_is_not_kept(store, tmp_path):
     rows = all_rows(tmp_path / "store").slice(0, 3)
-    taken = published_id(EXPERIMENTS[1])
+    taken = BUTTER.fixed_ids.id_of(EXPERIMENTS[1])
     write(foreign(rows, "A", ids=taken), tmp_path / "source", "a.parquet")
     write(foreign(rows, "B", ids=2**24 + 1), tmp_path / "source", "b.parquet")
     two = foreign(rows, "C", ids=600_000)
@@ -335,7 +347,7 @@ def test_an_id_that_another_experiment_has_is_not_kept(store, tmp_path):
     found = {}
     for one in store.repetitions():
         spec = registry.experiment(one)
-        if isinstance(spec, ForeignSpec):
+        if isinstance(spec, ForeignExperiment):
             found[spec.task] = one
     assert found == {"A": 2**24 + 2, "B": 2**24 + 3, "C": 600_000}
 
@@ -527,11 +539,11 @@ def whole_rows(runs, spec):
     """Rows of the files of a store, with the columns that its folders say."""
     parameters = spec.parameters()
     columns = {
-        name: pa.repeat(pa.scalar(parameters[name], PARTITION_SCHEMA.field(name).type), runs.num_rows)
-        for name in PARTITION_KEYS
+        name: pa.repeat(pa.scalar(parameters[name], BUTTER.key_schema.field(name).type), runs.num_rows)
+        for name in BUTTER.keys
     }
     columns.update({name: runs[name] for name in runs.column_names})
-    return pa.table({name: columns[name] for name in RUN_SCHEMA.names}, schema=RUN_SCHEMA)
+    return pa.table({name: columns[name] for name in BUTTER.runs.names}, schema=BUTTER.runs)
 
 
 def test_columns_that_are_not_ours_may_be_there_twice_or_be_called_alike(tmp_path):
@@ -634,7 +646,7 @@ def published_in_2022(table, folder):
 
 def test_an_export_in_the_schema_of_2022_comes_back_by_values(store, tmp_path):
     export(tmp_path / "store", tmp_path / "out")
-    hive = ds.partitioning(PARTITION_SCHEMA, flavor="hive")
+    hive = ds.partitioning(BUTTER.key_schema, flavor="hive")
     exported = ds.dataset(tmp_path / "out/all_runs", partitioning=hive, format="parquet").to_table()
     for task, rows in (("butter_etl.train", exported), ("AspectTestTask", foreign(exported))):
         published_in_2022(shuffled(rows), tmp_path / task)
@@ -659,6 +671,104 @@ def test_rows_without_flags_get_those_of_their_parameters(store, tmp_path):
     assert there.filter(pc.equal(there["dataset"], "digits"))["primary_sweep"].to_pylist() == [False] * 7
 
 
+# --- another study -----------------------------------------------------------------------------------------------
+
+
+def fits_of(path):
+    frame = be.read_runs(path).compute(scheduler="synchronous")
+    table = pa.Table.from_pandas(frame, schema=FITS.runs, preserve_index=False).replace_schema_metadata(None)
+    return table.sort_by([("experiment_id", "ascending"), ("repetition", "ascending")])
+
+
+@pytest.fixture
+def fits(tmp_path, monkeypatch):
+    """A store of another study, which is known by its module."""
+    monkeypatch.setenv("BUTTER_ETL_STUDY", "tests.other_study:FITS")
+    store = make_store_of_fits(tmp_path / "fits")
+    monkeypatch.delenv("BUTTER_ETL_STUDY")
+    return store
+
+
+def test_runs_of_another_study_come_to_the_same_store(fits, tmp_path, monkeypatch):
+    monkeypatch.setenv("BUTTER_ETL_STUDY", "tests.other_study:FITS")
+    export(tmp_path / "fits", tmp_path / "out")
+    run_import(tmp_path / "out", tmp_path / "from out")
+    export(tmp_path / "from out", tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
+    rows = fits_of(tmp_path / "fits")
+    assert rows.num_rows == 9
+    run_import(write(shuffled(rows), tmp_path / "flat", row_group_size=2), tmp_path / "from flat")
+    partition_runs(dd.from_pandas(to_frame(shuffled(rows)), npartitions=2), tmp_path / "from frame")
+    for place in ("from flat", "from frame"):
+        assert fits_of(tmp_path / place).equals(rows)
+        assert Registry(Store.open(tmp_path / place)).experiment(2**24 + 1) == FULL
+
+
+def test_the_study_may_be_said_instead(fits, tmp_path):
+    report = run_import(tmp_path / "fits", tmp_path / "other", study=FITS)
+    assert (report.experiments, report.landed) == (3, 9)
+    assert Store.open(tmp_path / "other", study=FITS).repetitions() == fits.repetitions()
+    table = make_fits(FULL, 2**24 + 1, range(5))
+    report = partition_runs(dd.from_pandas(to_frame(table), npartitions=1), tmp_path / "other", study=FITS)
+    assert (report.landed, report.present) == (2, 3)
+
+
+def test_a_profile_of_another_study(fits, tmp_path):
+    rows = pa.concat_tables([make_fits(one, 7, range(2)) for one in FITTED if one.shift is None])
+    old = rows.drop_columns(["shift", "repetition"]).rename_columns({"error": "residual"})
+    source = write(old, tmp_path / "source")
+    report = run_import(source, tmp_path / "other", study=FITS, profile="old")
+    assert (report.experiments, report.landed, report.warnings) == (2, 4, ())
+    refused(source, tmp_path / "none", SourceError, "columns are missing: shift, error .* known: seed, old", study=FITS)
+    with pytest.raises(SelectError, match="known: seed, old"):
+        run_import(source, tmp_path / "none", study=FITS, profile="oedi-2022-08")
+
+
+def test_runs_of_another_task_in_another_study(fits, tmp_path):
+    table = make_fits(FULL, 2**24 + 9, range(3))
+    theirs = {
+        "task": pa.array(["theirs"] * 3),
+        "command": pa.nulls(3, pa.string()),
+        "repetition": pa.nulls(3, pa.uint32()),
+        "run_id": pa.array(["c", "a", "b"]),
+        "terms": pa.array([17] * 3, pa.uint32()),
+        "coarse_sweep": pa.nulls(3, pa.bool_()),
+        "rejected": pa.array([[1] * 12] * 3, pa.list_(pa.int64())),  # more than there are steps
+    }
+    for name, values in theirs.items():
+        table = with_column(table, name, values)
+    assert run_import(write(table, tmp_path / "source"), tmp_path / "fits", study=FITS).landed == 3
+    registry = Registry(fits)
+    assert registry.experiment(2**24 + 9) == FITS.foreign("theirs", 3, FULL.parameters())
+    (file,) = (file for file in fits.run_files() if file.experiment_id == 2**24 + 9)
+    rows = fits.read_runs(file)
+    assert rows["run_id"].to_pylist() == ["a", "b", "c"]
+    assert rows["coarse_sweep"].to_pylist() == [False] * 3
+    claims = pa.concat_tables([pq.read_table(path) for path in (tmp_path / "fits/experiments").glob("*.parquet")])
+    assert claims.filter(pc.equal(claims["task"], "theirs"))["terms"].to_pylist() == [17]
+
+
+def test_own_rows_of_another_study_must_be_what_they_say(fits, tmp_path):
+    rows = make_fits(FULL, 2**24 + 1, range(2))
+    for message, name, values in [
+        ("rejected has 10 entries for 9 steps", "rejected", [[1] * 10] * 2),
+        ("terms is 17, not 3", "terms", [17] * 2),
+        ("decay is 0.3, but its command says 0.3333333333333333", "decay", [0.3] * 2),
+        (r"knots is \(1, 2\), but its command says \(3, 4, 5\)", "knots", [[1, 2]] * 2),
+        ("coarse_sweep is True, not False", "coarse_sweep", [True] * 2),
+    ]:
+        changed = with_column(rows, name, pa.array(values, rows.schema.field(name).type))
+        refused(write(changed, tmp_path / "source"), tmp_path, SpecError, message, study=FITS)
+
+
+def test_a_store_of_another_study_is_refused(store, fits, tmp_path):
+    message = "fits: is a store of the study 'fits', not of 'butter'; import it into a store of 'fits'"
+    refused(tmp_path / "fits", tmp_path, SourceError, message)
+    refused(tmp_path / "store", tmp_path, SourceError, "is a store of the study 'butter', not of 'fits'", study=FITS)
+    with pytest.raises(StudyError, match="is a store of the study 'butter', not of 'fits'"):
+        run_import(tmp_path / "fits", tmp_path / "store", study=FITS)
+
+
 # --- killed and restarted ----------------------------------------------------------------------------------------
 
 KILLED = """
@@ -673,7 +783,7 @@ def test_a_killed_import_restarted_ends_in_the_same_bytes(store, tmp_path, as_fi
     for size in range(12, 24):
         spec = make_experiment(dataset="mnist", depth=4, size=2**size)
         for start in (0, 4):
-            land(store, spec, published_id(spec), range(start, start + 3), epochs=300)
+            land(store, spec, BUTTER.fixed_ids.id_of(spec), range(start, start + 3), epochs=300)
     source = tmp_path / "store"
     if not as_files:
         source = write(shuffled(all_rows(source)), tmp_path / "flat", row_group_size=9)

@@ -10,8 +10,10 @@ import yaml
 from butter_etl.errors import StoreError
 from butter_etl.exchange.manifest import Manifest, manifest_bytes, read_manifest
 from butter_etl.store.files import Location
-from butter_etl.studies.butter.card import citation
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.cards import citation
 from tests.exports import contents, export, make_store
+from tests.other_study import make_store_of_fits
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_others_are_refused(tmp_path, text, message):
 
 def test_the_citation_file_is_one(home):
     text = (home / "dest/CITATION.cff").read_text()
-    assert text == citation()
+    assert text == citation(BUTTER.card)
     cited = yaml.safe_load(text)
     assert {"cff-version", "message", "title", "authors", "type", "license"} <= cited.keys()
     assert cited["type"] == "dataset"
@@ -78,3 +80,13 @@ def test_the_citation_file_is_one(home):
     ours = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text())
     assert cited["references"][0]["authors"] == ours["references"][0]["authors"]
     assert cited["license"] in (home / "dest/LICENSE").read_text()
+
+
+def test_it_names_every_study_but_the_published_one(home, tmp_path):
+    assert "study" not in json.loads((home / "dest/manifest.json").read_text())
+    export(make_store_of_fits(tmp_path / "store"), tmp_path / "dest")
+    manifest = read_manifest(Location(tmp_path / "dest"))
+    assert manifest.study == "fits"
+    assert manifest.directories[0].values["knots"] == [(1, 2), (3, 4, 5)]
+    text = (tmp_path / "dest/manifest.json").read_bytes()
+    assert manifest_bytes(manifest.directories, manifest.files, study="fits") == text

@@ -9,25 +9,26 @@ from hypothesis import strategies as st
 from butter_etl.errors import DuplicateError, SpecError
 from butter_etl.exchange.gathering import Arrival
 from butter_etl.exchange.merging import compare, merge
-from butter_etl.exchange.profiles import PROFILES, conform
+from butter_etl.exchange.profiles import conform
+from butter_etl.store.layout import partition_path
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import RUN_SCHEMA
-from butter_etl.studies.butter.experiments import foreign_experiment
+from butter_etl.studies.butter.study import BUTTER
 from tests.strategies import POLLEN, land, make_runs
 
-FOREIGN = foreign_experiment("other", 1, POLLEN.parameters())
+FOREIGN = BUTTER.foreign("other", 1, POLLEN.parameters())
+PARTITION = partition_path(BUTTER.keys, POLLEN.parameters())
 
 
 def arriving(names, histories=None, numbers=None):
-    """Rows of `RUN_SCHEMA` of one experiment, with these run ids."""
+    """Rows of the run schema of one experiment, with these run ids."""
     table = make_runs(POLLEN, 7, range(len(names)), histories=histories)
     for key, value in POLLEN.parameters().items():
         if key not in table.column_names:
-            table = table.append_column(key, pa.array([value] * len(names), RUN_SCHEMA.field(key).type))
+            table = table.append_column(key, pa.array([value] * len(names), BUTTER.runs.field(key).type))
     table = table.set_column(1, "run_id", pa.array(names))
     place = table.schema.get_field_index("repetition")
     numbers = pa.array(numbers or [None] * len(names), pa.uint16())
-    return conform(table.set_column(place, "repetition", numbers), {}, PROFILES["seed"], RUN_SCHEMA, "it")
+    return conform(table.set_column(place, "repetition", numbers), {}, BUTTER.profiles["seed"], BUTTER.runs, "it")
 
 
 def numbers_of(store):
@@ -39,7 +40,7 @@ def numbers_of(store):
 @given(st.lists(st.sets(st.integers(0, 30), min_size=1), min_size=1, max_size=4))
 def test_runs_of_another_task_are_ranked_and_counted_on(tmp_path_factory, sources):
     store = Store.create(tmp_path_factory.mktemp("store"))
-    arrival = Arrival(FOREIGN, 500_000)
+    arrival = Arrival(FOREIGN, 500_000, PARTITION)
     expected = {}
     for source in sources:
         names = [f"{number:02d}" for number in source]
@@ -64,7 +65,7 @@ def same_noise(rows):
 
 def test_numbers_are_kept_if_all_are_free(tmp_path):
     store = Store.create(tmp_path)
-    arrival = Arrival(FOREIGN, 500_000)
+    arrival = Arrival(FOREIGN, 500_000, PARTITION)
     merge(store, arrival, arriving(["b", "a"], numbers=[4, 9]), None)
     assert numbers_of(store) == {"b": 4, "a": 9}
     merge(store, arrival, arriving(["d", "c"], numbers=[4, 5]), None)  # one is taken: counted on
@@ -90,7 +91,7 @@ def test_numbers_are_kept_if_all_are_free(tmp_path):
 )
 def test_histories_are_compared_bit_by_bit(first, second, same):
     rows = [same_noise(arriving(["x", "y"], {("val_loss", 0): one, ("val_loss", 1): [3.0]})) for one in (first, second)]
-    found = compare(None, Arrival(FOREIGN, None), pa.concat_tables(rows), None)
+    found = compare(BUTTER, None, Arrival(FOREIGN, None, PARTITION), pa.concat_tables(rows), None)
     assert found.new.num_rows == 2
     assert found.ambiguous == ([] if same else ["x"])
 
@@ -99,4 +100,4 @@ def test_a_repetition_of_ours_under_another_id_is_refused(tmp_path):
     store = Store.create(tmp_path)
     land(store, POLLEN, 0, range(3))
     with pytest.raises(DuplicateError, match="repetition 1 is there under another run_id"):
-        merge(store, Arrival(POLLEN, 0), arriving(["x"], numbers=[1]), None)
+        merge(store, Arrival(POLLEN, 0, PARTITION), arriving(["x"], numbers=[1]), None)

@@ -19,9 +19,9 @@ from butter_etl.partition import run_export
 from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import PARTITION_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
 from butter_etl.studies.butter.experiments import Regularizer
-from butter_etl.studies.butter.sweeps import PUBLISHED, make_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import PUBLISHED, make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from tests.strategies import DIGITS, land
@@ -44,7 +44,7 @@ EXPERIMENTS = [
 def store(tmp_path):
     store = Store.create(tmp_path / "store")
     for spec in EXPERIMENTS:
-        land(store, spec, published_id(spec), range(3))
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(3))
     registry = Registry(store)
     registry.claim(store, {DIGITS: "mine"})
     land(store, DIGITS, registry.experiment_id(DIGITS), range(2), batch="mine")
@@ -64,14 +64,14 @@ def ids_of(folder):
 
 @pytest.mark.parametrize("name", list(PUBLISHED))
 def test_a_sweep_exports_exactly_its_experiments(store, tmp_path, name):
-    expected = {published_id(spec) for spec in EXPERIMENTS if spec in PUBLISHED[name]}
+    expected = {BUTTER.fixed_ids.id_of(spec) for spec in EXPERIMENTS if spec in PUBLISHED[name]}
     report = export(store, tmp_path / "out", Choice(sweeps=(name,)))
     assert [directory[0] for directory in report.directories] == [f"{name}_sweep_runs", f"{name}_sweep_summary"]
     for directory, _, experiments in report.directories:
         assert experiments == len(expected)
         folder = tmp_path / "out" / directory
         assert (ids_of(folder) if expected else set()) == expected
-        schema = RUN_SCHEMA if directory.endswith("runs") else SUMMARY_SCHEMA
+        schema = BUTTER.runs if directory.endswith("runs") else BUTTER.summary
         assert ds.dataset(folder / "_common_metadata").schema.equals(schema)
 
 
@@ -96,7 +96,7 @@ def test_exported_values_and_types(store, tmp_path):
     summary = be.read_export(tmp_path / "out/primary_sweep_summary").compute(scheduler="synchronous")
     stored = be.read_summary(store.location.root).compute(scheduler="synchronous")
     assert rows(summary) == rows(stored[stored["primary_sweep"]])
-    hive = ds.partitioning(PARTITION_SCHEMA, flavor="hive")
+    hive = ds.partitioning(BUTTER.key_schema, flavor="hive")
     table = ds.dataset(tmp_path / "out/primary_sweep_runs", partitioning=hive, format="parquet").to_table()
     assert table.num_rows == 9
     assert table["kernel_regularizer.type"].null_count == 9
@@ -105,7 +105,7 @@ def test_exported_values_and_types(store, tmp_path):
 
 
 def rows(frame):
-    schema = RUN_SCHEMA if "run_id" in frame.columns else SUMMARY_SCHEMA
+    schema = BUTTER.runs if "run_id" in frame.columns else BUTTER.summary
     table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
     return sorted(map(repr, table.to_pylist()))
 
@@ -127,8 +127,8 @@ def test_the_same_export_again_changes_nothing_and_others_are_taken_away(store, 
     export(store, tmp_path / "out", choice)
     assert contents(tmp_path / "out") == first
     export(store, tmp_path / "out", Choice(sweeps=("primary",), where=("size=8192",)))
-    assert ids_of(tmp_path / "out/primary_sweep_runs") == {published_id(EXPERIMENTS[1])}
-    assert ids_of(tmp_path / "out/primary_sweep_summary") == {published_id(EXPERIMENTS[1])}
+    assert ids_of(tmp_path / "out/primary_sweep_runs") == {BUTTER.fixed_ids.id_of(EXPERIMENTS[1])}
+    assert ids_of(tmp_path / "out/primary_sweep_summary") == {BUTTER.fixed_ids.id_of(EXPERIMENTS[1])}
 
 
 def contents(folder):
@@ -175,7 +175,7 @@ def test_compact_gathers_partitions(store, tmp_path):
 
 
 def test_stale_summaries_are_refused(store, tmp_path):
-    land(store, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(4))
+    land(store, EXPERIMENTS[0], BUTTER.fixed_ids.id_of(EXPERIMENTS[0]), range(4))
     choice = Choice(sweeps=("primary",))
     with pytest.raises(StaleSummaryError, match="the summaries of 1 experiment are missing or out of date"):
         export(store, tmp_path / "out", choice)

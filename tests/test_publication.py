@@ -17,9 +17,10 @@ from butter_etl.exchange.manifest import hash_file, read_manifest
 from butter_etl.store.files import Location
 from butter_etl.store.locks import FileLock
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.sweeps import published_id
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.summarize import plan_summaries, run_summaries
 from tests.exports import EXPERIMENTS, contents, export, make_store
+from tests.other_study import make_store_of_fits
 from tests.strategies import land
 
 
@@ -88,7 +89,7 @@ def test_a_killed_re_export_leaves_the_old_one_alone(store, tmp_path):
     dest = tmp_path / "dest"
     export(store, dest, "primary", "optimizer", tar=True)
     before = contents(dest)
-    land(store, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(4), epochs=4)
+    land(store, EXPERIMENTS[0], BUTTER.fixed_ids.id_of(EXPERIMENTS[0]), range(4), epochs=4)
     run_summaries(plan_summaries(store), store)
     export_killed(store, dest, 5, "files")
     there = contents(dest)
@@ -106,7 +107,7 @@ def test_what_was_there_before_a_kill_while_publishing_stays_known(store, tmp_pa
     dest, clean = tmp_path / "dest", tmp_path / "clean"
     for folder in (dest, clean):
         export(store, folder, "batch_size", "primary", tar=True)
-    land(store, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(4), epochs=4)
+    land(store, EXPERIMENTS[0], BUTTER.fixed_ids.id_of(EXPERIMENTS[0]), range(4), epochs=4)
     run_summaries(plan_summaries(store), store)
     export_killed(store, dest, 0, "_remove_strangers")
     with pytest.raises(StoreError, match="killed while it published primary_sweep_runs; finish it first"):
@@ -198,7 +199,7 @@ def test_what_has_not_changed_is_not_hashed_again(store, tmp_path, monkeypatch):
     linked = [name for name in hashed if "_runs/" in name]
     assert len(linked) == 2 * 4  # files that both sweeps have, once
     hashed.clear()
-    land(store, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(5), epochs=4)
+    land(store, EXPERIMENTS[0], BUTTER.fixed_ids.id_of(EXPERIMENTS[0]), range(5), epochs=4)
     run_summaries(plan_summaries(store), store)
     report = export(store, tmp_path / "dest", "optimizer", "primary", where=["dataset=mnist"])
     assert report.changed
@@ -239,7 +240,7 @@ def test_files_are_read_only(store, tmp_path):
     files = [path for path in (tmp_path / "dest").rglob("*") if path.is_file()]
     assert len(files) > 8
     assert not any(stat.S_IMODE(path.stat().st_mode) & 0o222 for path in files)
-    land(store, EXPERIMENTS[0], published_id(EXPERIMENTS[0]), range(4), epochs=4)
+    land(store, EXPERIMENTS[0], BUTTER.fixed_ids.id_of(EXPERIMENTS[0]), range(4), epochs=4)
     run_summaries(plan_summaries(Store.open(store.location.root)), store)  # a store is still one
 
 
@@ -255,3 +256,18 @@ def test_things_in_the_way_are_left_alone(store, tmp_path):
     with pytest.raises(StoreError, match=r"README.md: is in the way, and no export made it; move it away"):
         export(store, tmp_path / "dest", "primary")
     assert (tmp_path / "dest/README.md").read_text() == "mine"
+
+
+def test_studies_do_not_share_a_place(store, tmp_path):
+    fits = make_store_of_fits(tmp_path / "fits")
+    for first, second, message in (
+        (store, fits, "holds an export of another study; export to another folder"),
+        (fits, store, "holds an export of the study 'fits'; export to another folder"),
+    ):
+        dest = tmp_path / f"of {Path(first.location.root).name}"
+        export(first, dest, summary=False)
+        before = contents(dest)
+        with pytest.raises(StoreError, match=message):
+            export(second, dest, summary=False)
+        assert contents(dest) == before
+        export(first, dest)

@@ -10,7 +10,7 @@ from butter_etl.exchange.rewriting import filter_file, gather_files
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import read_fingerprints
 from butter_etl.store.parquet import parquet_bytes
-from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
+from butter_etl.studies.butter.study import BUTTER
 from tests.strategies import POLLEN, make_runs, write_summary
 
 
@@ -26,7 +26,7 @@ def runs(*ids):
 
 def test_rows_of_some_experiments_with_what_they_were_made_from(location):
     write_summary(location, "all.parquet", runs(*range(20)), {one: f"hash {one}" for one in range(20)})
-    filter_file(location, "all.parquet", location, "some.parquet", [3, 9, 19])
+    filter_file(location, "all.parquet", location, "some.parquet", [3, 9, 19], BUTTER.encodings)
     table = location.read_table("some.parquet")
     assert table["experiment_id"].to_pylist() == [3, 9, 19]
     assert table.equals(location.read_table("all.parquet").take([3, 9, 19]))
@@ -44,10 +44,10 @@ def test_row_groups_of_others_are_not_read(location, tmp_path):
     data = bytearray((tmp_path / "all.parquet").read_bytes())
     data[start:stop] = bytes(len(data[start:stop]))
     (tmp_path / "all.parquet").write_bytes(data)
-    filter_file(location, "all.parquet", location, "some.parquet", [2, 20])
+    filter_file(location, "all.parquet", location, "some.parquet", [2, 20], BUTTER.encodings)
     assert location.read_table("some.parquet")["experiment_id"].to_pylist() == [2, 20]
     with pytest.raises(TornFileError, match=r"all.parquet cannot be read"):
-        filter_file(location, "all.parquet", location, "others.parquet", [2, 10])
+        filter_file(location, "all.parquet", location, "others.parquet", [2, 10], BUTTER.encodings)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.parquet", "some.parquet"]
 
 
@@ -57,7 +57,7 @@ def test_files_are_gathered_in_order_in_groups_of_a_size(location, monkeypatch):
     size = runs(0).nbytes
     monkeypatch.setattr(rewriting, "GROUP_BYTES", int(3.5 * size))
     names = [f"{one}.parquet" for one in range(6)]
-    gather_files(location, names, location, "part.parquet", RUN_FILE_SCHEMA)
+    gather_files(location, names, location, "part.parquet", BUTTER.run_files, BUTTER.encodings)
     with location.parquet_file("part.parquet") as file:
         assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [3, 3, 3, 3]
     assert location.read_table("part.parquet").equals(runs(*range(12)))
@@ -66,13 +66,13 @@ def test_files_are_gathered_in_order_in_groups_of_a_size(location, monkeypatch):
 def test_columns_that_a_file_lacks_are_null(location):
     location.replace("new.parquet", parquet_bytes(runs(1)))
     location.replace("old.parquet", parquet_bytes(runs(0).drop_columns(["end_reason"])))
-    gather_files(location, ["old.parquet", "new.parquet"], location, "part.parquet", RUN_FILE_SCHEMA)
+    gather_files(location, ["old.parquet", "new.parquet"], location, "part.parquet", BUTTER.run_files, BUTTER.encodings)
     assert location.read_table("part.parquet")["end_reason"].to_pylist() == [None, "completed"]
 
 
 def test_the_same_input_makes_the_same_bytes(location, tmp_path):
     location.replace("a.parquet", parquet_bytes(runs(1, 2)))
     for target in ("one", "two"):
-        gather_files(location, ["a.parquet"], location, target, RUN_FILE_SCHEMA)
+        gather_files(location, ["a.parquet"], location, target, BUTTER.run_files, BUTTER.encodings)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert pq.read_metadata(tmp_path / "one").metadata is None

@@ -7,8 +7,8 @@ import pytest
 
 from butter_etl.exchange import gathering, sources
 from butter_etl.exchange.gathering import spool_groups
-from butter_etl.exchange.profiles import PROFILES
 from butter_etl.exchange.sources import Reader, scan_file
+from butter_etl.studies.butter.study import BUTTER
 from tests.strategies import DIGITS, POLLEN
 from tests.test_sources import rows_of
 
@@ -19,9 +19,9 @@ def test_spooled_rows_are_the_rows(tmp_path, monkeypatch, most, files):
     rows = pa.concat_tables([rows_of(POLLEN, 0, range(5)), rows_of(DIGITS, 1, range(4))])
     order = np.random.default_rng(1).permutation(rows.num_rows)
     pq.write_table(rows.take(order), tmp_path / "a.parquet", row_group_size=6)
-    scan = scan_file(str(tmp_path), "a.parquet", 0, PROFILES["seed"])
+    scan = scan_file(BUTTER, str(tmp_path), "a.parquet", 0, BUTTER.profiles["seed"])
     assert [group.keys.size for group in scan.groups] == [6, 3]
-    reader = Reader(str(tmp_path), str(tmp_path), "seed")
+    reader = Reader(BUTTER, str(tmp_path), str(tmp_path), "seed")
     spooled = spool_groups(reader, scan.groups, str(tmp_path))
     assert len({one.group.file for one in spooled}) == files
     for code, example in enumerate(scan.examples):

@@ -15,6 +15,7 @@ from .imports import Workers as Workers
 from .imports import bring_in as bring_in
 from .imports import open_spool_folder as open_spool_folder
 from .imports import run_import as run_import
+from .imports import study_of as study_of
 from .imports import unknown_columns as unknown_columns
 from .manifest import MANIFEST as MANIFEST
 from .manifest import Manifest as Manifest
@@ -22,7 +23,6 @@ from .manifest import ManifestDirectory as ManifestDirectory
 from .manifest import ManifestFile as ManifestFile
 from .manifest import hash_file as hash_file
 from .merging import Prefer as Prefer
-from .profiles import PROFILES as PROFILES
 from .profiles import check_columns as check_columns
 from .profiles import conform as conform
 from .profiles import find_profile as find_profile

@@ -1,6 +1,6 @@
 """The data card: ``README.md`` of a published data set, under the headings of the published document.
 
-Made of the manifest's facts and the schemas alone, so the same data have the same card.
+Made of the manifest's facts and what the study declares alone, so the same data have the same card.
 """
 
 from __future__ import annotations
@@ -14,78 +14,69 @@ from butter_etl.errors import counted
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile, sorted_values
 from butter_etl.exchange.recipes import recipes, spelled_type
 from butter_etl.store import key_text
-from butter_etl.studies import (
-    COLUMNS,
-    NOBODY,
-    PARTITION_KEYS,
-    REFERENCES,
-    RUN_SCHEMA,
-    SUMMARY_SCHEMA,
-    Attribution,
-    Value,
-    disclaimer,
-)
+from butter_etl.studies import NOBODY, Attribution, Points, Study, Value, disclaimer
 
 README = "README.md"
 _MOST_VALUES = 8
 _WIDTH = 110
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _FRAMES = {"runs": "training runs", "summary": "summaries of experiments", "executive": "executive summaries"}
 
 
 def data_card(
-    directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], attribution: Attribution = NOBODY
+    study: Study,
+    directories: Iterable[ManifestDirectory],
+    files: Iterable[ManifestFile],
+    attribution: Attribution = NOBODY,
 ) -> str:
     """Return the text of the data card of these directories; ``files`` say which archives there are."""
     there = list(directories)
     present = sorted(files, key=lambda file: file.path)
     sections = [
-        f"# {attribution.named()}\n",
+        f"# {attribution.named(study.card)}\n",
         "## Description\n",
-        *_description(there),
+        *_description(study, there),
         "## Directory structure\n",
-        *_structure(there, present),
+        *_structure(study, there, present),
         "## Data Format\n",
-        *_format(there),
+        *_format(study, there),
         "## Code Examples\n",
-        *_examples(there),
-        "## References\n",
-        "\n".join(f"- {one}" for one in REFERENCES) + "\n",
+        *_examples(study, there),
+        *_references(study),
         "## Disclaimer and Attribution\n",
-        f"{disclaimer(attribution)}\n",
+        f"{disclaimer(study.card, attribution)}\n",
     ]
     return "\n".join(sections)
+
+
+def _references(study: Study) -> Iterator[str]:
+    if study.card.references:
+        yield "## References\n"
+        yield "\n".join(f"- {one}" for one in study.card.references) + "\n"
 
 
 # --- description --------------------------------------------------------------------------------------------------
 
 
-def _description(directories: list[ManifestDirectory]) -> Iterator[str]:
+def _description(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]:
     runs = max((one.rows for one in directories if one.frame == "runs"), default=0)
     experiments = max((one.experiments for one in directories), default=0)
     sweeps = sorted({one.sweep for one in directories if one.sweep})
-    yield _paragraph("""
-        Learning curves of dense, fully connected networks over sweeps of their hyperparameters. An *experiment* is one
-        setting of every hyperparameter; a *run* is one training of it, with its own random seed, split of the data and
-        start weights. Twenty statistics were recorded after every epoch, on the training and on the test set. Summaries
-        give the distribution of a statistic over the runs of an experiment, epoch by epoch.
-    """)
+    yield _paragraph(study.card.description)
     held = counted(experiments, "experiment") + (f" and {counted(runs, 'run')}" if runs else "")
     of = f" of the {'sweeps' if len(sweeps) > 1 else 'sweep'} {', '.join(sweeps)}"
     chosen = f"experiments{of}" if sweeps else "all experiments of a study, or those that meet conditions"
     yield _paragraph(f"The largest directory holds {held}. The directories hold {chosen}. What was swept:")
     yield "| parameter | values |\n|---|---|"
-    for key in _keys(directories):
+    for key in _parameters(directories):
         values = _united([one.values[key] for one in directories if key in one.values])
         yield f"| `{key}` | {_values_text(values)} |"
     yield ""
-    yield _paragraph("""
-        The curves serve the study of how architecture, size, regularization, noise and optimization shape learning,
-        and as a benchmark for the prediction of learning curves. The data sets that were learned from are public ones,
-        of PMLB and scikit-learn, but for those that whoever made the runs brought along under other names.
-    """)
+    if study.card.uses:
+        yield _paragraph(study.card.uses)
 
 
-def _keys(directories: list[ManifestDirectory]) -> list[str]:
+def _parameters(directories: list[ManifestDirectory]) -> list[str]:
     return list(dict.fromkeys(key for one in directories for key in one.values))
 
 
@@ -109,7 +100,7 @@ def _word(value: Value) -> str:
 # --- directories --------------------------------------------------------------------------------------------------
 
 
-def _structure(directories: list[ManifestDirectory], files: list[ManifestFile]) -> Iterator[str]:
+def _structure(study: Study, directories: list[ManifestDirectory], files: list[ManifestFile]) -> Iterator[str]:
     archives = {file.path: file for file in files if file.path.endswith(".tar")}
     yield "| directory | holds | experiments | rows | files | size |\n|---|---|---|---|---|---|"
     for one in directories:
@@ -118,7 +109,8 @@ def _structure(directories: list[ManifestDirectory], files: list[ManifestFile]) 
         archive = archives.get(f"{one.name}.tar")
         if archive is not None:
             yield f"| `{archive.path}` | an archive of `{one.name}/` | | | | {_size(archive.bytes)} |"
-    yield "\nEach directory is a Parquet data set, partitioned by eight keys. One of the files:\n"
+    keys = _spelled(len(study.keys), "key")
+    yield f"\nEach directory is a Parquet data set, partitioned by {keys}. One of the files:\n"
     yield f"```text\n{next((file.path for file in files if file.path.endswith('.parquet')), '')}\n```\n"
     yield _paragraph("""
         The keys are in the path and not in the files. Null is `__HIVE_DEFAULT_PARTITION__`; numbers are written as the
@@ -153,45 +145,75 @@ def _size(size: int) -> str:
 # --- columns ------------------------------------------------------------------------------------------------------
 
 
-def _format(directories: list[ManifestDirectory]) -> Iterator[str]:
+def _format(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]:
     frames = {one.frame for one in directories}
-    yield _paragraph("""
-        A list has one element an epoch (`widths`: one a layer); the first element is the first epoch. Statistics of the
-        training set are means over the batches of an epoch, each measured before its update; statistics of the
-        test set are of the weights at the end of the epoch. Averages, deviations, minima and maxima are over finite
+    yield _paragraph(f"""
+        {study.card.lists or elements_text(study.points)} Averages, deviations, minima and maxima are over finite
         values; quantiles rank values that are not finite above all others. All directories of a kind have one schema.
     """)
     if frames & {"summary", "executive"}:
         yield "### Experiment Summary Schema\n"
-        yield from _table(SUMMARY_SCHEMA)
+        yield from _table(study, study.summary)
         yield ""
     if "executive" in frames:
-        yield _paragraph("""
-            The executive summary has the same columns but for the lists: of those, only `widths`, `test_loss_q1`,
-            `test_loss_median` and `test_loss_q3`.
-        """)
+        yield _paragraph(_executive_text(study))
     if "runs" in frames:
         yield "### Run Schema\n"
-        yield from _table(RUN_SCHEMA)
+        yield from _table(study, study.runs)
         yield ""
 
 
-def _table(schema: pa.Schema) -> Iterator[str]:
+def elements_text(points: Points) -> str:
+    """Return what the elements of lists are, of a study that says no more of it."""
+    text = f"Histories, and the statistics of them, have one element for each {points.name}"
+    if points.column:
+        return f"{text}; the column `{points.column}` says which these are."
+    if (points.first, points.step) == (1, 1):
+        return f"{text}; the first element is the first {points.name}."
+    return f"{text}: the first is of {points.name} {points.first:g}, and each of the next by {points.step:g} more."
+
+
+def _executive_text(study: Study) -> str:
+    lists = _executive_lists(study)
+    others = {field.name for field in study.summary if not pa.types.is_list(field.type)}
+    if not others <= set(study.executive.names):
+        return f"The executive summary has only some of these columns: {_listed(study.executive.names)}."
+    some = f": of those, only {_listed(lists)}" if lists else ""
+    return f"The executive summary has the same columns but for the lists{some}."
+
+
+def _executive_lists(study: Study) -> list[str]:
+    """Return the list columns of the executive summary, quantiles of a series ascending, whenever they were added."""
+    series = {history: place for place, history in enumerate(study.reduction.histories.values())}
+
+    def place(name: str) -> tuple[int, float]:
+        if name not in study.reduction.lists:
+            return -1, 0.0
+        history, statistic = study.reduction.lists[name]
+        return series.get(history, -1), statistic.rule if isinstance(statistic.rule, float) else 0.0
+
+    return sorted((field.name for field in study.executive if pa.types.is_list(field.type)), key=place)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _table(study: Study, schema: pa.Schema) -> Iterator[str]:
     yield "| column | type | meaning |\n|---|---|---|"
     for field in schema:
-        key = "; a partition key" if field.name in PARTITION_KEYS else ""
-        yield f"| `{field.name}` | {spelled_type(field.type)} | {COLUMNS[field.name].note}{key} |"
+        key = "; a partition key" if field.name in study.keys else ""
+        yield f"| `{field.name}` | {spelled_type(field.type)} | {study.columns[field.name].note}{key} |"
 
 
 # --- code ---------------------------------------------------------------------------------------------------------
 
 
-def _examples(directories: list[ManifestDirectory]) -> Iterator[str]:
+def _examples(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]:
     yield "Each reads a directory as `frame`, with the right types, from the folder that this file is in.\n"
-    yield _paragraph("""
-        Say what the partition keys are, as these do. Left to guess, DuckDB takes `learning_rate=0.0001` for text,
-        Polars for a float64 and pandas for a category, and pyarrow and pandas fail where a key is null in all paths.
-        The keys are float32: compare them with a float32, or with a range. With the package `butter_etl`,
+    yield _paragraph(f"""
+        Say what the partition keys are, as these do. {_guesses_text(study.key_schema)} With the package `butter_etl`,
         `butter_etl.read_export(directory)` is a Dask dataframe with all of this seen to. The examples in Python are
         run by the tests of that package, the one in R is not.
     """)
@@ -199,8 +221,27 @@ def _examples(directories: list[ManifestDirectory]) -> Iterator[str]:
         if not one.files:
             continue  # readers refuse a pattern that matches nothing
         yield f"### `{one.name}`\n"
-        for reader, (language, code) in recipes(one.name).items():
+        for reader, (language, code) in recipes(study.key_schema, one.name).items():
             yield f"{reader}:\n\n```{language}\n{code}```\n"
+
+
+def _guesses_text(keys: pa.Schema) -> str:
+    """Return what goes wrong where the types of keys are not said."""
+    fail = "pyarrow and pandas fail where a key is null in all paths."
+    single = [field.name for field in keys if pa.types.is_float32(field.type)]
+    if not single:
+        return f"Left to guess, {fail}"
+    which = f"The keys {_listed(single)}" if pa.float64() in keys.types else "The keys"
+    return f"""
+        Left to guess, DuckDB takes `{single[0]}=0.0001` for text, Polars for a float64 and pandas for a category, and
+        {fail} {which} are float32: compare them with a float32, or with a range.
+    """
+
+
+def _spelled(number: int, noun: str) -> str:
+    """Return a number with its noun, small ones in words: ``one key``, ``eight keys``."""
+    digits, _, noun = counted(number, noun).partition(" ")
+    return f"{_WORDS[number] if number < len(_WORDS) else digits} {noun}"
 
 
 def _paragraph(text: str) -> str:

@@ -20,8 +20,9 @@ import pyarrow as pa
 from butter_etl.errors import UsageError, counted
 from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
+from butter_etl.exchange.recipes import spelled_type
 from butter_etl.store import COMMON_METADATA
-from butter_etl.studies import BUTTER_URL, COLUMNS, LICENSE_URL, NOBODY, PARTITION_KEYS, VERSION, Attribution, creators
+from butter_etl.studies import LICENSE_URL, NOBODY, Attribution, Study, creators
 
 CROISSANT = "croissant.json"
 _PARQUET = "application/x-parquet"
@@ -70,85 +71,33 @@ _CONTEXT = {
     "transform": "cr:transform",
 }
 
-_DESCRIPTION = (
-    "Learning curves of fully connected networks over sweeps of their hyperparameters: runs, and summaries over the "
-    "runs of each experiment, as partitioned Parquet."
-)
-_RESPONSIBLE_AI = {
-    "rai:dataCollection": (
-        "Every run is the training of a fully connected network from a seed, on the data set that it names, by the "
-        "software butter_etl. Twenty statistics were recorded after every epoch. Nothing was collected from people."
-    ),
-    "rai:dataCollectionType": ["Software Collection", "Experiments"],
-    "rai:dataCollectionMissingData": (
-        "Experiments without a network within 20 % of the size that they ask for do not exist. Values that diverged "
-        "are kept as they are, NaN or infinite."
-    ),
-    "rai:dataCollectionRawData": (
-        "The data sets of PMLB and scikit-learn that were learned from, and those that whoever made the runs brought "
-        "along under other names; their rows are not here."
-    ),
-    "rai:dataPreprocessingProtocol": [
-        "Inputs and targets are one-hot encoded or scaled to [0, 1], by one rule for all data sets. Each run has its "
-        "own random split into 80 % training and 20 % test rows."
-    ],
-    "rai:dataManipulationProtocol": (
-        "Where label_noise is above 0, that share of the training labels was made wrong on purpose. Test labels never "
-        "were."
-    ),
-    "rai:dataImputationProtocol": "None: no value was filled in.",
-    "rai:dataAnnotationProtocol": ["None: the data have no annotations."],
-    "rai:dataLimitations": [
-        "Small fully connected networks and tabular or small image data only; conclusions may not carry over to other "
-        "architectures, data or scales.",
-        "Runs of one experiment share data and differ in seed, split and start weights: their spread says nothing of "
-        "other data.",
-    ],
-    "rai:dataBiases": [
-        "The data sets that were learned from are few, old and widely used; what networks learn well on them is not a "
-        "sample of all problems.",
-        "Experiments are points of grids chosen by their authors.",
-    ],
-    "rai:dataUseCases": [
-        "Study of how architecture, size, regularization, noise and optimization shape learning curves.",
-        "Benchmarks of methods that predict learning curves or choose hyperparameters.",
-    ],
-    "rai:dataSocialImpact": "They spare others the computation. They hold no model that could be put to use.",
-    "rai:personalSensitiveInformation": [
-        "None. One of the data sets that were learned from, adult, is of a census; none of its rows are here."
-    ],
-    "rai:dataReleaseMaintenancePlan": (
-        "Experiments and runs keep their ids; a later release adds runs and recomputes summaries. manifest.json says "
-        "what a release holds."
-    ),
-}
-
 
 def croissant_json(
+    study: Study,
     directories: Iterable[ManifestDirectory],
     files: Iterable[ManifestFile],
     schemas: Mapping[str, pa.Schema],
     attribution: Attribution = NOBODY,
 ) -> str:
     """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included."""
-    there = list(directories)
+    there, card = list(directories), study.card
     document: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": attribution.named(),
-        "description": _DESCRIPTION,
-        "version": VERSION,
+        "name": attribution.named(card),
+        "description": " ".join((card.summary or card.description).split()),
+        "version": card.version,
         "license": LICENSE_URL,
         "url": README,
-        "isBasedOn": BUTTER_URL,
+        **({"isBasedOn": card.url} if card.url else {}),
         "creator": creators(attribution),
-        "citeAs": attribution.spoken(),
-        "keywords": ["deep learning", "learning curves", "hyperparameters", "fully connected networks"],
+        "citeAs": attribution.spoken(card),
+        **({"keywords": list(card.keywords)} if card.keywords else {}),
         **_published(),
-        **_RESPONSIBLE_AI,
+        **card.responsible_ai,
         "distribution": [*_file_objects(files), *map(_file_set, there)],
-        "recordSet": [_record_set(one, schemas[one.name]) for one in there],
+        "recordSet": [_record_set(study, one, schemas[one.name]) for one in there],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -203,19 +152,19 @@ def _file_set(one: ManifestDirectory) -> dict[str, Any]:
     }
 
 
-def _record_set(one: ManifestDirectory, schema: pa.Schema) -> dict[str, Any]:
+def _record_set(study: Study, one: ManifestDirectory, schema: pa.Schema) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": one.name,
         "name": one.name,
         "description": f"{counted(one.rows, 'row')} of {counted(one.experiments, 'experiment')}.",
-        "field": [_field(one, field) for field in schema],
+        "field": [_field(study, one, field) for field in schema],
     }
 
 
-def _field(one: ManifestDirectory, field: pa.Field) -> dict[str, Any]:
+def _field(study: Study, one: ManifestDirectory, field: pa.Field) -> dict[str, Any]:
     source: dict[str, Any] = {"fileSet": {"@id": f"{one.name}-files"}}
-    if field.name in PARTITION_KEYS:
+    if field.name in study.keys:
         source["extract"] = {"fileProperty": "fullpath"}
         source["transform"] = {"regex": f".*/{re.escape(field.name)}=([^/]+)/.*"}
     else:
@@ -225,7 +174,8 @@ def _field(one: ManifestDirectory, field: pa.Field) -> dict[str, Any]:
         "@type": "cr:Field",
         "@id": f"{one.name}/{field.name}",
         "name": field.name,
-        "description": COLUMNS[field.name].note,
+        # A directory of an earlier export may have columns that the study declares no more.
+        **({"description": study.columns[field.name].note} if field.name in study.columns else {}),
         "dataType": _data_type(field.type.value_type if is_list else field.type),
         "source": source,
     }
@@ -237,4 +187,5 @@ def _data_type(kind: pa.DataType) -> str:
         return "sc:Text"
     if pa.types.is_boolean(kind):
         return "sc:Boolean"
-    return f"cr:{'Float32' if pa.types.is_float32(kind) else str(kind).replace('uint', 'UInt').replace('int', 'Int')}"
+    name = spelled_type(kind)
+    return f"cr:{name.replace('uint', 'UInt') if name.startswith('u') else name.capitalize()}"

@@ -32,10 +32,6 @@ from butter_etl.store import (
 )
 from butter_etl.studies import (
     NOBODY,
-    PUBLISHED,
-    RUN_SCHEMA,
-    SUMMARY_SCHEMA,
-    VARIED,
     Attribution,
     Condition,
     Experiment,
@@ -47,8 +43,6 @@ from butter_etl.studies import (
 #: `--compact` gathers a partition's run files into files of about this many bytes.
 COMPACT_BYTES = 128 * 2**20
 
-#: The parameters that differ between experiments.
-_SWEPT = (*VARIED, "momentum", "kernel_regularizer.type", "kernel_regularizer.l1", "kernel_regularizer.l2")
 _experiment = attrgetter("experiment_id")
 _FOOTERS_AT_A_TIME = 8
 _STATS_AT_A_TIME = 1000
@@ -147,7 +141,7 @@ def plan_export(
             own = [whole[place] for place in places]
             if options.compact:
                 own = list(_compacted([files[place] for place in places]))
-            directories.append(ExportDirectory(name, RUNS, RUN_SCHEMA, tuple(own), chosen))
+            directories.append(ExportDirectory(name, RUNS, store.study.runs, tuple(own), chosen))
         for frame in frames:
             if (directory := _summary_name(frame.root, chosen.sweep)) is not None:
                 own = list(_summary_files(frame.footers, chosen.experiments))
@@ -161,7 +155,7 @@ def _choices(
     """Yield the experiments of each set of directories: sweeps one by one, and the whole if no sweep is named."""
     sweeps = selection.sweeps
     if everything:
-        sweeps = (*PUBLISHED.values(), *map(registry.sweep, registry.sweep_names()))
+        sweeps = (*registry.study.sweeps.values(), *map(registry.sweep, registry.sweep_names()))
     parts: list[Sweep | None] = [*sweeps]
     if everything or not sweeps:
         parts.append(None)
@@ -170,7 +164,7 @@ def _choices(
         part = Selection((sweep,) if sweep else (), selection.conditions)
         ids = frozenset(experiment_id for experiment_id, spec in specs.items() if part.matches(spec))
         if ids or not everything:
-            values = parameter_values(specs[one] for one in ids)
+            values = parameter_values(registry.study.swept, (specs[one] for one in ids))
             yield Chosen(ids, sweep.name if sweep else None, where, values)
 
 
@@ -189,9 +183,9 @@ def condition_text(condition: Condition) -> str:
 # --- what experiments have in common ------------------------------------------------------------------------------
 
 
-def parameter_values(specs: Iterable[Experiment]) -> dict[str, list[Value]]:
-    """Return the values that each swept parameter takes, sorted, nulls first."""
-    values: dict[str, set[Value]] = {name: set() for name in _SWEPT}
+def parameter_values(names: Iterable[str], specs: Iterable[Experiment]) -> dict[str, list[Value]]:
+    """Return the values that each of some parameters takes, sorted, nulls first."""
+    values: dict[str, set[Value]] = {name: set() for name in names}
     for spec in specs:
         parameters = spec.parameters()
         for name, some in values.items():
@@ -210,7 +204,7 @@ class _SummaryFrame(NamedTuple):
 
 def _summary_frames(store: Store) -> list[_SummaryFrame]:
     """Return the summary frame, and the executive one where the store has it."""
-    frames = [_SummaryFrame(SUMMARY, SUMMARY_SCHEMA, read_footers(store.location, SUMMARY))]
+    frames = [_SummaryFrame(SUMMARY, store.study.summary, read_footers(store.location, SUMMARY))]
     if footers := read_footers(store.location, EXECUTIVE):
         with store.location.parquet_file(f"{EXECUTIVE}/{COMMON_METADATA}") as file:
             frames.append(_SummaryFrame(EXECUTIVE, file.schema_arrow.remove_metadata(), footers))

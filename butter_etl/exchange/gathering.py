@@ -31,7 +31,7 @@ from butter_etl.exchange.sources import (
     scan_rows,
 )
 from butter_etl.store import Registry, RunFile, partition_path
-from butter_etl.studies import RUN_SCHEMA, Experiment
+from butter_etl.studies import Experiment, Study
 
 #: A task holds experiments of about this many bytes in memory; of a small source fewer, so that no thread is idle.
 _TASK_BYTES, _LEAST_TASK_BYTES = 64 * 2**20, 4 * 2**20
@@ -44,15 +44,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Arrival:
-    """An experiment that arrives, and its id in the store (None as long as it has none)."""
+    """An experiment that arrives, its id in the store (None as long as it has none), and its partition there."""
 
     experiment: Experiment
     experiment_id: int | None
-
-    @property
-    def partition(self) -> str:
-        """Return the path of its partition: the hive keys."""
-        return partition_path(self.experiment.parameters())
+    partition: str
 
     def describe(self) -> str:
         """Return the name of the experiment in messages."""
@@ -116,6 +112,7 @@ def gather(scans: Iterable[FileScan], registry: Registry) -> list[Gathered]:
     pieces: dict[Experiment, list[Piece]] = {}
     hashes: dict[Experiment, list[NDArray[np.uint64]]] = {}
     whole: dict[Experiment, dict[str, RunFile]] = {}
+    keys = registry.study.keys
     for scan in scans:
         for example in scan.examples:
             first = examples.setdefault(example.experiment, example)
@@ -129,7 +126,7 @@ def gather(scans: Iterable[FileScan], registry: Registry) -> list[Gathered]:
                     whole.setdefault(experiment, {})[group.group.file] = scan.whole
     return [
         Gathered(
-            Arrival(experiment, registry.experiment_id(experiment)),
+            Arrival(experiment, registry.experiment_id(experiment), partition_path(keys, experiment.parameters())),
             examples[experiment],
             tuple(own),
             np.concatenate(hashes[experiment]),
@@ -241,13 +238,13 @@ def spool_groups(reader: Reader, scans: Iterable[GroupScan], folder: str) -> lis
     return made + _write_held(held, folder)
 
 
-def spool_rows(rows: pa.Table, folder: str, place: str) -> FileScan:
+def spool_rows(study: Study, rows: pa.Table, folder: str, place: str) -> FileScan:
     """Write rows of any source to a spool file, those of an experiment together, and return its scan.
 
     Raises what `scan_rows` raises, and LandingError if the file cannot be written.
     """
-    codes, examples = scan_rows(rows, place)
-    check_history_lengths(rows, rows, place)
+    codes, examples = scan_rows(study, rows, place)
+    check_history_lengths(study, rows, rows, place)
     hashes = hash_ids(rows["run_id"]) if rows.num_rows else np.zeros(0, np.uint64)
     return FileScan(_write_spool(rows, codes, hashes, folder), examples, [])
 
@@ -270,7 +267,7 @@ def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.ui
         return []
     ordered = rows.take(pa.array(order)).combine_chunks()
     try:
-        with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, RUN_SCHEMA) as writer:
+        with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(ordered)
     except OSError as error:
         raise unwritten(error, f"{folder}: rows could not be spooled ({one_line(error)})") from error

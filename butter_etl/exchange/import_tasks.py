@@ -17,15 +17,15 @@ import pyarrow.fs
 from butter_etl.errors import ButterError, DuplicateError, SpecError
 from butter_etl.exchange.gathering import Gathered, Piece, spool_groups, without
 from butter_etl.exchange.merging import Merged, Prefer, compare, merge, refusal
-from butter_etl.exchange.profiles import PROFILES
 from butter_etl.exchange.sources import FileScan, Group, GroupScan, Reader, scan_file
 from butter_etl.store import RUNS, Location, Store
-from butter_etl.studies import ExperimentSpec
+from butter_etl.studies import Study
 
 
 class ImportSettings(msgspec.Struct, frozen=True):
     """The settings that every task of an import needs. ``source`` is empty where all rows are spooled."""
 
+    study: Study
     source: str
     profile: str
     store: str
@@ -35,12 +35,12 @@ class ImportSettings(msgspec.Struct, frozen=True):
 
     def reader(self) -> Reader:
         """Return a reader of the groups of rows."""
-        return Reader(self.source, self.spool, self.profile)
+        return Reader(self.study, self.source, self.spool, self.profile)
 
 
-def scan_files(files: list[tuple[str, int]], source: str, profile: str) -> list[FileScan]:
+def scan_files(files: list[tuple[str, int]], study: Study, source: str, profile: str) -> list[FileScan]:
     """Scan some files of a source; see `scan_file`."""
-    return [scan_file(source, name, size, PROFILES[profile]) for name, size in files]
+    return [scan_file(study, source, name, size, study.profiles[profile]) for name, size in files]
 
 
 def spool(groups: list[GroupScan], settings: ImportSettings) -> list[GroupScan]:
@@ -64,7 +64,7 @@ class Checked:
 
 def check_items(items: list[Gathered], settings: ImportSettings) -> list[Checked]:
     """Compare the runs of some experiments with those of the store and with each other; nothing is written."""
-    store = Store.find(settings.store, settings.state)
+    store = Store.find(settings.store, settings.state, settings.study)
     rows = Rows(items, settings)
     return [_check_item(item, rows, store, settings) for item in items]
 
@@ -77,7 +77,7 @@ def _check_item(item: Gathered, rows: Rows, store: Store | None, settings: Impor
     if _can_stay_files(rest, store):
         return Checked(there, rest.rows)
     try:
-        found = compare(store, item.arrival, rows.of(rest), settings.prefer)
+        found = compare(settings.study, store, item.arrival, rows.of(rest), settings.prefer)
     except (SpecError, DuplicateError) as error:
         return Checked(there, 0, problem=error)
     problem = refusal(item.arrival, found.conflicts, found.ambiguous, settings.prefer)
@@ -114,7 +114,7 @@ def _can_stay_files(item: Gathered, store: Store | None) -> bool:
     files = item.as_files()
     if files is None:
         return False
-    is_own = isinstance(item.arrival.experiment, ExperimentSpec)  # whose runs the repetition number identifies
+    is_own = item.arrival.experiment.is_own  # whose runs the repetition number identifies
     if not is_own and np.unique(item.run_ids).size < item.rows:
         return False
     if store is None or item.arrival.experiment_id is None:
@@ -125,7 +125,7 @@ def _can_stay_files(item: Gathered, store: Store | None) -> bool:
 
 def land_items(items: list[Gathered], settings: ImportSettings) -> Merged:
     """Land some experiments, each with its id, and return the counts of runs."""
-    store = Store.open(settings.store, settings.state)
+    store = Store.open(settings.store, settings.state, settings.study)
     rows = Rows(items, settings)
     total = Merged()
     for item in items:

@@ -37,7 +37,6 @@ from butter_etl.errors import (
     writing,
 )
 from butter_etl.exchange.gathering import (
-    Arrival,
     Gathered,
     gather,
     in_tasks,
@@ -59,14 +58,16 @@ from butter_etl.store import (
     Newcomer,
     Registry,
     Store,
+    StudyLike,
     adopt_copy,
+    as_study,
     copy_names,
     is_dead,
     new_folder,
     read_kept,
     this_process,
 )
-from butter_etl.studies import MAX_REPETITIONS, ExperimentSpec, info_of
+from butter_etl.studies import Study, default_study
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -101,27 +102,40 @@ def run_import(
     state: str | os.PathLike[str] | None = None,
     client: Client | None = None,
     on_progress: OnProgress = lambda step, done, total: None,
+    study: StudyLike | None = None,
 ) -> ImportReport:
     """Bring the runs of ``source`` into ``store``, which is made if it is not there; the same again changes nothing.
 
-    Tasks run on ``client``, without one on threads of this process. Raises SelectError for an unknown profile,
-    SourceError, TornFileError or SpecError for what is wrong with the source, DuplicateError for runs that differ from
-    those of the same id, DatasetError for own data sets that share a name; nothing has been landed then.
+    Tasks run on ``client``, without one on threads of this process. ``study`` is that of the store, needed where that
+    is new and not of the default one. Raises SelectError for an unknown profile, SourceError, TornFileError or
+    SpecError for what is wrong with the source, DuplicateError for runs that differ from those of the same id,
+    DatasetError for own data sets that share a name, StudyError where the store is of another study; nothing has been
+    landed then.
     """
-    find_profile(profile)
-    found = list_source(source)
+    of = study_of(store, state, study)
+    find_profile(of, profile)
+    found = list_source(of, source)
     _refuse_itself(found, Location(store))
     workers = Workers(client, on_progress)
     a_task = max(1, min(_SCAN_FILES, len(found.files) // (4 * workers.threads)))
     batches = [found.files[start : start + a_task] for start in range(0, len(found.files), a_task)]
-    scanned = workers.each(partial(scan_files, source=found.url, profile=profile), batches, "files scanned")
+    scanned = workers.each(partial(scan_files, study=of, source=found.url, profile=profile), batches, "files scanned")
     scans = [scan for batch in scanned for scan in batch]
-    with open_spool_folder(store, state) as (spool_folder, state_folder):
+    with open_spool_folder(store, state, of) as (spool_folder, state_folder):
         settings = ImportSettings(
-            found.url, profile, Location(store).absolute, str(state_folder), str(spool_folder), prefer
+            of, found.url, profile, Location(store).absolute, str(state_folder), str(spool_folder), prefer
         )
         report = bring_in(scans, settings, workers, found)
     return msgspec.structs.replace(report, warnings=(*_warnings(found, scans, profile), *report.warnings))
+
+
+def study_of(store: str | os.PathLike[str], state: str | os.PathLike[str] | None, study: StudyLike | None) -> Study:
+    """Return the study of the store that runs are brought into: its own, else ``study``, else the default one.
+
+    Raises what `Store.find` raises.
+    """
+    found = Store.find(store, state, study)
+    return found.study if found else as_study(study) or default_study()
 
 
 class Workers:
@@ -144,8 +158,9 @@ def bring_in(
     scans: list[FileScan], settings: ImportSettings, workers: Workers, source: Source | None = None
 ) -> ImportReport:
     """Check the runs that were scanned, give their experiments ids, and land them; return what was done."""
-    dest = Store.find(settings.store, settings.state)
-    items = gather(scans, Registry(dest))
+    study = settings.study
+    dest = Store.find(settings.store, settings.state, study)
+    items = gather(scans, Registry(dest, study))
     _refuse_shared_ids(items, settings)
     mixed = must_spool(items, {one.group: one.bytes for scan in scans for one in scan.groups}, workers.threads)
     if mixed:
@@ -154,9 +169,9 @@ def bring_in(
         made = workers.each(partial(spool, settings=settings), spools, "tasks spooled")
         items = spooled(items, mixed, (one for task in made for one in task))
     experiments = len(items)
-    _refuse_other_content(items, source, dest)
+    _refuse_other_content(items, source, Registry(dest, study))
     items, there, kept = _checked(items, dest, settings, workers)
-    store = Store.create(settings.store, settings.state)
+    store = Store.create(settings.store, settings.state, study)
     _bring_data(source, store)
     warnings = tuple(_bring_sweeps(source, store))
     items = _with_ids(items, store)
@@ -180,8 +195,8 @@ def _checked(
     for item in items:
         is_suspect = item.repeats or item.arrival.experiment_id in there
         (suspects if is_suspect else left).append(item)
-        if not is_suspect and item.rows > MAX_REPETITIONS:
-            raise SpecError(too_many(item.arrival, 0, item.rows))
+        if not is_suspect and item.rows > settings.study.max_runs:
+            raise SpecError(too_many(settings.study, item.arrival, 0, item.rows))
     tasks = list(pack(suspects, workers.threads))
     checked = workers.each(partial(check_items, settings=settings), tasks, "tasks checked")
     found = [one for task in checked for one in task]
@@ -247,25 +262,23 @@ def _with_ids(items: list[Gathered], store: Store) -> list[Gathered]:
     )
     registry.adopt(store, {item.arrival.experiment: _newcomer(item.example) for item in ordered})
     return [
-        replace(item, arrival=Arrival(item.arrival.experiment, registry.experiment_id(item.arrival.experiment)))
+        replace(item, arrival=replace(item.arrival, experiment_id=registry.experiment_id(item.arrival.experiment)))
         for item in items
     ]
 
 
 def _newcomer(example: Example) -> Newcomer:
-    return Newcomer(
-        example.batch, example.experiment_id, example.num_free_parameters, example.widths, example.network_structure
-    )
+    return Newcomer(example.batch, example.experiment_id, example.derived)
 
 
-def _refuse_other_content(items: Iterable[Gathered], source: Source | None, dest: Store | None) -> None:
+def _refuse_other_content(items: Iterable[Gathered], source: Source | None, registry: Registry) -> None:
     """Raise DatasetError if users' own data sets of a source share a name with others, there or in the store."""
-    experiments = (item.arrival.experiment for item in items)
-    own = {info_of(spec) for spec in experiments if isinstance(spec, ExperimentSpec) and spec.own}
+    found = (registry.study.own_data(item.arrival.experiment) for item in items)
+    own = {info for info in found if info is not None}
     if source is not None and source.is_store:
         location = Location(source.url)
         own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name))}
-    Registry(dest).own_datasets.refuse_other_content(sorted(own, key=str))
+    registry.own_datasets.refuse_other_content(sorted(own, key=str))
 
 
 def _bring_data(source: Source | None, store: Store) -> None:
@@ -316,14 +329,14 @@ def unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:
 
 @contextmanager
 def open_spool_folder(
-    store: str | os.PathLike[str], state: str | os.PathLike[str] | None
+    store: str | os.PathLike[str], state: str | os.PathLike[str] | None, study: Study
 ) -> Iterator[tuple[Path, Path]]:
     """Make a folder of this import in the state folder; yield it and the state folder.
 
     What killed imports left is removed. Raises StoreError if an object store is given no state folder, PlaceError or
     FullDiskError if the folder cannot be written.
     """
-    found = Store.find(store, state)
+    found = Store.find(store, state, study)
     if found is not None:
         root = found.state
     elif state is not None:

@@ -51,10 +51,12 @@ class ManifestDirectory(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """The content of ``manifest.json``; directories and files in the order of their names.
 
-    ``authors`` and ``title`` are there if they were given.
+    ``authors`` and ``title`` are there if they were given, ``study`` for all studies but BUTTER, whose manifests are
+    published without.
     """
 
     format: int = FORMAT_VERSION
+    study: str | None = None
     authors: tuple[str, ...] = ()
     title: str = ""
     directories: tuple[ManifestDirectory, ...] = ()
@@ -90,11 +92,14 @@ def read_manifest(location: Location, folder: str = "") -> Manifest | None:
 
 
 def manifest_bytes(
-    directories: Iterable[ManifestDirectory], files: Iterable[ManifestFile], attribution: Attribution = NOBODY
+    directories: Iterable[ManifestDirectory],
+    files: Iterable[ManifestFile],
+    attribution: Attribution = NOBODY,
+    study: str | None = None,
 ) -> bytes:
     """Return the text of a manifest: JSON with a line for each directory and file, sorted by name."""
     text = bytearray(b'{\n"format": %d' % FORMAT_VERSION)
-    for name, value in msgspec.to_builtins(attribution).items():
+    for name, value in {"study": study, **msgspec.to_builtins(attribution)}.items():
         if value:
             text += b',\n"%s": %s' % (name.encode(), msgspec.json.encode(value))
     _add_lines(text, "directories", sorted(directories, key=lambda one: one.name))

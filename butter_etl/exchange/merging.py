@@ -5,7 +5,7 @@ Everything here is about one experiment. `compare` says what merging its rows wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,15 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from butter_etl.engines import HISTORIES
 from butter_etl.errors import DuplicateError, SpecError
 from butter_etl.exchange.gathering import Arrival
 from butter_etl.exchange.sources import own_repetitions
-from butter_etl.store import RunFile, Store
-from butter_etl.studies import MAX_REPETITIONS, RUN_FILE_SCHEMA, ExperimentSpec, sweep_flags
+from butter_etl.store import LAST_REPETITION, RunFile, Store
+from butter_etl.studies import Study
 
 Prefer = Literal["store", "source"]
-_HIGHEST_NUMBER = 2**16 - 1
 _REASON = "replaced"
 
 
@@ -63,7 +61,7 @@ def merge(store: Store, arrival: Arrival, rows: pa.Table, prefer: Prefer | None)
         raise AssertionError(arrival)
     landed = replaced = 0
     while True:
-        found = compare(store, arrival, rows, prefer)
+        found = compare(store.study, store, arrival, rows, prefer)
         if problem := refusal(arrival, found.conflicts, found.ambiguous, prefer):
             raise DuplicateError(problem)
         for file, content in found.replacements:
@@ -93,26 +91,26 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:3])}{more}"
 
 
-def compare(store: Store | None, arrival: Arrival, rows: pa.Table, prefer: Prefer | None) -> Comparison:
-    """Compare ``rows`` of `RUN_SCHEMA`, all of one experiment, with those of the store; nothing is written.
+def compare(study: Study, store: Store | None, arrival: Arrival, rows: pa.Table, prefer: Prefer | None) -> Comparison:
+    """Compare ``rows`` of the run schema, all of one experiment, with those of the store; nothing is written.
 
-    Raises SpecError if the experiment would have more than 255 runs or too large a repetition number, DuplicateError if
-    a repetition of our own task is in the store under another id.
+    Raises SpecError if the experiment would have more runs than summaries count or too large a repetition number,
+    DuplicateError if a repetition of our own task is in the store under another id.
     """
-    distinct, ambiguous = _distinct(rows)
+    distinct, ambiguous = _distinct(study, rows)
     files = _files(store, arrival)
     there = [store.read_runs(file, ["run_id", "repetition"]) for file in files] if store else []
     known = {name for one in there for name in one["run_id"].to_pylist()}
     numbers = {number for one in there for number in one["repetition"].to_pylist()}
     is_there = np.array([name in known for name in distinct["run_id"].to_pylist()], dtype=np.bool_)
     new = distinct if not is_there.any() else distinct.filter(pa.array(~is_there))
-    if len(numbers) + new.num_rows > MAX_REPETITIONS:
-        raise SpecError(too_many(arrival, len(numbers), new.num_rows))
-    new = _numbered(_as_file(new, arrival), arrival, numbers)
+    if len(numbers) + new.num_rows > study.max_runs:
+        raise SpecError(too_many(study, arrival, len(numbers), new.num_rows))
+    new = _numbered(_as_file(study, new, arrival), arrival, numbers)
     conflicts: list[str] = []
     replacements = []
     if store and is_there.any():
-        common = _as_file(distinct.filter(pa.array(is_there)), arrival)
+        common = _as_file(study, distinct.filter(pa.array(is_there)), arrival)
         for file in files:
             differing, content = _differences(store, file, common)
             conflicts += differing
@@ -121,9 +119,9 @@ def compare(store: Store | None, arrival: Arrival, rows: pa.Table, prefer: Prefe
     return Comparison(new, conflicts, ambiguous, replacements)
 
 
-def too_many(arrival: Arrival, there: int, new: int) -> str:
+def too_many(study: Study, arrival: Arrival, there: int, new: int) -> str:
     """Return the message that an experiment would have more runs than its summary can count."""
-    return f"{arrival.describe()}: {there} runs are there, {new} more would pass {MAX_REPETITIONS}"
+    return f"{arrival.describe()}: {there} runs are there, {new} more would pass {study.max_runs}"
 
 
 def _files(store: Store | None, arrival: Arrival) -> list[RunFile]:
@@ -132,7 +130,7 @@ def _files(store: Store | None, arrival: Arrival) -> list[RunFile]:
     return [file for file in store.run_files(arrival.partition) if file.experiment_id == arrival.experiment_id]
 
 
-def _distinct(rows: pa.Table) -> tuple[pa.Table, list[str]]:
+def _distinct(study: Study, rows: pa.Table) -> tuple[pa.Table, list[str]]:
     """Return the rows with each run_id once, the first of each; and the ids whose rows differ."""
     names = np.array(rows["run_id"].to_pylist(), dtype=object)
     order = np.argsort(names, kind="stable")
@@ -140,7 +138,7 @@ def _distinct(rows: pa.Table) -> tuple[pa.Table, list[str]]:
     if not is_repeat.any():
         return rows, []
     repeats, before = order[1:][is_repeat], order[:-1][is_repeat]
-    is_different = _differ(rows.take(pa.array(repeats)), rows.take(pa.array(before)))
+    is_different = _differ(study.histories, rows.take(pa.array(repeats)), rows.take(pa.array(before)))
     keep = np.ones(rows.num_rows, dtype=np.bool_)
     keep[repeats] = False
     return rows.filter(pa.array(keep)), sorted(set(names[repeats[is_different]]))
@@ -148,7 +146,7 @@ def _distinct(rows: pa.Table) -> tuple[pa.Table, list[str]]:
 
 def _differences(store: Store, file: RunFile, common: pa.Table) -> tuple[list[str], pa.Table]:
     """Return the ids of a file's runs that differ from ours, and the file's rows with ours in their place."""
-    stored = store.read_runs(file).cast(RUN_FILE_SCHEMA)
+    stored = store.read_runs(file).cast(store.study.run_files)
     ours = {name: row for row, name in enumerate(common["run_id"].to_pylist())}
     names = stored["run_id"].to_pylist()
     shared = [row for row, name in enumerate(names) if name in ours]
@@ -158,7 +156,7 @@ def _differences(store: Store, file: RunFile, common: pa.Table) -> tuple[list[st
     own = own.set_column(
         own.schema.get_field_index("repetition"), "repetition", stored["repetition"].take(pa.array(shared))
     )
-    is_different = _differ(stored.take(pa.array(shared)), own)
+    is_different = _differ(store.study.histories, stored.take(pa.array(shared)), own)
     order = np.arange(stored.num_rows)
     places = np.array(shared)[is_different]
     order[places] = stored.num_rows + np.flatnonzero(is_different)
@@ -166,10 +164,10 @@ def _differences(store: Store, file: RunFile, common: pa.Table) -> tuple[list[st
     return [names[row] for row in places], content
 
 
-def _differ(first: pa.Table, second: pa.Table) -> NDArray[np.bool_]:
+def _differ(histories: Iterable[str], first: pa.Table, second: pa.Table) -> NDArray[np.bool_]:
     """Tell for each row whether two tables of the same runs have different histories, bit by bit."""
     differing = np.zeros(first.num_rows, dtype=np.bool_)
-    for name in HISTORIES:
+    for name in histories:
         differing |= _lists_differ(first[name].combine_chunks(), second[name].combine_chunks())
     return differing
 
@@ -192,16 +190,16 @@ def _bits(values: pa.Array) -> NDArray[np.uint32]:
     return np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
 
 
-def _as_file(rows: pa.Table, arrival: Arrival) -> pa.Table:
-    """Return rows of `RUN_SCHEMA` as rows of the store, with its id and the sweep flags that the source lacks."""
-    flags = sweep_flags(arrival.experiment)
-    columns = {field.name: rows[field.name] for field in RUN_FILE_SCHEMA}
-    for name, flag in flags.items():
+def _as_file(study: Study, rows: pa.Table, arrival: Arrival) -> pa.Table:
+    """Return rows of the run schema as rows of the store, with its id and the sweep flags that the source lacks."""
+    schema = study.run_files
+    columns = {field.name: rows[field.name] for field in schema}
+    for name, flag in study.flags_of(arrival.experiment).items():
         if columns[name].null_count:
             columns[name] = pc.fill_null(columns[name], flag)
-    ids = pa.scalar(arrival.experiment_id, pa.uint32())
+    ids = pa.scalar(arrival.experiment_id, schema.field("experiment_id").type)
     columns["experiment_id"] = pa.repeat(ids, rows.num_rows)
-    return pa.table(columns, schema=RUN_FILE_SCHEMA)
+    return pa.table(columns, schema=schema)
 
 
 def _numbered(new: pa.Table, arrival: Arrival, taken: set[int]) -> pa.Table:
@@ -212,17 +210,19 @@ def _numbered(new: pa.Table, arrival: Arrival, taken: set[int]) -> pa.Table:
     """
     if not new.num_rows:
         return new
-    if isinstance(arrival.experiment, ExperimentSpec):
+    field = new.schema.field("repetition")
+    if arrival.experiment.is_own:
         numbers = own_repetitions(new)
         wrong = sorted(taken.intersection(numbers.to_pylist()))
         if wrong:
             raise DuplicateError(f"{arrival.describe()}: repetition {wrong[0]} is there under another run_id")
     else:
         numbers = _foreign_numbers(new["run_id"].to_pylist(), new["repetition"].to_pylist(), taken)
-        if max(numbers) > _HIGHEST_NUMBER:
-            raise SpecError(f"{arrival.describe()}: repetitions go up to {_HIGHEST_NUMBER}, not {max(numbers)}")
-        numbers = pa.array(numbers, pa.uint16())
-    return new.set_column(new.schema.get_field_index("repetition"), new.schema.field("repetition"), numbers)
+        highest = min(LAST_REPETITION, int(np.iinfo(field.type.to_pandas_dtype()).max))
+        if max(numbers) > highest:
+            raise SpecError(f"{arrival.describe()}: repetitions go up to {highest}, not {max(numbers)}")
+        numbers = pa.array(numbers, field.type)
+    return new.set_column(new.schema.get_field_index("repetition"), field, numbers)
 
 
 def _foreign_numbers(names: list[str], said: list[int | None], taken: set[int]) -> list[int]:

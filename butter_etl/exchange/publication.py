@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
 import pyarrow.fs
 
 from butter_etl.errors import StoreError
@@ -30,7 +31,7 @@ from butter_etl.exchange.manifest import (
     read_manifest,
 )
 from butter_etl.store import COMMON_METADATA, FileLock, Location
-from butter_etl.studies import Attribution
+from butter_etl.studies import Attribution, Study
 
 UNFINISHED = ".unfinished"
 _WRITABLE = 0o222
@@ -45,16 +46,19 @@ class Publication:
 
     ::
 
-        with Publication(dest, names, key) as publication:
+        with Publication(study, dest, names, key) as publication:
             …  # add files
             publication.publish(…)
 
     ``names`` are the directories that are made. Directories that an earlier export made stay, and stay in the manifest.
-    Hashes of files that are the same as before are taken from the former manifest. Files are read-only.
+    They must be of the same study. Hashes of files that are the same as before are taken from the former manifest.
+    Files are read-only.
     """
 
-    def __init__(self, dest: Location, names: Iterable[str], key: str) -> None:
+    def __init__(self, study: Study, dest: Location, names: Iterable[str], key: str) -> None:
         self.dest, self._names = dest, frozenset(names)
+        #: The study as manifests say it.
+        self._study = study.name if study.is_declared_by_stores else None
         #: Where files are made.
         self.location = Location(f"{dest.root}/{UNFINISHED}/{key}") if dest.is_local else dest
         self._former = Manifest()
@@ -70,6 +74,7 @@ class Publication:
                 self._lock = cleanup.enter_context(FileLock(folder / "lock", _LOCK_SECONDS))
                 self._remove_others(folder)
             self._former = self._read_former()
+            self._refuse_other_study()
             self._entries = self._former.by_path()
             if not self.dest.is_local:
                 self._set_manifest_aside()
@@ -107,7 +112,13 @@ class Publication:
             )
             if not is_kept:
                 raise StoreError(f"{self.dest}: an export was killed while it published {one.name}; finish it first")
-        return Manifest(authors=former.authors, title=former.title, directories=directories, files=kept)
+        return msgspec.structs.replace(former, directories=directories, files=kept)
+
+    def _refuse_other_study(self) -> None:
+        """Raise StoreError if directories of another study would stay: one card cannot describe both."""
+        if self._former.directories and self._former.study != self._study:
+            what = f"the study {self._former.study!r}" if self._former.study else "another study"
+            raise StoreError(f"{self.dest}: holds an export of {what}; export to another folder")
 
     def _set_manifest_aside(self) -> None:
         if self.dest.kind(MANIFEST) == pyarrow.fs.FileType.File:
@@ -224,7 +235,7 @@ class Publication:
         all_directories.sort(key=lambda one: one.name)
         for name, data in cards(all_directories, all_files, attribution).items():
             all_files.append(self.add_bytes(name, data))
-        manifest = manifest_bytes(all_directories, all_files, attribution)
+        manifest = manifest_bytes(all_directories, all_files, attribution, self._study)
         if self._is_published(manifest, all_files):
             shutil.rmtree(self.location.root)
             return False

@@ -9,30 +9,47 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from butter_etl.studies import PARTITION_SCHEMA
+#: What Polars, DuckDB and Arrow for R call the types that partition keys may have.
+_TYPES = {
+    "string": ("String", "varchar", "utf8()"),
+    "bool": ("Boolean", "boolean", "bool()"),
+    "int8": ("Int8", "tinyint", "int8()"),
+    "int16": ("Int16", "smallint", "int16()"),
+    "int32": ("Int32", "integer", "int32()"),
+    "int64": ("Int64", "bigint", "int64()"),
+    "uint8": ("UInt8", "utinyint", "uint8()"),
+    "uint16": ("UInt16", "usmallint", "uint16()"),
+    "uint32": ("UInt32", "uinteger", "uint32()"),
+    "uint64": ("UInt64", "ubigint", "uint64()"),
+    "float": ("Float32", "float", "float32()"),
+    "double": ("Float64", "double", "float64()"),
+}
+#: Types that Arrow calls otherwise than everybody else.
+_FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
 
-_POLARS = {"string": "String", "float": "Float32", "uint32": "UInt32", "uint8": "UInt8"}
-_DUCKDB = {"string": "varchar", "float": "float", "uint32": "uinteger", "uint8": "utinyint"}
-_R = {"string": "utf8()", "float": "float32()", "uint32": "uint32()", "uint8": "uint8()"}
-_KEYS = ", ".join(f'"{name}"' for name in PARTITION_SCHEMA.names)
-
-_HIVE = f"""\
-schema = pq.read_schema("{{name}}/_common_metadata")
-keys = [{_KEYS}]
+_HIVE = """\
+schema = pq.read_schema("{name}/_common_metadata")
+keys = [{keys}]
 hive = ds.partitioning(pa.schema([schema.field(key) for key in keys]), flavor="hive")
 """
 _ARROW_IMPORTS = "import pyarrow as pa\nimport pyarrow.dataset as ds\nimport pyarrow.parquet as pq\n"
 
 
-def _types(words: dict[str, str], spelled: str) -> str:
-    return ", ".join(spelled.format(key=field.name, type=words[str(field.type)]) for field in PARTITION_SCHEMA)
+def _types(keys: pa.Schema, spelled: str) -> str:
+    words = {field.name: _TYPES[str(field.type)] for field in keys}
+    return ", ".join(
+        spelled.format(key=key, polars=polars, duckdb=duckdb, r=r) for key, (polars, duckdb, r) in words.items()
+    )
 
 
-def recipes(name: str) -> dict[str, tuple[str, str]]:
-    """Return for each reader the language and the code that reads a directory lazily or whole as ``frame``."""
-    hive = _HIVE.format(name=name)
-    polars, duckdb = _types(_POLARS, '"{key}": pl.{type}'), _types(_DUCKDB, "'{key}': {type}")
-    in_r = _types(_R, "`{key}` = {type}")
+def recipes(keys: pa.Schema, name: str) -> dict[str, tuple[str, str]]:
+    """Return for each reader the language and the code that reads a directory lazily or whole as ``frame``.
+
+    ``keys`` are the partition keys.
+    """
+    hive = _HIVE.format(name=name, keys=", ".join(f'"{key}"' for key in keys.names))
+    polars, duckdb = _types(keys, '"{key}": pl.{polars}'), _types(keys, "'{key}': {duckdb}")
+    in_r = _types(keys, "`{key}` = {r}")
     return {
         "pandas": (
             "python",
@@ -79,4 +96,4 @@ def spelled_type(kind: pa.DataType) -> str:
     """Return an Arrow type as the published document writes it: ``float32``, ``[float32]``."""
     if pa.types.is_list(kind):
         return f"[{spelled_type(kind.value_type)}]"
-    return "float32" if pa.types.is_float32(kind) else str(kind)
+    return _FLOATS.get(str(kind), str(kind))

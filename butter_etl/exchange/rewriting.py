@@ -16,7 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from butter_etl.errors import LandingError
-from butter_etl.store import CHUNK_BYTES, Location, conform, fingerprints_metadata, parquet_output, read_fingerprints
+from butter_etl.store import (
+    CHUNK_BYTES,
+    Encodings,
+    Location,
+    conform,
+    fingerprints_metadata,
+    parquet_output,
+    read_fingerprints,
+)
 
 #: Headers are read back in pieces of this many bytes: a few small members, or little of a large one.
 _HEADER_BYTES = 64 * 2**10
@@ -69,27 +77,32 @@ def _read_back(location: Location, archive: str) -> dict[str, int]:
 GROUP_BYTES = 32 * 2**20
 
 
-def filter_file(source: Location, name: str, dest: Location, target: str, experiments: Sequence[int]) -> None:
+def filter_file(
+    source: Location, name: str, dest: Location, target: str, experiments: Sequence[int], encodings: Encodings
+) -> None:
     """Make ``target`` of the rows of a file that belong to ``experiments``; row groups of others are not read.
 
     What the footer says of the rows that remain goes with them. Raises TornFileError if the source cannot be read.
     """
-    wanted = pa.array(experiments, pa.uint32())
     made_from = read_fingerprints(source, name)
     kept = {one: made_from[one] for one in experiments if one in made_from}
     with source.parquet_file(name) as file:
         schema = file.schema_arrow.remove_metadata()
+        wanted = pa.array(experiments, schema.field("experiment_id").type)
         groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), wanted)]
         tables = (_rows_of(table, wanted) for table in _read(source, name, file, groups))
-        _write(dest, target, schema, (table for table in tables if table.num_rows), fingerprints_metadata(kept))
+        some = (table for table in tables if table.num_rows)
+        _write(dest, target, schema, some, encodings, fingerprints_metadata(kept))
 
 
-def gather_files(source: Location, names: Iterable[str], dest: Location, target: str, schema: pa.Schema) -> None:
+def gather_files(
+    source: Location, names: Iterable[str], dest: Location, target: str, schema: pa.Schema, encodings: Encodings
+) -> None:
     """Make ``target`` of all rows of several files in their order, in the columns of ``schema``.
 
     Columns that a file does not have are null. Small row groups are united up to `GROUP_BYTES`.
     """
-    _write(dest, target, schema, _united(_all_groups(source, names, schema)), {})
+    _write(dest, target, schema, _united(_all_groups(source, names, schema)), encodings, {})
 
 
 def _all_groups(source: Location, names: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -121,9 +134,14 @@ def _read(location: Location, name: str, file: pq.ParquetFile, groups: Iterable[
 
 
 def _write(
-    dest: Location, target: str, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, str]
+    dest: Location,
+    target: str,
+    schema: pa.Schema,
+    groups: Iterable[pa.Table],
+    encodings: Encodings,
+    metadata: dict[str, str],
 ) -> None:
-    with parquet_output(dest, target, schema) as writer:
+    with parquet_output(dest, target, schema, encodings) as writer:
         for table in groups:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
         if metadata:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,29 +23,19 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from butter_etl.engines import HISTORIES
 from butter_etl.errors import SourceError, SpecError, TornFileError, counted, one_line
-from butter_etl.exchange.profiles import NEVER_NULL, PROFILES, Profile, check_columns, conform
-from butter_etl.store import COMMON_METADATA, NULL, RUNS, Location, RunFile, partition_path
+from butter_etl.exchange.profiles import check_columns, conform, never_null
+from butter_etl.store import COMMON_METADATA, NULL, RUNS, Location, RunFile, partition_path, read_store_file
 from butter_etl.studies import (
-    PARAMETERS,
-    RUN_FILE_SCHEMA,
-    RUN_SCHEMA,
-    TASK,
     Experiment,
-    ExperimentSpec,
+    Profile,
+    Study,
     check_lengths,
     check_own_run,
-    foreign_experiment,
-    is_own,
     length_limit,
-    parse_command,
     run_ids,
 )
 
-#: The columns whose values are looked at before anything lands; of histories only types, lengths and pages.
-_SCANNED_SCHEMA = pa.schema([field for field in RUN_SCHEMA if field.name not in HISTORIES])
-_HISTORY_SCHEMA = pa.schema([RUN_SCHEMA.field(name) for name in HISTORIES])
 #: Larger row groups are read in slices of at most about this many bytes.
 SLICE_BYTES = 64 * 2**20
 _NO_TEXT = "\x00"
@@ -64,10 +54,11 @@ class Source:
     is_store: bool = False
 
 
-def list_source(path: str | os.PathLike[str]) -> Source:
+def list_source(study: Study, path: str | os.PathLike[str]) -> Source:
     """Return the run files of a store, of an export, or of a folder of Parquet files, or a single file.
 
-    No file is opened but ``_common_metadata``. Raises SourceError if there are no such files.
+    No file is opened but ``store.json`` and ``_common_metadata``. Raises SourceError if there are no such files, or if
+    they are a store of another study.
     """
     location = Location(path)
     location.require_bucket()
@@ -76,6 +67,8 @@ def list_source(path: str | os.PathLike[str]) -> Source:
         folder, name = location.folder_and_name()
         return Source(folder, [(name, location.filesystem.get_file_info(location.path()).size)], [])
     is_store = location.kind("store.json") == pa.fs.FileType.File
+    if is_store:
+        _refuse_other_study(study, location)
     everything = list(location.walk(RUNS if is_store else ""))
     if is_store:
         everything = [(f"{RUNS}/{name}", size) for name, size in everything]
@@ -92,6 +85,14 @@ def list_source(path: str | os.PathLike[str]) -> Source:
         what = "does not exist" if kind == pa.fs.FileType.NotFound else "holds no Parquet files of runs"
         raise SourceError(f"{location}: {what}; name a store, an export, or a folder of Parquet files")
     return Source(location.absolute, files, left_out, is_store)
+
+
+def _refuse_other_study(study: Study, location: Location) -> None:
+    found = read_store_file(location).study
+    if found != study.name:
+        raise SourceError(
+            f"{location}: is a store of the study {found!r}, not of {study.name!r}; import it into a store of {found!r}"
+        )
 
 
 def _summary_folders(location: Location, names: list[str]) -> Iterator[str]:
@@ -130,15 +131,16 @@ class Group(NamedTuple):
 
 
 class Reader:
-    """Reads groups of a source (or of the spool folder) as rows of `RUN_SCHEMA`.
+    """Reads groups of a source (or of the spool folder) as rows of a study's run schema.
 
     Decoding uses the calling thread alone, since as many tasks run at once as there are cores.
     """
 
-    def __init__(self, url: str, spool: str, profile: str) -> None:
+    def __init__(self, study: Study, url: str, spool: str, profile: str) -> None:
+        self._schema = study.runs
         self._location = Location(url) if url else None
         self._spool = Path(spool)
-        self._profile = PROFILES[profile]
+        self._profile = study.profiles[profile]
         self._spooled: dict[str, pa.Table] = {}
 
     def read(self, group: Group) -> pa.Table:
@@ -157,14 +159,14 @@ class Reader:
         keys = path_keys(group.file)
         place = f"{self._location}/{group.file}"
         with self._location.parquet_file(group.file) as file:
-            columns = _present(file.schema_arrow, RUN_SCHEMA, self._profile)
+            columns = _present(file.schema_arrow, self._schema, self._profile)
             try:
                 if rows is None:
                     whole = file.read_row_group(group.number, columns, use_threads=False)
-                    yield conform(whole, keys, self._profile, RUN_SCHEMA, place)
+                    yield conform(whole, keys, self._profile, self._schema, place)
                     return
                 for batch in file.iter_batches(rows, [group.number], columns, use_threads=False):
-                    yield conform(pa.table(batch), keys, self._profile, RUN_SCHEMA, place)
+                    yield conform(pa.table(batch), keys, self._profile, self._schema, place)
             except (pa.ArrowException, OSError) as error:
                 raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
 
@@ -179,11 +181,11 @@ def _present(schema: pa.Schema, wanted: pa.Schema, profile: Profile) -> list[str
     return [name for name in map(profile.theirs, wanted.names) if name in schema.names]
 
 
-def row_keys(table: pa.Table) -> pa.DictionaryArray:
+def row_keys(study: Study, table: pa.Table) -> pa.DictionaryArray:
     """Return a text for each row, dictionary-encoded; rows have equal texts if they are of the same experiment."""
-    tasks = table["task"]
-    versions = pc.if_else(pc.equal(tasks, TASK), table["task_version"], pa.scalar(None, pa.uint16()))
-    columns = [table[name].cast(pa.string()) for name in PARAMETERS]
+    tasks, versions = table["task"], table["task_version"]
+    versions = pc.if_else(pc.equal(tasks, study.task), versions, pa.scalar(None, versions.type))
+    columns = [_texts(table[name]) for name in study.parameters]
     texts = pc.binary_join_element_wise(
         tasks,
         versions.cast(pa.string()),
@@ -195,19 +197,28 @@ def row_keys(table: pa.Table) -> pa.DictionaryArray:
     return texts.combine_chunks().dictionary_encode()
 
 
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the values of a column as texts: different ones of different values."""
+    if not pa.types.is_list(column.type):
+        return column.cast(pa.string())
+    texts = [None if value is None else repr(value) for value in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
 # --- scanning ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Example:
-    """An experiment of a source, as one of its rows tells it. ``experiment_id`` is the lowest that its rows have."""
+    """An experiment of a source, as one of its rows tells it. ``experiment_id`` is the lowest that its rows have.
+
+    ``derived`` are the values of its derived columns.
+    """
 
     experiment: Experiment
     experiment_id: int | None
     batch: str
-    num_free_parameters: int | None
-    widths: tuple[int, ...] | None
-    network_structure: str | None
+    derived: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -236,7 +247,15 @@ class FileScan:
     whole: RunFile | None = None
 
 
-def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
+def _scanned(study: Study) -> pa.Schema:
+    """Return the columns whose values are looked at before anything lands: all but histories.
+
+    Of histories, types, lengths and pages are.
+    """
+    return pa.schema([field for field in study.runs if field.name not in study.histories])
+
+
+def scan_file(study: Study, url: str, name: str, size: int, profile: Profile) -> FileScan:
     """Check a Parquet file against a profile and find the experiment of each row; all of it is read once.
 
     Raises TornFileError for a file that is no Parquet or damaged, SourceError for one that holds no runs of the
@@ -244,82 +263,85 @@ def scan_file(url: str, name: str, size: int, profile: Profile) -> FileScan:
     """
     location = Location(url)
     place = f"{location}/{name}"
-    keys = path_keys(name)
+    keys, wanted = path_keys(name), _scanned(study)
     with location.parquet_file(name, checked=True) as file:
         schema = file.schema_arrow
-        unknown = check_columns(schema, keys, profile, place)
+        unknown = check_columns(study, schema, keys, profile, place)
         try:
-            table = file.read(columns=_present(schema, _SCANNED_SCHEMA, profile))
+            table = file.read(columns=_present(schema, wanted, profile))
         except (pa.ArrowException, OSError) as error:
             raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
         metadata = file.metadata
         sizes = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         bytes_of = [group.total_byte_size for group in sizes]
         rows_of = [group.num_rows for group in sizes]
-        rows = conform(table, keys, profile, _SCANNED_SCHEMA, place)
-        codes, examples = scan_rows(rows, place)
-        _check_histories(file, rows, profile, place)
+        rows = conform(table, keys, profile, wanted, place)
+        codes, examples = scan_rows(study, rows, place)
+        _check_histories(study, file, rows, profile, place)
     hashes = hash_ids(rows["run_id"])
     bounds = np.cumsum([0, *rows_of])
     groups = [
         GroupScan(Group(name, number), bytes_of[number], codes[start:stop], hashes[start:stop])
         for number, (start, stop) in enumerate(pairwise(bounds))
     ]
-    whole = _whole(name, size, rows, examples) if schema.equals(RUN_FILE_SCHEMA) else None
+    whole = _whole(study, name, size, rows, examples) if schema.equals(study.run_files) else None
     return FileScan(groups, examples, unknown, whole)
 
 
-def _check_histories(file: pq.ParquetFile, rows: pa.Table, profile: Profile, place: str) -> None:
+def _check_histories(study: Study, file: pq.ParquetFile, rows: pa.Table, profile: Profile, place: str) -> None:
     """Decode all histories of a file, a slice at a time.
 
     Raises TornFileError for damaged pages, SourceError for values that do not fit, SpecError for histories that are too
     long.
     """
-    names = [profile.theirs(name) for name in HISTORIES]
+    names = [profile.theirs(name) for name in study.histories]
+    wanted = pa.schema([study.runs.field(name) for name in study.histories])
     start = 0
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         at_once = max(1, SLICE_BYTES * group.num_rows // max(group.total_byte_size, 1))
         try:
             for batch in file.iter_batches(at_once, [number], names, use_threads=False):
-                histories = conform(pa.table(batch), {}, profile, _HISTORY_SCHEMA, place)
-                check_history_lengths(rows.slice(start, batch.num_rows), histories, place)
+                histories = conform(pa.table(batch), {}, profile, wanted, place)
+                check_history_lengths(study, rows.slice(start, batch.num_rows), histories, place)
                 start += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
 
 
-def check_history_lengths(rows: pa.Table, histories: pa.Table, place: str) -> None:
-    """Raise SpecError if a history of some rows of our own task is longer than the row's epochs."""
-    said = zip(*(rows[name].to_pylist() for name in ("task", "task_version", "epochs")), strict=True)
-    limits = np.array([length_limit(*one) for one in said], np.int64)
+def check_history_lengths(study: Study, rows: pa.Table, histories: pa.Table, place: str) -> None:
+    """Raise SpecError if a history of some rows of our own task is longer than the row says that runs are."""
+    names = ["task", "task_version", *filter(None, [study.points.count])]
+    said = rows.select(names).to_pylist()
+    limits = [length_limit(study, row["task"], row["task_version"], study.most_points(row)) for row in said]
     try:
-        for name in HISTORIES:
-            check_lengths(name, pc.list_value_length(histories[name]), limits)
+        for name in study.histories:
+            check_lengths(study, name, pc.list_value_length(histories[name]), np.array(limits, np.int64))
     except SpecError as error:
         raise SpecError(f"{place}: {error}") from error
 
 
-def scan_rows(rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Example]]:
+def scan_rows(study: Study, rows: pa.Table, place: str) -> tuple[NDArray[np.int32], list[Example]]:
     """Return the position of each row's experiment in a list, and that list.
 
     Raises SourceError if a column that must have values has nulls, SpecError for runs of our own task that are not what
     they say.
     """
-    rows = rows.select(_SCANNED_SCHEMA.names)
-    for name in NEVER_NULL:
+    rows = rows.select(_scanned(study).names)
+    for name in never_null(study):
         if rows[name].null_count:
             raise SourceError(f"{place}: column {name!r} is null in {rows[name].null_count} of {rows.num_rows} rows")
     if not rows.num_rows:
         return np.zeros(0, np.int32), []
-    encoded = row_keys(rows)
+    encoded = row_keys(study, rows)
     codes = encoded.indices.to_numpy().astype(np.int32)
     _, first = np.unique(codes, return_index=True)
     lowest = _lowest_ids(rows["experiment_id"], codes)
     examples = [
-        _example(row, one, place) for row, one in zip(rows.take(pa.array(first)).to_pylist(), lowest, strict=True)
+        _example(study, row, one, place)
+        for row, one in zip(rows.take(pa.array(first)).to_pylist(), lowest, strict=True)
     ]
-    _check_own(rows, codes, [example.experiment for example in examples], place)
+    _check_own(study, rows, codes, [example.experiment for example in examples], place)
     return codes, examples
 
 
@@ -330,43 +352,38 @@ def _lowest_ids(ids: pa.ChunkedArray, codes: NDArray[np.int32]) -> list[int | No
     return found
 
 
-def _example(row: dict[str, Any], experiment_id: int | None, place: str) -> Example:
+def _example(study: Study, row: dict[str, Any], experiment_id: int | None, place: str) -> Example:
     try:
-        experiment = identify(row)
-        partition_path(experiment.parameters())  # complain of its names before anything is made
+        experiment = identify(study, row)
+        partition_path(study.keys, experiment.parameters())  # complain of its names before anything is made
     except SpecError as error:
         raise SpecError(f"{place}: {error}") from error
-    widths = row["widths"]
-    return Example(
-        experiment,
-        experiment_id,
-        row["batch"] or "",
-        row["num_free_parameters"],
-        None if widths is None else tuple(widths),
-        row["network_structure"],
-    )
+    derived = {name: row[name] for name in study.derived}
+    return Example(experiment, experiment_id, row["batch"] or "", derived)
 
 
-def identify(row: dict[str, Any]) -> Experiment:
+def identify(study: Study, row: dict[str, Any]) -> Experiment:
     """Return the experiment of a row; raises SpecError if a row of our own task is not what its command says."""
-    if not is_own(row["task"], row["task_version"]):
-        return foreign_experiment(row["task"], row["task_version"], row)
+    if not study.is_own(row["task"], row["task_version"]):
+        return study.foreign(row["task"], row["task_version"], row)
     if row["command"] is None:
-        raise SpecError(f"run {row['run_id']}: rows of {TASK} need their command")
-    spec = parse_command(row["command"])
-    said = foreign_experiment(TASK, None, row).parameters()
+        raise SpecError(f"run {row['run_id']}: rows of {study.task} need their command")
+    spec = study.parse_command(row["command"])
+    said = study.foreign(study.task, None, row).parameters()
     for name, value in spec.parameters().items():
         if said[name] != value:
             raise SpecError(f"run {row['run_id']}: {name} is {said[name]!r}, but its command says {value!r}")
     return spec
 
 
-def _check_own(rows: pa.Table, codes: NDArray[np.int32], experiments: list[Experiment], place: str) -> None:
+def _check_own(
+    study: Study, rows: pa.Table, codes: NDArray[np.int32], experiments: list[Experiment], place: str
+) -> None:
     """Raise SpecError for a run of our own task whose id is not that of its experiment and repetition."""
     names, numbers = rows["run_id"].to_pylist(), own_repetitions(rows).to_pylist()
     order = np.argsort(codes, kind="stable")
     for spec, places in zip(experiments, np.split(order, np.flatnonzero(np.diff(codes[order])) + 1), strict=True):
-        if not isinstance(spec, ExperimentSpec):
+        if not spec.is_own:
             continue
         own = [(names[row], numbers[row]) for row in places.tolist()]
         unnumbered = sum(number is None for _, number in own)
@@ -377,18 +394,29 @@ def _check_own(rows: pa.Table, codes: NDArray[np.int32], experiments: list[Exper
                 raise SpecError(
                     f"{place}: run {name} is not repetition {number} of {spec.describe()}, which is {right}"
                 )
-        _check_rows(rows.take(pa.array(places)), spec, place)
+        _check_rows(study, rows.take(pa.array(places)), spec, place)
 
 
-def _check_rows(rows: pa.Table, spec: ExperimentSpec, place: str) -> None:
-    """Raise SpecError unless all that rows of an experiment of our own task say follows from their commands."""
-    for row in rows.drop_columns(["network_structure"]).to_pylist():
+def _check_rows(study: Study, rows: pa.Table, spec: Experiment, place: str) -> None:
+    """Raise SpecError unless all that rows of an experiment of our own task say follows from their commands.
+
+    Derived texts that are encoded as long ones, such as that of a network, are passed over: they would take most of
+    the time.
+    """
+    for row in rows.drop_columns(list(_long_texts(study))).to_pylist():
         try:
-            said = check_own_run(row)
+            said = check_own_run(study, row)
         except SpecError as error:
             raise SpecError(f"{place}: run {row['run_id']}: {error}") from error
         if said != spec:
             raise SpecError(f"{place}: run {row['run_id']}: its command is of {said.describe()}, not {spec.describe()}")
+
+
+def _long_texts(study: Study) -> Iterator[str]:
+    for name in study.derived:
+        column = study.columns[name]
+        if pa.types.is_string(column.type) and column.special is not None:
+            yield name
 
 
 def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:
@@ -397,7 +425,7 @@ def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:
     if not numbers.null_count:
         return numbers
     found = pc.struct_field(pc.extract_regex(rows["command"], r'"repetition":(?P<number>\d+)'), "number")
-    return pc.coalesce(numbers, found.cast(pa.uint16()))
+    return pc.coalesce(numbers, found.cast(numbers.type))
 
 
 def hash_ids(values: pa.ChunkedArray) -> NDArray[np.uint64]:
@@ -406,12 +434,12 @@ def hash_ids(values: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.frombuffer(digests, np.uint64)
 
 
-def _whole(name: str, size: int, rows: pa.Table, examples: list[Example]) -> RunFile | None:
+def _whole(study: Study, name: str, size: int, rows: pa.Table, examples: list[Example]) -> RunFile | None:
     """Return the run file that a store would have a file as; None if its name does not say what its rows say."""
     if len(examples) != 1:
         return None
     file = RunFile.parse(name.rpartition("/")[2], size)
-    partition = partition_path(examples[0].experiment.parameters())
+    partition = partition_path(study.keys, examples[0].experiment.parameters())
     if file is None or not name.endswith(f"{partition}/{file.path}"):
         return None
     right_rows = rows["repetition"].to_pylist() == list(file.repetitions)
