@@ -398,25 +398,14 @@ def _check_own(
 
 
 def _check_rows(study: Study, rows: pa.Table, spec: Experiment, place: str) -> None:
-    """Raise SpecError unless all that rows of an experiment of our own task say follows from their commands.
-
-    Derived texts that are encoded as long ones, such as that of a network, are passed over: they would take most of
-    the time.
-    """
-    for row in rows.drop_columns(list(_long_texts(study))).to_pylist():
+    """Raise SpecError unless all that rows of an experiment of our own task say follows from their commands."""
+    for row in rows.drop_columns(list(study.long_texts)).to_pylist():
         try:
             said = check_own_run(study, row)
         except SpecError as error:
             raise SpecError(f"{place}: run {row['run_id']}: {error}") from error
         if said != spec:
             raise SpecError(f"{place}: run {row['run_id']}: its command is of {said.describe()}, not {spec.describe()}")
-
-
-def _long_texts(study: Study) -> Iterator[str]:
-    for name in study.derived:
-        column = study.columns[name]
-        if pa.types.is_string(column.type) and column.special is not None:
-            yield name
 
 
 def own_repetitions(rows: pa.Table) -> pa.ChunkedArray:

@@ -50,7 +50,7 @@ def _expected(study: Study, one: OwnExperiment) -> dict[str, object]:
     derived = study.trainer.derive(one) or {}
     made_by = {"task": study.task, "task_version": study.task_version}
     values = {**one.parameters(), **study.flags_of(one), **derived, **made_by}
-    return {name: value for name, value in values.items() if name not in study.keys}
+    return {name: value for name, value in values.items() if name not in {*study.keys, *study.long_texts}}
 
 
 @lru_cache(maxsize=256)

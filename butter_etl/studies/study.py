@@ -260,6 +260,12 @@ class Study:
         return tuple(name for name in self.summary.names if name in self.runs.names)
 
     @cached_property
+    def long_texts(self) -> tuple[str, ...]:
+        """Return the derived columns that are encoded as long texts: no check compares them, as that takes long."""
+        columns = [self.columns[name] for name in self.derived]
+        return tuple(one.name for one in columns if pa.types.is_string(one.type) and one.encoding == LONG_TEXT)
+
+    @cached_property
     def where_keys(self) -> tuple[str, ...]:
         """Return what `--where` can speak of: the parameters in both frames that are one plain value."""
         left_out = {*self.flags, *_NOT_ASKED_FOR, *self.derived}
