@@ -174,7 +174,7 @@ def tell_and_wait(release):
     from butter_etl.campaign.progress import Teller
 
     teller = Teller()
-    teller.begin(runs=2, epochs=20, trained=5)
+    teller.begin(runs=2, points=20, trained=5)
     Event(release).wait(timeout=300)
 
 
@@ -184,6 +184,7 @@ def test_workers_pass_on_what_their_tasks_tell(client):
     future = client.submit(tell_and_wait, "release", pure=False)
     deadline = time.monotonic() + 300
     while future.key not in (told := told_progress(client)).tasks:
+        assert future.status != "error", future.exception()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     Event("release", client=client).set()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -116,7 +116,8 @@ class Hyperparameter:
         return self._as_fraction(entry, place) if self.axis.read is None else self.axis.read(entry, place)
 
     def _as_fraction(self, value: Any, name: str) -> Any:
-        is_fraction = self.type is float or float in get_args(self.type)
+        is_list = get_origin(self.type) is tuple
+        is_fraction = not is_list and (self.type is float or float in get_args(self.type))
         if not is_fraction or value is None:
             return tuple(value) if isinstance(value, list) else value
         return canonical_float(value, name) if self.axis.bits == 32 else finite_float(value, name)
