@@ -234,11 +234,7 @@ def _check(folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publish", description=__doc__.partition("\n")[0])
-    for name, default in asdict(
-        Settings(
-            study=BUTTER,
-        )
-    ).items():
+    for name, default in asdict(Settings()).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder otherwise")
     parser.add_argument("--copies", type=Path, help="a folder on another file system, for exports by copying")

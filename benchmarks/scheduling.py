@@ -45,11 +45,9 @@ from butter_etl.campaign.progress import Progress
 from butter_etl.campaign.share import Share
 from butter_etl.campaign.tasks import Settings
 from butter_etl.clusters.start import start_cluster
-from butter_etl.engines.contract import choose_engine
 from butter_etl.store.layout import RUNS, partition_path, run_file_name
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter import costs
 from butter_etl.studies.butter.experiments import SHAPES
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED, experiment_topology
@@ -155,11 +153,7 @@ def _tree_seconds(process: psutil.Process) -> float:
 
 def _planned(spec: Path) -> TrainingPlan:
     registry = Registry(None)
-    return plan_runs(registry.select(Choice(specs=(str(spec),))), registry, {}, _rates())
-
-
-def _rates() -> costs.Rates:
-    return costs.DEFAULT_RATES[choose_engine("auto", "cpu")]
+    return plan_runs(registry.select(Choice(specs=(str(spec),))), registry, {})
 
 
 def measure_pack(folder: Path, options: argparse.Namespace) -> Result:

@@ -7,7 +7,8 @@ optimizer sweep. The ids never change; infeasible cells have one too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any, Final
 
 import msgspec
@@ -58,6 +59,11 @@ def sizes(first: int, last: int) -> tuple[int, ...]:
 class Cube(sweeps.Cube, frozen=True):
     """A cube of BUTTER. A user's own data set stands there as what it is, one of the package as its name."""
 
+    def experiments(self) -> Iterator[ExperimentSpec]:
+        """Yield every cell, infeasible ones included."""
+        for cell in product(*self.axes):
+            yield _from_cell(cell)
+
     @classmethod
     def spelled(cls, value: Any) -> str:
         """Return a value of an axis as tables show it: a penalty or an optimizer in one text."""
@@ -71,6 +77,13 @@ class Cube(sweeps.Cube, frozen=True):
 
 class Sweep(sweeps.Sweep, frozen=True):
     """A sweep of BUTTER."""
+
+    cubes: tuple[Cube, ...]
+
+    def experiments(self) -> Iterator[ExperimentSpec]:
+        """Yield the experiment of every cell of every cube in order; a cell of two cubes comes twice."""
+        for cube in self.cubes:
+            yield from cube.experiments()
 
     def own_datasets(self) -> list[DatasetInfo]:
         """Return the users' own data sets of its cubes, each once."""
