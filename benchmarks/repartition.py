@@ -116,6 +116,7 @@ def write_source(folder: Path, specs: list[ExperimentSpec], runs: int, epochs: i
 
 def _row(run: RunSpec, epochs: int, generator: np.random.Generator) -> dict[str, object]:
     spec = run.experiment
+    assert isinstance(spec, ExperimentSpec)
     topology = experiment_topology(spec)
     assert topology is not None
     falling = np.exp(-np.arange(epochs) / 200)

@@ -50,7 +50,7 @@ from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.experiments import SHAPES
 from butter_etl.studies.butter.study import BUTTER
-from butter_etl.studies.butter.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED, experiment_topology
+from butter_etl.studies.butter.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED
 from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import TrainingPlan, claim_ids, plan_runs
 
@@ -199,8 +199,7 @@ def measure_futures(folder: Path, options: argparse.Namespace) -> Result:
 def _one_run_each() -> Iterator[Wanted]:
     """One run of each experiment of the published sweeps that is feasible; each is taken to last a second."""
     for _, spec, _ in Registry(None).select(Choice(sweeps=SWEEPS)).experiments():
-        topology = experiment_topology(spec)
-        if topology is not None:
+        if BUTTER.trainer.can_build(spec):
             yield Wanted(spec, BUTTER.fixed_ids.id_of(spec), "", (0,), 1.0, 1e4)
 
 
