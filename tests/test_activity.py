@@ -20,6 +20,7 @@ from butter_etl.clusters.listing import QueuedJob, QueueState
 from butter_etl.store.failures import Failure
 from butter_etl.store.locks import Holder
 from butter_etl.store.store import Store
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.views import facts
 from butter_etl.views.facts import activity_lines, driver_line, failure_lines
 from tests.strategies import held_back
@@ -37,7 +38,9 @@ def test_what_is_begun_and_has_no_living_claim_was_left(tmp_path):
     begin_attempt(tmp_path, 1, (0, 1, 2))
     left = current_activity(tmp_path)
     assert (left.drivers, left.left_behind) == ([], 3)
-    assert list(activity_lines(left)) == ["begun and left: 3 runs, by drivers that are gone; `train` goes on with them"]
+    assert list(activity_lines(BUTTER, left)) == [
+        "begun and left: 3 runs, by drivers that are gone; `train` goes on with them"
+    ]
     with Heartbeat(tmp_path, 10), Claims(tmp_path) as claims:
         assert claims.take(bucket_of(2))
         begin_attempt(tmp_path, 2, (0, 1))
@@ -52,7 +55,7 @@ def test_what_trains_is_told_by_host_and_job():
         TaskProgress("node1", "4712", done=5),
     ]
     driver = RunningDriver(HOLDER, 1000, 400, places=places_of(tasks))
-    _, line = activity_lines(Activity([driver], 0))
+    _, line = activity_lines(BUTTER, Activity([driver], 0))
     assert line.startswith("training on node1, job 4711: 4 runs in 2 stacks, the oldest for 1 min")
     assert line.endswith(", 40% of their epochs done")
 
@@ -71,7 +74,7 @@ def test_rate_and_time_left():
 
 def test_a_driver_that_waits_for_its_queue_says_what_the_queue_says():
     queue = QueueState(time.time(), 2, 0, (QueuedJob("7", "PENDING", "PartitionDown", hint="wait"),))
-    _, *lines = activity_lines(Activity([RunningDriver(HOLDER, 1000, 400, waiting=400, queue=queue)], 0))
+    _, *lines = activity_lines(BUTTER, Activity([RunningDriver(HOLDER, 1000, 400, waiting=400, queue=queue)], 0))
     assert lines == [
         "    waiting for the queue: 0 of 2 jobs have a worker",
         "    job 7: PENDING (PartitionDown); does not start as things are: wait",

@@ -275,6 +275,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 def test_demo_needs_no_network(run, tmp_path, monkeypatch):
     monkeypatch.setenv("BUTTER_ETL_PMLB_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("BUTTER_ETL_STUDY", "tests.other_study:FITS")  # the demo is of BUTTER all the same
     monkeypatch.chdir(tmp_path)
     shorten_demo(monkeypatch, tmp_path)
     code, out, _ = run("demo", "--quiet")

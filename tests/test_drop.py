@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.sweeps import published_experiment
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.selection import Choice
 from butter_etl.upkeep.drop import plan_drop, run_drop
 from butter_etl.upkeep.repair import run_repair
@@ -23,7 +23,7 @@ from tests.strategies import POLLEN, land, make_runs
 def store(tmp_path):
     store = Store.create(tmp_path / "store")
     land(store, POLLEN, 0, range(6))
-    land(store, published_experiment(14), 14, range(3))
+    land(store, BUTTER.fixed_ids.experiment(14), 14, range(3))
     return store
 
 
@@ -71,7 +71,7 @@ def test_repetitions_that_stay_are_landed_anew(store, choice, left):
 def plan_partition():
     from butter_etl.store.layout import partition_path
 
-    return partition_path(POLLEN.parameters())
+    return partition_path(BUTTER.keys, POLLEN.parameters())
 
 
 #: Dropping 2-3 of 0-5 makes names with two links and moves one file: where a drop can be killed between them.

@@ -14,15 +14,14 @@ import pytest
 
 from butter_etl.cli.group import cli
 from butter_etl.exchange.export_plan import ExportOptions, plan_export
-from butter_etl.exchange.profiles import PROFILES
 from butter_etl.partition import run_export
 from butter_etl.store.files import Location
 from butter_etl.store.frames import read_runs, to_arrow
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import RUN_SCHEMA
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import load_sweep
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from tests.strategies import land
@@ -91,7 +90,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("examples")
     store = Store.create(home / "store")
     for spec in NURSERY:
-        land(store, spec, published_id(spec), range(3))
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), range(3))
     registry = Registry(store)
     for file, text in SPECS.items():
         (home / file).write_text(text)
@@ -104,9 +103,9 @@ def home(tmp_path_factory):
     shutil.copytree(home / "store", home / "demo-store")
     plan = plan_export(store, registry.select(Choice(sweeps=("primary",))), ExportOptions())
     run_export(plan, store, Location(home / "dest"), ExportOptions())
-    land(Store.create(home / "other-store"), NURSERY[0], published_id(NURSERY[0]), [3, 4])
-    profile = PROFILES["oedi-2022-08"]
-    runs = to_arrow(read_runs(home / "other-store").compute(scheduler="synchronous"), RUN_SCHEMA)
+    land(Store.create(home / "other-store"), NURSERY[0], BUTTER.fixed_ids.id_of(NURSERY[0]), [3, 4])
+    profile = BUTTER.profiles["oedi-2022-08"]
+    runs = to_arrow(read_runs(home / "other-store").compute(scheduler="synchronous"), BUTTER.runs)
     kept = runs.select([name for name in runs.column_names if name not in profile.constants])
     (home / "published").mkdir()
     pq.write_table(kept.rename_columns([*map(profile.theirs, kept.column_names)]), home / "published/runs.parquet")

@@ -15,7 +15,7 @@ from butter_etl.partition import run_export
 from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.sweeps import published_experiment
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.upkeep.verify import plan_verification, run_verification
@@ -27,7 +27,7 @@ def template(tmp_path_factory):
     home = tmp_path_factory.mktemp("exports")
     store = Store.create(home / "store")
     for experiment_id in (0, 1, 14):
-        land(store, published_experiment(experiment_id), experiment_id, range(4))
+        land(store, BUTTER.fixed_ids.experiment(experiment_id), experiment_id, range(4))
     run_summaries(plan_summaries(store), store)
     options = ExportOptions(tar=True)
     plan = plan_export(store, Registry(store).select(Choice(sweeps=("primary",))), options)

@@ -9,10 +9,11 @@ import pytest
 from butter_etl.cli.group import main
 from butter_etl.store.failures import Failure
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.views.page import POINTS, _kept_epochs, page_data, write_page
+from butter_etl.views.page import POINTS, _kept, page_data, write_page
 from tests.strategies import land
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -28,7 +29,7 @@ def store(tmp_path_factory):
             broken = dataset == "banana" and size == 128
             losses = [float("nan") if broken else size / epoch for epoch in range(1, 201)]
             histories = {("val_loss", repetition): losses for repetition in range(3)}
-            land(store, spec, published_id(spec), [0, 1, 2], epochs=200, histories=histories)
+            land(store, spec, BUTTER.fixed_ids.id_of(spec), [0, 1, 2], epochs=200, histories=histories)
     run_summaries(plan_summaries(store), store)
     store.record_failure(Failure(7, "a </script> b", [0, 1], "RuntimeError: no", "", "n1", 1))
     return store
@@ -53,7 +54,7 @@ def test_the_data_are_those_of_the_store(data):
     coverage = {one["sweep"]: one for one in data["coverage"]}
     assert (coverage["primary"]["begun"], coverage["primary"]["runs"]) == (4, 12)
     assert data["failures"][0]["error"] == "RuntimeError: no"
-    epochs, losses = unpacked(data["curves"]["epochs"]), unpacked(data["curves"]["test_loss_median"])
+    epochs, losses = unpacked(data["curves"]["points"]), unpacked(data["curves"]["test_loss_median"])
     end = data["curves"]["ends"][0]
     np.testing.assert_allclose(losses[:end], 64 / epochs[:end], rtol=1e-6)
     assert (epochs[0], epochs[end - 1]) == (1, 200)
@@ -66,7 +67,7 @@ def test_a_choice_limits_the_page(store):
 
 @pytest.mark.parametrize("epochs", [0, 1, 2, 47, 48, 49, 3000, 30000])
 def test_thinned_epochs_are_few_and_hold_both_ends(epochs):
-    kept = _kept_epochs(epochs)
+    kept = _kept(epochs)
     assert len(kept) <= POINTS
     assert list(kept) == sorted(set(kept))
     if epochs:
@@ -120,9 +121,10 @@ def curve(page):
 def test_filters_change_what_is_drawn(page):
     assert page.inner_text("#count") == "4 of 4 experiments"
     everything = curve(page)
-    assert len(everything) == 2
+    assert len(everything) == 3  # of each data set and size, but for the one without finite losses
     page.select_option("#filter-dataset", label="529_pollen")
     assert page.inner_text("#count") == "2 of 4 experiments"
+    assert len(curve(page)) == 2
     page.select_option("#filter-size", label="128")
     assert page.inner_text("#count") == "1 of 4 experiments"
     assert len(curve(page)) == 1
@@ -132,6 +134,20 @@ def test_filters_change_what_is_drawn(page):
     page.click("button[type=reset]")
     page.wait_for_function("document.getElementById('count').textContent.startsWith('4 of')")
     assert curve(page) == everything
+    assert page.said == []
+
+
+@pytest.mark.browser
+def test_data_sets_are_ranked_apart(page):
+    assert "64, 529_pollen" in page.text_content("#curves")
+    assert "choose one dataset" in page.text_content("#map")
+    ranked = page.locator("#best tbody tr").evaluate_all("rows => rows.map(row => row.cells[1].textContent)")
+    assert ranked == ["529_pollen", "529_pollen", "banana"]
+    page.select_option("#filter-dataset", label="529_pollen")
+    assert "529_pollen" not in page.text_content("#curves")
+    assert page.locator("#map rect.cell").count() == 2
+    page.click("button[type=reset]")
+    page.wait_for_function("document.getElementById('count').textContent.startsWith('4 of')")
     assert page.said == []
 
 

@@ -1,14 +1,19 @@
 """Pictures show what the frames hold; what cannot be drawn is one line."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from butter_etl.cli.group import main
 from butter_etl.errors import UsageError
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.sweeps import make_experiment, published_id
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
+from butter_etl.studies.study import Points
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.views import plot
 from tests.strategies import land
@@ -26,7 +31,7 @@ def store(tmp_path_factory):
                 for name in ("val_loss", "val_accuracy")
                 for repetition in range(3)
             }
-            land(store, spec, published_id(spec), [0, 1, 2], epochs=50, histories=histories)
+            land(store, spec, BUTTER.fixed_ids.id_of(spec), [0, 1, 2], epochs=50, histories=histories)
     run_summaries(plan_summaries(store), store)
     return store
 
@@ -66,8 +71,73 @@ def test_of_several_experiments_the_best_is_drawn(summary):
     np.testing.assert_allclose(axes.lines[0].get_ydata()[-1], 64 / (50 * 2) + 1, rtol=1e-6)
 
 
+def beside(summary, **others):
+    """The summary's rows, and again as experiments that have other values."""
+    again = summary
+    for name, value in others.items():
+        place, kind = summary.column_names.index(name), summary.schema.field(name).type
+        again = again.set_column(place, name, pa.array([value] * summary.num_rows, kind))
+    return pa.concat_tables([summary, again])
+
+
+def test_the_best_is_chosen_within_one_data_set(summary):
+    both = beside(rows(summary, depth=2), dataset="banana")
+    (axes,) = plot.learning_curves(both, by="size").axes
+    assert [line.get_label() for line in axes.lines] == [
+        "64, 529_pollen",
+        "64, banana",
+        "128, 529_pollen",
+        "128, banana",
+    ]
+    assert axes.get_legend().get_title().get_text() == "size, dataset"
+    assert "depth 2" in axes.get_title(loc="left")
+    (axes,) = plot.learning_curves(both).axes
+    assert [line.get_label() for line in axes.lines] == ["529_pollen (best of 2)", "banana (best of 2)"]
+    (axes,) = plot.learning_curves(both, by="dataset").axes
+    assert [line.get_label() for line in axes.lines] == ["529_pollen (best of 2)", "banana (best of 2)"]
+    with pytest.raises(UsageError, match=r"2 values of dataset, .*; select one, such as --where dataset=529_pollen"):
+        plot.best_map(both)
+    many = pa.concat_tables([both, *(beside(summary, dataset=f"data {number}") for number in range(6))])
+    with pytest.raises(
+        UsageError, match="combinations of size, dataset, more than 12 curves; select less, such as one d"
+    ):
+        plot.learning_curves(many, by="size")
+
+
+@pytest.mark.parametrize(
+    ("points", "expected", "scale"),
+    [
+        (Points("step", first=0), list(range(50)), "linear"),
+        (Points("step", first=100, step=50), [100 + 50 * place for place in range(50)], "log"),
+        (Points("hour", column="num"), [3.0] * 50, "log"),
+        (Points("hour", column="no_such_column"), list(range(1, 51)), "log"),
+    ],
+)
+def test_measuring_points_are_numbered_or_named(summary, points, expected, scale):
+    study = replace(BUTTER, points=points)
+    (axes,) = plot.learning_curves(rows(summary, depth=2), by="size", study=study).axes
+    assert (axes.get_xscale(), axes.get_xlabel()) == (scale, points.name)
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), expected)
+
+
+def test_a_study_without_maps_says_so(summary):
+    study = replace(BUTTER, figures=replace(BUTTER.figures, map_axes=None))
+    with pytest.raises(UsageError, match="the study butter declares no parameters for maps"):
+        plot.best_map(summary, study=study)
+
+
+def test_a_map_is_along_what_a_study_declares(summary):
+    along = (("depth", "layers"), ("shape", "form"))
+    study = replace(BUTTER, figures=replace(BUTTER.figures, map_axes=along, higher_is_better=frozenset({"test_loss"})))
+    figure = plot.best_map(summary, study=study)
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("layers", "form")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["rectangle"]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[128 / 2 + 1, 128 / 3 + 1]], rtol=1e-6)
+
+
 def test_the_map_has_the_best_of_each_size_and_depth(summary):
-    figure = plot.size_depth_map(summary)
+    figure = plot.best_map(summary)
     image = figure.axes[0].images[0].get_array()
     expected = [[size / (50 * depth) + 1 for size in (64, 128)] for depth in (2, 3)]
     np.testing.assert_allclose(image, expected, rtol=1e-6)

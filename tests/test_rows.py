@@ -8,20 +8,21 @@ from hypothesis import strategies as st
 
 from butter_etl.store.layout import RunFile, partition_path
 from butter_etl.store.parquet import parquet_bytes
-from butter_etl.studies.butter.columns import FLOAT_LIST, RUN_FILE_SCHEMA
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.columns import FLOAT_LIST
 from butter_etl.upkeep.files import Flaw, decode
 from butter_etl.upkeep.rows import check_run_rows, same_statistics
 from tests.strategies import POLLEN, make_runs
 
-PARTITION = partition_path(POLLEN.parameters())
+PARTITION = partition_path(BUTTER.keys, POLLEN.parameters())
 RUNS = make_runs(POLLEN, 0, range(3))
 DATA = parquet_bytes(RUNS)
 FILE = RunFile(f"{PARTITION}/0-0-2.parquet", 0, 0, 2, len(DATA))
 
 
 def check(data):
-    rows, lengths = decode(data, RUN_FILE_SCHEMA)
-    return check_run_rows(rows, lengths, PARTITION, file=FILE, known={})
+    rows, lengths = decode(data, BUTTER.run_files, BUTTER.derived)
+    return check_run_rows(BUTTER, rows, lengths, PARTITION, file=FILE, known={})
 
 
 def test_a_sound_file():

@@ -21,8 +21,7 @@ from butter_etl.store.layout import partition_path
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.columns import RUN_FILE_SCHEMA
-from butter_etl.studies.butter.sweeps import published_experiment
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.upkeep.findings import KINDS
 from butter_etl.upkeep.inventory import LEFTOVER_SECONDS
@@ -32,8 +31,8 @@ from tests.strategies import DIGITS, POLLEN, land, make_runs
 from tests.test_imports import all_rows, foreign, write
 
 SWEEP = "name: mine\nrepetitions: 2\ncubes:\n  - {dataset: [digits], size: [4096], depth: [3], epochs: [7]}\n"
-PARTITION = partition_path(POLLEN.parameters())
-OTHER_PARTITION = partition_path(published_experiment(1).parameters())
+PARTITION = partition_path(BUTTER.keys, POLLEN.parameters())
+OTHER_PARTITION = partition_path(BUTTER.keys, BUTTER.fixed_ids.experiment(1).parameters())
 CLAIMED = 2**24
 
 
@@ -41,7 +40,7 @@ def made_store(path):
     """Experiments 0 and 14 of one partition, 1 of another, a claimed one, its sweep; without summaries."""
     store = Store.create(path)
     for experiment_id in (0, 1, 14):
-        land(store, published_experiment(experiment_id), experiment_id, range(4))
+        land(store, BUTTER.fixed_ids.experiment(experiment_id), experiment_id, range(4))
     registry = Registry(store)
     registry.claim(store, {DIGITS: "mine"})
     land(store, DIGITS, registry.experiment_id(DIGITS), range(2), batch="mine")
@@ -91,7 +90,7 @@ def rewrite(path, change):
     rows = pq.read_table(path, partitioning=None).to_pylist()
     for row in rows:
         change(row)
-    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=RUN_FILE_SCHEMA)))
+    path.write_bytes(parquet_bytes(pa.Table.from_pylist(rows, schema=BUTTER.run_files)))
 
 
 def test_a_sound_store_has_no_findings(root, summarised):
@@ -201,7 +200,7 @@ def alter_seed(root):
 
 
 def exchange_experiment(root):
-    run_file(root).write_bytes(parquet_bytes(replaced_id(make_runs(published_experiment(14), 14, range(4)), 0)))
+    run_file(root).write_bytes(parquet_bytes(replaced_id(make_runs(BUTTER.fixed_ids.experiment(14), 14, range(4)), 0)))
 
 
 def replaced_id(table, experiment_id):
@@ -527,7 +526,7 @@ def test_a_row_that_stands_twice(summarised):
 def test_notes_are_no_faults(summarised):
     store = Store.open(summarised)
     (summarised / "all_runs" / PARTITION / "14-0-3.parquet").unlink()
-    spec = published_experiment(14)
+    spec = BUTTER.fixed_ids.experiment(14)
     land(store, spec, 14, [0, 2, 5])
     run_file(summarised, f"{CLAIMED}-0-1.parquet").unlink()
     store.record_failure(Failure(CLAIMED, "digits", [0, 1], "ValueError: no", "trace", "host", 1))

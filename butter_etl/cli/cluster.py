@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from butter_etl.cli.completion import files, site_kinds
 from butter_etl.cli.messages import Commands
-from butter_etl.cli.options import json_option, print_json
+from butter_etl.cli.options import json_option, print_json, study_options
 from butter_etl.cli.waiting import shown_cluster
 from butter_etl.errors import UsageError
+
+if TYPE_CHECKING:
+    from butter_etl.studies import Study
 
 
 @click.group(cls=Commands)
@@ -55,20 +60,22 @@ def init(kind: str, file: str | None) -> None:
 
 @cluster.command()
 @click.argument("file", shell_complete=files)
+@study_options
 @json_option
 def check(file: str, as_json: bool) -> int:
     """Start one job as FILE says, and show what its worker is like.
 
     The job runs the prologue and the smallest training that there is. Exits with 1 if something
-    would keep a campaign from working.
+    would keep a campaign from working. With --study, its worker imports that too.
 
     \b
     butter-etl cluster check my-site.yaml
     """
     from butter_etl.clusters import load_site, probe_workers, require_folders, site_findings
-    from butter_etl.studies import prepare_engine
+    from butter_etl.studies import chosen_study, default_study
     from butter_etl.views import print_table
 
+    study = chosen_study()
     site, facts = load_site(file), None
     findings = site_findings(site)
     if not findings:
@@ -76,9 +83,28 @@ def check(file: str, as_json: bool) -> int:
         if not as_json:
             click.echo("waiting for one worker to come up", err=True)
         with shown_cluster(file, workers=1, quiet=as_json) as client:
-            facts, findings = probe_workers(client, site, partial(prepare_engine, "fused"))
+            task = _smallest_task(study or default_study())
+            facts, findings = probe_workers(client, site, task, study.name if study else None)
     if as_json:
         print_json({"worker": facts, "findings": findings})
     else:
         print_table(("", "state", "found"), [(one.subject, one.state, one.said) for one in findings])
     return int(any(one.state == "wrong" for one in findings))
+
+
+def _smallest_task(study: Study) -> Callable[[], None]:
+    """Return the smallest training of a study; other processes look the study up when they run it."""
+    from butter_etl.studies import reference_of
+
+    reference, folder = reference_of(study)
+    engines = next(iter(study.trainer.engines.values()), ())
+    return partial(prepare, reference, folder, engines[0] if engines else None)
+
+
+def prepare(reference: str, folder: str | None, engine: str | None) -> None:
+    """Import a study, and make its engine ready. Raises StudyError if it cannot be imported."""
+    from butter_etl.studies import load_study
+
+    trainer = load_study(reference, folder).trainer
+    if engine is not None:
+        trainer.prepare(engine)

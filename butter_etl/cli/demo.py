@@ -39,9 +39,9 @@ def demo(store: str, workers: int | None, quiet: bool) -> int:
     from butter_etl.train_tasks import open_campaign, plan_campaign
 
     choice = Choice(specs=(str(DEMO_SPEC),))
-    campaign = plan_campaign(store, choice)
+    campaign = plan_campaign(store, choice, study="butter")  # whatever study is chosen
     opened, settings = open_campaign(campaign, data_folder(None))
-    with training_cluster(None, campaign.engine, workers, quiet=quiet) as client:
+    with training_cluster(None, campaign, workers, quiet=quiet) as client:
         report = train_with_progress(campaign, opened, settings, client, quiet=quiet)
         print_trained(campaign, report)
         if report.interrupted or report.failed:

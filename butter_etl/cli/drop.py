@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
+from butter_etl.cli.options import (
+    json_option,
+    print_json,
+    quiet_option,
+    select_options,
+    state_option,
+    store_argument,
+    study_options,
+)
 from butter_etl.errors import UsageError, agreeing, counted
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @state_option
+@study_options
 @quiet_option
 @json_option
 def drop(store: str, choice: Choice, yes: bool, state: str | None, quiet: bool, as_json: bool) -> int:

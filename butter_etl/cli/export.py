@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.completion import folders
-from butter_etl.cli.options import json_option, print_json, quiet_option, select_options, state_option, store_argument
+from butter_etl.cli.options import (
+    json_option,
+    print_json,
+    quiet_option,
+    select_options,
+    state_option,
+    store_argument,
+    study_options,
+)
 from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--title", metavar="TEXT", help="What the data set is called.")
 @click.option("--allow-stale", is_flag=True, help="Export summaries that miss some runs.")
 @state_option
+@study_options
 @quiet_option
 @json_option
 def export(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from butter_etl.cli.completion import files
+from butter_etl.cli.completion import files, profile_names
 from butter_etl.cli.messages import warn
 from butter_etl.cli.options import (
     cluster_option,
@@ -16,6 +16,7 @@ from butter_etl.cli.options import (
     quiet_option,
     state_option,
     store_argument,
+    study_options,
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
@@ -28,13 +29,20 @@ if TYPE_CHECKING:
 @click.command("import")
 @click.argument("source", shell_complete=files)
 @store_argument
-@click.option("--profile", default="seed", metavar="NAME", help="SOURCE's schema: seed (default) or oedi-2022-08.")
+@click.option(
+    "--profile",
+    default="seed",
+    metavar="NAME",
+    help="SOURCE's schema (seed); butter has also oedi-2022-08.",
+    shell_complete=profile_names,
+)
 @click.option(
     "--prefer", type=click.Choice(["store", "source"]), help="Which run to keep where two of one run_id differ."
 )
 @cluster_option
 @workers_option
 @state_option
+@study_options
 @quiet_option
 @json_option
 def import_runs(
@@ -57,9 +65,9 @@ def import_runs(
     butter-etl import published store --profile oedi-2022-08
     """
     from butter_etl.clusters import start_cluster
-    from butter_etl.exchange import find_profile, run_import
+    from butter_etl.exchange import find_profile, run_import, study_of
 
-    find_profile(profile)
+    find_profile(study_of(store, state, None), profile)  # complain of it before a cluster is started
     quiet = quiet or as_json
     start = start_cluster if cluster is None else partial(shown_cluster, cluster, quiet=quiet)
     with start(workers=workers) as client, _Steps(quiet=quiet) as steps:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from butter_etl.cli.completion import conditions, files, folders, sweep_names
+from butter_etl.cli.completion import conditions, files, folders, studies, sweep_names
 from butter_etl.errors import UsageError
 
 #: What a command returns that was stopped by a signal; the exit code is the signal's.
@@ -106,6 +106,48 @@ data_option = click.option(
     help="Where data sets of PMLB are (else BUTTER_ETL_DATA, else the cache).",
     shell_complete=folders,
 )
+
+
+_study_option = click.option(
+    "--study",
+    metavar="REF",
+    help="A study of your own: package.module:NAME (else BUTTER_ETL_STUDY).",
+    shell_complete=studies,
+)
+_study_path_option = click.option(
+    "--study-path",
+    metavar="DIR",
+    help="The folder of its module (else BUTTER_ETL_STUDY_PATH).",
+    shell_complete=folders,
+)
+
+
+def study_options(command: F) -> F:
+    """Add the options by which a user names a study of one's own; it is chosen while the command runs."""
+
+    @wraps(command)
+    def with_study(*args: Any, study: str | None, study_path: str | None, **rest: Any) -> Any:
+        if study is None and study_path is None:
+            return command(*args, **rest)
+        from butter_etl.studies import choosing
+
+        with choosing(study, study_path):
+            if study is not None:
+                _refuse_other_study(rest.get("store") or rest.get("path"))
+            return command(*args, **rest)
+
+    wrapped: Any = _study_option(_study_path_option(with_study))
+    return wrapped  # type: ignore[no-any-return]
+
+
+def _refuse_other_study(path: str | None) -> None:
+    """Raise StudyError if there is a store of another study than the one that is chosen; what else is there may be."""
+    from butter_etl.store import Store
+    from butter_etl.studies import chosen_study
+    from butter_etl.upkeep import is_store
+
+    if path is not None and is_store(path):
+        Store.open(path, study=chosen_study())
 
 
 def print_json(value: object) -> None:

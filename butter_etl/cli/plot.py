@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.completion import files, parameters, series_names
-from butter_etl.cli.options import select_options, state_option, store_argument
+from butter_etl.cli.options import select_options, state_option, store_argument, study_options
 from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
     "--kind",
     type=click.Choice(["curves", "map", "runs"]),
     default="curves",
-    help="Learning curves; best value by size and depth; all repetitions.",
+    help="Learning curves; best value by two parameters; all repetitions.",
 )
 @click.option("--by", metavar="KEY", help="One curve for each value of a parameter.", shell_complete=parameters)
 @click.option(
     "--series",
-    default="test_loss",
     metavar="NAME",
-    help="What is drawn (test_loss).",
+    help="What is drawn (of butter test_loss).",
     shell_complete=series_names,
 )
 @state_option
-def plot(store: str, out: str, choice: Choice, kind: str, by: str | None, series: str, state: str | None) -> None:
+@study_options
+def plot(
+    store: str, out: str, choice: Choice, kind: str, by: str | None, series: str | None, state: str | None
+) -> None:
     """Draw a selection of STORE into OUT (.png, .pdf or .svg).
 
     \b
@@ -41,16 +43,18 @@ def plot(store: str, out: str, choice: Choice, kind: str, by: str | None, series
     butter-etl plot store map.png --where dataset=digits --kind map
     butter-etl plot store one.svg --where size=512 --where depth=2 --kind runs
     """
-    from butter_etl.views import learning_curves, repetitions, save, selected, size_depth_map
+    from butter_etl.store import Store
+    from butter_etl.views import best_map, learning_curves, repetitions, save, selected
 
     if by is not None and kind != "curves":
         raise UsageError("--by goes with --kind curves")
+    study = Store.open(store, state).study
     rows = selected(store, choice, state, runs=kind == "runs")
     if kind == "runs":
-        figure = repetitions(rows, series=series)
+        figure = repetitions(rows, series=series, study=study)
     elif kind == "map":
-        figure = size_depth_map(rows, series=series)
+        figure = best_map(rows, series=series, study=study)
     else:
-        figure = learning_curves(rows, by=by, series=series)
+        figure = learning_curves(rows, by=by, series=series, study=study)
     save(figure, out)
     click.echo(f"drew {out}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.completion import files
-from butter_etl.cli.options import select_options, state_option, store_argument
+from butter_etl.cli.options import select_options, state_option, store_argument, study_options
 from butter_etl.errors import counted
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.argument("out", shell_complete=files)
 @select_options()
 @state_option
+@study_options
 def report(store: str, out: str, choice: Choice, state: str | None) -> None:
     """Write a page about STORE to OUT (.html).
 

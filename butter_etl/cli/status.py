@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.cli.options import json_option, print_json, print_lines, select_options, state_option, store_argument
+from butter_etl.cli.options import (
+    json_option,
+    print_json,
+    print_lines,
+    select_options,
+    state_option,
+    store_argument,
+    study_options,
+)
 from butter_etl.cli.output import lost_output
 from butter_etl.errors import UsageError
 
@@ -26,6 +34,7 @@ _REFRESH_SECONDS = 2.0
 @select_options()
 @click.option("--follow", is_flag=True, help="Look on until nothing is being trained.")
 @state_option
+@study_options
 @json_option
 def status(store: str, choice: Choice, follow: bool, state: str | None, as_json: bool) -> None:
     """Show what STORE holds, what runs where, and what failed.
@@ -50,7 +59,7 @@ def status(store: str, choice: Choice, follow: bool, state: str | None, as_json:
     if as_json:
         print_json(facts)
     else:
-        print_lines(status_lines(facts))
+        print_lines(status_lines(opened.study, facts))
 
 
 def look_on(store: Store) -> None:
@@ -82,7 +91,8 @@ def _refresh(store: Store) -> None:
         for activity in _activities(store):
             began = min(driver.started for driver in activity.drivers)
             failures = [failure for failure in store.failures({}) if failure.time >= began]
-            live.update(Text("\n".join([*activity_lines(activity), *failure_lines(failures)])), refresh=True)
+            lines = [*activity_lines(store.study, activity), *failure_lines(failures)]
+            live.update(Text("\n".join(lines)), refresh=True)
 
 
 def _tell_changes(store: Store) -> None:

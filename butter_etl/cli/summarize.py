@@ -17,6 +17,7 @@ from butter_etl.cli.options import (
     select_options,
     state_option,
     store_argument,
+    study_options,
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @workers_option
 @click.option("--full", is_flag=True, help="Recompute every summary.")
 @state_option
+@study_options
 @quiet_option
 @json_option
 def summarize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from butter_etl.cli.completion import files, folders, sweep_names
-from butter_etl.cli.options import data_option, json_option, print_json, state_option
+from butter_etl.cli.options import data_option, json_option, print_json, state_option, study_options
 from butter_etl.errors import SelectError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _COLUMNS = ("sweep", "cubes", "experiments", "feasible", "repetitions")
 )
 @data_option
 @state_option
+@study_options
 @json_option
 def sweeps(
     name: str | None, store: str | None, replace: str | None, data_dir: str | None, state: str | None, as_json: bool
@@ -76,16 +77,21 @@ def _show_one(registry: Registry, name: str, *, as_json: bool) -> None:
 
 
 def _show_all(registry: Registry, store: str | None, *, as_json: bool) -> None:
-    from butter_etl.studies import PUBLISHED
-    from butter_etl.views import distinct_row, print_table, sweep_table
+    from butter_etl.views import distinct_line, distinct_row, print_table, sweep_table
 
-    published = [*sweep_table(PUBLISHED.values()), distinct_row(PUBLISHED.values())]
-    custom = sweep_table(map(registry.sweep, registry.sweep_names()))
+    study = registry.study
+    distinct = [distinct_row(study)] if study.figures.distinct else []
+    published = [*sweep_table(study, study.sweeps.values()), *distinct]
+    custom = sweep_table(study, map(registry.sweep, registry.sweep_names()))
     if as_json:
         print_json(_records(_COLUMNS, [*published, *custom]))
         return
-    print_table(_COLUMNS, published)
-    click.echo("distinct: experiments of the first seven sweeps, each counted once")
+    if published:
+        print_table(_COLUMNS, published)
+    else:
+        click.echo(f"the study {study.name} has no sweeps of its own; train one with --spec FILE")
+    if distinct:
+        click.echo(distinct_line(study))
     if custom:
         click.echo()
         print_table(_COLUMNS, custom, f"custom sweeps of {store}")

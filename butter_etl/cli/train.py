@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from butter_etl.cli.completion import engine_names, known_engines
 from butter_etl.cli.messages import log_level
 from butter_etl.cli.options import (
     INTERRUPTED,
@@ -21,15 +22,17 @@ from butter_etl.cli.options import (
     select_options,
     state_option,
     store_argument,
+    study_options,
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
-from butter_etl.errors import agreeing, counted, duration, rate
+from butter_etl.errors import UsageError, agreeing, counted, duration, rate, suggestion
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from butter_etl.campaign import Heartbeat, Settings, TrainReport
+    from butter_etl.engines import Device
     from butter_etl.store import Store
     from butter_etl.studies import Choice
     from butter_etl.train_tasks import Campaign
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 @cluster_option
 @workers_option
 @state_option
+@study_options
 @json_option
 def plan(
     store: str,
@@ -59,18 +63,21 @@ def plan(
     butter-etl plan store --sweep primary --cluster my-site.yaml --workers 40
     """
     from butter_etl.clusters import tasks_at_once
+    from butter_etl.exchange import study_of
     from butter_etl.train_tasks import plan_campaign
-    from butter_etl.views import PLAN_COLUMNS, plan_facts, plan_lines, plan_tables
+    from butter_etl.views import plan_columns, plan_facts, plan_lines, plan_tables
 
-    campaign = plan_campaign(store, choice, state, data_dir=data_dir)
-    at_once = tasks_at_once(cluster, workers, None if campaign.engine == "fused" else 1)
+    devices = study_of(store, state, None).trainer.engines
+    device: Device = "cpu" if "cpu" in devices else next(iter(devices), "cpu")
+    campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir)
+    at_once = tasks_at_once(cluster, workers, _threads(campaign))
     if as_json:
         print_json(plan_facts(campaign, at_once))
         return
     from butter_etl.views import print_table
 
     for sweep, rows in plan_tables(campaign):
-        print_table(PLAN_COLUMNS, rows, title=sweep)
+        print_table(plan_columns(campaign), rows, title=sweep)
     print_lines(plan_lines(campaign, at_once))
 
 
@@ -79,10 +86,14 @@ def plan(
 @select_options()
 @cluster_option
 @workers_option
-@click.option("--engine", type=click.Choice(["auto", "fused", "torch"]), default="auto", help="What trains (auto).")
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the torch engine trains (cpu)."
+    "--engine",
+    metavar="NAME",
+    default="auto",
+    help="What trains (auto); of butter fused or torch.",
+    shell_complete=engine_names,
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where it trains (cpu).")
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -92,6 +103,7 @@ def plan(
 )
 @data_option
 @state_option
+@study_options
 @quiet_option
 @json_option
 def train(
@@ -120,6 +132,8 @@ def train(
 
     if cluster is not None:
         require_folders(load_site(cluster))  # complain of it before anything is done
+    if engine != "auto":
+        _check_engine(store, state, engine)
     campaign = plan_campaign(
         store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu", data_dir=data_dir
     )
@@ -134,7 +148,7 @@ def train(
         quiet = quiet or as_json
         with (
             Heartbeat(opened.state, plan.missing) as heartbeat,
-            training_cluster(cluster, campaign.engine, workers, quiet=quiet, heartbeat=heartbeat) as client,
+            training_cluster(cluster, campaign, workers, quiet=quiet, heartbeat=heartbeat) as client,
         ):
             report = train_with_progress(campaign, opened, settings, client, quiet=quiet, heartbeat=heartbeat)
     if as_json:
@@ -146,25 +160,39 @@ def train(
     return INTERRUPTED if report.interrupted else int(report.failed > 0)
 
 
+def _check_engine(store: str, state: str | None, engine: str) -> None:
+    """Raise UsageError for an engine that a study does not have."""
+    from butter_etl.exchange import study_of
+
+    known = known_engines(study_of(store, state, None))
+    if engine not in known:
+        words = ", ".join(map(repr, known))
+        raise UsageError(f"invalid value for '--engine': {engine!r} is not one of {words}{suggestion(engine, known)}")
+
+
+def _threads(campaign: Campaign) -> int | None:
+    """Return how many tasks a process of a campaign's cluster runs at once; None for as many as it has cores."""
+    return None if campaign.engine in campaign.registry.study.trainer.threaded else 1
+
+
 def training_cluster(
-    site: str | None, engine: str, workers: int | None, *, quiet: bool, heartbeat: Heartbeat | None = None
+    site: str | None, campaign: Campaign, workers: int | None, *, quiet: bool, heartbeat: Heartbeat | None = None
 ) -> AbstractContextManager[Client]:
-    """Start the cluster of a campaign: threads of one process for the fused engine, else a process for each task.
+    """Start the cluster of a campaign: threads of one process where its engine is threaded, else a process a task.
 
     What a queue says of its jobs is shown, and told to the heartbeat.
-    On this machine a compiled engine is compiled here first, so that the user sees why it takes a while.
+    On this machine a threaded engine is made ready here first, so that the user sees why it takes a while.
     """
     from butter_etl.clusters import start_cluster
-    from butter_etl.studies import prepare_engine
 
+    threads = _threads(campaign)
     if site is not None:
-        threads = None if engine == "fused" else 1
         tell = heartbeat.tell_queue if heartbeat else None
         return shown_cluster(site, quiet=quiet, workers=workers, threads_per_worker=threads, on_queue=tell)
-    if engine != "fused":
+    if threads == 1:
         return start_cluster(workers=workers)
     with log_level("WARNING" if quiet else "INFO"):
-        prepare_engine(engine)
+        campaign.registry.study.trainer.prepare(campaign.engine)
     return start_cluster(workers=1, threads_per_worker=workers or len(os.sched_getaffinity(0)))
 
 

@@ -17,6 +17,7 @@ from butter_etl.cli.options import (
     print_lines,
     quiet_option,
     state_option,
+    study_options,
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
@@ -36,6 +37,7 @@ _NAMED = 10
 @cluster_option
 @workers_option
 @state_option
+@study_options
 @quiet_option
 @json_option
 def verify(

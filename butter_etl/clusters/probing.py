@@ -21,7 +21,7 @@ from butter_etl.clusters.records import job_logs
 from butter_etl.clusters.sites import SiteFile, process_bytes, walltime_seconds
 from butter_etl.clusters.worker import current_worker, host_facts, job_end
 from butter_etl.engines import cpu_family
-from butter_etl.errors import ButterError, ClusterError, WorkerMemoryError, duration, writing
+from butter_etl.errors import ButterError, ClusterError, StudyError, WorkerMemoryError, duration, writing
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -42,6 +42,7 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     """Facts about one process; ``memory`` in bytes, ``seconds_left`` None where no job says when it ends.
 
     ``peak`` is the most memory that it had until it had done the smallest task, in bytes, ``ready`` how long that took.
+    ``unknown`` is why it could not import the study whose task that is; None if it could.
     """
 
     host: str
@@ -59,6 +60,7 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     ready: float = 0.0
     read: str | None = None
     error: str | None = None
+    unknown: str | None = None
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -94,8 +96,11 @@ def worker_facts(folder: str, token: str, smallest_task: Callable[[], object]) -
 
     Reads ``folder/token`` and leaves ``folder/token.answer``.
     """
-    began = time.monotonic()
-    smallest_task()
+    began, unknown = time.monotonic(), None
+    try:
+        smallest_task()
+    except StudyError as problem:
+        unknown = str(problem)
     ready = time.monotonic() - began
     read, error = None, None
     try:
@@ -121,15 +126,17 @@ def worker_facts(folder: str, token: str, smallest_task: Callable[[], object]) -
         ready=ready,
         read=read,
         error=error,
+        unknown=unknown,
     )
 
 
 def probe_workers(
-    client: Client, site: SiteFile, smallest_task: Callable[[], object]
+    client: Client, site: SiteFile, smallest_task: Callable[[], object], study: str | None = None
 ) -> tuple[WorkerFacts, list[Fact]]:
     """Ask one worker for its facts, and compare them with this process.
 
-    Raises ClusterError or WorkerMemoryError where the worker dies while it does the smallest task.
+    ``study`` is the name of the one that was chosen, of which there is a fact then. Raises ClusterError or
+    WorkerMemoryError where the worker dies while it does the smallest task.
     """
     from distributed.scheduler import KilledWorker
 
@@ -141,7 +148,7 @@ def probe_workers(
     try:
         with deaths_told(client):
             facts: WorkerFacts = client.submit(worker_facts, str(folder), token, smallest_task, pure=False).result()
-        return facts, [*_findings(facts, token, answer, folder), *_prologue(site, facts.job_id)]
+        return facts, [*_findings(facts, token, answer, folder), *_study(facts, study), *_prologue(site, facts.job_id)]
     except KilledWorker as error:
         raise _died(death_of(client, error.last_worker), site) from error
     finally:
@@ -176,6 +183,12 @@ def _findings(facts: WorkerFacts, token: str, answer: Path, folder: Path) -> lis
         _shared(facts, token, answer, folder),
         _time_left(facts),
     ]
+
+
+def _study(facts: WorkerFacts, study: str | None) -> list[Fact]:
+    if facts.unknown is not None:
+        return [Fact("study", "wrong", facts.unknown)]
+    return [] if study is None else [Fact("study", "ok", f"{study} was imported there")]
 
 
 def _versions(facts: WorkerFacts) -> Fact:

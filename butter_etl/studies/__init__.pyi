@@ -51,6 +51,7 @@ from .known import choosing as choosing
 from .known import chosen_study as chosen_study
 from .known import default_study as default_study
 from .known import find_study as find_study
+from .known import installed as installed
 from .known import load_study as load_study
 from .known import reference_of as reference_of
 from .profiles import Profile as Profile

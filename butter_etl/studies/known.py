@@ -138,8 +138,8 @@ def _by_name(name: str, place: str) -> Study:
     known = installed()
     if name not in known:
         raise StudyError(
-            f"{place}: the study {name!r} is not known here{suggestion(name, known)}; install what declares it, or name "
-            f"its module: --study package.module:NAME (known: {', '.join(sorted(known))})"
+            f"{place}: the study {name!r} is not known here{suggestion(name, known)}; install what declares it, or "
+            f"name its module: --study package.module:NAME (known: {', '.join(sorted(known))})"
         )
     found = _loaded(known[name], None)
     if found.name != name:

@@ -108,7 +108,8 @@ def _try_withdraw(store: Store, withdrawal: Withdrawal, stamp: str) -> int | Non
     if staying:
         rows = store.read_runs(file)
         kept = rows.filter(pc.is_in(rows["repetition"], pa.array(sorted(staying), pa.uint16())))
-        files = encode_runs(file.partition, file.experiment_id, kept.sort_by("repetition"), sorted(staying))
+        ordered = kept.sort_by("repetition")
+        files = encode_runs(store.study, file.partition, file.experiment_id, ordered, sorted(staying))
     with Pending(store.location, files) as pending, store.lock(file.experiment_id) as lock, lock.kept_fresh():
         if store.location.kind(f"{RUNS}/{file.path}") != pa.fs.FileType.File:
             return 0  # somebody else withdrew it

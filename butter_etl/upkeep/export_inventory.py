@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from butter_etl.errors import counted, one_line
+from butter_etl.errors import StudyError, counted, one_line
 from butter_etl.exchange import MANIFEST, Manifest, ManifestFile, hash_file
 from butter_etl.store import CHUNK_BYTES, COMMON_METADATA, EXECUTIVE, Location
-from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.studies import Study, default_study, find_study
 from butter_etl.upkeep.files import Flaw
 from butter_etl.upkeep.findings import CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory, Listed, Unit, is_partition, schema_findings
@@ -27,8 +27,10 @@ def take_export_inventory(location: Location) -> Inventory | None:
     if not roots:
         return None
     inventory = Inventory(location.absolute, is_store=False)
-    manifest, folders = _read_manifests(location, files, inventory.findings)
-    inventory.findings.extend(_differences(files, manifest, folders))
+    manifests = _read_manifests(location, files, inventory.findings)
+    study = _study_of(location, manifests)
+    manifest = {_join(folder, entry.path): entry for folder, one in manifests.items() for entry in one.files}
+    inventory.findings.extend(_differences(files, manifest, list(manifests)))
     groups: dict[str, list[Listed]] = {}
     others = []
     for file in files:
@@ -37,20 +39,20 @@ def take_export_inventory(location: Location) -> Inventory | None:
         root = next((root for root in roots if file.path.startswith(root)), None)
         if root is None or not file.path.endswith(".parquet"):
             others.append(file)
-        elif is_partition(file.path.rpartition("/")[0].removeprefix(root)):
+        elif is_partition(study, file.path.rpartition("/")[0].removeprefix(root)):
             groups.setdefault(file.path.rpartition("/")[0], []).append(file)
         else:
             inventory.findings.append(Finding("foreign-file", file.path, "is not in a partition of the layout"))
-    schemas = {root: _frame_schema(location, root, inventory.findings) for root in roots}
+    schemas = {root: _frame_schema(study, location, root, inventory.findings) for root in roots}
     for folder, members in sorted(groups.items()):
         root = next(root for root in roots if f"{folder}/".startswith(root))
         said = {file.path: manifest[file.path] for file in members if file.path in manifest}
-        unit = Unit(folder.removeprefix(root), manifest=said, schema=schemas[root])
-        files_of = "runs" if schemas[root] is RUN_SCHEMA else "summaries"
+        unit = Unit(study, folder.removeprefix(root), manifest=said, schema=schemas[root])
+        files_of = "runs" if schemas[root] is study.runs else "summaries"
         inventory.units.append(msgspec.structs.replace(unit, **{files_of: tuple(members)}))
     for file in others:
         said = {file.path: manifest[file.path]} if file.path in manifest else {}
-        inventory.units.append(Unit("", others=(file,), manifest=said))
+        inventory.units.append(Unit(study, "", others=(file,), manifest=said))
     return inventory
 
 
@@ -59,7 +61,7 @@ def _is_schema(path: str) -> bool:
     return path.rpartition("/")[2] == COMMON_METADATA and path.count("/") <= 1
 
 
-def _frame_schema(location: Location, root: str, findings: list[Finding]) -> pa.Schema:
+def _frame_schema(study: Study, location: Location, root: str, findings: list[Finding]) -> pa.Schema:
     """Return the schema of an exported directory: of runs, of summaries, or of executive summaries."""
     path = f"{root}{COMMON_METADATA}"
     try:
@@ -68,8 +70,8 @@ def _frame_schema(location: Location, root: str, findings: list[Finding]) -> pa.
     except (pa.ArrowException, OSError):
         names = []
     is_runs = "run_id" in names or (not names and root.rstrip("/").endswith("runs"))
-    is_executive = f"{location.root}/{root}".rstrip("/").endswith(f"/{EXECUTIVE}")
-    schema = RUN_SCHEMA if is_runs else EXECUTIVE_SCHEMA if is_executive else SUMMARY_SCHEMA
+    is_executive = f"{location.root}/{root}".rstrip("/").endswith(f"/{EXECUTIVE}") and bool(study.executive.names)
+    schema = study.runs if is_runs else study.executive if is_executive else study.summary
     findings.extend(schema_findings(location, path, schema))
     return schema
 
@@ -77,24 +79,32 @@ def _frame_schema(location: Location, root: str, findings: list[Finding]) -> pa.
 # --- manifests ---------------------------------------------------------------------------------------------------
 
 
-def _read_manifests(
-    location: Location, files: list[Listed], findings: list[Finding]
-) -> tuple[dict[str, ManifestFile], list[str]]:
-    """Return what the manifests say of files, by path from the location, and the folders that have one."""
-    entries: dict[str, ManifestFile] = {}
-    folders = []
+def _read_manifests(location: Location, files: list[Listed], findings: list[Finding]) -> dict[str, Manifest]:
+    """Return the manifests that can be read, by their folders."""
+    manifests: dict[str, Manifest] = {}
     for file in files:
         folder, _, name = file.path.rpartition("/")
         if name != MANIFEST:
             continue
         try:
-            own = msgspec.json.decode(location.read_bytes(file.path), type=Manifest).files
+            manifests[folder] = msgspec.json.decode(location.read_bytes(file.path), type=Manifest)
         except msgspec.DecodeError as error:
             findings.append(Finding("wrong-manifest", file.path, f"cannot be read ({error})"))
-            continue
-        folders.append(folder)
-        entries.update({_join(folder, entry.path): entry for entry in own})
-    return entries, folders
+    return manifests
+
+
+def _study_of(location: Location, manifests: Mapping[str, Manifest]) -> Study:
+    """Return the study of an export, as its manifests say; where there is none, that of new stores.
+
+    Raises StudyError for a study that is not known here, or for several.
+    """
+    if not manifests:
+        return default_study()
+    studies = {find_study(manifest.study, f"{location}") for manifest in manifests.values()}
+    if len(studies) > 1:
+        names = ", ".join(sorted(study.name for study in studies))
+        raise StudyError(f"{location}: holds exports of several studies ({names}); check each by itself")
+    return studies.pop()
 
 
 def _join(folder: str, name: str) -> str:

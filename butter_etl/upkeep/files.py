@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -23,22 +23,24 @@ class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an e
 # --- decoding ----------------------------------------------------------------------------------------------------
 
 
-def decode(data: bytes, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[str, pa.ChunkedArray]]:
-    """Return the rows of a Parquet file without its lists of numbers, and the lengths of each such list.
+def decode(
+    data: bytes, schema: pa.Schema, short: Collection[str] = ()
+) -> tuple[list[dict[str, Any]], dict[str, pa.ChunkedArray]]:
+    """Return the rows of a Parquet file without its lists, and the lengths of each list; ``short`` ones stay in rows.
 
     Columns are decoded one at a time, so that memory is bounded by the largest. Raises Flaw if the file cannot be read
     (``torn-file``) or has another schema (``wrong-schema``).
     """
+    plain = [one.name for one in schema if not pa.types.is_list(one.type) or one.name in short]
     try:
         # Columns are read by this thread alone: on damaged files, reading by several hangs now and then.
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False) as file:
             _check_schema(file.schema_arrow, schema)
-            plain = [field.name for field in schema if not _is_series(field)]
             table = file.read(columns=plain, use_threads=False).select(plain)
             table.validate(full=True)
             counts = [count for name in plain for count in _counts(name, table[name])]
             lengths = {}
-            for name in (field.name for field in schema if _is_series(field)):
+            for name in (name for name in schema.names if name not in plain):
                 column = file.read(columns=[name], use_threads=False).column(0)
                 column.validate(full=True)
                 counts.extend(_counts(name, column))
@@ -90,10 +92,6 @@ def _check_counts(metadata: pq.FileMetaData, counts: Mapping[str, tuple[int, int
     for path, wanted in said.items():
         if counts[path] != wanted:
             raise Flaw("torn-file", "{}: {} values, {} null, not {} and {}".format(path, *counts[path], *wanted))
-
-
-def _is_series(field: pa.Field) -> bool:
-    return bool(pa.types.is_list(field.type)) and field.name != "widths"
 
 
 def _check_schema(found: pa.Schema, wanted: pa.Schema) -> None:

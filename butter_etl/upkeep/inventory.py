@@ -28,12 +28,13 @@ from butter_etl.store import (
     RunFile,
     Store,
     files_in,
+    frames_of,
     parse_partition,
     partition_path,
     ranges_text,
     repetition_masks,
 )
-from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA, DatasetInfo, Selection, experiment_topology
+from butter_etl.studies import DatasetInfo, Selection, Study
 from butter_etl.upkeep.files import Flaw, check_schema_file
 from butter_etl.upkeep.findings import Finding
 from butter_etl.upkeep.rows import Known, check_data_file, check_experiments_file, check_sweep_file, own_datasets
@@ -50,12 +51,13 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Unit(msgspec.Struct, frozen=True):
-    """Files that are checked in one go: those of one partition, of runs and of summaries.
+    """Files that are checked in one go: those of one partition of a study's frames, of runs and of summaries.
 
     ``known`` are claimed experiments that may occur; None in an export, which does not say what it claims. An export
     has also ``others``, files of no partition, and ``manifest``, what its manifest says of each file, by path.
     """
 
+    study: Study
     partition: str
     runs: tuple[Listed, ...] = ()
     summaries: tuple[Listed, ...] = ()
@@ -96,12 +98,11 @@ def take_inventory(store: Store) -> Inventory:
     """List a store, and check all of it that is small: what it claims, its sweeps, failures, leftovers, gaps."""
     location = store.location
     plan = Inventory(location.absolute, is_store=True)
-    known = _check_claims(location, plan.findings)
-    own = _check_data(location, known, plan.findings)
-    runs = _frame_files(location, RUNS, RUN_SCHEMA, plan.findings)
-    summaries = _frame_files(location, SUMMARY, SUMMARY_SCHEMA, plan.findings)
-    executives = _frame_files(location, EXECUTIVE, EXECUTIVE_SCHEMA, plan.findings)
-    plan.units.extend(_store_units(runs, summaries, executives, known))
+    known = _check_claims(store, plan.findings)
+    own = _check_data(store, known, plan.findings)
+    frames = {root: _frame_files(store, root, schema, plan.findings) for root, schema in frames_of(store.study).items()}
+    runs = frames[RUNS]
+    plan.units.extend(_store_units(store.study, runs, frames.get(SUMMARY, {}), frames.get(EXECUTIVE, {}), known))
     masks = repetition_masks(run_file_of(listed) for files in runs.values() for listed in files)
     plan.findings.extend(_gaps(runs))
     plan.findings.extend(_leftovers(location))
@@ -110,8 +111,9 @@ def take_inventory(store: Store) -> Inventory:
     return plan
 
 
-def _check_claims(location: Location, findings: list[Finding]) -> dict[int, Known]:
+def _check_claims(store: Store, findings: list[Finding]) -> dict[int, Known]:
     """Return the experiments that a store has claimed ids for, by id."""
+    location = store.location
     known: dict[int, Known] = {}
     ids: dict[str, int] = {}
     for name, _ in location.walk(EXPERIMENTS):
@@ -120,16 +122,17 @@ def _check_claims(location: Location, findings: list[Finding]) -> dict[int, Know
             findings.append(Finding("foreign-file", path, "is no file of claimed experiments"))
             continue
         try:
-            check_experiments_file(location.read_bytes(path), name, known, ids)
+            check_experiments_file(store.study, location.read_bytes(path), name, known, ids)
         except Flaw as flaw:
             findings.append(Finding(flaw.kind, path, flaw.detail))
     return known
 
 
-def _check_data(location: Location, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, DatasetInfo]:
+def _check_data(store: Store, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, DatasetInfo]:
     """Return the users' own data sets by name, from experiments and from the copies that a store keeps."""
+    location = store.location
     own: dict[str, DatasetInfo] = {}
-    for info in own_datasets(known.values()):
+    for info in own_datasets(store.study, known.values()):
         if own.setdefault(info.name, info) != info:
             detail = f"data set {info.name!r} has several contents; import the experiments of one into another store"
             findings.append(Finding("wrong-experiment", EXPERIMENTS, detail))
@@ -145,8 +148,9 @@ def _check_data(location: Location, known: Mapping[int, Known], findings: list[F
     return own
 
 
-def _frame_files(location: Location, root: str, schema: pa.Schema, findings: list[Finding]) -> dict[str, list[Listed]]:
+def _frame_files(store: Store, root: str, schema: pa.Schema, findings: list[Finding]) -> dict[str, list[Listed]]:
     """Return the files of a frame of a store by partition; files that do not belong there are findings."""
+    location = store.location
     files: dict[str, list[Listed]] = {}
     has_schema = False
     for name, size in location.walk(root):
@@ -155,7 +159,7 @@ def _frame_files(location: Location, root: str, schema: pa.Schema, findings: lis
         if name == COMMON_METADATA:
             has_schema = True
             findings.extend(schema_findings(location, path, schema))
-        elif not is_partition(partition):
+        elif not is_partition(store.study, partition):
             findings.append(Finding("foreign-file", path, "is not in a partition of the layout"))
         elif not (base == SUMMARY_FILE if root != RUNS else RunFile.parse(name, size)):
             findings.append(Finding("foreign-file", path, "has no name that this package gives"))
@@ -175,15 +179,16 @@ def schema_findings(location: Location, path: str, schema: pa.Schema) -> list[Fi
     return []
 
 
-def is_partition(path: str) -> bool:
-    """Tell whether a path is a partition, spelled as this package does."""
+def is_partition(study: Study, path: str) -> bool:
+    """Tell whether a path is a partition of a study's layout, spelled as this package does."""
     try:
-        return partition_path(parse_partition(path)) == path
+        return partition_path(study.keys, parse_partition(study.key_schema, path)) == path
     except (StoreError, SpecError, OverflowError):
         return False
 
 
 def _store_units(
+    study: Study,
     runs: Mapping[str, list[Listed]],
     summaries: Mapping[str, list[Listed]],
     executives: Mapping[str, list[Listed]],
@@ -197,6 +202,7 @@ def _store_units(
         named = {run_file_of(file).experiment_id for file in own}
         claimed = {one: known[one] for one in named if one in known}
         yield Unit(
+            study,
             partition,
             tuple(own),
             tuple(summaries.get(partition, [])),
@@ -273,7 +279,7 @@ def _check_sweeps(
             findings.append(Finding("foreign-file", path, "is no file of a sweep"))
             continue
         try:
-            check_sweep_file(store.location.read_bytes(path), name, own)
+            check_sweep_file(store.study, store.location.read_bytes(path), name, own)
         except Flaw as flaw:
             findings.append(Finding(flaw.kind, path, flaw.detail))
     if any(finding.kind in ("wrong-sweep", "wrong-experiment", "wrong-data") for finding in findings):
@@ -282,7 +288,7 @@ def _check_sweeps(
     for name in registry.sweep_names():
         wanted = missing = 0
         for _, spec, count in Selection((registry.sweep(name),)).experiments():
-            if experiment_topology(spec) is None:
+            if not store.study.trainer.can_build(spec):
                 continue
             experiment_id = registry.experiment_id(spec)
             mask = 0 if experiment_id is None else present.get(experiment_id, 0)

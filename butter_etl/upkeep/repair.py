@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from butter_etl.errors import writing
-from butter_etl.store import EXECUTIVE, RUNS, SUMMARY, RunFile, Store, quarantine_stamp, write_common_metadata
-from butter_etl.studies import EXECUTIVE_SCHEMA, RUN_SCHEMA, SUMMARY_SCHEMA
+from butter_etl.store import RUNS, RunFile, Store, frames_of, quarantine_stamp, write_common_metadata
 from butter_etl.upkeep.findings import KINDS, Finding
 from butter_etl.upkeep.inventory import Inventory, Unit
 from butter_etl.upkeep.verify import check_runs
@@ -43,7 +42,7 @@ def run_repair(
             elif _move(store, units, finding, stamp):
                 moved.append(finding)
                 on_progress(len(moved))
-        for root, schema in ((RUNS, RUN_SCHEMA), (SUMMARY, SUMMARY_SCHEMA), (EXECUTIVE, EXECUTIVE_SCHEMA)):
+        for root, schema in frames_of(store.study).items():
             write_common_metadata(store.location, root, schema)
     return RepairReport(tuple(moved), tuple(left), _now_missing(store, moved))
 

@@ -12,24 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.errors import DatasetError, SpecError, TornFileError, one_line
-from butter_etl.store import Location, RunFile, longest_run, other_content, partition_path, read_copy, read_kept
+from butter_etl.store import (
+    Location,
+    RunFile,
+    other_content,
+    parse_partition,
+    partition_path,
+    read_copy,
+    read_kept,
+)
 from butter_etl.studies import (
-    EXPERIMENTS_SCHEMA,
     DatasetInfo,
     Declaration,
-    ExperimentSpec,
-    canonical_value,
+    OwnExperiment,
+    Study,
     check_columns_follow,
     check_lengths,
     check_own_run,
-    count_published,
-    info_of,
-    is_own,
     length_limit,
-    parse_experiment,
-    parse_sweep,
-    published_experiment,
-    published_id,
     stated_columns,
 )
 from butter_etl.upkeep.files import Flaw, decode, some_of
@@ -54,6 +54,7 @@ class RunRow(NamedTuple):
 
 
 def check_run_rows(
+    study: Study,
     rows: list[dict[str, Any]],
     lengths: Mapping[str, pa.ChunkedArray],
     partition: str,
@@ -61,7 +62,7 @@ def check_run_rows(
     file: RunFile | None = None,
     known: Mapping[int, Known] | None = None,
 ) -> list[RunRow]:
-    """Check each run of a file, and return the runs. ``lengths`` are those of their histories, by name.
+    """Check each run of a file, and return the runs. ``lengths`` are those of their lists, by name.
 
     ``known`` are the experiments of a store; without, a row's command is trusted. ``file`` is what the name says, if it
     says anything. Raises Flaw: ``wrong-name``, ``unknown-experiment``, ``wrong-row`` or ``misplaced-file``.
@@ -69,8 +70,8 @@ def check_run_rows(
     if file is not None:
         _check_name(file, rows)
     for row in rows:
-        _check_run(row, partition, known)
-    _check_lengths(rows, lengths, partition)
+        _check_run(study, row, partition, known)
+    _check_lengths(study, rows, lengths, partition)
     return [RunRow(row["experiment_id"], row["repetition"], row["run_id"]) for row in rows]
 
 
@@ -83,17 +84,17 @@ def _check_name(file: RunFile, rows: list[dict[str, Any]]) -> None:
         raise Flaw("wrong-name", f"holds repetitions {some_of(repetitions)}")
 
 
-def _check_run(row: Mapping[str, Any], partition: str, known: Mapping[int, Known] | None) -> None:
+def _check_run(study: Study, row: Mapping[str, Any], partition: str, known: Mapping[int, Known] | None) -> None:
     """Check one row against its command, its experiment and its place."""
-    expected = None if known is None else known_experiment(row["experiment_id"], known)
-    if is_own(row["task"], row["task_version"]):
+    expected = None if known is None else known_experiment(study, row["experiment_id"], known)
+    if study.is_own(row["task"], row["task_version"]):
         with _flaws("wrong-row"):
-            spec = check_own_run(row)
+            spec = check_own_run(study, row)
         if expected is not None and spec.canonical_json() != expected.canonical_json:
             raise Flaw("wrong-row", f"is of another experiment ({spec.describe()}) than its id {row['experiment_id']}")
-        place = partition_path(spec.parameters())
+        place = partition_path(study.keys, spec.parameters())
     elif expected is not None:
-        _compare(row, stated_columns(expected.canonical_json))
+        _compare(study, row, stated_columns(study, expected.canonical_json))
         place = expected.partition
     else:
         return  # an export does not say what it calls a foreign experiment
@@ -101,28 +102,28 @@ def _check_run(row: Mapping[str, Any], partition: str, known: Mapping[int, Known
         raise Flaw("misplaced-file", f"belongs in {place}")
 
 
-def known_experiment(experiment_id: int, known: Mapping[int, Known]) -> Known:
+def known_experiment(study: Study, experiment_id: int, known: Mapping[int, Known]) -> Known:
     """Return the experiment that an id stands for; raises Flaw ``unknown-experiment`` if nobody has claimed the id."""
     if experiment_id in known:
         return known[experiment_id]
-    found = _published(experiment_id)
+    found = _published(study, experiment_id)
     if found is None:
         raise Flaw("unknown-experiment", f"experiment {experiment_id} is in no published sweep and not in experiments/")
     return found
 
 
 @lru_cache(maxsize=1024)
-def _published(experiment_id: int) -> Known | None:
+def _published(study: Study, experiment_id: int) -> Known | None:
     try:
-        spec = published_experiment(experiment_id)
+        spec = study.fixed_ids.experiment(experiment_id)
     except KeyError:
         return None
-    return Known(spec.canonical_json(), partition_path(spec.parameters()))
+    return Known(spec.canonical_json(), partition_path(study.keys, spec.parameters()))
 
 
-def _compare(row: Mapping[str, Any], expected: Mapping[str, object], kind: str = "wrong-row") -> None:
+def _compare(study: Study, row: Mapping[str, Any], expected: Mapping[str, object], kind: str = "wrong-row") -> None:
     with _flaws(kind):
-        check_columns_follow(row, expected)
+        check_columns_follow(study, row, expected)
 
 
 @contextmanager
@@ -134,18 +135,26 @@ def _flaws(kind: str) -> Iterator[None]:
         raise Flaw(kind, str(error)) from error
 
 
-def _check_lengths(rows: list[dict[str, Any]], lengths: Mapping[str, pa.ChunkedArray], partition: str) -> None:
-    epochs = longest_run(partition)
-    limits = np.array([length_limit(row["task"], row["task_version"], epochs) for row in rows], np.int64)
+def _check_lengths(
+    study: Study, rows: list[dict[str, Any]], lengths: Mapping[str, pa.ChunkedArray], partition: str
+) -> None:
+    keys = parse_partition(study.key_schema, partition)
+    points = [study.most_points({**row, **keys}) for row in rows]
+    limits = np.array(
+        [length_limit(study, row["task"], row["task_version"], most) for row, most in zip(rows, points, strict=True)],
+        np.int64,
+    )
     with _flaws("wrong-row"):
-        for name, own in lengths.items():
-            check_lengths(name, own, limits)
+        for name in study.histories:
+            check_lengths(study, name, lengths[name], limits)
 
 
 # --- summaries ---------------------------------------------------------------------------------------------------
 
 
-def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mapping[int, Known] | None = None) -> None:
+def check_summary_rows(
+    study: Study, rows: list[dict[str, Any]], partition: str, known: Mapping[int, Known] | None = None
+) -> None:
     """Check that each row is of an experiment of the partition, once, and says of it what is so.
 
     ``known`` are the claimed experiments; in an export only those with fixed ids are known. Raises Flaw:
@@ -157,12 +166,13 @@ def check_summary_rows(rows: list[dict[str, Any]], partition: str, known: Mappin
         if experiment_id in seen:
             raise Flaw("wrong-summary", f"experiment {experiment_id} has several rows")
         seen.add(experiment_id)
-        if known is None and experiment_id >= count_published():
+        if known is None and experiment_id >= len(study.fixed_ids):
             continue
-        expected = (known or {}).get(experiment_id) or _published(experiment_id)
+        expected = (known or {}).get(experiment_id) or _published(study, experiment_id)
         if expected is None or expected.partition != partition:
             raise Flaw("misplaced-file", f"experiment {experiment_id} is not of this partition")
-        _compare(row, stated_columns(expected.canonical_json), "wrong-summary")
+        stated = stated_columns(study, expected.canonical_json)
+        _compare(study, row, {name: stated[name] for name in stated if name in row}, "wrong-summary")
 
 
 def check_executive(executive: pa.Table, complete: pa.Table) -> None:
@@ -197,38 +207,39 @@ def _is_same(one: pa.Array, other: pa.Array) -> bool:
 # --- what a store knows ------------------------------------------------------------------------------------------
 
 
-def check_experiments_file(data: bytes, name: str, known: dict[int, Known], ids: dict[str, int]) -> None:
+def check_experiments_file(study: Study, data: bytes, name: str, known: dict[int, Known], ids: dict[str, int]) -> None:
     """Add the experiments of a file of ``experiments/`` to ``known`` (by id) and ``ids`` (by canonical JSON).
 
     Both hold those of the files before it. Raises Flaw ``wrong-experiment`` at the first that cannot be added.
     """
     try:
-        rows, _ = decode(data, EXPERIMENTS_SCHEMA)
+        rows, _ = decode(data, study.claimed, study.claimed.names)
     except Flaw as flaw:
         raise Flaw("wrong-experiment", flaw.detail) from flaw
     for place, row in enumerate(rows):
         experiment_id, text = row["experiment_id"], row["canonical_json"] or ""
         if place == 0 and name != f"{experiment_id}.parquet":
             raise Flaw("wrong-experiment", f"begins with experiment {experiment_id}")
-        if experiment_id in known or experiment_id < count_published():
+        if experiment_id in known or experiment_id < len(study.fixed_ids):
             raise Flaw("wrong-experiment", f"experiment id {experiment_id} is taken")
         if text in ids:
             raise Flaw("wrong-experiment", f"experiment {experiment_id} is experiment {ids[text]} again")
-        known[experiment_id] = _claimed(row, text)
+        known[experiment_id] = _claimed(study, row, text)
         ids[text] = experiment_id
 
 
-def _claimed(row: Mapping[str, Any], text: str) -> Known:
-    parameters = {name: canonical_value(value) for name, value in row.items()}
-    known = Known(text, partition_path(parameters))
+def _claimed(study: Study, row: Mapping[str, Any], text: str) -> Known:
     place = f"experiment {row['experiment_id']}"
     try:
-        spec = parse_experiment(text)
+        keys = {name: study.canonical(name, row[name]) for name in study.keys}
+        known = Known(text, partition_path(study.keys, keys))
+        spec = study.parse_experiment(text)
     except SpecError as error:
         raise Flaw("wrong-experiment", f"{place}: {error}") from error
-    if isinstance(spec, ExperimentSpec) and published_id(spec) is not None:
-        raise Flaw("wrong-experiment", f"{place} has the fixed id {published_id(spec)}")
-    _compare(row, {**stated_columns(text), **spec.parameters()}, "wrong-experiment")
+    fixed = study.fixed_ids.id_of(spec) if isinstance(spec, OwnExperiment) else None
+    if fixed is not None:
+        raise Flaw("wrong-experiment", f"{place} has the fixed id {fixed}")
+    _compare(study, row, {**stated_columns(study, text), **spec.parameters()}, "wrong-experiment")
     return known
 
 
@@ -248,15 +259,13 @@ def check_data_file(location: Location, name: str, known: dict[str, DatasetInfo]
         raise Flaw("wrong-data", one_line(error)) from error
 
 
-def own_datasets(known: Iterable[Known]) -> Iterator[DatasetInfo]:
+def own_datasets(study: Study, known: Iterable[Known]) -> Iterator[DatasetInfo]:
     """Yield the users' own data sets of experiments, one for each experiment that has one."""
-    for one in known:
-        spec = parse_experiment(one.canonical_json)
-        if isinstance(spec, ExperimentSpec) and spec.own:
-            yield info_of(spec)
+    infos = (study.own_data(study.parse_experiment(one.canonical_json)) for one in known)
+    yield from (info for info in infos if info is not None)
 
 
-def check_sweep_file(data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> None:
+def check_sweep_file(study: Study, data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> None:
     """Raise Flaw ``wrong-sweep`` unless a file of ``sweeps/`` is the custom sweep that its name says.
 
     ``own`` are the own data sets that the store knows.
@@ -268,7 +277,7 @@ def check_sweep_file(data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> 
         return own[dataset]
 
     try:
-        sweep = parse_sweep(data.decode(), name, look_up)
+        sweep = study.reader.parse(data.decode(), name, look_up)
     except (SpecError, UnicodeDecodeError) as error:
         raise Flaw("wrong-sweep", one_line(error)) from error
     if name != f"{sweep.name}.yaml":

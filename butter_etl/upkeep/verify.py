@@ -35,15 +35,7 @@ from butter_etl.store import (
     read_fingerprints,
     summary_name,
 )
-from butter_etl.studies import (
-    EXECUTIVE_FILE_SCHEMA,
-    EXECUTIVE_SCHEMA,
-    HISTORY_OF,
-    REDUCTION,
-    RUN_FILE_SCHEMA,
-    SUMMARY_SCHEMA,
-    without_keys,
-)
+from butter_etl.studies import Study
 from butter_etl.upkeep.export_inventory import check_entry, check_other, check_row_count, take_export_inventory
 from butter_etl.upkeep.files import Flaw, decode
 from butter_etl.upkeep.findings import CheckReport, Finding
@@ -89,9 +81,9 @@ def check_unit(location: Location, unit: Unit, *, values: bool = False) -> Check
     """
     report = check_runs(location, unit)
     for listed in unit.summaries:
-        report += _check_summary_file(location, unit, listed, unit.schema or SUMMARY_SCHEMA)
+        report += _check_summary_file(location, unit, listed, unit.schema or unit.study.summary)
     for listed in unit.executives:
-        report += _check_summary_file(location, unit, listed, EXECUTIVE_SCHEMA)
+        report += _check_summary_file(location, unit, listed, unit.study.executive)
     for listed in unit.others:
         report += check_other(location, listed, unit.manifest.get(listed.path))
     if unit.known is not None:
@@ -112,9 +104,9 @@ def check_runs(location: Location, unit: Unit) -> CheckReport:
 def _check_run_file(location: Location, unit: Unit, listed: Listed, held: dict[str, list[RunRow]]) -> CheckReport:
     def check(rows: Rows, lengths: Mapping[str, pa.ChunkedArray]) -> None:
         file = RunFile.parse(listed.path, listed.size)
-        held[listed.path] = check_run_rows(rows, lengths, unit.partition, file=file, known=unit.known)
+        held[listed.path] = check_run_rows(unit.study, rows, lengths, unit.partition, file=file, known=unit.known)
 
-    return _check_file(location, unit, listed, RUN_FILE_SCHEMA, check)
+    return _check_file(location, unit, listed, unit.study.run_files, check)
 
 
 def _check_file(
@@ -131,7 +123,7 @@ def _check_file(
     count, findings = 0, tuple[Finding, ...]()
     try:
         check_entry(data, unit.manifest.get(listed.path))
-        rows, lengths = decode(data, schema)
+        rows, lengths = decode(data, schema, {*unit.study.parameters, *unit.study.derived})
         count = len(rows)
         check_row_count(count, unit.manifest.get(listed.path))
         check(rows, lengths)
@@ -174,9 +166,9 @@ def _duplicates(held: Mapping[str, list[RunRow]]) -> Iterator[Finding]:
 
 def _check_summary_file(location: Location, unit: Unit, listed: Listed, schema: pa.Schema) -> CheckReport:
     def check(rows: Rows, _: Mapping[str, pa.ChunkedArray]) -> None:
-        check_summary_rows(rows, unit.partition, unit.known)
+        check_summary_rows(unit.study, rows, unit.partition, unit.known)
 
-    return _check_file(location, unit, listed, without_keys(schema), check)
+    return _check_file(location, unit, listed, unit.study.without_keys(schema), check)
 
 
 # --- summaries against the runs ----------------------------------------------------------------------------------
@@ -192,7 +184,7 @@ def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> Chec
         made_from = read_fingerprints(location, path)
         files = by_experiment(map(run_file_of, unit.runs))
         if made_from != {one: fingerprint(own) for one, own in files.items()}:  # both may have changed since listing
-            files = by_experiment(Store(location, None).run_files(unit.partition))
+            files = by_experiment(Store(location, None, unit.study).run_files(unit.partition))
             made_from = read_fingerprints(location, path)
         stored = location.read_table(path, None if values else ["experiment_id"]) if made_from else None
     except ButterError:  # torn, which is a finding already
@@ -209,7 +201,8 @@ def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> Chec
     if stored is not None:
         fresh = sorted(current.keys() & made_from.keys() - set(differing))
         sampled = random.sample(fresh, -(-len(fresh) // _SAMPLED)) if values else []
-        findings.extend(_wrong_rows(location, path, stored, made_from, {one: files[one] for one in sampled}))
+        sample = {one: files[one] for one in sampled}
+        findings.extend(_wrong_rows(unit.study, location, path, stored, made_from, sample))
     return CheckReport(summaries=len(sampled), findings=tuple(findings))
 
 
@@ -217,11 +210,11 @@ def _check_executive(location: Location, unit: Unit) -> CheckReport:
     """Check that the executive summary of a partition says what the complete one does."""
     path = executive_name(unit.partition)
     try:
-        if not is_executive_current(location, unit.partition):
+        if not is_executive_current(location, unit.study, unit.partition):
             detail = "was not made with the complete summary" if unit.executives else "has not been made"
             return CheckReport(findings=(Finding("stale-summary", path, detail),))
         if unit.executives:
-            columns = EXECUTIVE_FILE_SCHEMA.names
+            columns = unit.study.executive_files.names
             check_executive(*(location.read_table(name, columns) for name in (path, summary_name(unit.partition))))
     except Flaw as flaw:
         return CheckReport(findings=(Finding(flaw.kind, path, flaw.detail),))
@@ -236,6 +229,7 @@ def _experiments(ids: list[int]) -> str:
 
 
 def _wrong_rows(
+    study: Study,
     location: Location,
     path: str,
     stored: pa.Table,
@@ -247,12 +241,12 @@ def _wrong_rows(
     if set(ids) != made_from.keys():
         yield Finding("wrong-summary", path, "its rows are not those that its metadata name")
         return
-    histories = sorted(set(HISTORY_OF.values()))
+    histories = sorted(set(study.reduction.histories.values()))
     for experiment_id, files in sample.items():
         try:
             runs = pa.concat_tables([location.read_table(f"{RUNS}/{file.path}", histories) for file in files])
             row = stored.filter(pc.equal(stored["experiment_id"], experiment_id))
-            same_statistics(row, summarize_experiment(REDUCTION, runs))
+            same_statistics(row, summarize_experiment(study.reduction, runs))
         except Flaw as flaw:
             yield Finding(flaw.kind, path, flaw.detail)
         except ButterError:  # a torn run file, which is a finding already

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import starmap
 from typing import Any
 
 import msgspec
@@ -14,33 +15,21 @@ from numpy.typing import NDArray
 
 from butter_etl.campaign import Activity, RunningDriver, TrainReport, current_activity
 from butter_etl.clusters import queue_lines
-from butter_etl.engines import choose_engine
-from butter_etl.errors import agreeing, all_of, counted, duration, rate
-from butter_etl.store import Failure, Registry, Store, read_summary
-from butter_etl.studies import (
-    AXES,
-    Choice,
-    Cube,
-    DatasetInfo,
-    Regularizer,
-    Selection,
-    Sweep,
-    cube_codes,
-    experiment_topology,
-    float_text,
-    load_rates,
-)
+from butter_etl.errors import agreeing, all_of, counted, duration, plural, rate
+from butter_etl.store import Failure, Registry, Store, StudyLike, read_summary, to_arrow
+from butter_etl.studies import Choice, Cube, DatasetInfo, FixedIds, Selection, Study, Sweep
 from butter_etl.summarize import plan_summaries
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
 from butter_etl.views.terminal import core_hours, core_time
 
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _PLACES_SHOWN = 20
 _FAILURES_SHOWN = 10
 _LAST_LINES = 3
 
 
-def activity_lines(activity: Activity) -> Iterator[str]:
-    """Yield what goes on, in words."""
+def activity_lines(study: Study, activity: Activity) -> Iterator[str]:
+    """Yield what goes on in a store of a study, in words."""
     now = time.time()
     for driver in activity.drivers:
         yield driver_line(driver, now)
@@ -51,7 +40,7 @@ def activity_lines(activity: Activity) -> Iterator[str]:
         job = f", job {place.job_id}" if place.job_id else ""
         oldest = duration(max(0.0, now - place.since))
         what = f"{counted(place.runs, 'run')} in {counted(place.stacks, 'stack')}"
-        done = f"{place.share:.0%} of their epochs done"
+        done = f"{place.share:.0%} of their {study.points.plural} done"
         yield f"training on {place.host}{job}: {what}, the oldest for {oldest}, {done}"
     if hidden := places[_PLACES_SHOWN:]:
         runs = counted(sum(place.runs for place in hidden), "run")
@@ -106,7 +95,6 @@ def failure_line(failure: Failure) -> str:
     return f"failed: experiment {failure.experiment_id} ({failure.experiment}), {what} {which}: {failure.error}{kind}"
 
 
-_TOLERANCE = "no network within 20 % of the size"
 _YEAR = 365.25 * 86400
 _FAR = 2 * _YEAR
 
@@ -121,15 +109,14 @@ def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
         **_tally_facts(plan.total),
         "tasks_at_once": at_once,
         "seconds": plan.seconds(at_once),
-        "datasets": plan.datasets,
+        plural(plan.group): plan.groups,
         "own_datasets": [
             {"dataset": info.name, "task": info.task, "outputs": info.outputs, **msgspec.structs.asdict(info.own)}
             for info in _own_datasets(campaign.selection)
             if info.own
         ],
         "parts": [
-            {"sweep": sweep, "dataset": dataset, **_tally_facts(tally)}
-            for (sweep, dataset), tally in plan.tallies.items()
+            {"sweep": sweep, plan.group: value, **_tally_facts(tally)} for (sweep, value), tally in plan.tallies.items()
         ],
     }
 
@@ -144,19 +131,21 @@ def _tally_facts(tally: Tally) -> dict[str, Any]:
     }
 
 
-#: The columns of `plan_tables`.
-PLAN_COLUMNS = ("data set", "experiments", "infeasible", "there", "missing", "core-hours")
+def plan_columns(campaign: Campaign) -> tuple[str, ...]:
+    """Return the columns of `plan_tables`."""
+    group = campaign.registry.study.figures.word(campaign.plan.group)
+    return group, "experiments", "infeasible", "there", "missing", "core-hours"
 
 
 def plan_tables(campaign: Campaign) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
-    """Yield for each sweep its name and a row for each data set, in the columns `PLAN_COLUMNS`.
+    """Yield for each sweep its name and a row for each value of the outermost key, in the columns of `plan_columns`.
 
     An experiment of several sweeps counts in the first.
     """
     tallies = campaign.plan.tallies
     for sweep in dict.fromkeys(name for name, _ in tallies):
-        of_sweep = ((dataset, tally) for (name, dataset), tally in tallies.items() if name == sweep)
-        yield sweep, [(dataset, *_tally_cells(tally)) for dataset, tally in sorted(of_sweep)]
+        of_sweep = {value: tally for (name, value), tally in tallies.items() if name == sweep}
+        yield sweep, [(value, *_tally_cells(of_sweep[value])) for value in sorted(of_sweep)]
 
 
 def _tally_cells(tally: Tally) -> tuple[object, ...]:
@@ -168,7 +157,8 @@ def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
     plan = campaign.plan
     yield f"{counted(plan.experiments, 'experiment')}, {counted(plan.there, 'run')} there, {plan.missing:,} missing"
     if plan.infeasible:
-        yield f"{counted(plan.infeasible, 'more experiment')} {agreeing(plan.infeasible, 'has', 'have')} {_TOLERANCE}"
+        have = agreeing(plan.infeasible, "has", "have")
+        yield f"{counted(plan.infeasible, 'more experiment')} {have} {_infeasible(campaign)}"
     if plan.missing:
         seconds = plan.seconds(at_once)
         yield f"estimated cost: {core_time(plan.core_seconds)}"
@@ -177,6 +167,10 @@ def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
         what = "a response" if info.task == "regression" else counted(max(info.outputs, 2), "class")
         size = f"{counted(info.rows, 'row')}, {counted(info.inputs, 'input')}"
         yield f"{info.name}: {size}, {what}, content {info.sha256[0][:12]}"
+
+
+def _infeasible(campaign: Campaign) -> str:
+    return campaign.registry.study.figures.infeasible
 
 
 def _own_datasets(selection: Selection) -> list[DatasetInfo]:
@@ -208,7 +202,7 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
     plan = campaign.plan
     if plan.infeasible:
         have, were = agreeing(plan.infeasible, "has", "have"), agreeing(plan.infeasible, "was", "were")
-        yield f"{counted(plan.infeasible, 'experiment')} {have} {_TOLERANCE} and {were} left out"
+        yield f"{counted(plan.infeasible, 'experiment')} {have} {_infeasible(campaign)} and {were} left out"
     if not plan.experiments:
         yield "nothing to do: the selection has no experiments to train"
         return
@@ -248,7 +242,8 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
 
 def _selection_facts(registry: Registry, selection: Selection, present: Mapping[int, int]) -> dict[str, int]:
     if selection.sweeps:
-        plan = plan_runs(selection, registry, present, load_rates(choose_engine("auto", "cpu"), "cpu"))
+        # What it would cost, which depends on the device, is not told.
+        plan = plan_runs(selection, registry, present, device=next(iter(registry.study.trainer.engines), "cpu"))
         return {
             "experiments": plan.experiments,
             "infeasible": plan.infeasible,
@@ -259,8 +254,8 @@ def _selection_facts(registry: Registry, selection: Selection, present: Mapping[
     return {"experiments": len(masks), "runs_there": sum(mask.bit_count() for mask in masks)}
 
 
-def status_lines(facts: dict[str, Any]) -> Iterator[str]:
-    """Yield the facts of `status_facts`, in words."""
+def status_lines(study: Study, facts: dict[str, Any]) -> Iterator[str]:
+    """Yield the facts of `status_facts` about a store of a study, in words."""
     yield f"{facts['store']}: {counted(facts['runs'], 'run')} of {counted(facts['experiments'], 'experiment')}"
     summaries = facts["summaries"]
     out_of_date = f", {summaries['stale']:,} missing or out of date" if summaries["stale"] else ""
@@ -274,84 +269,97 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"selection: {there}{missing}"
         if infeasible := selection.get("infeasible"):
             have = agreeing(infeasible, "has", "have")
-            yield f"{counted(infeasible, 'more experiment')} of it {have} {_TOLERANCE}"
-    yield from activity_lines(Activity(facts["running"], facts["left_behind"]))
+            yield f"{counted(infeasible, 'more experiment')} of it {have} {study.figures.infeasible}"
+    yield from activity_lines(study, Activity(facts["running"], facts["left_behind"]))
     yield from failure_lines(facts["failures"])
     if quarantined := facts["quarantined"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
         yield f"in quarantine: {counted(sum(quarantined.values()), 'file')} ({reasons})"
 
 
-def best_losses(store: str) -> list[tuple[str, int, int, str, str]]:
-    """Return a row for each data set of a store's summaries.
+def best_losses(store: str, study: StudyLike | None = None) -> list[tuple[Any, ...]]:
+    """Return a row for each group of experiments of a store's summaries whose values can be compared.
 
-    It has the data set, the numbers of experiments and runs, the lowest median test loss of any epoch, and the network
-    that has it.
+    It has the values of the columns that they can only be compared within, the numbers of experiments and runs, the
+    best median at any point of the series that is drawn where none is asked for, and the network that has it. ``study``
+    is the store's where that is not known by its name.
     """
-    columns = ["dataset", "shape", "size", "depth", "num_runs", "test_loss_median"]
-    frame = read_summary(store, columns=columns).compute(scheduler="synchronous")
-    frame["best"] = [_lowest(losses) for losses in frame["test_loss_median"]]
-    rows = []
-    for name, group in frame.groupby("dataset"):
-        best = group.loc[group["best"].idxmin()]
-        network = f"{best['shape']} {best['size']}, depth {best['depth']}"
-        rows.append((str(name), len(group), int(group["num_runs"].sum()), f"{best['best']:.4f}", network))
-    return rows
+    of = Store.open(store, study=study).study
+    figures, series = of.figures, f"{of.figures.default}_median"
+    sign = -1 if figures.default in figures.higher_is_better else 1
+    described = tuple(figures.network) or of.parameters
+    columns = list(dict.fromkeys([*figures.comparable, *described, "num_runs"]))
+    frame = read_summary(store, columns=[*columns, series]).compute(scheduler="synchronous")
+    groups: dict[tuple[Any, ...], list[tuple[float, dict[str, Any]]]] = {}
+    for row, values in zip(to_arrow(frame[columns], of.summary).to_pylist(), frame[series], strict=True):
+        group = tuple(str(row[name]) for name in figures.comparable)
+        groups.setdefault(group, []).append((_lowest(values, sign), row))
+    return [(*group, *_best_cells(of, groups[group], sign)) for group in sorted(groups)]
 
 
-def _lowest(losses: Iterable[float | None] | None) -> float:
-    """Return the lowest of the finite losses; infinity if there is none."""
-    return min((loss for loss in losses or () if loss is not None and math.isfinite(loss)), default=math.inf)
+def _best_cells(study: Study, rows: list[tuple[float, dict[str, Any]]], sign: int) -> tuple[int, int, str, str]:
+    lowest, best = min(rows, key=lambda row: row[0])
+    before = study.figures.network
+    network = "".join(f"{text}{best[name]}" for name, text in before.items()) or study.label(best)
+    return len(rows), sum(row["num_runs"] for _, row in rows), f"{sign * lowest:.4f}", network
 
 
-def sweep_table(sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
+def _lowest(values: Iterable[float | None] | None, sign: int) -> float:
+    """Return the lowest of the finite values, each times ``sign``; infinity if there is none."""
+    some = (sign * value for value in values or () if value is not None)
+    return min(filter(math.isfinite, some), default=math.inf)
+
+
+def sweep_table(study: Study, sweeps: Iterable[Sweep]) -> list[tuple[Any, ...]]:
     """Return a row a sweep: name, cubes, experiments, feasible ones, repetitions."""
     return [
         (
             one.name,
             len(one.cubes),
             len(one),
-            sum(int(feasible_cells(cube).sum()) for cube in one.cubes),
+            sum(int(feasible_cells(study, cube).sum()) for cube in one.cubes),
             one.repetitions,
         )
         for one in sweeps
     ]
 
 
-def distinct_row(sweeps: Iterable[Sweep]) -> tuple[Any, ...]:
-    """Return a row like those of `sweep_table`, of the distinct experiments of published sweeps.
-
-    The optimizer sweep, which came later, does not count.
-    """
-    cubes = [cube for sweep in sweeps if sweep.name != "optimizer" for cube in sweep.cubes]
-    _, first = np.unique(np.concatenate([cube_codes(cube) for cube in cubes]), return_index=True)
-    feasible = np.concatenate([feasible_cells(cube) for cube in cubes])
+def distinct_row(study: Study) -> tuple[Any, ...]:
+    """Return a row like those of `sweep_table`, of the distinct experiments of the sweeps that the study counts so."""
+    cubes = [cube for name in study.figures.distinct for cube in study.sweeps[name].cubes]
+    ids = FixedIds(cubes)
+    _, first = np.unique(np.concatenate([ids.codes(cube) for cube in cubes]), return_index=True)
+    feasible = np.concatenate([feasible_cells(study, cube) for cube in cubes])
     return "distinct", None, first.size, int(feasible[first].sum()), None
 
 
+def distinct_line(study: Study) -> str:
+    """Say what the row of `distinct_row` counts."""
+    names = study.figures.distinct
+    is_first = names == tuple(study.sweeps)[: len(names)] and len(names) < len(_NUMBERS)
+    which = f"the first {_NUMBERS[len(names)]} sweeps" if is_first else ", ".join(names)
+    return f"distinct: experiments of {which}, each counted once"
+
+
 @lru_cache(maxsize=64)
-def feasible_cells(cube: Cube) -> NDArray[np.bool_]:
-    """Tell which cells of a cube have a topology, bool, in the cube's order; only the first four axes matter."""
-    smaller = Cube.of(**{axis: cube[axis] for axis in ("dataset", "shape", "size", "depth")})
-    found = [experiment_topology(spec) is not None for spec in smaller.experiments()]
-    return np.repeat(np.array(found, dtype=np.bool_), len(cube) // len(smaller))
+def feasible_cells(study: Study, cube: Cube) -> NDArray[np.bool_]:
+    """Tell which cells of a cube can be built, bool, in the cube's order; only axes that matter are gone through."""
+    axes, trainer = cube.space.axes, study.trainer
+    matter = [not trainer.buildable_by or axis in trainer.buildable_by for axis in axes]
+    smaller = type(cube)(tuple(starmap(_values_that_matter, zip(cube.axes, matter, strict=True))))
+    found = np.array([trainer.can_build(one) for one in smaller.experiments()], dtype=np.bool_)
+    spread = np.broadcast_to(found.reshape([*map(len, smaller.axes)]), [*map(len, cube.axes)])
+    return spread.reshape(-1)
+
+
+def _values_that_matter(values: tuple[Any, ...], matters: bool) -> tuple[Any, ...]:
+    return values if matters else values[:1]
 
 
 def cube_table(sweep: Sweep) -> list[tuple[int, str, str]]:
     """Return a row an axis of each cube: number of the cube (from 1), key, values."""
     return [
-        (number, key, ", ".join(map(_value_text, values)))
+        (number, key, ", ".join(map(cube.spelled, values)))
         for number, cube in enumerate(sweep.cubes, start=1)
-        for key, values in zip(AXES, cube.axes, strict=True)
+        for key, values in zip(cube.space.axes, cube.axes, strict=True)
     ]
-
-
-def _value_text(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, Regularizer):
-        return f"{value.type} {float_text(value.factor)}"
-    if isinstance(value, tuple):
-        name, momentum = value
-        return name if momentum is None else f"{name} (momentum {float_text(momentum)})"
-    return float_text(value) if isinstance(value, float) else str(value)

@@ -1,8 +1,8 @@
 """One self-contained page about a store: what it holds, what is missing, what it cost, and its curves to look through.
 
 `page_data` gathers everything as plain values; `write_page` puts them into the template that comes with the package.
-Curves are thinned to epochs that are evenly spaced on a log scale and embedded as float32, so that thousands of
-experiments make a page of a few megabytes. The page loads nothing.
+Curves are thinned to points that are evenly spaced on a log scale and embedded as float32, so that thousands of
+experiments make a page of a few megabytes. The page loads nothing. What it shows of a study is in the data.
 """
 
 from __future__ import annotations
@@ -20,20 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.store import RUNS, Registry, Store, write_whole
-from butter_etl.studies import PUBLISHED, VARIED, Choice, Selection, Sweep, float_text
+from butter_etl.studies import Choice, Figures, Selection, Study, Sweep, exact_text
 from butter_etl.views.facts import status_facts, status_lines
-from butter_etl.views.plot import LABELS
+from butter_etl.views.plot import numbered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: At most this many epochs of a curve are kept, evenly spaced on a log scale, the first and the last among them.
+#: At most this many points of a curve are kept, evenly spaced on a log scale, the first and the last among them.
 POINTS: Final = 48
-#: The series that are drawn of each experiment, and their statistics, in this order.
-SHOWN: Final = ("test_loss", "train_loss", "test_accuracy", "train_accuracy")
+#: The statistics of each series that are drawn, in this order.
 STATISTICS: Final = ("median", "q1", "q3")
-#: The parameters that the page filters by, where a selection has more than one value of them.
-FILTERS: Final = (*VARIED, "kernel_regularizer", "momentum")
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -42,14 +39,14 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
 
     Arrays are base64 of little-endian float32.
     """
-    registry = Registry(store)
+    registry, study = Registry(store), store.study
     selection = registry.select(choice)
     table = _summaries(store, choice, selection, registry)
     facts = status_facts(store, choice)
     present = store.repetitions()
     return {
         "store": store.location.address(),
-        "lines": [line for line in status_lines(facts) if not line.startswith("failed: ")],
+        "lines": [line for line in status_lines(study, facts) if not line.startswith("failed: ")],
         "core_seconds": _core_seconds(store),
         "coverage": [_coverage(sweep, registry, present) for sweep in _sweeps(registry)],
         "failures": [
@@ -61,11 +58,10 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
             }
             for failure in facts["failures"]
         ],
-        "filters": _filters(table),
+        "filters": _filters(study, table),
         "runs": table["num_runs"].to_pylist(),
-        "parameters": table["num_free_parameters"].to_pylist(),
-        "labels": {name: LABELS[name] for name in SHOWN},
-        "curves": _curves(table),
+        "curves": _curves(study, table),
+        **_drawing(study),
     }
 
 
@@ -86,22 +82,53 @@ def write_page(data: dict[str, Any], out: str | os.PathLike[str]) -> int:
     return len(content)
 
 
+def _drawing(study: Study) -> dict[str, Any]:
+    """Return what the page says of a study, and how it draws it."""
+    figures = study.figures
+    along = [name for name, _ in figures.map_axes or ()]
+    return {
+        "labels": {name: figures.label(name) for name in _shown(figures)},
+        "higher_is_better": sorted(figures.higher_is_better),
+        "point": study.points.name,
+        "map": [{"name": name, "words": words} for name, words in figures.map_axes or ()],
+        "by": next(iter(along), ""),
+        "named": list(dict.fromkeys([*figures.comparable, *figures.network])),
+        "comparable": list(figures.comparable),
+    }
+
+
+def _shown(figures: Figures) -> tuple[str, ...]:
+    return figures.shown or tuple(figures.labels)
+
+
+def _filter_names(study: Study) -> tuple[str, ...]:
+    """Return the parameters that the page filters by (all, where none is declared), and others that it looks at."""
+    figures = study.figures
+    along = [name for name, _ in figures.map_axes or ()]
+    return tuple(dict.fromkeys([*(figures.filters or study.where_keys), *along, *figures.comparable, *figures.network]))
+
+
 def _summaries(store: Store, choice: Choice, selection: Selection, registry: Registry) -> pa.Table:
     from butter_etl.store import read_summary, to_arrow
-    from butter_etl.studies import SUMMARY_SCHEMA
 
-    lists = [f"{series}_{name}" for series in SHOWN for name in STATISTICS]
-    columns = ["experiment_id", "num_runs", "num_free_parameters", *FILTERS, *lists]
+    study = store.study
+    lists = [f"{series}_{name}" for series in _shown(study.figures) for name in STATISTICS]
+    filters, points = _filter_names(study), study.points.column
+    wanted = dict.fromkeys(["experiment_id", "num_runs", *filters, *lists, *([points] if points else [])])
+    columns = [name for name in wanted if name in study.summary.names]
     frame = read_summary(store.location.absolute, where=choice.where, columns=columns).compute(scheduler="synchronous")
-    table = to_arrow(frame, SUMMARY_SCHEMA)
+    table = to_arrow(frame, study.summary)
     if selection.sweeps:
-        ids = [one for one in table["experiment_id"].to_pylist() if selection.matches(registry.experiment(one))]
-        table = table.filter(pc.is_in(table["experiment_id"], pa.array(ids, pa.uint32())))
-    return table.sort_by([(name, "ascending") for name in FILTERS])
+        ids = table["experiment_id"]
+        kept = [one for one in ids.to_pylist() if selection.matches(registry.experiment(one))]
+        table = table.filter(pc.is_in(ids, pa.array(kept, ids.type)))
+    return table.sort_by([(name, "ascending") for name in filters]) if filters else table
 
 
-def _core_seconds(store: Store) -> float:
-    """Return the core-seconds that all runs of a store took, as their rows say."""
+def _core_seconds(store: Store) -> float | None:
+    """Return the core-seconds that all runs of a store took, as their rows say; None where they do not say it."""
+    if "core_seconds" not in store.study.run_files.names:
+        return None
     total = 0.0
     for file in store.run_files():
         seconds = store.location.read_table(f"{RUNS}/{file.path}", ["core_seconds"])["core_seconds"]
@@ -110,7 +137,7 @@ def _core_seconds(store: Store) -> float:
 
 
 def _sweeps(registry: Registry) -> Iterable[Sweep]:
-    yield from PUBLISHED.values()
+    yield from registry.study.sweeps.values()
     yield from map(registry.sweep, registry.sweep_names())
 
 
@@ -128,11 +155,11 @@ def _coverage(sweep: Sweep, registry: Registry, present: dict[int, int]) -> dict
     }
 
 
-def _filters(table: pa.Table) -> list[dict[str, Any]]:
+def _filters(study: Study, table: pa.Table) -> list[dict[str, Any]]:
     """Return for each parameter its values in order, as text, and which of them each experiment has."""
     found = []
-    for name in FILTERS:
-        column = table[name].to_pylist()
+    for name in _filter_names(study):
+        column = [study.canonical(name, value) for value in table[name].to_pylist()]
         values = sorted(set(column), key=lambda value: (value is not None, value))
         number = {value: index for index, value in enumerate(values)}
         found.append({"name": name, "values": list(map(_text, values)), "of": [number[value] for value in column]})
@@ -142,40 +169,53 @@ def _filters(table: pa.Table) -> list[dict[str, Any]]:
 def _text(value: object) -> str:
     if value is None:
         return "none"
-    return float_text(value) if isinstance(value, float) else str(value)
+    return exact_text(value) if isinstance(value, float) else str(value)
 
 
-def _curves(table: pa.Table) -> dict[str, Any]:
-    """Return the thinned curves: all experiments' epochs one after the other, ``ends`` where each one's are over."""
-    lengths = pc.list_value_length(table[f"{SHOWN[0]}_median"]).fill_null(0)
-    epochs = [_kept_epochs(length) for length in lengths.to_pylist()]
-    ends = np.cumsum([len(kept) for kept in epochs], dtype=np.int64).tolist()
-    flat = np.concatenate(epochs) if epochs else np.zeros(0, np.int64)
+def _curves(study: Study, table: pa.Table) -> dict[str, Any]:
+    """Return the thinned curves: all experiments' points one after the other, ``ends`` where each one's are over."""
+    shown = _shown(study.figures)
+    lengths = pc.list_value_length(table[f"{shown[0]}_median"]).fill_null(0)
+    kept = [_kept(length) for length in lengths.to_pylist()]
+    ends = np.cumsum([len(places) for places in kept], dtype=np.int64).tolist()
     return {
         "ends": ends,
-        "epochs": _packed(flat + 1),
+        "points": _packed(_points(study, table, kept)),
         **{
-            f"{series}_{name}": _packed(_thinned(table[f"{series}_{name}"], epochs))
-            for series in SHOWN
+            f"{series}_{name}": _packed(_thinned(table, f"{series}_{name}", kept))
+            for series in shown
             for name in STATISTICS
         },
     }
 
 
-def _kept_epochs(epochs: int) -> NDArray[np.int64]:
-    """Return the positions, counted from 0, of at most `POINTS` epochs."""
-    if epochs == 0:
+def _points(study: Study, table: pa.Table, kept: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Return the measuring points at each row's positions: those that its row names, else numbered ones."""
+    flat = numbered(study.points, np.concatenate(kept) if kept else np.zeros(0, np.int64))
+    column = study.points.column
+    if column is None or column not in table.column_names:
+        return flat
+    named = _thinned(table, column, kept)
+    return np.where(np.isfinite(named), named, flat)
+
+
+def _kept(count: int) -> NDArray[np.int64]:
+    """Return the positions, counted from 0, of at most `POINTS` of so many points."""
+    if count == 0:
         return np.zeros(0, np.int64)
-    return np.unique(np.round(np.geomspace(1, epochs, min(POINTS, epochs))).astype(np.int64)) - 1
+    return np.unique(np.round(np.geomspace(1, count, min(POINTS, count))).astype(np.int64)) - 1
 
 
-def _thinned(column: pa.ChunkedArray, epochs: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Return the values at each row's positions, row after row; NaN where there is none."""
+def _thinned(table: pa.Table, name: str, places: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Return the values of a list column at each row's positions, row after row; NaN where there is none."""
+    if name not in table.column_names:
+        return np.full(sum(map(len, places)), np.nan, np.float32)
+    column = table[name]
     lists = pa.chunked_array([*column.chunks, pa.array([], column.type)]).combine_chunks()
     starts, lengths = lists.offsets.to_numpy(), pc.list_value_length(lists).fill_null(0).to_numpy()
     values = lists.values.cast(pa.float32()).to_numpy(zero_copy_only=False)
     parts = []
-    for start, length, kept in zip(starts, lengths, epochs, strict=False):
+    for start, length, kept in zip(starts, lengths, places, strict=False):
         is_whole = len(kept) == 0 or length > kept[-1]
         parts.append(values[start + kept] if is_whole else np.full(len(kept), np.nan, np.float32))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

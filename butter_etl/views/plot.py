@@ -2,7 +2,7 @@
 
 Every function takes an Arrow table, so it works on a store, an export, or any part of either::
 
-    from butter_etl import plot
+    from butter_etl.views import plot
     figure = plot.learning_curves(plot.summary_table("store", where=["dataset=digits"]), by="size")
     figure.savefig("curves.pdf")
 
@@ -14,7 +14,8 @@ from __future__ import annotations
 import io
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,25 +25,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.errors import UsageError, suggestion
-from butter_etl.store import write_whole
-from butter_etl.studies import HISTORY_OF, WHERE_KEYS, Choice
+from butter_etl.store import StudyLike, as_study, write_whole
+from butter_etl.studies import Choice, Points, Study, default_study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-#: The label of each series on an axis; losses are in the units of the loss function.
-LABELS: Final = {
-    "test_loss": "test loss",
-    "train_loss": "training loss",
-    "test_accuracy": "test accuracy",
-    "train_accuracy": "training accuracy",
-    "test_mean_squared_error": "test mean squared error",
-    "train_mean_squared_error": "training mean squared error",
-    "test_kullback_leibler_divergence": "test Kullback-Leibler divergence",
-    "train_kullback_leibler_divergence": "training Kullback-Leibler divergence",
-}
 #: Curves in one figure, at most: more cannot be told apart.
 MOST_CURVES: Final = 12
 _FORMATS: Final = (".pdf", ".png", ".svg")
@@ -61,114 +51,157 @@ class Style(msgspec.Struct, frozen=True):
 DEFAULT_STYLE: Final = Style()
 
 
-def summary_table(store: str | os.PathLike[str], where: Iterable[str] = ()) -> pa.Table:
+def summary_table(
+    store: str | os.PathLike[str], where: Iterable[str] = (), *, study: StudyLike | None = None
+) -> pa.Table:
     """Return the summary frame of a store, or of an exported summary, as one Arrow table.
 
-    ``where`` is as for `read_summary`.
+    ``where`` is as for `read_summary`. A store's study is known by its name, or is ``study``.
     """
-    from butter_etl.store import COMMON_METADATA, Location, read_export, read_summary, to_arrow
-    from butter_etl.studies import SUMMARY_SCHEMA
+    from butter_etl.store import COMMON_METADATA, Location, Store, read_export, read_schema, read_summary, to_arrow
 
-    is_export = Location(store).kind(COMMON_METADATA) == pa.fs.FileType.File
+    location = Location(store)
+    is_export = location.kind(COMMON_METADATA) == pa.fs.FileType.File
+    schema = read_schema(location, "") if is_export else Store.open(store, study=study).study.summary
     frame = (read_export if is_export else read_summary)(store, where=where)
-    return to_arrow(frame.compute(scheduler="synchronous"), SUMMARY_SCHEMA)
+    return to_arrow(frame.compute(scheduler="synchronous"), schema)
 
 
 def selected(
-    store: str | os.PathLike[str], choice: Choice, state: str | None = None, *, runs: bool = False
+    store: str | os.PathLike[str],
+    choice: Choice,
+    state: str | None = None,
+    *,
+    runs: bool = False,
+    study: StudyLike | None = None,
 ) -> pa.Table:
     """Return the rows of a choice (SELECT of the commands) in a store's summary frame, or run frame.
 
     Raises what `Registry.select` and `read_summary` or `read_runs` raise.
     """
     from butter_etl.store import Registry, Store, read_runs, read_summary, to_arrow
-    from butter_etl.studies import RUN_SCHEMA, SUMMARY_SCHEMA
 
-    registry = Registry(Store.open(store, state))
+    registry = Registry(Store.open(store, state, study))
     selection = registry.select(choice)
-    read, schema = (read_runs, RUN_SCHEMA) if runs else (read_summary, SUMMARY_SCHEMA)
+    read, schema = (read_runs, registry.study.runs) if runs else (read_summary, registry.study.summary)
     table = to_arrow(read(store, where=choice.where).compute(scheduler="synchronous"), schema)
     if not selection.sweeps:
         return table
-    ids = [one for one in table["experiment_id"].unique().to_pylist() if selection.matches(registry.experiment(one))]
-    return table.filter(pc.is_in(table["experiment_id"], pa.array(ids, pa.uint32())))
+    ids = table["experiment_id"]
+    kept = [one for one in ids.unique().to_pylist() if selection.matches(registry.experiment(one))]
+    return table.filter(pc.is_in(ids, pa.array(kept, ids.type)))
 
 
 # --- figures -----------------------------------------------------------------------------------------------------
 
 
 def learning_curves(
-    summary: pa.Table, *, by: str | None = None, series: str = "test_loss", style: Style = DEFAULT_STYLE
+    summary: pa.Table,
+    *,
+    by: str | None = None,
+    series: str | None = None,
+    style: Style = DEFAULT_STYLE,
+    study: StudyLike | None = None,
 ) -> Figure:
-    """Draw the median over repetitions at each epoch, with the band between the quartiles; epochs on a log scale.
+    """Draw the median over repetitions at each measuring point, with the band between the quartiles.
 
-    There is one curve for each value of ``by`` (any parameter). Where several experiments share a value, the curve is
-    that of the experiment whose median ends lowest (for accuracies: highest), as the legend then says. Raises
-    UsageError for an unknown series or parameter, or where there is nothing to draw.
+    There is one curve for each value of ``by`` (any parameter); where experiments differ in what values can be compared
+    within, such as a data set, one for each value of that too. Where several experiments share a value, the curve is
+    that of the experiment whose median ends best, as the legend then says. Points are on a log scale where all are
+    positive. ``study`` is the frame's, by default that of new stores. Raises UsageError for an
+    unknown series or parameter, or where there is nothing to draw.
     """
-    _check_series(series)
-    groups = _groups(summary, by)
+    of = as_study(study) or default_study()
+    name = _series(of, series)
+    _require(summary, f"{name}_median")
+    groups, keys = _groups(of, summary, by)
     figure, axes = _figure(style)
-    for (value, rows), colour in zip(groups, _colours(len(groups)), strict=True):
-        row = _best_row(rows, series)
-        median, low, high = (_curve(rows, f"{series}_{name}", row) for name in ("median", "q1", "q3"))
-        epochs = np.arange(1, len(median) + 1)
+    drawn = []
+    for (values, rows), colour in zip(groups, _colours(len(groups)), strict=True):
+        row = _best_row(of, rows, name)
+        median = _curve(rows, f"{name}_median", row)
+        points = _points_of(of.points, rows, row, len(median))
         several = f" (best of {rows.num_rows})" if rows.num_rows > 1 else ""
-        label = f"{_value_text(value)}{several}" if by else None
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(epochs, median, color=colour, linewidth=1.4, label=label)
-    _finish_curves(axes, series)
-    if by:
-        axes.legend(title=by.replace("_", " "), frameon=False)
-    _set_title(axes, _common_title(summary, by), "median and quartiles over repetitions")
+        label = f"{', '.join(map(_value_text, values))}{several}" if keys else None
+        if {f"{name}_q1", f"{name}_q3"} <= set(rows.column_names):
+            low, high = (_curve(rows, f"{name}_{quartile}", row) for quartile in ("q1", "q3"))
+            axes.fill_between(points, low, high, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(points, median, color=colour, linewidth=1.4, label=label)
+        drawn.append(points)
+    _finish_curves(of, axes, name, np.concatenate(drawn))
+    if keys:
+        axes.legend(title=", ".join(key.replace("_", " ") for key in keys), frameon=False)
+    _set_title(axes, _common_title(of, summary, keys), "median and quartiles over repetitions")
     return figure
 
 
-def size_depth_map(summary: pa.Table, *, series: str = "test_loss", style: Style = DEFAULT_STYLE) -> Figure:
-    """Draw the best value that the median over repetitions reaches at any epoch, by size and depth, as a heat map.
+def best_map(
+    summary: pa.Table,
+    *,
+    series: str | None = None,
+    style: Style = DEFAULT_STYLE,
+    study: StudyLike | None = None,
+) -> Figure:
+    """Draw the best value that the median over repetitions reaches at any point, by two parameters, as a heat map.
 
-    Where experiments differ in other parameters too, a cell shows the best of them. Raises UsageError for an unknown
-    series, or where there is nothing to draw.
+    The parameters are those that the study declares for maps. Where experiments differ in others too, a cell shows the
+    best of them. ``study`` is the frame's, by default that of new stores. Raises UsageError for an unknown series,
+    where the study has no maps, for experiments whose values cannot be compared, or where there is nothing to draw.
     """
-    _check_series(series)
-    best = _best_of_rows(summary, series)
-    sizes, depths = (sorted(set(summary[name].to_pylist())) for name in ("size", "depth"))
-    cells = np.full((len(depths), len(sizes)), np.nan)
-    better = np.fmax if _is_accuracy(series) else np.fmin
-    for value, size, depth in zip(best, summary["size"].to_pylist(), summary["depth"].to_pylist(), strict=True):
-        at = depths.index(depth), sizes.index(size)
+    of = as_study(study) or default_study()
+    name = _series(of, series)
+    if of.figures.map_axes is None:
+        raise UsageError(f"the study {of.name} declares no parameters for maps; draw curves, by any parameter")
+    _require(summary, f"{name}_median")
+    _refuse_incomparable(of, summary)
+    (across, across_words), (up, up_words) = of.figures.map_axes
+    columns, lines = (_in_order(summary[key].to_pylist()) for key in (across, up))
+    is_higher_better = name in of.figures.higher_is_better
+    cells = np.full((len(lines), len(columns)), np.nan)
+    better = np.fmax if is_higher_better else np.fmin
+    places = zip(summary[across].to_pylist(), summary[up].to_pylist(), strict=True)
+    for value, (column, line) in zip(_best_of_rows(of, summary, name), places, strict=True):
+        at = lines.index(line), columns.index(column)
         cells[at] = better(cells[at], value)
     if np.isnan(cells).all():
         raise UsageError("nothing to draw: the selection has no summaries with finite values")
     figure, axes = _figure(style)
-    image = axes.imshow(cells, aspect="auto", origin="lower", cmap="cividis" if _is_accuracy(series) else "cividis_r")
-    axes.set_xticks(range(len(sizes)), [_size_text(size) for size in sizes])
-    axes.set_yticks(range(len(depths)), [str(depth) for depth in depths])
-    axes.set_xlabel("size (parameters)")
-    axes.set_ylabel("depth (layers)")
+    image = axes.imshow(cells, aspect="auto", origin="lower", cmap="cividis" if is_higher_better else "cividis_r")
+    axes.set_xticks(range(len(columns)), [_size_text(column) for column in columns])
+    axes.set_yticks(range(len(lines)), [_value_text(line) for line in lines])
+    axes.set_xlabel(across_words)
+    axes.set_ylabel(up_words)
     _annotate(axes, cells, image)
-    figure.colorbar(image, ax=axes, label=f"best median {LABELS[series]}")
-    _set_title(axes, _common_title(summary, None, without=("size", "depth")))
+    figure.colorbar(image, ax=axes, label=f"best median {of.figures.label(name)}")
+    _set_title(axes, _common_title(of, summary, (across, up)))
     return figure
 
 
-def repetitions(runs: pa.Table, *, series: str = "test_loss", style: Style = DEFAULT_STYLE) -> Figure:
-    """Draw the curve of every repetition of one experiment, from rows of the run frame; epochs on a log scale.
+def repetitions(
+    runs: pa.Table,
+    *,
+    series: str | None = None,
+    style: Style = DEFAULT_STYLE,
+    study: StudyLike | None = None,
+) -> Figure:
+    """Draw the curve of every repetition of one experiment, from rows of the run frame.
 
-    Raises UsageError for an unknown series, or where the rows are of none or of several experiments.
+    Points are on a log scale where all are positive. ``study`` is the frame's, by default that of new stores. Raises
+    UsageError for an unknown series, or where the rows are of none or of several experiments.
     """
-    _check_series(series)
+    of = as_study(study) or default_study()
+    name = _series(of, series)
     experiments = len(runs["experiment_id"].unique())
     if experiments != 1:
         raise UsageError(f"a picture of repetitions is of one experiment; the selection has {experiments}")
-    history = HISTORY_OF[series]
     figure, axes = _figure(style)
-    ordered = runs.sort_by("repetition")
+    ordered, drawn = runs.sort_by("repetition"), []
     for row, colour in enumerate(_colours(ordered.num_rows)):
-        curve = _curve(ordered, history, row)
-        axes.plot(np.arange(1, len(curve) + 1), curve, color=colour, linewidth=0.8, alpha=0.9)
-    _finish_curves(axes, series)
-    _set_title(axes, _common_title(ordered, None), f"{ordered.num_rows} repetitions")
+        curve = _curve(ordered, of.reduction.histories[name], row)
+        drawn.append(_points_of(of.points, ordered, row, len(curve)))
+        axes.plot(drawn[-1], curve, color=colour, linewidth=0.8, alpha=0.9)
+    _finish_curves(of, axes, name, np.concatenate(drawn))
+    _set_title(axes, _common_title(of, ordered, ()), f"{ordered.num_rows} repetitions")
     return figure
 
 
@@ -189,27 +222,90 @@ def save(figure: Figure, file: str | os.PathLike[str]) -> None:
 # --- parts -------------------------------------------------------------------------------------------------------
 
 
-def _check_series(series: str) -> None:
-    if series not in HISTORY_OF:
-        raise UsageError(f"unknown series {series!r}{suggestion(series, HISTORY_OF)}; known: {', '.join(HISTORY_OF)}")
+def _series(study: Study, series: str | None) -> str:
+    """Return the series that is asked for, or the study's first one; raise UsageError for one that it does not have."""
+    known = study.reduction.histories
+    name = study.figures.default if series is None else series
+    if name not in known:
+        raise UsageError(f"unknown series {name!r}{suggestion(name, known)}; known: {', '.join(known)}")
+    return name
 
 
-def _is_accuracy(series: str) -> bool:
-    return series.endswith("accuracy")
+def _require(summary: pa.Table, column: str) -> None:
+    if column not in summary.column_names:
+        raise UsageError(f"nothing to draw: summaries have no column {column!r}")
 
 
-def _groups(summary: pa.Table, by: str | None) -> list[tuple[Any, pa.Table]]:
-    """Return the rows of each value of a parameter, values in order, null first."""
+def numbered(points: Points, places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the measuring points at some places, counted from 0, as they are numbered."""
+    return points.first + points.step * places.astype(np.float64)
+
+
+def _points_of(points: Points, table: pa.Table, row: int, count: int) -> NDArray[np.float64]:
+    """Return the measuring points of a curve: those that its row names, if it names as many, else numbered ones."""
+    if points.column is not None and points.column in table.column_names:
+        named = _curve(table, points.column, row)
+        if len(named) == count and np.isfinite(named).all():
+            return named
+    return numbered(points, np.arange(count))
+
+
+def _groups(
+    study: Study, summary: pa.Table, by: str | None
+) -> tuple[list[tuple[tuple[Any, ...], pa.Table]], list[str]]:
+    """Return the rows of each combination of values of some parameters, in order, null first; and the parameters.
+
+    These are ``by``, and those that values can only be compared within, where the rows differ in them.
+    """
     if summary.num_rows == 0:
         raise UsageError("nothing to draw: the selection has no summaries; run `butter-etl summarize`, or select more")
-    if by is None:
-        return [(None, summary)]
-    if by not in WHERE_KEYS:
-        raise UsageError(f"unknown parameter {by!r}{suggestion(by, WHERE_KEYS)}; known: {', '.join(WHERE_KEYS)}")
-    values = sorted(set(summary[by].to_pylist()), key=lambda value: (value is not None, value))
+    known = study.where_keys
+    if by is not None and by not in known:
+        raise UsageError(f"unknown parameter {by!r}{suggestion(by, known)}; known: {', '.join(known)}")
+    keys = list(dict.fromkeys([*([by] if by else []), *incomparable(study, summary)]))
+    if not keys:
+        return [((), summary)], keys
+    values = _in_order(zip(*(summary[key].to_pylist() for key in keys), strict=True))
     if len(values) > MOST_CURVES:
-        raise UsageError(f"{by} has {len(values)} values in the selection, more than {MOST_CURVES} curves; select less")
-    return [(value, summary.filter(_equals(summary[by], value))) for value in values]
+        raise UsageError(_too_many(keys, by, len(values)))
+    return [(one, summary.filter(_all_equal(summary, keys, one))) for one in values], keys
+
+
+def _too_many(keys: list[str], by: str | None, count: int) -> str:
+    if keys == [by]:
+        return f"{by} has {count} values in the selection, more than {MOST_CURVES} curves; select less"
+    return (
+        f"the selection has {count} combinations of {', '.join(keys)}, more than {MOST_CURVES} curves; select less, "
+        f"such as one {keys[-1]}"
+    )
+
+
+def incomparable(study: Study, table: pa.Table) -> list[str]:
+    """Return the columns that values can only be compared within, and in which the rows of a table differ."""
+    there = [name for name in study.figures.comparable if name in table.column_names]
+    return [name for name in there if len(table[name].unique()) > 1]
+
+
+def _refuse_incomparable(study: Study, table: pa.Table) -> None:
+    for name in incomparable(study, table):
+        values = list(map(_value_text, _in_order(table[name].to_pylist())))
+        raise UsageError(
+            f"the selection has {len(values)} values of {name}, between which nothing can be compared; select one, "
+            f"such as --where {name}={values[0]}"
+        )
+
+
+def _in_order(values: Iterable[Any]) -> list[Any]:
+    """Return different values in their order, null first, those of tuples one by one."""
+
+    def key(value: Any) -> Any:
+        return [key(part) for part in value] if isinstance(value, tuple) else (value is not None, value)
+
+    return sorted(set(values), key=key)
+
+
+def _all_equal(table: pa.Table, keys: Sequence[str], values: Sequence[Any]) -> pa.ChunkedArray:
+    return reduce(pc.and_, [_equals(table[key], value) for key, value in zip(keys, values, strict=True)])
 
 
 def _equals(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
@@ -222,9 +318,10 @@ def _curve(table: pa.Table, column: str, row: int) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _best_of_rows(summary: pa.Table, series: str) -> NDArray[np.float64]:
+def _best_of_rows(study: Study, summary: pa.Table, series: str) -> NDArray[np.float64]:
     """Return the best finite value of each row's median; NaN for rows without one."""
-    best: Callable[[NDArray[np.float64]], float] = np.max if _is_accuracy(series) else np.min
+    is_higher_better = series in study.figures.higher_is_better
+    best: Callable[[NDArray[np.float64]], float] = np.max if is_higher_better else np.min
     found = np.full(summary.num_rows, np.nan)
     for row in range(summary.num_rows):
         curve = _curve(summary, f"{series}_median", row)
@@ -234,14 +331,14 @@ def _best_of_rows(summary: pa.Table, series: str) -> NDArray[np.float64]:
     return found
 
 
-def _best_row(rows: pa.Table, series: str) -> int:
+def _best_row(study: Study, rows: pa.Table, series: str) -> int:
     """Return the row whose median ends best; the first one where none has a finite end."""
     ends = []
     for row in range(rows.num_rows):
         curve = _curve(rows, f"{series}_median", row)
         finite = curve[np.isfinite(curve)]
         end = finite[-1] if len(finite) else np.nan
-        ends.append(-end if _is_accuracy(series) else end)
+        ends.append(-end if series in study.figures.higher_is_better else end)
     return 0 if np.isnan(ends).all() else int(np.nanargmin(ends))
 
 
@@ -269,15 +366,25 @@ def _colours(count: int) -> list[Any]:
     return [colormaps["cividis"](position) for position in np.linspace(0.0, 0.88, max(count, 1))][:count]
 
 
-def _finish_curves(axes: Axes, series: str) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda epoch, _: f"{epoch:,.0f}" if epoch >= 1 else "")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(LABELS[series])
+def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.float64]) -> None:
+    """Give curves their scales and words; ``points`` are all that were drawn."""
+    if points.size and points.min() > 0:
+        is_whole = bool((points == np.round(points)).all())
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
+    axes.set_xlabel(study.points.name)
+    axes.set_ylabel(study.figures.label(series))
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
     low, high = axes.get_ylim()
-    if not _is_accuracy(series) and low > 0 and high / low > 20:
+    if series not in study.figures.higher_is_better and low > 0 and high / low > 20:
         axes.set_yscale("log")
+
+
+def _point_text(point: float, *, is_whole: bool) -> str:
+    """Return what a tick says; below whole numbers there is nothing."""
+    if point < 1:
+        return "" if is_whole else f"{point:g}"
+    return f"{point:,.0f}" if point == round(point) or is_whole else f"{point:g}"
 
 
 def _annotate(axes: Axes, cells: NDArray[np.float64], image: Any) -> None:
@@ -302,17 +409,17 @@ def _annotate(axes: Axes, cells: NDArray[np.float64], image: Any) -> None:
         )
 
 
-def _common_title(table: pa.Table, by: str | None, without: Sequence[str] = ()) -> str:
+def _common_title(study: Study, table: pa.Table, without: Collection[str]) -> str:
     """Return what all rows have in common, of the parameters that name an experiment."""
     parts = []
-    for name in ("dataset", "shape", "size", "depth", "learning_rate", "batch_size"):
-        if name == by or name in without or name not in table.column_names:
+    for name in study.figures.title:
+        if name in without or name not in table.column_names:
             continue
         values = set(table[name].to_pylist())
         if len(values) == 1:
             (value,) = values
             words = name.replace("_", " ")
-            parts.append(str(value) if name in ("dataset", "shape") else f"{words} {_value_text(value)}")
+            parts.append(str(value) if name in study.figures.names else f"{words} {_value_text(value)}")
     return ", ".join(parts)
 
 
@@ -322,6 +429,9 @@ def _value_text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _size_text(size: int) -> str:
-    power = size.bit_length() - 1
-    return f"$2^{{{power}}}$" if size == 1 << power else f"{size:,}"
+def _size_text(value: object) -> str:
+    """Return a value along a map, powers of two as such."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        return _value_text(value)
+    power = value.bit_length() - 1
+    return f"$2^{{{power}}}$" if value == 1 << power else f"{value:,}"
