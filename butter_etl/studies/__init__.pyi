@@ -1,5 +1,6 @@
 from .arrow_types import plain_column as plain_column
 from .arrow_types import plain_type as plain_type
+from .arrow_types import rows_differ as rows_differ
 from .butter.calibration import measure_rates as measure_rates
 from .butter.card import BUTTER_URL as BUTTER_URL
 from .butter.card import LICENSE_URL as LICENSE_URL
