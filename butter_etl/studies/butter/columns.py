@@ -233,9 +233,9 @@ _SUMMARY_COLUMNS = (
     *_STRUCTURE,
     Column("num_runs", pa.uint8(), "number of runs of the experiment"),
     Column("num", UINT8_LIST, NUM.note),
-    *series_columns(REDUCTION.series, "published", _HISTORIES),
+    *series_columns(REDUCTION, "published", _HISTORIES),
     *_ADDITIONS,
-    *series_columns(REDUCTION.series, "added", _HISTORIES),
+    *series_columns(REDUCTION, "added", _HISTORIES),
     *extremum_columns(REDUCTION),
 )
 _CANONICAL_JSON = Column("canonical_json", pa.string(), "the identity of the experiment", LONG_TEXT)
