@@ -13,9 +13,10 @@ import pyarrow.dataset as ds
 import pytest
 
 import butter_etl as be
+from butter_etl.exchange import croissant
 from butter_etl.exchange.card import data_card
 from butter_etl.exchange.manifest import read_manifest
-from butter_etl.exchange.recipes import recipes
+from butter_etl.exchange.recipes import recipes, spelled_type
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import fingerprints_metadata, read_fingerprints
 from butter_etl.store.layout import EXECUTIVE, SUMMARY
@@ -244,3 +245,17 @@ def test_recipes_need_nothing_but_their_reader(home):
     assert "butter_etl" not in code
     script = f"{code}\nimport sys; assert 'butter_etl' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=home / "all")
+
+
+@pytest.mark.parametrize(
+    ("kind", "spelled", "described"),
+    [
+        (pa.float32(), "float32", "cr:Float32"),
+        (pa.float64(), "float64", "cr:Float64"),
+        (pa.uint16(), "uint16", "cr:UInt16"),
+        (pa.int64(), "int64", "cr:Int64"),
+    ],
+)
+def test_types_are_spelled_with_their_width(kind, spelled, described):
+    assert (spelled_type(kind), spelled_type(pa.list_(kind))) == (spelled, f"[{spelled}]")
+    assert croissant._data_type(kind) == described

@@ -237,4 +237,6 @@ def _data_type(kind: pa.DataType) -> str:
         return "sc:Text"
     if pa.types.is_boolean(kind):
         return "sc:Boolean"
-    return f"cr:{'Float32' if pa.types.is_float32(kind) else str(kind).replace('uint', 'UInt').replace('int', 'Int')}"
+    if pa.types.is_floating(kind):
+        return f"cr:Float{kind.bit_width}"
+    return f"cr:{str(kind).replace('uint', 'UInt').replace('int', 'Int')}"

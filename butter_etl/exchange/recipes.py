@@ -79,4 +79,4 @@ def spelled_type(kind: pa.DataType) -> str:
     """Return an Arrow type as the published document writes it: ``float32``, ``[float32]``."""
     if pa.types.is_list(kind):
         return f"[{spelled_type(kind.value_type)}]"
-    return "float32" if pa.types.is_float32(kind) else str(kind)
+    return f"float{kind.bit_width}" if pa.types.is_floating(kind) else str(kind)
