@@ -1,7 +1,8 @@
 """The identity of experiments and runs: canonical JSON, and what is derived from it.
 
 Two experiments are the same if and only if their canonical JSON is the same text. Everything else that names a run
-(`run_id`, `seed`) is derived from that text and the repetition number.
+(`run_id`, `seed`) is derived from that text and the repetition number. So a float has one spelling, the shortest that
+gives it back in the type of its column, float32 unless a study says float64.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,39 +21,51 @@ from butter_etl.errors import SpecError
 _RUN_NAMESPACE = uuid.UUID("8b7f5d1e-64a3-5c0f-9a55-2f4f3e0c7d11")
 
 Value = str | int | float | bool | None
+FloatKind = Literal["float32", "float64"]
+
+# The magnitudes of float64 that are spelled without exponent, from and below.
+_PLAIN_FROM, _PLAIN_BELOW = 1e-6, 1e21
 
 
 @lru_cache(maxsize=4096)
-def float_text(value: float) -> str:
-    """Return the shortest decimal that rounds to ``value`` as float32, without exponent or trailing zeros: `0.0001`.
+def float_text(value: float, kind: FloatKind = "float32") -> str:
+    """Return the shortest decimal that rounds to ``value`` in a type of float, without trailing zeros: `0.0001`.
 
-    Every writer of canonical JSON and of hive paths uses this one function, so a number has one spelling.
+    Of float32, it has no exponent. Of float64, it has one below 0.000001 and from 1e+21 on, as numbers of canonical
+    JSON have (RFC 8785): without, a name in a path could be longer than file systems take. Every writer of canonical
+    JSON and of hive paths uses this one function, so a number has one spelling.
     """
-    text: str = np.format_float_positional(np.float32(value), unique=True, trim="-")
+    if kind == "float64" and value and not _PLAIN_FROM <= abs(value) < _PLAIN_BELOW:
+        return str(np.format_float_scientific(np.float64(value), unique=True, trim="-", exp_digits=1))
+    text: str = np.format_float_positional(_rounded(value, kind), unique=True, trim="-")
     return "0" if text == "-0" else text
 
 
-def canonical_float(value: float, name: str = "value") -> float:
-    """Return ``value`` as the float64 that `float_text` spells; raise SpecError if it is not finite in float32."""
+def canonical_float(value: float, name: str = "value", kind: FloatKind = "float32") -> float:
+    """Return ``value`` as the float64 that `float_text` spells; raise SpecError if it is not finite in its type."""
     with np.errstate(over="ignore"):
-        is_finite = np.isfinite(np.float32(value))
+        is_finite = np.isfinite(_rounded(value, kind))
     if not is_finite:
         raise SpecError(f"{name}: {value!r} is not a finite number")
-    return float(float_text(value))
+    return float(float_text(value, kind))
 
 
-def to_json(values: Mapping[str, Value]) -> str:
-    """Return compact JSON with sorted keys, floats as `float_text` spells them, nulls kept."""
-    return "{" + ",".join([f"{quoted(key)}:{_json_value(values[key])}" for key in sorted(values)]) + "}"
+def _rounded(value: float, kind: FloatKind) -> np.floating[Any]:
+    return np.float32(value) if kind == "float32" else np.float64(value)
 
 
-def _json_value(value: Value) -> str:
+def to_json(values: Mapping[str, Value], kind: FloatKind = "float32") -> str:
+    """Return compact JSON with sorted keys, floats as `float_text` spells those of their type, nulls kept."""
+    return "{" + ",".join([f"{quoted(key)}:{_json_value(values[key], kind)}" for key in sorted(values)]) + "}"
+
+
+def _json_value(value: Value, kind: FloatKind) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, float):
-        return float_text(value)
+        return float_text(value, kind)
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
