@@ -241,18 +241,6 @@ def test_65535_runs():
     assert results[[0, 2, 3, 4, 5], 0].tolist() == [32767, 0, 65534, 16383.5, 32767]
 
 
-@settings(max_examples=50)
-@given(
-    rows=st.lists(st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-300, 300), min_size=1, max_size=600),
-    dtype=st.sampled_from([np.int32, np.int64]),
-)
-def test_columns_are_sorted_by_digits(rows, dtype):
-    column = np.array(rows).astype(dtype)
-    tile = np.stack([column, column[::-1], column], axis=1)
-    order_statistics.sort_long_columns(tile, 2)
-    np.testing.assert_array_equal(tile, np.stack([np.sort(column), np.sort(column), column], axis=1))
-
-
 @settings(max_examples=100)
 @given(case=matrices(max_epochs=9, dtype=np.float64), best=st.sampled_from(["min", "max"]))
 def test_best_entries_of_doubles_are_those_of_the_twin(case, best):
@@ -396,9 +384,6 @@ def tiny_cases():
             found[f"{key} finite"] = statistics(values, lengths, finite_only=True)[1]
             found[f"{key} wide"] = statistics(values, lengths, **WIDE)[1]
             found[f"{key} best"] = entries
-            tile = values.view(np.dtype(f"int{8 * values.itemsize}")).copy()
-            order_statistics.sort_long_columns(tile, 3)
-            found[f"{key} sorted"] = tile
     return found
 
 

@@ -3,8 +3,8 @@
 Epochs are taken in *tiles* of `LANES`. A tile is a small matrix (runs, LANES) that stays in the first-level cache; its
 columns, one an epoch, are sorted all at once by a sorting network, whose comparisons do not depend on the data and so
 become minima and maxima of whole vectors. The more runs there are, the more comparators a network has for each: above
-`LARGEST_NETWORK` runs, columns are sorted one by one, by the digits of their keys. What is left are sums down the
-sorted columns, and rows that are looked up.
+`LARGEST_NETWORK` runs, NumPy sorts one column after the other. What is left are sums down the sorted columns, and rows
+that are looked up.
 
 What is sorted are *keys*: integers of the float's width, in the order of the floats. A key is the magnitude's bits,
 with a minus for negative numbers, so that -0 and 0 have one. Everything that is not finite (NaN, infinities, what the
@@ -55,9 +55,9 @@ Wide: TypeAlias = Literal[True] | None
 #: Epochs in a tile: enough to make the walk along a network cheap, few enough that a tile of 255 runs stays in cache.
 LANES: Final = 64
 
-#: The most runs that are sorted by a network. With so many, the other way takes as long where a third of the lanes of a
-#: tile is used, three times as long where all are.
-LARGEST_NETWORK: Final = 2048
+#: The most runs that are sorted by a network. With so many, the network takes two thirds of NumPy's time for a whole
+#: tile, and NumPy two thirds of the network's for a third of one.
+LARGEST_NETWORK: Final = 512
 
 #: Rows of the output before those of the quantiles.
 MOMENTS: Final = ("avg", "stddev", "min", "max")
@@ -69,8 +69,6 @@ _LARGEST_OF_FLOAT32: Final = 0x7F7FFFFF
 _FLOAT32_LARGEST: Final = 0x47EFFFFFE0000000
 _FLOAT64_LARGEST: Final = 0x7FEFFFFFFFFFFFFF
 
-_DIGIT_BITS: Final = 8
-_DIGITS: Final = 1 << _DIGIT_BITS
 _FARTHEST: Final = 1000  # powers of two of this size, and their inverses, are normal float64 numbers
 
 
@@ -79,7 +77,7 @@ def sorting_network(count: int) -> Positions:
     """Return the comparators of Batcher's merge exchange for ``count`` values (1 to 65,536), uint16 (comparators, 2).
 
     Each orders a pair of positions, the first before the second. (D. Knuth, The Art of Computer Programming, volume 3,
-    section 5.2.2, algorithm M.) 30 values take 178 comparators, 255 take 3,831, 2,048 take 56,321; the best known
+    section 5.2.2, algorithm M.) 30 values take 178 comparators, 255 take 3,831, 512 take 9,727; the best known
     networks are a few percent smaller.
     """
     half = 1 << max(count - 1, 0).bit_length() >> 1
@@ -146,41 +144,6 @@ def sort_columns(tile: Keys, network: Positions) -> None:
             a, b = upper[lane], lower[lane]
             upper[lane] = min(a, b)
             lower[lane] = max(a, b)
-
-
-@_compiled
-def sort_long_columns(tile: Keys, width: int) -> None:
-    """Sort each of the first ``width`` columns of ``tile`` in place, however many rows there are.
-
-    Keys are dealt out by one digit after the other, the least significant first; the sign turns the last one round. (D.
-    Knuth, volume 3, section 5.2.5, algorithm R.) No order of the rows makes it slow.
-    """
-    rows, passes = len(tile), 8 * tile.itemsize // _DIGIT_BITS
-    keys, dealt = np.empty(rows, tile.dtype), np.empty(rows, tile.dtype)
-    places = np.empty((passes, _DIGITS), np.int64)
-    for lane in range(width):
-        places[:] = 0
-        for row in range(rows):
-            keys[row] = tile[row, lane]
-            for number in range(passes):
-                places[number, (keys[row] >> _DIGIT_BITS * number) & (_DIGITS - 1)] += 1
-        for number in range(passes):
-            shift, place = _DIGIT_BITS * number, places[number]
-            if place[(keys[0] >> shift) & (_DIGITS - 1)] == rows:  # all have this digit
-                continue
-            negative = _DIGITS // 2 if number == passes - 1 else 0
-            begin = 0
-            for digit in range(_DIGITS):
-                count = place[digit ^ negative]
-                place[digit ^ negative] = begin
-                begin += count
-            for row in range(rows):
-                digit = (keys[row] >> shift) & (_DIGITS - 1)
-                dealt[place[digit]] = keys[row]
-                place[digit] += 1
-            keys, dealt = dealt, keys
-        for row in range(rows):
-            tile[row, lane] = keys[row]
 
 
 @_compiled
@@ -352,6 +315,50 @@ def _store(results: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
 
 
 @_compiled
+def _tile_statistics(
+    tile: Keys,
+    ordered: Floats,
+    lengths: Integers,
+    first: int,
+    width: int,
+    fractions: Float64s,
+    finite_only: bool,
+    wide: Wide,
+    num: Integers,
+    num_finite: Integers,
+    results: Float64s,
+    counts: Counts,
+    out: Floats,
+    begin: int,
+) -> None:
+    """Compute `epoch_statistics` of one tile of sorted keys, and spoil it; ``ordered`` is the tile again, as floats.
+
+    ``num``, ``num_finite`` and ``results`` are scratch, ``begin`` is the position of the first lane.
+    """
+    complete = _count(tile, lengths, first, num, num_finite, finite_only)
+    least = tile[0, 0]
+    for lane in range(LANES):
+        least = min(least, tile[0, lane])
+    if least < 0:  # else keys are the bits of their floats
+        for run in range(len(tile)):
+            _decode(tile[run])
+    _extremes(ordered, num_finite, complete, results[_MIN], results[_MAX])
+    for number in range(len(fractions)):
+        if wide is None:
+            _quantiles(ordered, num, complete, fractions[number], results[_QUANTILES + number])
+        else:
+            _wide_quantiles(ordered, num, fractions[number], results[_QUANTILES + number])
+    if wide is None:
+        _moments(ordered, num_finite, None, results[_AVG], results[_STDDEV])
+    else:
+        _scaled_moments(ordered, num_finite, results[_MIN : _MAX + 1], results[_AVG], results[_STDDEV])
+    _store(num, counts[0, begin : begin + width])
+    _store(num_finite, counts[1, begin : begin + width])
+    for row in range(len(out)):
+        _store(results[row], out[row, begin : begin + width])
+
+
+@_compiled
 def _epoch_statistics(
     bits: Keys,
     starts: Integers,
@@ -363,44 +370,45 @@ def _epoch_statistics(
     counts: Counts,
     out: Floats,
     at: int,
-    network: Positions | None,
+    network: Positions,
     ordered: Floats,
 ) -> None:
-    """Compute `epoch_statistics`, given the floats' bits, the network for so many runs, and scratch (runs, LANES).
-
-    Without ``network``, columns are sorted one by one.
-    """
+    """Compute `epoch_statistics`, given the floats' bits, the network for so many runs, and scratch (runs, LANES)."""
     tile = ordered.view(bits.dtype)
     num, num_finite = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     results = np.empty((len(out), LANES))
     for first in range(0, epochs, LANES):
-        width, begin = min(LANES, epochs - first), at + first
+        width = min(LANES, epochs - first)
         _fill_tile(tile, bits, starts, lengths, first, width, wide)
-        if network is None:
-            sort_long_columns(tile, width)
-        else:
-            sort_columns(tile, network)
-        complete = _count(tile, lengths, first, num, num_finite, finite_only)
-        least = tile[0, 0]
-        for lane in range(LANES):
-            least = min(least, tile[0, lane])
-        if least < 0:  # else keys are the bits of their floats
-            for run in range(len(tile)):
-                _decode(tile[run])
-        _extremes(ordered, num_finite, complete, results[_MIN], results[_MAX])
-        for number in range(len(fractions)):
-            if wide is None:
-                _quantiles(ordered, num, complete, fractions[number], results[_QUANTILES + number])
-            else:
-                _wide_quantiles(ordered, num, fractions[number], results[_QUANTILES + number])
-        if wide is None:
-            _moments(ordered, num_finite, None, results[_AVG], results[_STDDEV])
-        else:
-            _scaled_moments(ordered, num_finite, results[_MIN : _MAX + 1], results[_AVG], results[_STDDEV])
-        _store(num, counts[0, begin : begin + width])
-        _store(num_finite, counts[1, begin : begin + width])
-        for row in range(len(out)):
-            _store(results[row], out[row, begin : begin + width])
+        sort_columns(tile, network)
+        _tile_statistics(
+            tile, ordered, lengths, first, width, fractions, finite_only, wide, num, num_finite, results, counts, out,
+            at + first,
+        )  # fmt: skip
+
+
+def _statistics_of_many(
+    bits: Keys,
+    starts: Integers,
+    lengths: Integers,
+    epochs: int,
+    fractions: Float64s,
+    finite_only: bool,
+    wide: Wide,
+    counts: Counts,
+    out: Floats,
+    at: int,
+    ordered: Floats,
+) -> None:
+    """Compute `epoch_statistics` without a network: not compiled but for its parts, as numba's sort is a slow one."""
+    tile = ordered.view(bits.dtype)
+    scratch = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty((len(out), LANES))
+    what = fractions, finite_only, wide, *scratch, counts, out
+    for first in range(0, epochs, LANES):
+        width = min(LANES, epochs - first)
+        _fill_tile(tile, bits, starts, lengths, first, width, wide)
+        tile[:, :width] = np.sort(tile[:, :width].T).T
+        _tile_statistics(tile, ordered, lengths, first, width, *what, at + first)
 
 
 @_compiled
@@ -449,11 +457,18 @@ _NO_LISTS: Final = np.zeros(1, np.int64), np.zeros(1, np.int64), 0
 def _prepare_statistics(
     values: np.dtype[Any], counts: np.dtype[Any], out: np.dtype[Any], wide: Wide, with_network: bool
 ) -> None:
-    """Load or compile the kernel for inputs and outputs of these types."""
+    """Load or compile the kernels for inputs and outputs of these types."""
     _, bits = _as_kernels_take(np.zeros(0, values))
-    results = np.zeros(1), False, wide, np.zeros((2, 1), counts), np.zeros((1, 1), out), 0
-    sorting = sorting_network(1) if with_network else None, np.zeros((1, LANES), values)
-    kernel_cache.ready(_epoch_statistics, (bits, *_NO_LISTS, *results, *sorting), _SOURCES)
+    what, results = (np.zeros(1), False, wide), (np.zeros((2, 1), counts), np.zeros((1, 1), out), 0)
+    ordered = np.zeros((1, LANES), values)
+    if with_network:
+        whole = bits, *_NO_LISTS, *what, *results, sorting_network(1), ordered
+        kernel_cache.ready(_epoch_statistics, whole, _SOURCES)
+        return
+    tile, lanes = ordered.view(bits.dtype), np.zeros(LANES, np.int64)
+    kernel_cache.ready(_fill_tile, (tile, bits, *_NO_LISTS, 0, wide), _SOURCES)
+    part = tile, ordered, lanes, 0, 0, *what, lanes, lanes, ordered.astype(np.float64), *results
+    kernel_cache.ready(_tile_statistics, part, _SOURCES)
 
 
 @cache
@@ -493,11 +508,14 @@ def epoch_statistics(
     positions) gets statistic r: `MOMENTS`, then the quantiles of these ``fractions``, for which everything that is not
     finite ranks behind the finite values, or is left out with ``finite_only``. What has too few values is 0.
     """
-    network = sorting_network(len(starts)) if len(starts) <= LARGEST_NETWORK else None
-    wide, scratch = _wide(kind), np.empty((len(starts), LANES), values.dtype)
-    _prepare_statistics(values.dtype, counts.dtype, out.dtype, wide, network is not None)
-    _, bits = _as_kernels_take(values)
-    _epoch_statistics(bits, starts, lengths, epochs, fractions, finite_only, wide, counts, out, at, network, scratch)
+    runs, wide, (_, bits) = len(starts), _wide(kind), _as_kernels_take(values)
+    _prepare_statistics(values.dtype, counts.dtype, out.dtype, wide, runs <= LARGEST_NETWORK)
+    ordered = np.empty((runs, LANES), values.dtype)
+    arguments = bits, starts, lengths, epochs, fractions, finite_only, wide, counts, out, at
+    if runs <= LARGEST_NETWORK:
+        _epoch_statistics(*arguments, sorting_network(runs), ordered)
+    else:
+        _statistics_of_many(*arguments, ordered)
 
 
 def best_entries(
