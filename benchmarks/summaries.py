@@ -8,6 +8,10 @@ On one core, time is the CPU time of the process, which other processes disturb 
 There, ``workers`` is ours with a process for each core, as the command has them for large stores; that they have been
 started is not counted. With several numbers of cores, wall times are compared in the end.
 
+``--many 2500,65535`` computes the statistics of one experiment of so many runs instead, nothing read or written: its
+histories have 20 points and are of float64, and so are its statistics, for which NumPy has one call each. Both take
+turns; the table has the CPU time of one summary, median of the rounds.
+
 Without ``--store`` a store of made-up runs is used (``--partitions``, ``--experiments`` of each, ``--runs``,
 ``--epochs``); curves of real trainings come from a store that `butter-etl train` made. The store's summary files are
 written anew. Exit code 1: a peer's values are not ours.
@@ -23,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,8 +38,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.summary_peers import CONTESTANTS, OURS, Partition, Workers, partitions
+from benchmarks.summary_peers import CONTESTANTS, LISTS, OURS, Block, Numpy, Partition, Workers, numpy_row, partitions
 from benchmarks.synthetic import make_store
+from butter_etl.engines.summary import SummaryBlock, matrix_lists
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import summary_name
 from butter_etl.studies.butter.study import BUTTER
@@ -44,6 +49,9 @@ from butter_etl.studies.butter.study import BUTTER
 PUBLISHED_EPOCHS = 13.3e9
 _CHILD = "BUTTER_ETL_BENCHMARK_CORES"
 _RELATIVE, _ABSOLUTE = 2e-4, 2e-6  # peers accumulate deviations in float32
+_POINTS = 20
+_WIDE = replace(BUTTER.reduction, counts=pa.uint16(), floats=pa.float64())
+_WIDE_RELATIVE = 1e-11  # sums of 65,535 terms, in another order
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,66 @@ def check(store: Store, part: Partition, name: str) -> None:
             raise Disagreement(f"{name}: {field.name} of {part.name} is not ours")
 
 
+# --- experiments of many runs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ManyRuns:
+    """CPU milliseconds of one summary of so many runs, ours and NumPy's, and how often ours fits."""
+
+    runs: int
+    points: int
+    ours: float
+    numpy: float
+    ratio: float
+
+
+def measure_many(runs: int, rounds: int, points: int = _POINTS, block_of: Block = Numpy.block) -> ManyRuns:
+    """Let NumPy and ours summarise an experiment in turns; raises Disagreement if their statistics differ."""
+    rng = np.random.default_rng(runs)
+    matrices = {name: rng.lognormal(size=(runs, points)) for name in BUTTER.reduction.histories.values()}
+    lists = {name: matrix_lists(matrix) for name, matrix in matrices.items()}
+
+    def ours() -> pa.Table:
+        block = SummaryBlock(_WIDE)
+        block.add_lists(runs, lists)
+        return block.table()
+
+    def peer() -> dict[str, Any]:
+        return numpy_row(matrices, block_of)
+
+    check_many(ours(), peer())
+    taken = np.array([(_cpu_seconds(ours), _cpu_seconds(peer)) for _ in range(rounds)])
+    mine, theirs = (float(milliseconds) for milliseconds in 1000 * np.median(taken, axis=0))
+    return ManyRuns(runs, points, mine, theirs, theirs / mine)
+
+
+def _cpu_seconds(function: Callable[[], object]) -> float:
+    gc.collect()
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
+def check_many(ours: pa.Table, row: dict[str, Any]) -> None:
+    """Hold a peer's row of statistics against ours; raises Disagreement naming the column."""
+    for name in LISTS:
+        if not np.allclose(ours[name][0].values.to_numpy(), row[name], rtol=_WIDE_RELATIVE, atol=0):
+            raise Disagreement(f"numpy: {name} is not ours")
+
+
+def many_table(found: Sequence[ManyRuns]) -> str:
+    """Experiments of many runs as a Markdown table."""
+    lines = [
+        "float64, CPU time of one summary, computing only:",
+        "",
+        "| runs x points | ours, ms | NumPy, ms | times ours |",
+        "|---|---|---|---|",
+        *(f"| {one.runs:,} x {one.points} | {one.ours:.1f} | {one.numpy:.1f} | {one.ratio:.2f} |" for one in found),
+    ]
+    return "\n".join(lines)
+
+
 # --- the command -------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +327,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cores", type=_numbers, default=[1], help="how many cores, e.g. 1,2")
     parser.add_argument("--contestants", type=lambda text: text.split(","), default=list(CONTESTANTS), help="which")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--many", type=_numbers, help="summarise experiments of so many runs instead, e.g. 2500,65535")
     for name, default in (("partitions", 2), ("experiments", 8), ("runs", 30), ("epochs", 3000)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"of made-up runs ({default})")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -274,6 +343,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if _CHILD in os.environ:
         return _child(options, int(os.environ[_CHILD]))
+    if options.many:
+        found = [measure_many(runs, options.rounds) for runs in options.many]
+        print(json.dumps([asdict(one) for one in found], indent=1) if options.json else many_table(found))
+        return 0
     peers = [name for name in options.contestants if name not in ("ours", "floor")]
     common = [name for name in options.contestants if name not in peers]
     with tempfile.TemporaryDirectory() as folder:

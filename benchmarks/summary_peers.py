@@ -7,12 +7,12 @@ equally long, and that all values are finite. `IMPORTS` says what each needs; wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,9 @@ from butter_etl.summarize import input_columns, plan_summaries, run_summaries
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+#: What computes the statistics of each column of a matrix (runs, epochs), by name.
+Block: TypeAlias = "Callable[[NDArray[Any]], dict[str, NDArray[Any]]]"
 
 INPUT_HISTORIES = [name for name in BUTTER.histories if name in BUTTER.reduction.histories.values()]
 PARAMETERS = [name for name in input_columns(BUTTER) if name not in INPUT_HISTORIES]
@@ -210,7 +213,9 @@ class Numpy:
         _each(self._summarize, self._parts, self._cores)
 
     def _summarize(self, part: Partition) -> None:
-        part.write(pa.Table.from_pylist([_numpy_row(paths, self.block) for paths in part.experiments.values()]))
+        part.write(
+            pa.Table.from_pylist([numpy_row(_matrices(paths), self.block) for paths in part.experiments.values()])
+        )
 
 
 class NumpyNan(Numpy):
@@ -219,8 +224,8 @@ class NumpyNan(Numpy):
     block = staticmethod(_nan_block)
 
 
-def _numpy_row(paths: list[str], block_of: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]) -> dict[str, Any]:
-    matrices = _matrices(paths)
+def numpy_row(matrices: Mapping[str, NDArray[Any]], block_of: Block) -> dict[str, Any]:
+    """The summary row of an experiment's histories (runs, epochs)."""
     blocks = {series: block_of(matrices[history]) for series, history in BUTTER.reduction.histories.items()}
     row: dict[str, Any] = {name: blocks[series][statistic] for name, (series, statistic) in LISTS.items()}
     row["num_runs"], epochs = matrices["val_loss"].shape

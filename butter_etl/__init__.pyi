@@ -4,6 +4,13 @@ from .store import read_executive_summary as read_executive_summary
 from .store import read_export as read_export
 from .store import read_runs as read_runs
 from .store import read_summary as read_summary
+from .studies import Above as Above
+from .studies import Axis as Axis
+from .studies import Between as Between
+from .studies import OneOf as OneOf
+from .studies import Resume as Resume
+from .studies import Study as Study
+from .studies import study_of as study_of
 from .summarize import summarize_runs as summarize_runs
 from .train_tasks import train as train
 

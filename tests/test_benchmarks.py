@@ -328,6 +328,19 @@ def test_summaries_as_json(capfd):
     assert [one["contestant"] for one in report["results"]] == ["ours", "floor"]
 
 
+def test_experiments_of_many_runs_are_measured(capsys):
+    assert summaries.main(["--many", "5,300", "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["runs"], one["points"]) for one in found] == [(5, 20), (300, 20)]
+    assert summaries.main(["--many", "300", "--rounds", "1"]) == 0
+    assert "| 300 x 20 | " in capsys.readouterr().out
+
+
+def test_other_statistics_of_many_runs_are_found_out():
+    with pytest.raises(summaries.Disagreement, match="numpy: test_loss_avg is not ours"):
+        summaries.measure_many(5, 1, block_of=lambda values: summary_peers.Numpy.block(values * 2))
+
+
 def test_parquet_settings_are_measured(tmp_path, capsys):
     store = make_store(tmp_path / "store", 1, 2, 3, 40)
     run_summaries(plan_summaries(store), store)

@@ -13,9 +13,10 @@ import pyarrow.dataset as ds
 import pytest
 
 import butter_etl as be
+from butter_etl.exchange import croissant
 from butter_etl.exchange.card import data_card, elements_text
 from butter_etl.exchange.manifest import read_manifest
-from butter_etl.exchange.recipes import recipes
+from butter_etl.exchange.recipes import recipes, spelled_type
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import fingerprints_metadata, read_fingerprints
 from butter_etl.store.layout import EXECUTIVE, SUMMARY
@@ -310,3 +311,17 @@ def test_a_card_says_what_its_study_declares(fits):
 )
 def test_elements_of_lists_are_measuring_points(points, text):
     assert elements_text(points) == f"Histories, and the statistics of them, have {text}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spelled", "described"),
+    [
+        (pa.float32(), "float32", "cr:Float32"),
+        (pa.float64(), "float64", "cr:Float64"),
+        (pa.uint16(), "uint16", "cr:UInt16"),
+        (pa.int64(), "int64", "cr:Int64"),
+    ],
+)
+def test_types_are_spelled_with_their_width(kind, spelled, described):
+    assert (spelled_type(kind), spelled_type(pa.list_(kind))) == (spelled, f"[{spelled}]")
+    assert croissant._data_type(kind) == described

@@ -15,7 +15,7 @@ from butter_etl.studies.butter.experiments import TASK_VERSION, OwnData, Regular
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.experiments import RunSpec
-from butter_etl.studies.identity import canonical_float, float_text
+from butter_etl.studies.identity import canonical_float, float_text, to_json
 
 POLLEN = make_experiment(dataset="529_pollen", size=32, depth=2)
 GOLDEN_JSON = (
@@ -74,6 +74,70 @@ def test_float_text_round_trips_float32(value):
 def test_canonical_float_refuses_what_float32_cannot_hold(value):
     with pytest.raises(SpecError, match="not a finite number"):
         canonical_float(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (1.0, "1"),
+        (0.1, "0.1"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (float(np.float32(0.1)), "0.10000000149011612"),
+        (0.000001, "0.000001"),
+        (-1.5e-7, "-0.00000015"),
+        (1e21, "1000000000000000000000"),
+        (1e39, "1e+39"),
+        (-1e-47, "-1e-47"),
+        (5e-324, "5e-324"),
+        (1.7976931348623157e308, "1.7976931348623157e+308"),
+    ],
+)
+def test_float_text_of_doubles(value, text):
+    assert float_text(value, "float64") == text
+    assert canonical_float(value, kind="float64") == value
+
+
+doubles = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(doubles)
+def test_float_text_round_trips_float64(value):
+    text = float_text(value, "float64")
+    assert float(text) == float(json.loads(text)) == value
+    assert len(text) <= 66
+    assert canonical_float(value, kind="float64").hex() == (value + 0.0).hex()
+
+
+@given(doubles, doubles | st.sampled_from([np.nextafter(0.1, 1), 0.1]))
+def test_doubles_are_one_number_if_and_only_if_they_are_spelled_alike(one, other):
+    assert (float_text(one, "float64") == float_text(other, "float64")) == (one == other)
+
+
+@given(st.floats(1e-6, 1e20) | st.floats(-1e20, -1e-6))
+def test_no_spelling_of_a_double_is_shorter(value):
+    """`repr` has as few digits as a number needs."""
+    digits = [text.replace(".", "").strip("-0") for text in (float_text(value, "float64"), repr(value).split("e")[0])]
+    assert digits[0] == digits[1]
+
+
+def test_json_of_doubles():
+    text = to_json({"b": 1e-8, "a": 0.1 + 1e-12, "c": None, "d": (0.5, 1e300)})
+    assert text == '{"a":0.10000000000100001,"b":0.00000001,"c":null,"d":[0.5,1e+300]}'
+    assert json.loads(text) == {"b": 1e-8, "a": 0.1 + 1e-12, "c": None, "d": [0.5, 1e300]}
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_a_canonical_float32_is_spelled_alike_in_both_widths(value):
+    assert float_text(canonical_float(value), "float64") == float_text(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_canonical_float_refuses_what_float64_cannot_hold(value):
+    with pytest.raises(SpecError, match="not a finite number"):
+        canonical_float(value, kind="float64")
+    assert canonical_float(1e39, kind="float64") == 1e39
 
 
 experiments = st.builds(

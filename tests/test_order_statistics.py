@@ -21,15 +21,19 @@ from tests import numpy_statistics as twin
 
 ROOT = Path(__file__).parents[1]
 FLOAT32_MAX = np.finfo(np.float32).max
+FLOAT64_MAX = np.finfo(np.float64).max
 FRACTIONS = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
 SPECIAL = [0.0, -0.0, 1.0, 1.5, -2.0, 1e-45, -1e-40, FLOAT32_MAX, -FLOAT32_MAX, np.nan, np.inf, -np.inf]
+#: What float32 cannot hold, or not apart from its neighbour.
+SPECIAL_DOUBLES = [1e300, -1e300, FLOAT64_MAX, -FLOAT64_MAX, 1e-310, -5e-324, 1 + 2**-52, 1 - 2**-53]
+WIDE = {"out": np.float64, "kind": np.float64, "counted": np.uint16}
 
 
-def statistics(values, lengths=None, fractions=FRACTIONS, out=np.float32, **options):
+def statistics(values, lengths=None, fractions=FRACTIONS, out=np.float32, counted=np.uint8, **options):
     """Counts and results of a matrix (runs, epochs), each run's list being the first so many of its entries."""
     runs, epochs = values.shape
     lengths = np.full(runs, epochs) if lengths is None else lengths
-    counts = np.full((2, epochs), 77, np.uint8)
+    counts = np.full((2, epochs), 77, counted)
     results = np.full((len(twin.MOMENTS) + len(fractions), epochs), 77, out)
     starts = np.arange(runs) * epochs
     order_statistics.epoch_statistics(
@@ -49,7 +53,8 @@ def matrices(max_runs=12, max_epochs=5, dtype=np.float32):
     @st.composite
     def draw_matrix(draw):
         runs, epochs = draw(st.integers(1, max_runs)), draw(st.integers(0, max_epochs))
-        element = st.sampled_from(SPECIAL) | st.floats(width=np.dtype(dtype).itemsize * 8)
+        special = SPECIAL if dtype == np.float32 else SPECIAL + SPECIAL_DOUBLES
+        element = st.sampled_from(special) | st.floats(width=np.dtype(dtype).itemsize * 8)
         flat = draw(st.lists(element, min_size=runs * epochs, max_size=runs * epochs))
         ragged = st.lists(st.integers(0, epochs), min_size=runs, max_size=runs)
         lengths = draw(st.just([epochs] * runs) | ragged)
@@ -148,6 +153,106 @@ def test_the_order_of_the_runs_changes_no_bit(case, order):
     order.shuffle(rows)
     for one, other in zip(statistics(values, lengths), statistics(values[rows], lengths[rows]), strict=True):
         assert one.tobytes() == other.tobytes()
+
+
+# --------------------------------------------------------------------------------------------- float64, many runs
+
+
+@settings(max_examples=200)
+@given(case=st.sampled_from([np.float32, np.float64]).flatmap(lambda dtype: matrices(dtype=dtype)))
+@example(case=(np.array([[FLOAT64_MAX], [FLOAT64_MAX], [FLOAT64_MAX]]), np.array([1, 1, 1])))
+@example(case=(np.array([[FLOAT64_MAX], [-FLOAT64_MAX]]), np.array([1, 1])))
+@example(case=(np.array([[5e-324], [0.0], [1e-323]]), np.array([1, 1, 1])))
+def test_bits_of_declared_doubles_are_those_of_the_twin(case):
+    values, lengths = case
+    counts, results = statistics(values, lengths, **WIDE)
+    expected_counts, expected = twin.epoch_statistics(values, lengths, FRACTIONS, np.float64)
+    np.testing.assert_array_equal(counts, expected_counts)
+    assert_same_bits(results, expected)
+
+
+@settings(max_examples=200)
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(SPECIAL_DOUBLES), min_size=1))
+def test_averages_of_doubles_lie_between_their_extremes(values):
+    _, (avg, stddev, least, largest, *quantiles) = statistics(np.array(values)[:, None], **WIDE)
+    assert (least[0], largest[0]) == (min(values), max(values))
+    for one in (avg, *quantiles):
+        assert least[0] <= one[0] <= largest[0]
+    assert stddev[0] >= 0
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300, 1e-320, 1.0])
+def test_moments_of_doubles_of_any_size(size):
+    """Against 80 bits with a wider exponent, or what there is of them."""
+    values = np.random.default_rng(5).normal(size=(300, 40)) * size
+    wide = values.astype(np.longdouble)
+    _, (avg, stddev, *_) = statistics(values, **WIDE)
+    for result, expected in ((avg, wide.mean(axis=0)), (stddev, wide.std(axis=0, ddof=1))):
+        slack = 1e-13 * np.abs(wide).max(axis=0) + 5e-324
+        assert (np.abs(result - expected) <= slack).all()
+
+
+@pytest.mark.parametrize("runs", [2, 3, 300, 2500])
+def test_quantiles_of_doubles_are_numpys_bit_for_bit(runs):
+    values = wide_matrix(runs, 20, 6, dtype=np.float64)
+    _, results = statistics(values, **WIDE)
+    np.testing.assert_array_equal(results[4:], np.quantile(values, FRACTIONS, axis=0))
+
+
+def test_doubles_that_differ_in_their_last_bit_are_apart():
+    values = np.array([1.0, 1 + 2**-52, 1 + 2**-51])
+    _, results = statistics(values[:, None], fractions=np.array([0.5]), **WIDE)
+    assert results[2:, 0].tolist() == [1.0, 1 + 2**-51, 1 + 2**-52]
+
+
+def test_what_float32_cannot_hold_is_finite_as_a_double_only():
+    values = np.array([[1.0], [1e300], [np.inf], [np.nan]])
+    assert statistics(values)[0].tolist() == [[4], [1]]
+    counts, results = statistics(values, **WIDE)
+    assert counts.tolist() == [[4], [2]]
+    assert results[2:4, 0].tolist() == [1.0, 1e300]
+
+
+@pytest.mark.parametrize("options", [{"counted": np.uint16}, WIDE])
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "runs", [256, 300, order_statistics.LARGEST_NETWORK, order_statistics.LARGEST_NETWORK + 1, 2500]
+)
+def test_more_runs_than_a_byte_counts(runs, missing, options):
+    """On both sides of the number of runs from which on columns are sorted otherwise; the last tile is not full."""
+    kind = options.get("kind", np.float32)
+    values = wide_matrix(runs, order_statistics.LANES + 7, 7, missing, kind)
+    lengths = np.full(runs, values.shape[1])
+    if missing:
+        lengths[runs // 2] = order_statistics.LANES + 3
+    counts, results = statistics(values, lengths, **options)
+    expected_counts, expected = twin.epoch_statistics(values, lengths, FRACTIONS, kind)
+    np.testing.assert_array_equal(counts, expected_counts)
+    assert_same_bits(results, rounded(expected) if kind == np.float32 else expected)
+    order = np.random.default_rng(0).permutation(runs)
+    for one, other in zip(statistics(values[order], lengths[order], **options), (counts, results), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_65535_runs():
+    values = np.random.default_rng(8).permutation(65535).astype(np.float64)[:, None]
+    counts, results = statistics(values, fractions=np.array([0.25, 0.5]), **WIDE)
+    assert counts.tolist() == [[65535], [65535]]
+    assert results[[0, 2, 3, 4, 5], 0].tolist() == [32767, 0, 65534, 16383.5, 32767]
+
+
+@settings(max_examples=100)
+@given(case=matrices(max_epochs=9, dtype=np.float64), best=st.sampled_from(["min", "max"]))
+def test_best_entries_of_doubles_are_those_of_the_twin(case, best):
+    values, lengths = case
+    runs, epochs = values.shape
+    entries = np.zeros((runs, 2))
+    starts = np.arange(runs) * epochs
+    order_statistics.best_entries(values.reshape(-1), starts, lengths, epochs, best, entries, kind=np.float64)
+    np.testing.assert_array_equal(entries, twin.best_entries(values, lengths, best, np.float64))
+
+
+# ---------------------------------------------------------------------------------------------------- finite values
 
 
 @given(case=matrices())
@@ -277,6 +382,7 @@ def tiny_cases():
             key = f"{number} {np.dtype(dtype).name}"
             found[f"{key} counts"], found[f"{key} results"] = statistics(values, lengths)
             found[f"{key} finite"] = statistics(values, lengths, finite_only=True)[1]
+            found[f"{key} wide"] = statistics(values, lengths, **WIDE)[1]
             found[f"{key} best"] = entries
     return found
 

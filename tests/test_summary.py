@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from butter_etl.engines import order_statistics
 from butter_etl.engines import summary as agg
 from butter_etl.errors import SpecError
-from butter_etl.studies.butter import columns
+from butter_etl.studies.arrow_types import rows_differ
 from butter_etl.studies.butter.columns import REDUCTION
+from butter_etl.studies.butter.study import BUTTER
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NAN, INF = math.nan, math.inf
+#: The statistics of BUTTER for a study with float64 histories and many runs.
+WIDE = replace(REDUCTION, counts=pa.uint16(), floats=pa.float64())
 
 
 def histories(element=None, max_runs=9):
@@ -33,8 +37,8 @@ def table(type_=None, **columns):
     return pa.table({name: pa.array(rows, pa.list_(type_)) for name, rows in columns.items()})
 
 
-def summary_of(histories_table):
-    summary = agg.summarize_experiment(REDUCTION, histories_table).to_pydict()
+def summary_of(histories_table, reduction=REDUCTION):
+    summary = agg.summarize_experiment(reduction, histories_table).to_pydict()
     return {name: values[0] for name, values in summary.items()}
 
 
@@ -124,11 +128,11 @@ def longest(runs):
 
 
 def test_columns_are_those_of_the_summary_schema():
-    expected = pa.schema([field for field in columns.SUMMARY_SCHEMA if field.name not in columns.RUN_SCHEMA.names])
+    expected = pa.schema([field for field in BUTTER.summary if field.name not in BUTTER.runs.names])
     actual = agg.summarize_experiment(REDUCTION, table(val_loss=[[1.0]])).schema
     assert actual.names == expected.names
     assert actual.equals(expected)
-    assert {one.name: one.history for one in REDUCTION.series} == columns.HISTORY_OF
+    assert {one.name: one.history for one in REDUCTION.series} == BUTTER.reduction.histories
 
 
 def test_every_statistic_is_a_result_of_the_kernel():
@@ -384,6 +388,122 @@ def test_255_runs_are_counted():
 def test_other_numbers_of_runs_are_refused(runs):
     with pytest.raises(SpecError, match=rf"^{runs} runs .* 1 to 255 "):
         agg.summarize_experiment(REDUCTION, table(val_loss=[[1.0]] * runs))
+
+
+# --------------------------------------------------------------------------------------------- float64, many runs
+
+
+def wide_statistics(entries):
+    """Statistics of the entries that reach an epoch, by exact sums and by NumPy's quantiles; None for null."""
+    numbers = [x for x in entries if x is not None and math.isfinite(x)]
+    ranked = [x if x is not None and math.isfinite(x) else INF for x in entries]
+    return {
+        "num_finite": len(numbers),
+        "avg": statistics.mean(numbers),
+        "stddev": statistics.stdev(numbers),
+        "min": min(numbers),
+        "max": max(numbers),
+        **{name: np.quantile(ranked, fraction) for name, fraction in (("q1", 0.25), ("median", 0.5), ("q3", 0.75))},
+    }
+
+
+def big_histories(runs, seed=0):
+    """Histories (runs, 20) of many magnitudes, and a few null, infinite and huge entries, NaN and short lists."""
+    rng = np.random.default_rng([seed, runs])
+    values = rng.normal(size=(runs, 20)) * 10.0 ** rng.integers(-250, 250, 20)
+    rows = [list(row) for row in values]
+    for row, entry in zip(
+        rng.choice(runs, 8, replace=False), [None, NAN, INF, -INF, 1e300, -1e300, 1e39, 0.0], strict=True
+    ):
+        rows[row][rng.integers(20)] = entry
+    rows[1], rows[2], rows[3] = None, [], rows[3][:7]
+    return rows
+
+
+@pytest.mark.parametrize("runs", [30, 300, 2500])
+def test_wide_summaries_of_many_runs(runs):
+    rows = big_histories(runs)
+    summary = summary_of(table(pa.float64(), val_loss=rows, val_accuracy=rows), WIDE)
+    assert summary["num_runs"] == runs
+    for epoch in range(20):
+        reached = [row[epoch] for row in rows if row is not None and len(row) > epoch]
+        expected = wide_statistics(reached)
+        assert summary["num"][epoch] == len(reached)
+        for name in ("num_finite", "min", "max", "q1", "median", "q3"):
+            if f"test_loss_{name}" in summary:
+                assert summary[f"test_loss_{name}"][epoch] == expected[name], (name, epoch)
+        scale = max(abs(expected["min"]), abs(expected["max"]))
+        for name in ("avg", "stddev"):
+            assert abs(summary[f"test_accuracy_{name}"][epoch] - expected[name]) <= 1e-14 * scale, (name, epoch)
+
+
+@pytest.mark.parametrize("runs", [5, 300, 2500])
+def test_the_order_of_many_runs_changes_no_bit(runs):
+    rows = big_histories(max(runs, 8))[:runs]
+    rng = np.random.default_rng(1)
+    one, other = (
+        agg.summarize_experiment(WIDE, table(pa.float64(), val_loss=some, val_accuracy=some))
+        for some in (rows, [rows[place] for place in rng.permutation(runs)])
+    )
+    for name in one.column_names:
+        assert not rows_differ(one[name].combine_chunks(), other[name].combine_chunks()).any(), name
+
+
+def test_65535_runs_are_counted():
+    losses = np.arange(65535, dtype=np.float64)[:, None] + [1e300, 1.0]
+    block = agg.SummaryBlock(WIDE)
+    block.add_lists(65535, {"val_loss": agg.matrix_lists(losses)})
+    (summary,) = block.table().to_pylist()
+    assert summary["num_runs"] == 65535
+    assert summary["num"] == summary["test_loss_num_finite"] == [65535] * 2
+    assert summary["test_loss_avg"] == [1e300, 32768.0]
+    assert summary["test_loss_median"] == [1e300, 32768.0]
+    assert summary["test_loss_min_epoch_min"] == summary["test_loss_min_epoch_max"] == 2
+    assert (summary["test_loss_min_epoch_avg"], summary["test_loss_min_value_max"]) == (2.0, 65535.0)
+
+
+@pytest.mark.parametrize("runs", [0, 65536])
+def test_more_runs_than_two_bytes_count_are_refused(runs):
+    with pytest.raises(SpecError, match=rf"^{runs} runs .* 1 to 65535 \(uint16\)$"):
+        agg.SummaryBlock(WIDE).add_lists(runs, {})
+
+
+@settings(max_examples=100)
+@given(rows=histories(st.floats() | st.sampled_from([1e300, -1e300, 1e39, 1 + 2**-52, 1.0]), max_runs=6))
+def test_wide_summaries_are_of_all_that_float64_holds(rows):
+    summary = summary_of(table(pa.float64(), val_loss=rows, val_accuracy=rows), WIDE)
+    for epoch in range(longest(rows)):
+        entries = [row[epoch] for row in rows if row is not None and len(row) > epoch]
+        numbers = [x for x in entries if x is not None and math.isfinite(x)]
+        assert summary["test_loss_num_finite"][epoch] == len(numbers)
+        assert summary["test_loss_min"][epoch] == min(numbers, default=None)
+        assert summary["test_loss_max"][epoch] == max(numbers, default=None)
+    for column, best in (("test_loss_min", min), ("test_accuracy_max", max)):
+        finite = [[x for x in row or [] if x is not None and math.isfinite(x)] for row in rows]
+        bests = [best(one) for one in finite if one]
+        places = [row.index(best(one)) + 1 for row, one in zip(rows, finite, strict=True) if one]
+        for name, extreme in (("min", min), ("max", max)):
+            assert summary[f"{column}_value_{name}"] == extreme(bests, default=None)
+            assert summary[f"{column}_epoch_{name}"] == extreme(places, default=None)
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_wide_statistics_are_not_rounded_to_float32(kind):
+    """Whatever the histories are: the mean of 1 and 2^-24 less has 25 bits."""
+    summary = summary_of(table(kind, val_loss=[[1.0], [1 - 2**-24]]), WIDE)
+    assert summary["test_loss_avg"] == [1 - 2**-25]
+    assert summary["test_loss_min_value_median"] == 1 - 2**-25
+
+
+def test_wide_epochs_are_whole():
+    """2^24 + 1 and 2^24 + 3 are no float32 numbers; nor is what lies between, were it rounded."""
+    losses = np.ones((2, 2**24 + 4), np.float32)
+    losses[0, 2**24] = losses[1, 2**24 + 2] = 0.5
+    block = agg.SummaryBlock(WIDE)
+    block._add_extrema(2, {"val_loss": agg.matrix_lists(losses)}, losses.shape[1])  # lists of so many take long
+    columns = block._extremum_columns()
+    found = {name: columns[f"test_loss_min_epoch_{name}"].to_pylist() for name in ("min", "q1", "avg", "max")}
+    assert found == {"min": [2**24 + 1], "q1": [2**24 + 1.5], "avg": [2**24 + 2], "max": [2**24 + 3]}
 
 
 # ----------------------------------------------------------------------------------------------------- in blocks

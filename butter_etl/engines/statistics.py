@@ -1,7 +1,7 @@
 """The statistics of a summary, as declared values: what is computed over the runs of an experiment, not how.
 
-A `Reduction` has everything: `Series`, each a name, the history it reads and its `Statistic`s, and `Extremum`s. The
-columns of summaries follow from it. `butter_etl.engines.summary` computes them.
+A `Reduction` has everything: `Series`, each a name, the history it reads and its `Statistic`s, `Extremum`s, and how
+wide counts and floats are. The columns of summaries follow from it. `butter_etl.engines.summary` computes them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
+from butter_etl.errors import SpecError
+
 #: Part of every summary's fingerprint: raise it when a stored value can change, and all summaries are computed anew.
 STATISTICS_VERSION: Final = 2
 
-_FLOAT32: Final = pa.float32()
+_COUNTS: Final = (pa.uint8(), pa.uint16())
+_FLOATS: Final = (pa.float32(), pa.float64())
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,13 @@ class Statistic:
     """A statistic over the runs at an epoch, and how a column stores it: null where fewer than ``least`` values count.
 
     ``rule`` names a result of the kernel, a count or a moment; a number is the fraction of a quantile. ``note`` is what
-    people read.
+    people read. What it ``holds``, `Reduction.type_of` turns into a type.
     """
 
     name: str
     rule: Literal["num", "num_finite", "avg", "stddev", "min", "max"] | float
     note: str
-    type: pa.DataType = _FLOAT32
+    holds: Literal["count", "epoch", "float"] = "float"
     counted_by: Literal["num", "num_finite"] = "num_finite"
     least: int = 1
 
@@ -39,8 +42,8 @@ class Statistic:
         return replace(self, name=name, rule=fraction, note=note)
 
 
-NUM: Final = Statistic("num", "num", "number of runs that reach the epoch", pa.uint8(), "num", 0)
-NUM_FINITE: Final = Statistic("num_finite", "num_finite", "number of finite values", pa.uint8(), "num_finite", 0)
+NUM: Final = Statistic("num", "num", "number of runs that reach the epoch", "count", "num", 0)
+NUM_FINITE: Final = Statistic("num_finite", "num_finite", "number of finite values", "count", "num_finite", 0)
 AVG: Final = Statistic("avg", "avg", "mean")
 STDDEV: Final = Statistic("stddev", "stddev", "sample standard deviation", least=2)
 MIN: Final = Statistic("min", "min", "minimum")
@@ -68,7 +71,7 @@ class Series:
 
 
 # Epochs that occurred are whole numbers and stay so; interpolated and averaged ones are not.
-_OF_EPOCHS: Final = (replace(MIN, type=pa.uint32()), Q1, MEDIAN, Q3, replace(MAX, type=pa.uint32()), AVG)
+_OF_EPOCHS: Final = (replace(MIN, holds="epoch"), Q1, MEDIAN, Q3, replace(MAX, holds="epoch"), AVG)
 _OF_VALUES: Final = (MIN, Q1, MEDIAN, Q3, MAX, AVG)
 
 
@@ -98,12 +101,30 @@ class Reduction:
     """The statistics of a summary, declared; its columns follow from it.
 
     ``counted`` is the history whose entries are the epochs of an experiment: the longest list has as many elements as
-    summaries do.
+    summaries do. ``counts`` is the type of numbers of runs, uint8 or uint16, and ``floats`` that of whatever else is
+    computed, float32 or float64. ``point`` is the word for what entries are taken at. Raises SpecError for other types.
     """
 
     counted: str
     series: tuple[Series, ...]
     extrema: tuple[Extremum, ...] = ()
+    counts: pa.DataType = _COUNTS[0]
+    floats: pa.DataType = _FLOATS[0]
+    point: str = "epoch"
+
+    def __post_init__(self) -> None:
+        for name, kind, known in (("counts", self.counts, _COUNTS), ("floats", self.floats, _FLOATS)):
+            if kind not in known:
+                raise SpecError(f"{name}: summaries have {known[0]} or {known[1]}, not {kind}")
+
+    @property
+    def max_runs(self) -> int:
+        """Return how many runs of an experiment can be counted: 255 or 65,535."""
+        return (1 << int(self.counts.bit_width)) - 1
+
+    def type_of(self, statistic: Statistic) -> pa.DataType:
+        """Return the type in which a column stores one of the statistics."""
+        return {"count": self.counts, "epoch": pa.uint32(), "float": self.floats}[statistic.holds]
 
     @cached_property
     def lists(self) -> Mapping[str, tuple[str, Statistic]]:
@@ -118,13 +139,16 @@ class Reduction:
     def scalars(self) -> Mapping[str, ExtremumColumn]:
         """Return the columns of the extrema, in the order of the schema: twelve scalars each."""
         return {
-            f"{column.extremum.name}_{column.of}_{column.statistic.name}": column
+            f"{column.extremum.name}_{self._word(column.of)}_{column.statistic.name}": column
             for extremum in self.extrema
             for column in (
                 *(ExtremumColumn(extremum, "epoch", statistic) for statistic in extremum.of_epochs),
                 *(ExtremumColumn(extremum, "value", statistic) for statistic in extremum.of_values),
             )
         }
+
+    def _word(self, of: Literal["epoch", "value"]) -> str:
+        return self.point if of == "epoch" else of
 
     @cached_property
     def fractions(self) -> tuple[float, ...]:
@@ -134,11 +158,6 @@ class Reduction:
             *(column.statistic for column in self.scalars.values()),
         }
         return tuple(sorted({one.rule for one in declared if isinstance(one.rule, float)}))
-
-    @property
-    def max_runs(self) -> int:
-        """Return how many runs of an experiment summaries can count."""
-        return 255
 
     @property
     def histories(self) -> dict[str, str]:

@@ -8,16 +8,16 @@ No statistic here can be merged from parts: quartiles need all runs of an experi
 always summarised whole.
 
 Missing and non-finite values
-    An entry is finite if float32 can hold it (NaN, infinities, null elements and, in float64 columns, anything larger
-    than float32's largest number are not). A run *reaches* an epoch if its list has an entry for it, finite or not.
-    Averages, deviations, minima and maxima are over finite entries. Quantiles are over the entries that reach the
-    epoch, all non-finite ones ranked above all finite ones: NaN as soon as the interpolation gives weight to a
-    non-finite entry. A statistic without enough values is null, never NaN.
+    An entry is finite if the type of `Reduction.floats` can hold it (NaN, infinities, null elements and, in float64
+    columns reduced to float32, anything larger than float32's largest number are not). A run *reaches* an epoch if its
+    list has an entry for it, finite or not. Averages, deviations, minima and maxima are over finite entries. Quantiles
+    are over the entries that reach the epoch, all non-finite ones ranked above all finite ones: NaN as soon as the
+    interpolation gives weight to a non-finite entry. A statistic without enough values is null, never NaN.
 
 Precision
-    Everything is accumulated in float64 and stored in float32. An average of float32 numbers cannot overflow float32;
-    a standard deviation can, and is then stored as infinity. Sums run over sorted values and -0 counts as 0, so that no
-    bit of a summary depends on the order of the runs.
+    Everything is accumulated in float64 and stored in the declared type. An average of numbers of that type cannot
+    overflow it; a standard deviation can, and is then stored as infinity. Sums run over sorted values and -0 counts as
+    0, so that no bit of a summary depends on the order of the runs.
 """
 
 from __future__ import annotations
@@ -32,11 +32,9 @@ import pyarrow as pa
 from butter_etl.engines.statistics import Reduction, Statistic
 from butter_etl.errors import SpecError
 
-#: Counts of runs are stored as uint8.
-MAX_RUNS: Final = 255
-
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Integers: TypeAlias = npt.NDArray[np.int64]
+Counts: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 # What the kernel fills, in this order: counts of runs; moments, then quantiles of every fraction that is declared.
 _COUNTS: Final = ("num", "num_finite")
@@ -110,16 +108,18 @@ class SummaryBlock:
 
     def __init__(self, reduction: Reduction, epochs: int = 0) -> None:
         self._reduction = reduction
+        self._count_kind = reduction.counts.to_pandas_dtype()
+        self._float_kind = reduction.floats.to_pandas_dtype()
         self._fractions = np.array(reduction.fractions)
         self._results: tuple[str | float, ...] = (*_MOMENTS, *reduction.fractions)
         self._capacity = 0
-        self._counts = np.empty((len(reduction.series), len(_COUNTS), 0), np.uint8)
-        self._floats = np.empty((len(reduction.series), len(self._results), 0), np.float32)
+        self._counts = np.empty((len(reduction.series), len(_COUNTS), 0), self._count_kind)
+        self._floats = np.empty((len(reduction.series), len(self._results), 0), self._float_kind)
         self._reserve(epochs)
         self._runs: list[int] = []
         self._ends: list[int] = [0]
         self._present: list[list[bool]] = []
-        self._extremum_counts: list[npt.NDArray[np.uint8]] = []
+        self._extremum_counts: list[Counts] = []
         self._extremum_floats: list[npt.NDArray[np.float64]] = []
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class SummaryBlock:
     def add(self, histories: pa.Table) -> None:
         """Add the experiment that has these runs: a row a run, histories as list columns, others are ignored.
 
-        Raises `SpecError` unless there are 1 to 255 runs.
+        Raises `SpecError` unless there are 1 to `Reduction.max_runs` runs.
         """
         names = set(histories.column_names)
         present = [one.history for one in self._reduction.series if one.history in names]
@@ -143,10 +143,13 @@ class SummaryBlock:
         """Add the experiment that has these histories, by name, each with the lists of so many runs.
 
         This is the fastest way in: nothing is copied, and the interpreter is not held while it computes. Raises
-        `SpecError` unless there are 1 to 255 runs.
+        `SpecError` unless there are 1 to `Reduction.max_runs` runs.
         """
-        if not 0 < runs <= MAX_RUNS:
-            raise SpecError(f"{runs} runs of one experiment: its summary can count 1 to {MAX_RUNS} (uint8)")
+        most = self._reduction.max_runs
+        if not 0 < runs <= most:
+            raise SpecError(
+                f"{runs} runs of one experiment: its summary can count 1 to {most} ({self._reduction.counts})"
+            )
         # Here, as numba takes long to import, and most commands have nothing to compute.
         from butter_etl.engines.order_statistics import epoch_statistics
 
@@ -158,8 +161,8 @@ class SummaryBlock:
         self._reserve(at + epochs)
         for number, one in enumerate(self._reduction.series):
             if one.history in histories:
-                counts, floats = self._counts[number], self._floats[number]
-                epoch_statistics(*histories[one.history], epochs, self._fractions, counts, floats, at)
+                counts, floats, kind = self._counts[number], self._floats[number], self._float_kind
+                epoch_statistics(*histories[one.history], epochs, self._fractions, counts, floats, at, kind=kind)
         self._add_extrema(runs, histories, epochs)
         self._runs.append(runs)
         self._ends.append(at + epochs)
@@ -168,16 +171,18 @@ class SummaryBlock:
     def _add_extrema(self, runs: int, histories: Mapping[str, RunLists], epochs: int) -> None:
         from butter_etl.engines.order_statistics import best_entries, epoch_statistics
 
-        narrow = epochs <= _WHOLE and all(lists.values.dtype == np.float32 for lists in histories.values())
-        kind = np.float32 if narrow else np.float64
-        entries = np.full((runs, 2 * len(self._reduction.extrema)), np.nan, kind)
+        kinds = {self._float_kind, *(lists.values.dtype.type for lists in histories.values())}
+        entry_kind = np.float32 if epochs <= _WHOLE and kinds == {np.float32} else np.float64
+        entries = np.full((runs, 2 * len(self._reduction.extrema)), np.nan, entry_kind)
+        kind = self._float_kind
         for number, extremum in enumerate(self._reduction.extrema):
             if extremum.history in histories:
-                best_entries(*histories[extremum.history], epochs, extremum.best, entries, 2 * number)
+                best_entries(*histories[extremum.history], epochs, extremum.best, entries, 2 * number, kind=kind)
         columns = entries.shape[1]
-        counts = np.empty((len(_COUNTS), columns), np.uint8)
-        floats = np.empty((len(self._results), columns), kind)
-        epoch_statistics(*matrix_lists(entries), columns, self._fractions, counts, floats, finite_only=True)
+        counts = np.empty((len(_COUNTS), columns), self._count_kind)
+        floats = np.empty((len(self._results), columns), entry_kind)
+        lists = matrix_lists(entries)
+        epoch_statistics(*lists, columns, self._fractions, counts, floats, finite_only=True, kind=kind)
         self._extremum_counts.append(counts)
         self._extremum_floats.append(floats)
 
@@ -194,7 +199,7 @@ class SummaryBlock:
 
     def table(self) -> pa.Table:
         """Return the summaries so far, a row an experiment in the order in which they came."""
-        columns = {"num_runs": pa.array(self._runs, pa.uint8())}
+        columns = {"num_runs": pa.array(self._runs, self._reduction.counts)}
         columns |= self._list_columns()
         columns |= self._extremum_columns()
         return pa.table(columns)
@@ -210,23 +215,24 @@ class SummaryBlock:
         columns = {}
         for name, (history, statistic) in self._reduction.lists.items():
             results, layout = histories[history]
-            columns[name] = layout.lists(results.stored(statistic))
+            columns[name] = layout.lists(results.stored(statistic, self._reduction.type_of(statistic)))
         return columns
 
-    def _named(self, counts: npt.NDArray[np.uint8], floats: Floats) -> _Results:
+    def _named(self, counts: Counts, floats: Floats) -> _Results:
         return _Results(dict(zip((*_COUNTS, *self._results), (*counts, *floats), strict=True)))
 
     def _extremum_columns(self) -> dict[str, pa.Array]:
-        counts = np.array(self._extremum_counts, np.uint8).reshape(-1, len(_COUNTS), 2 * len(self._reduction.extrema))
-        floats = np.array(self._extremum_floats, np.float64).reshape(
-            -1, len(self._results), 2 * len(self._reduction.extrema)
-        )
+        columns = 2 * len(self._reduction.extrema)
+        counts = np.array(self._extremum_counts, self._count_kind).reshape(-1, len(_COUNTS), columns)
+        floats = np.array(self._extremum_floats, np.float64).reshape(-1, len(self._results), columns)
         results = {}
         for number, extremum in enumerate(self._reduction.extrema):
             for of, which in (("epoch", 2 * number), ("value", 2 * number + 1)):
                 results[extremum, of] = self._named(counts[:, :, which].T, floats[:, :, which].T)
         return {
-            name: results[column.extremum, column.of].stored(column.statistic)
+            name: results[column.extremum, column.of].stored(
+                column.statistic, self._reduction.type_of(column.statistic)
+            )
             for name, column in self._reduction.scalars.items()
         }
 
@@ -236,11 +242,11 @@ class _Results:
 
     def __init__(self, rows: Mapping[str | float, npt.NDArray[Any]]) -> None:
         self._rows = rows
-        self._fewest = {name: int(rows[name].min(initial=MAX_RUNS)) for name in _COUNTS}
+        self._fewest = {name: int(rows[name].min(initial=np.iinfo(rows[name].dtype).max)) for name in _COUNTS}
 
-    def stored(self, statistic: Statistic) -> pa.Array:
+    def stored(self, statistic: Statistic, column: pa.DataType) -> pa.Array:
         """Return one statistic in the type of its column; NaN stays NaN, too few values are null."""
-        values, kind = self._rows[statistic.rule], statistic.type.to_pandas_dtype()
+        values, kind = self._rows[statistic.rule], column.to_pandas_dtype()
         if values.dtype != kind:
             with np.errstate(over="ignore"):  # a number beyond float32 is stored as infinity
                 values = values.astype(kind)

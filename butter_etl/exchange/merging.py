@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from butter_etl.errors import DuplicateError, SpecError
 from butter_etl.exchange.gathering import Arrival
 from butter_etl.exchange.sources import own_repetitions
 from butter_etl.store import LAST_REPETITION, RunFile, Store
-from butter_etl.studies import Study
+from butter_etl.studies import Study, rows_differ
 
 Prefer = Literal["store", "source"]
 _REASON = "replaced"
@@ -168,26 +168,8 @@ def _differ(histories: Iterable[str], first: pa.Table, second: pa.Table) -> NDAr
     """Tell for each row whether two tables of the same runs have different histories, bit by bit."""
     differing = np.zeros(first.num_rows, dtype=np.bool_)
     for name in histories:
-        differing |= _lists_differ(first[name].combine_chunks(), second[name].combine_chunks())
+        differing |= rows_differ(first[name].combine_chunks(), second[name].combine_chunks())
     return differing
-
-
-def _lists_differ(first: pa.ListArray, second: pa.ListArray) -> NDArray[np.bool_]:
-    lengths, others = (pc.fill_null(pc.list_value_length(one), -1).to_numpy() for one in (first, second))
-    differing = np.asarray(lengths != others)
-    same = pa.array(~differing)
-    ours, theirs = (one.filter(same).flatten() for one in (first, second))
-    unequal = _bits(ours) != _bits(theirs)
-    unequal |= ours.is_null().to_numpy(zero_copy_only=False) != theirs.is_null().to_numpy(zero_copy_only=False)
-    row_of_value = np.repeat(np.flatnonzero(~differing), np.maximum(lengths[~differing], 0))
-    differing[row_of_value[unequal]] = True
-    return differing
-
-
-def _bits(values: pa.Array) -> NDArray[np.uint32]:
-    """Return the bits of float32 values, those of 0 where they are null: so that NaN equals itself."""
-    numbers: NDArray[Any] = pc.fill_null(values, 0).to_numpy()
-    return np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
 
 
 def _as_file(study: Study, rows: pa.Table, arrival: Arrival) -> pa.Table:

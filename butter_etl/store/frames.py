@@ -16,7 +16,7 @@ from butter_etl.store.files import COMMON_METADATA, Location
 from butter_etl.store.layout import EXECUTIVE, RUNS, SUMMARY, RunFile, parse_partition
 from butter_etl.store.parquet import conform
 from butter_etl.store.store import frames_of, readable
-from butter_etl.studies import Condition, Study, Terms, canonical_float, default_study, finite_float, parse_condition
+from butter_etl.studies import Condition, FloatKind, Study, Terms, canonical_float, default_study, parse_condition
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -251,15 +251,15 @@ def _statistics(column: pq.ColumnChunkMetaData | None) -> pq.Statistics | None:
 def _parameters(table: pa.Table, conditions: tuple[Condition, ...]) -> list[dict[str, Any]]:
     asked_for = table.select(list({condition.key for condition in conditions}))
     rows: list[dict[str, Any]] = asked_for.to_pylist()
-    canonical = {
-        field.name: canonical_float if pa.types.is_float32(field.type) else finite_float
+    floats: dict[str, FloatKind] = {
+        field.name: "float32" if pa.types.is_float32(field.type) else "float64"
         for field in asked_for.schema
         if pa.types.is_floating(field.type)
     }
     for row in rows:
-        for key, form in canonical.items():
+        for key, kind in floats.items():
             if isinstance(row[key], float):
-                row[key] = form(row[key], key)
+                row[key] = canonical_float(row[key], key, kind)
     return rows
 
 

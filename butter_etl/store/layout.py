@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 
 from butter_etl.errors import SpecError, StoreError
-from butter_etl.studies import Value, exact_text
+from butter_etl.studies import Value, float_text
 
 FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -62,7 +62,7 @@ def key_text(value: Value) -> str:
     """Return a key's value as the layout spells it before percent-encoding: null, shortest floats, plain integers."""
     if value is None:
         return NULL
-    return exact_text(value) if isinstance(value, float) else str(value)
+    return float_text(value, "float64") if isinstance(value, float) else str(value)
 
 
 def parse_partition(keys: pa.Schema, path: str) -> dict[str, Value]:

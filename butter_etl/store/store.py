@@ -156,8 +156,9 @@ class Store:
     ) -> Store:
         """Return the store at ``path``, made if nothing is there yet; raise StoreError for a folder of other things.
 
-        A new one is of ``study``, by default of the one that the environment chooses, or BUTTER. The store is going to be written: on an object store, that needs a state folder. Raises PlaceError or
-        FullDiskError where the store or its state folder cannot be written; nothing is made then.
+        A new one is of ``study``, by default of the one that the environment chooses, or BUTTER. The store is going to
+        be written: on an object store, that needs a state folder. Raises PlaceError or FullDiskError where the store or
+        its state folder cannot be written; nothing is made then.
         """
         found = cls.find(path, state, study)
         require_state(path, state)

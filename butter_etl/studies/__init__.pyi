@@ -1,5 +1,6 @@
 from .arrow_types import plain_column as plain_column
 from .arrow_types import plain_type as plain_type
+from .arrow_types import rows_differ as rows_differ
 from .axes import Above as Above
 from .axes import Axis as Axis
 from .axes import Between as Between
@@ -42,10 +43,12 @@ from .experiments import OwnExperiment as OwnExperiment
 from .experiments import RunSpec as RunSpec
 from .experiments import run_ids as run_ids
 from .figures import Figures as Figures
+from .functions import Resume as Resume
+from .functions import study_of as study_of
+from .identity import FloatKind as FloatKind
 from .identity import Value as Value
 from .identity import canonical_float as canonical_float
-from .identity import exact_text as exact_text
-from .identity import finite_float as finite_float
+from .identity import float_text as float_text
 from .known import all_installed as all_installed
 from .known import choosing as choosing
 from .known import chosen_study as chosen_study

@@ -1,7 +1,7 @@
 """The types in which other tools write columns, brought to those that computing knows.
 
 The same texts may come as views, in dictionaries, or run-end encoded, the same lists as large ones or views, and UUIDs
-as a type of their own. What they mean is the same.
+as a type of their own. What they mean is the same. `rows_differ` tells where two columns of one type do not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import uuid
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -74,3 +75,40 @@ def _unpacked(chunk: pa.Array) -> pa.Array:
     if isinstance(chunk.type, pa.UuidType):
         return pa.array([None if one is None else str(uuid.UUID(bytes=one)) for one in chunk.storage.to_pylist()])
     return chunk.storage
+
+
+def rows_differ(one: pa.Array, other: pa.Array) -> NDArray[np.bool_]:
+    """Tell for each row whether two columns of one type and length have different values, bool (rows,).
+
+    Floats of every width, in lists too, are compared by their bits: NaN equals itself, and 0 is not -0. Null equals
+    null only. Raises ValueError if types or lengths differ: a cast could make equal what is not.
+    """
+    if one.type != other.type or len(one) != len(other):
+        raise ValueError(f"{len(one)} rows of {one.type} are not compared with {len(other)} of {other.type}")
+    differing = _as_bool(pc.not_equal(pc.is_null(one), pc.is_null(other)))
+    if _is_list(one.type):
+        return differing | _lists_differ(one, other)
+    if pa.types.is_floating(one.type):
+        kind = _BITS[one.type.bit_width]
+        one, other = one.view(kind), other.view(kind)
+    return differing | _as_bool(pc.fill_null(pc.not_equal(one, other), False))
+
+
+_BITS = {16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
+
+
+def _lists_differ(one: pa.Array, other: pa.Array) -> NDArray[np.bool_]:
+    """Tell where lists differ in length or in an element; a null list is like an empty one."""
+    lengths, others = (
+        pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False) for lists in (one, other)
+    )
+    differing = np.asarray(lengths != others)
+    same = pa.array(~differing)
+    elements = rows_differ(one.filter(same).flatten(), other.filter(same).flatten())
+    row_of_element = np.repeat(np.flatnonzero(~differing), lengths[~differing])
+    differing[row_of_element[elements]] = True
+    return differing
+
+
+def _as_bool(column: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.bool_)

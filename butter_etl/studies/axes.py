@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from butter_etl.errors import SpecError, suggestion
-from butter_etl.studies.identity import canonical_float, finite_float
+from butter_etl.studies.identity import canonical_float
 
 #: The default of an axis that a cube must name.
 REQUIRED: Final = msgspec.NODEFAULT
@@ -120,7 +120,7 @@ class Hyperparameter:
         is_fraction = not is_list and (self.type is float or float in get_args(self.type))
         if not is_fraction or value is None:
             return tuple(value) if isinstance(value, list) else value
-        return canonical_float(value, name) if self.axis.bits == 32 else finite_float(value, name)
+        return canonical_float(value, name) if self.axis.bits == 32 else canonical_float(value, name, "float64")
 
 
 def hyperparameters(experiment: type[msgspec.Struct]) -> Mapping[str, Hyperparameter]:

@@ -14,7 +14,9 @@ import pyarrow as pa
 from butter_etl.engines import Extremum, Reduction, Series, Statistic
 
 FLOAT_LIST: Final = pa.list_(pa.field("element", pa.float32()))
+FLOAT64_LIST: Final = pa.list_(pa.field("element", pa.float64()))
 UINT8_LIST: Final = pa.list_(pa.field("element", pa.uint8()))
+UINT16_LIST: Final = pa.list_(pa.field("element", pa.uint16()))
 UINT32_LIST: Final = pa.list_(pa.field("element", pa.uint32()))
 
 
@@ -66,22 +68,22 @@ def schema_of(columns: Iterable[Column]) -> pa.Schema:
 
 
 def series_columns(
-    series: Iterable[Series], which: Literal["published", "added"], histories: Mapping[str, Column]
+    reduction: Reduction, which: Literal["published", "added"], histories: Mapping[str, Column]
 ) -> Iterator[Column]:
-    """Yield the list columns of some series, the published ones or those of the later release.
+    """Yield the list columns of the series of a summary, the published ones or those of the later release.
 
     Floats are encoded as the history that they are computed from.
     """
-    for one in series:
+    for one in reduction.series:
         for statistic in getattr(one, which):
-            yield _list_column(one, statistic, histories[one.history])
+            yield _list_column(reduction, one, statistic, histories[one.history])
 
 
-def _list_column(series: Series, statistic: Statistic, history: Column) -> Column:
-    kind = pa.list_(pa.field("element", statistic.type))
-    special = history.special if pa.types.is_floating(statistic.type) else None
-    note = f"{statistic.note} over the runs of the {series.note}, a value an epoch"
-    return Column(f"{series.name}_{statistic.name}", kind, note, special)
+def _list_column(reduction: Reduction, series: Series, statistic: Statistic, history: Column) -> Column:
+    kind = reduction.type_of(statistic)
+    special = history.special if pa.types.is_floating(kind) else None
+    note = f"{statistic.note} over the runs of the {series.note}, a value {an(reduction.point)}"
+    return Column(f"{series.name}_{statistic.name}", pa.list_(pa.field("element", kind)), note, special)
 
 
 def extremum_columns(reduction: Reduction) -> Iterator[Column]:
@@ -89,8 +91,14 @@ def extremum_columns(reduction: Reduction) -> Iterator[Column]:
     for name, column in reduction.scalars.items():
         what = _best(column.extremum)
         if column.of == "epoch":
-            what = f"epoch (from 1) of the {what}"
-        yield Column(name, column.statistic.type, f"{column.statistic.note} over the runs of the {what}")
+            what = f"{reduction.point} (from 1) of the {what}"
+        kind = reduction.type_of(column.statistic)
+        yield Column(name, kind, f"{column.statistic.note} over the runs of the {what}")
+
+
+def an(word: str) -> str:
+    """Return a word with its indefinite article."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _best(extremum: Extremum) -> str:

@@ -1,7 +1,7 @@
 """The experiments and runs of any study as values: their parameters and their identity.
 
-A study declares its hyperparameters as the fields of a subclass of `OwnExperiment`. An experiment of another task, which
-the study can keep and summarise but not train, is a `ForeignExperiment`.
+A study declares its hyperparameters as the fields of a subclass of `OwnExperiment`. An experiment of another task,
+which the study can keep and summarise but not train, is a `ForeignExperiment`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ COMMAND_KEYS = ("batch", "repetition", "seed")
 
 
 class Experiment(Protocol):
-    """One setting of every hyperparameter, the seed left out. Equal ones have equal canonical JSON; all can be hashed."""
+    """One setting of every hyperparameter, the seed left out. Equal ones have equal canonical JSON."""
 
     @property
     def is_own(self) -> bool:

@@ -1,17 +1,18 @@
 """The identity of experiments and runs: canonical JSON, and what is derived from it.
 
 Two experiments are the same if and only if their canonical JSON is the same text. Everything else that names a run
-(`run_id`, `seed`) is derived from that text and the repetition number.
+(`run_id`, `seed`) is derived from that text and the repetition number. So a float has one spelling, the shortest that
+gives it back in the type of its column, float32 unless a study says float64.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,43 +21,41 @@ from butter_etl.errors import SpecError
 _RUN_NAMESPACE = uuid.UUID("8b7f5d1e-64a3-5c0f-9a55-2f4f3e0c7d11")
 
 Value = str | int | float | bool | None | tuple[str | int | float, ...]
+FloatKind = Literal["float32", "float64"]
+
+# The magnitudes that are spelled without exponent, from and below: all that float32 can hold.
+_PLAIN_FROM, _PLAIN_BELOW = 1e-46, 1e39
 
 
 @lru_cache(maxsize=4096)
-def float_text(value: float) -> str:
-    """Return the shortest decimal that rounds to ``value`` as float32, without exponent or trailing zeros: `0.0001`."""
-    text: str = np.format_float_positional(np.float32(value), unique=True, trim="-")
+def float_text(value: float, kind: FloatKind = "float32") -> str:
+    """Return the shortest decimal that rounds to ``value`` in a type of float, without trailing zeros: `0.0001`.
+
+    Numbers that float32 cannot hold have an exponent: without, a name in a path could be longer than file systems take.
+    Of a canonical float32, both types give the same text. Every writer of canonical JSON and of hive paths uses this
+    one function, so a number has one spelling.
+    """
+    if kind == "float64" and value and not _PLAIN_FROM <= abs(value) < _PLAIN_BELOW:
+        return str(np.format_float_scientific(np.float64(value), unique=True, trim="-", exp_digits=1))
+    text: str = np.format_float_positional(_rounded(value, kind), unique=True, trim="-")
     return "0" if text == "-0" else text
 
 
-def canonical_float(value: float, name: str = "value") -> float:
-    """Return ``value`` as the float64 that `float_text` spells; raise SpecError if it is not finite in float32."""
+def canonical_float(value: float, name: str = "value", kind: FloatKind = "float32") -> float:
+    """Return ``value`` as the float64 that `float_text` spells; raise SpecError if it is not finite in its type."""
     with np.errstate(over="ignore"):
-        is_finite = np.isfinite(np.float32(value))
+        is_finite = np.isfinite(_rounded(value, kind))
     if not is_finite:
         raise SpecError(f"{name}: {value!r} is not a finite number")
-    return float(float_text(value))
+    return float(float_text(value, kind))
 
 
-@lru_cache(maxsize=4096)
-def exact_text(value: float) -> str:
-    """Return the shortest decimal that stands for ``value`` as float64, without exponent or trailing zeros.
-
-    Of a `canonical_float` that is what `float_text` says.
-    """
-    text: str = np.format_float_positional(np.float64(value), unique=True, trim="-")
-    return "0" if text == "-0" else text
-
-
-def finite_float(value: float, name: str = "value") -> float:
-    """Return ``value`` as the float64 that `exact_text` spells; raise SpecError if it is not finite."""
-    if not math.isfinite(value):
-        raise SpecError(f"{name}: {value!r} is not a finite number")
-    return 0.0 if value == 0 else float(value)
+def _rounded(value: float, kind: FloatKind) -> np.floating[Any]:
+    return np.float32(value) if kind == "float32" else np.float64(value)
 
 
 def to_json(values: Mapping[str, Value]) -> str:
-    """Return compact JSON with sorted keys, floats (which are canonical) as `exact_text` spells them, nulls kept."""
+    """Return compact JSON with sorted keys, floats (which are canonical) as `float_text` spells them, nulls kept."""
     return "{" + ",".join([f"{quoted(key)}:{_json_value(values[key])}" for key in sorted(values)]) + "}"
 
 
@@ -66,7 +65,7 @@ def _json_value(value: Value) -> str:
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, float):
-        return exact_text(value)
+        return float_text(value, "float64")
     if isinstance(value, tuple | list):
         return f"[{','.join(map(_json_value, value))}]"
     if isinstance(value, bool):

@@ -19,7 +19,7 @@ from butter_etl.engines import Reduction
 from butter_etl.errors import SpecError, StudyError, suggestion
 from butter_etl.studies.columns import LONG_TEXT, Column, PageEncoding, schema_of
 from butter_etl.studies.experiments import COMMAND_KEYS, Experiment, ForeignExperiment, OwnExperiment
-from butter_etl.studies.identity import Value, canonical_float, finite_float, to_json
+from butter_etl.studies.identity import Value, canonical_float, to_json
 from butter_etl.studies.profiles import SEED, Profile
 from butter_etl.studies.selection import Terms
 from butter_etl.studies.sweeps import FixedIds, Sweep
@@ -63,10 +63,12 @@ class Study:
 
     ``parameters`` are the columns of an experiment's identity, ``derived`` those that follow from it, one value an
     experiment. ``flags`` maps a column to the published sweep that it tells of. ``keys`` are the hive keys of the
-    layout, outermost first. ``varied`` are the parameters that are never null, ``swept`` those whose values a card lists,
-    ``may_be_absent`` those that a source of an import need not have. ``claimed_names`` are the columns of
-    STORE/experiments after the id and the identity, where their order is not that of the run frame. ``executive`` are the columns of the executive summary; without any there is none.
-    ``experiment`` is the class of what is trained, ``label(parameters)`` names an experiment for people.
+    layout, outermost first; one of float64 must be ``discrete``: of few values, which people write as they are stored.
+    ``varied`` are the parameters that are never null, ``swept`` those whose values a card lists, ``may_be_absent``
+    those that a source of an import need not have. ``claimed_names`` are the columns of STORE/experiments after the id
+    and the identity, where their order is not that of the run frame. ``executive_names`` are the columns of the
+    executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
+    names an experiment for people. ``own_data(experiment)`` is the user's own data set that it learns from, if any.
     """
 
     name: str
@@ -144,12 +146,17 @@ class Study:
         if value is None:
             return None
         if pa.types.is_list(kind):
-            return tuple(value)
+            return tuple(self._of_list(name, kind.value_type, one) for one in value)
         if not pa.types.is_floating(kind):
             return value  # type: ignore[no-any-return]
         if isinstance(value, str):
             raise SpecError(f"{name}: {value!r} is not a number")
-        return canonical_float(value, name) if pa.types.is_float32(kind) else finite_float(value, name)
+        return canonical_float(value, name) if pa.types.is_float32(kind) else canonical_float(value, name, "float64")
+
+    def _of_list(self, name: str, kind: pa.DataType, value: Any) -> Any:
+        if not pa.types.is_floating(kind):
+            return value
+        return canonical_float(value, name, "float32" if pa.types.is_float32(kind) else "float64")
 
     def foreign(self, task: str, task_version: int | None, parameters: Mapping[str, Any]) -> ForeignExperiment:
         """Return the experiment of a row that is not `is_own`; raise SpecError for numbers that are not finite."""
@@ -288,7 +295,7 @@ class Study:
 
     @property
     def is_declared_by_stores(self) -> bool:
-        """Tell whether stores keep the hash of the declaration, and identities the study's name: all but BUTTER's do."""
+        """Tell whether stores keep the declaration's hash, and identities the study's name: all but BUTTER's do."""
         return self.experiment.study is not None
 
     @cached_property
@@ -324,3 +331,9 @@ def _check(study: Study) -> None:
             raise StudyError(f"study {study.name}: key {key!r} is no parameter")
         if pa.types.is_nested(study.columns[key].type):
             raise StudyError(f"study {study.name}: key {key!r} is a list; keys are one value")
+        if study.columns[key].type == pa.float64() and key not in study.discrete:
+            raise StudyError(
+                f"study {study.name}: key {key!r} is a float64; declare it discrete, if its values are few"
+            )
+    if not study.keys:
+        raise StudyError(f"study {study.name}: the layout needs a key")

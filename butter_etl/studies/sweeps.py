@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from butter_etl.errors import SelectError
 from butter_etl.studies.axes import Hyperparameter
 from butter_etl.studies.experiments import Experiment, OwnExperiment
-from butter_etl.studies.identity import exact_text
+from butter_etl.studies.identity import float_text
 
 #: Ids below are of experiments with fixed ids; others are claimed in a store from here up.
 FIRST_CLAIMED_ID: Final = 2**24
@@ -80,7 +80,7 @@ class Cube(msgspec.Struct, frozen=True):
         """Return a value of an axis as tables show it."""
         if value is None:
             return "null"
-        return exact_text(value) if isinstance(value, float) else str(value)
+        return float_text(value, "float64") if isinstance(value, float) else str(value)
 
     def experiments(self) -> Iterator[OwnExperiment]:
         """Yield every cell, those that cannot be built included."""

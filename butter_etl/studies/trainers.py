@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
-E = TypeVar("E", bound=OwnExperiment, contravariant=True)
+E_contra = TypeVar("E_contra", bound=OwnExperiment, contravariant=True)
 
 
 class Cost(NamedTuple):
@@ -94,8 +94,11 @@ class Landed(NamedTuple):
     row: Mapping[str, Any]
 
 
-class Trainer(Protocol[E]):
-    """How a study trains its experiments, which are of the class ``E``. Where a method takes a run, runs of one experiment may differ in what it says."""
+class Trainer(Protocol[E_contra]):
+    """How a study trains its experiments.
+
+    Where a method takes a run, runs of one experiment may differ in what it says.
+    """
 
     @property
     def engines(self) -> Mapping[Device, tuple[str, ...]]:
@@ -117,11 +120,11 @@ class Trainer(Protocol[E]):
         """Return the axes of cubes that `can_build` depends on; without any, it depends on all of them."""
         ...
 
-    def can_build(self, one: E) -> bool:
+    def can_build(self, one: E_contra) -> bool:
         """Tell whether there is what an experiment asks for, such as a network of about its size."""
         ...
 
-    def derive(self, one: E) -> Mapping[str, Value]:
+    def derive(self, one: E_contra) -> Mapping[str, Value]:
         """Return the derived columns of an experiment; raise InfeasibleError where it cannot be built."""
         ...
 
@@ -144,14 +147,14 @@ class Trainer(Protocol[E]):
         """Return how many of these runs fit side by side into the memory that is free here now; at least one."""
         ...
 
-    def fetch(self, experiments: Iterable[E], folder: Path) -> None:
+    def fetch(self, experiments: Iterable[E_contra], folder: Path) -> None:
         """Have at hand what the experiments learn from; the driver alone calls it, and it may download.
 
         Raises DatasetError for what cannot be had.
         """
         ...
 
-    def load(self, one: E, folder: Path, kept: Kept) -> Any:
+    def load(self, one: E_contra, folder: Path, kept: Kept) -> Any:
         """Return what an experiment learns from; tasks call it. It is shared by all threads of a process.
 
         Raises DatasetError for what is not there or not what it should be.
@@ -176,8 +179,4 @@ class Trainer(Protocol[E]):
 
         Raises InfeasibleError for runs that cannot be built, DeviceMemoryError where they are too many for a GPU.
         """
-        ...
-
-    def propose(self, one: E, wanted: Sequence[int], landed: Sequence[Landed]) -> Sequence[int]:
-        """Return those of the wanted repetitions that can be trained now; the others wait for what these land."""
         ...

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.store import RUNS, Registry, Store, write_whole
-from butter_etl.studies import Choice, Figures, Selection, Study, Sweep, exact_text
+from butter_etl.studies import Choice, Figures, Selection, Study, Sweep, float_text
 from butter_etl.views.facts import status_facts, status_lines
 from butter_etl.views.plot import numbered
 
@@ -169,7 +169,7 @@ def _filters(study: Study, table: pa.Table) -> list[dict[str, Any]]:
 def _text(value: object) -> str:
     if value is None:
         return "none"
-    return exact_text(value) if isinstance(value, float) else str(value)
+    return float_text(value, "float64") if isinstance(value, float) else str(value)
 
 
 def _curves(study: Study, table: pa.Table) -> dict[str, Any]:

@@ -224,9 +224,9 @@ SUMMARY_COLUMNS = (
     *_STRUCTURE,
     Column("num_runs", pa.uint8(), "number of runs of the experiment"),
     Column("num", UINT8_LIST, NUM.note),
-    *series_columns(REDUCTION.series, "published", _HISTORIES),
+    *series_columns(REDUCTION, "published", _HISTORIES),
     *_ADDITIONS,
-    *series_columns(REDUCTION.series, "added", _HISTORIES),
+    *series_columns(REDUCTION, "added", _HISTORIES),
     *extremum_columns(REDUCTION),
 )
 #: The columns of the run frame, a row a run.

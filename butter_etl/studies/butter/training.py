@@ -29,7 +29,7 @@ from butter_etl.studies.butter.sweeps import experiment_topology
 from butter_etl.studies.butter.topology import find_topology, is_residual, network_structure
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.identity import Value
-from butter_etl.studies.trainers import Cost, Kept, Landed, Results, State, Watch
+from butter_etl.studies.trainers import Cost, Kept, Results, State, Watch
 
 
 class ButterTrainer:
@@ -135,10 +135,6 @@ class ButterTrainer:
             watch=watch_engine,
         )
         return Results(trained.histories)
-
-    def propose(self, one: ExperimentSpec, wanted: Sequence[int], landed: Sequence[Landed]) -> Sequence[int]:
-        """Return all wanted repetitions: none waits for another."""
-        return wanted
 
 
 def _spec(run: RunSpec) -> ExperimentSpec:
