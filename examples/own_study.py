@@ -1,7 +1,7 @@
 """What the activation and the width of a small network do to how it learns handwritten digits."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from sklearn.datasets import load_digits
@@ -30,18 +30,19 @@ def train(
     model = torch.nn.Sequential(*layers).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     for _ in range(resume.keep(model=model, optimizer=optimizer), epochs):
-        losses: list[Any] = []
+        total = 0.0
         for rows in learned[torch.randperm(len(learned))].split(64):
             optimizer.zero_grad()
-            losses.append(cross_entropy(model(x[rows]), y[rows]))
-            losses[-1].backward()
+            loss = cross_entropy(model(x[rows]), y[rows])
+            loss.backward()
             optimizer.step()
+            total += loss.item() * len(rows)
         with torch.no_grad():
             outputs = model(x[tested])
             yield {
-                "loss": float(sum(losses)) / len(losses),
-                "val_loss": float(cross_entropy(outputs, y[tested])),
-                "val_accuracy": float((outputs.argmax(1) == y[tested]).float().mean()),
+                "loss": total / len(learned),
+                "val_loss": cross_entropy(outputs, y[tested]).item(),
+                "val_accuracy": (outputs.argmax(1) == y[tested]).float().mean().item(),
             }
 
 

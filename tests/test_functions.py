@@ -58,7 +58,7 @@ def walk(*, steps: int, scale: float = 1.0, seed, device, resume) -> Iterator[di
         optimizer.zero_grad()
         pushed.backward()
         optimizer.step()
-        yield {"loss": scale * float(model.weight.sum()), "noise": float("nan") if pushed > 0 else 1e300}
+        yield {"loss": scale * model.weight.item(), "noise": float("nan") if pushed > 0 else 1e300}
 
 
 def forgetful(*, steps: int, seed, device, resume) -> Iterator[dict[str, float]]:
