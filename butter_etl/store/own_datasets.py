@@ -16,7 +16,6 @@ from butter_etl.studies import (
     fetch_source,
     find_source,
     load_content,
-    load_declarations,
 )
 
 
@@ -89,7 +88,7 @@ class OwnDatasets:
         Raises DatasetError where one is not what its name stands for there.
         """
         self.store = store
-        for name, declaration in load_declarations(spec_file).items():
+        for name, declaration in store.study.reader.declarations(spec_file).items():
             if read_kept(store.location, name) is None:
                 place = f"{spec_file}: datasets.{name}"
                 path = fetch_source(declaration, Path(spec_file).parent, directory, place)

@@ -24,7 +24,6 @@ from .butter.own_data import fetch_source as fetch_source
 from .butter.own_data import find_source as find_source
 from .butter.own_data import load_content as load_content
 from .butter.sweep_files import Lookup as Lookup
-from .butter.sweep_files import load_declarations as load_declarations
 from .cards import LICENSE_URL as LICENSE_URL
 from .cards import NOBODY as NOBODY
 from .cards import Attribution as Attribution

@@ -128,6 +128,10 @@ class SweepReader:
 
     # --- what a study with more to say has otherwise --------------------------------------------------------------
 
+    def declarations(self, path: str | Path) -> Mapping[str, Any]:  # noqa: ARG002 (for subclasses)
+        """Return the users' own data sets that a YAML file declares, by name; raise SpecError for a bad file."""
+        return {}
+
     def own_values(self, file: Any, origin: str, lookup: Any) -> Mapping[str, Any]:  # noqa: ARG002 (for subclasses)
         """Return what a file declares beside its cubes, by name."""
         return {}

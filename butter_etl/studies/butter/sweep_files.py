@@ -49,6 +49,10 @@ class ButterReader(SweepReader):
                 raise SpecError(f"{origin}: datasets.{name}: no cube has it as `dataset`; take it out")
         return file
 
+    def declarations(self, path: str | Path) -> Mapping[str, Declaration]:
+        """Return the data sets that a YAML file declares, by name, each used by a cube; raise SpecError for a bad file."""
+        return dict(self.parse_file(read_text(path), str(path)).datasets)
+
     def own_values(self, file: Any, origin: str, lookup: Lookup | None) -> Mapping[str, DatasetInfo]:
         """Return the data sets that a file declares, by name.
 
@@ -104,11 +108,6 @@ def load_sweep(path: str | Path, lookup: Lookup | None = None) -> Sweep:
     that cannot be had.
     """
     return parse_sweep(read_text(path), str(path), lookup)
-
-
-def load_declarations(path: str | Path) -> dict[str, Declaration]:
-    """Return the data sets that a YAML file declares, by name, each used by a cube; raise SpecError for a bad file."""
-    return dict(READER.parse_file(read_text(path), str(path)).datasets)
 
 
 def parse_sweep(text: str, origin: str, lookup: Lookup | None = None) -> Sweep:
