@@ -282,7 +282,7 @@ def study_of(
     lists = [Column(key, FLOAT64_LIST, f"{note}, a value {an(point)}") for key, note in meanings.items()]
     reduction = _reduction(meanings, best, point)
     cube = _cube_class(experiment)
-    return Study(
+    study = Study(
         name=name,
         experiment=experiment,
         keys=tuple(keys) or _usual_keys(parameters, name),
@@ -306,6 +306,8 @@ def study_of(
             description=inspect.getdoc(function) or f"Runs of the study {name}.",
         ),
     )
+    experiment.of_study = study  # type: ignore[attr-defined]
+    return study
 
 
 @dataclass(frozen=True)
