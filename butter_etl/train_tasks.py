@@ -8,7 +8,7 @@ of this may be killed and started again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,8 +35,8 @@ from butter_etl.campaign import (
 from butter_etl.clusters import thread_count
 from butter_etl.engines import Device
 from butter_etl.errors import SelectError, UsageError, counted, writing
-from butter_etl.store import Registry, Store, StudyLike, as_study, require_copy, require_state
-from butter_etl.studies import Choice, RunSpec, Selection, Study, data_folder
+from butter_etl.store import Registry, Store, StudyLike, as_study, read_rounds, require_copy, require_state, write_round
+from butter_etl.studies import Choice, Landed, Propose, RunSpec, Selection, Study, data_folder
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -205,6 +205,7 @@ def run_training(
     """
     plan = campaign.plan
     wanted = claim_ids(plan, campaign.registry, store)
+    rounds = Rounds(store)
     workers = thread_count(client)
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state, store.study))
@@ -215,11 +216,71 @@ def run_training(
             beat.update(progress)
             on_progress(progress)
 
-        share = Share(wanted, claims, store, target, settings.device, begun)
-        own = msgspec.structs.replace(settings, claim=claims.token)
-        done = Driver(store, own, client, share, plan.missing, report).run(window=max(8, 3 * workers))
+        own, done = msgspec.structs.replace(settings, claim=claims.token), TrainReport()
+        while now := rounds.next(wanted, done):
+            share = Share(now, claims, store, target, settings.device, begun)
+            missing = sum(len(one.repetitions) for one in now)
+            more = Driver(store, own, client, share, missing, report).run(window=max(8, 3 * workers))
+            done += more
+            if more.interrupted or not more.landed + more.present:
+                break
     discard_landed(store)
     return done
+
+
+class Rounds:
+    """What of a campaign can be trained now: all of it at once, or in rounds where the study proposes runs."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._begun = store, False
+
+    def next(self, wanted: list[Wanted], done: TrainReport) -> list[Wanted]:
+        """Return what is to be trained next, after what ``done`` reports; nothing when all is done.
+
+        Rounds of proposals are written before they are returned.
+        """
+        propose = self._store.study.propose
+        if propose is None:
+            begun, self._begun = self._begun, True
+            return [] if begun else wanted
+        failed = {(one.experiment_id, repetition) for one in done.failures for repetition in one.repetitions}
+        return [now for one in wanted if (now := self._round(propose, one, failed)) is not None]
+
+    def _round(self, propose: Propose, one: Wanted, failed: Collection[tuple[int, int]]) -> Wanted | None:
+        experiment_id = one.experiment_id
+        if experiment_id is None:
+            raise AssertionError(one)
+        rounds = read_rounds(self._store, experiment_id)
+        there = self._store.repetitions_of(experiment_id, self._store.partition_of(one.spec))
+        ended = there | {repetition for owner, repetition in failed if owner == experiment_id}
+        proposed = [proposal for proposals in rounds for proposal in proposals]
+        left = [proposal for proposal in proposed if proposal.repetition not in ended]
+        if not left:
+            asked = {proposal.repetition for proposal in proposed}
+            unasked = [repetition for repetition in one.repetitions if repetition not in asked | ended]
+            new = propose(one.spec, unasked, list(self._landed(one))) if unasked else []
+            if not new:
+                return None
+            left = list(write_round(self._store, experiment_id, len(rounds), new))
+        return msgspec.structs.replace(
+            one,
+            repetitions=tuple(proposal.repetition for proposal in left),
+            given=tuple(
+                (proposal.repetition, to_text(proposal.given)) for proposal in left if proposal.given is not None
+            ),
+        )
+
+    def _landed(self, one: Wanted) -> Iterator[Landed]:
+        partition = self._store.partition_of(one.spec)
+        for file in self._store.run_files(partition):
+            if file.experiment_id == one.experiment_id:
+                for row in self._store.read_runs(file).to_pylist():
+                    yield Landed(row["repetition"], row)
+
+
+def to_text(given: object) -> str:
+    """Return what was proposed for a run as JSON, its keys sorted."""
+    return msgspec.json.encode(given, order="sorted").decode()
 
 
 # --- the whole way -----------------------------------------------------------------------------------------------

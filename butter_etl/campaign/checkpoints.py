@@ -164,18 +164,17 @@ def _read_header(path: Path, file: BinaryIO, study: Study) -> _Header:
 def _stack_of(raw: Any, study: Study) -> Stack:
     """Return a stack as a header has it; its experiments are of the study's class."""
     stack = msgspec.convert({**raw, "items": []}, Stack)
-    items = tuple(
-        Item(msgspec.convert(item["spec"], study.experiment), *(_further(item, name) for name in _ITEM_FIELDS))
+    items = (
+        Item(
+            msgspec.convert(item["spec"], study.experiment),
+            item["experiment_id"],
+            item["batch"],
+            tuple(item["repetitions"]),
+            tuple((repetition, given) for repetition, given in item.get("given", ())),
+        )
         for item in raw["items"]
     )
-    return msgspec.structs.replace(stack, items=items)
-
-
-_ITEM_FIELDS = ("experiment_id", "batch", "repetitions")
-
-
-def _further(item: dict[str, Any], name: str) -> Any:
-    return tuple(item[name]) if name == "repetitions" else item[name]
+    return msgspec.structs.replace(stack, items=tuple(items))
 
 
 def _split(content: memoryview, arrays: Sequence[_Array]) -> dict[str, NDArray[Any]]:

@@ -27,7 +27,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """Repetitions of one experiment that are to be trained. ``experiment_id`` is None until the store has claimed one.
 
     ``batch`` names the sweep that asked; ``core_seconds`` and ``run_bytes``, of a worker's memory, are estimates for
-    one run.
+    one run. ``given`` is what was proposed for repetitions, as JSON.
     """
 
     spec: OwnExperiment
@@ -36,6 +36,7 @@ class Wanted(msgspec.Struct, frozen=True):
     repetitions: tuple[int, ...]
     core_seconds: float
     run_bytes: float
+    given: tuple[tuple[int, str], ...] = ()
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -97,10 +98,10 @@ def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) 
     for together in begun.get(entry.experiment_id, ()):
         if set(together) <= set(left):
             left = tuple(rep for rep in left if rep not in together)
-            yield Item(entry.spec, entry.experiment_id, entry.batch, together)
+            yield Item(entry.spec, entry.experiment_id, entry.batch, together, entry.given)
     most = max(1, min(stack_limit(entry.run_bytes, device), int(target_seconds / entry.core_seconds)))
     for start in range(0, len(left), most):
-        yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most])
+        yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most], entry.given)
 
 
 def begun_stacks(checkpoints: Checkpoints) -> Begun:

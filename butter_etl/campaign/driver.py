@@ -53,6 +53,16 @@ class TrainReport:
     interrupted: bool = False
     failures: tuple[Failure, ...] = ()
 
+    def __add__(self, other: TrainReport) -> TrainReport:
+        return TrainReport(
+            self.landed + other.landed,
+            self.present + other.present,
+            self.failed + other.failed,
+            self.core_seconds + other.core_seconds,
+            self.interrupted or other.interrupted,
+            self.failures + other.failures,
+        )
+
 
 class Driver:
     """The driver's loop: a bounded window of futures, retries, records of what fails."""

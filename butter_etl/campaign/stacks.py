@@ -23,17 +23,22 @@ COMPLETED = "completed"
 COMPLETED_ELSEWHERE = "completed on another CPU family"
 
 
-class Item(msgspec.Struct, frozen=True):
-    """Repetitions of one experiment, trained in one stack. ``batch`` names the sweep that asked."""
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Repetitions of one experiment, trained in one stack. ``batch`` names the sweep that asked.
+
+    ``given`` is what was proposed for repetitions, these and others, as JSON.
+    """
 
     spec: OwnExperiment
     experiment_id: int
     batch: str
     repetitions: tuple[int, ...]
+    given: tuple[tuple[int, str], ...] = ()
 
     def runs(self) -> list[RunSpec]:
         """Return the item's runs, in the order of ``repetitions``."""
-        return [RunSpec(self.spec, repetition) for repetition in self.repetitions]
+        given = dict(self.given)
+        return [RunSpec(self.spec, repetition, given.get(repetition)) for repetition in self.repetitions]
 
 
 class Stack(msgspec.Struct, frozen=True):

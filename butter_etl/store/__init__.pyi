@@ -62,6 +62,8 @@ from .parquet import common_metadata as common_metadata
 from .parquet import conform as conform
 from .parquet import parquet_output as parquet_output
 from .parquet import write_common_metadata as write_common_metadata
+from .proposals import read_rounds as read_rounds
+from .proposals import write_round as write_round
 from .registry import Newcomer as Newcomer
 from .registry import Registry as Registry
 from .store import Store as Store

@@ -55,7 +55,6 @@ from .known import default_study as default_study
 from .known import find_study as find_study
 from .known import installed as installed
 from .known import load_study as load_study
-from .known import reference_of as reference_of
 from .profiles import Profile as Profile
 from .rows import check_columns_follow as check_columns_follow
 from .rows import check_lengths as check_lengths
@@ -80,6 +79,8 @@ from .sweeps import plain_space as plain_space
 from .trainers import Cost as Cost
 from .trainers import Kept as Kept
 from .trainers import Landed as Landed
+from .trainers import Proposal as Proposal
+from .trainers import Propose as Propose
 from .trainers import Results as Results
 from .trainers import State as State
 from .trainers import Trainer as Trainer

@@ -14,7 +14,7 @@ import msgspec
 from butter_etl.studies.identity import Value, run_id, run_seed, to_json
 
 #: The keys that a run's command holds beside those of its experiment's canonical JSON.
-COMMAND_KEYS = ("batch", "repetition", "seed")
+COMMAND_KEYS = ("batch", "given", "repetition", "seed")
 
 
 class Experiment(Protocol):
@@ -108,10 +108,11 @@ class ForeignExperiment(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class RunSpec(msgspec.Struct, frozen=True):
-    """One repetition of an experiment, counted from 0."""
+    """One repetition of an experiment, counted from 0. ``given`` is what was proposed for it, as JSON, if anything."""
 
     experiment: OwnExperiment
     repetition: int
+    given: str | None = None
 
     @property
     def run_id(self) -> str:
@@ -124,8 +125,10 @@ class RunSpec(msgspec.Struct, frozen=True):
         return run_seed(self.experiment.canonical_json(), self.repetition)
 
     def command(self, batch: str) -> str:
-        """Return the whole task as JSON: the canonical JSON with `batch`, `repetition` and `seed` beside its keys."""
+        """Return the whole task as JSON: the canonical JSON with `batch`, `repetition`, `seed` and what was given beside its keys."""
         extra: dict[str, Value] = {"batch": batch, "repetition": self.repetition, "seed": self.seed}
+        if self.given is not None:
+            extra["given"] = self.given
         return to_json({**self.experiment.canonical(), **extra})
 
 

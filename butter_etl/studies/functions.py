@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,10 +44,10 @@ from butter_etl.studies.run_columns import run_columns, summary_columns
 from butter_etl.studies.study import Points, Study
 from butter_etl.studies.sweep_files import SweepReader
 from butter_etl.studies.sweeps import Cube, plain_space
-from butter_etl.studies.trainers import Cost, Kept, Results, State, Watch
+from butter_etl.studies.trainers import Cost, Kept, Propose, Results, State, Watch
 
 #: The arguments of a training function that are no parameters; one that needs no seed takes none.
-GIVEN: Final = ("seed", "device", "resume")
+GIVEN: Final = ("seed", "device", "resume", "given")
 #: What a run is taken to cost where nothing is said of it: the pace of a campaign is measured all the same.
 _SECONDS, _BYTES = 60.0, 1e9
 _TYPES: Final[Mapping[Any, pa.DataType]] = {
@@ -207,7 +208,8 @@ class _Progress:
         self._kept = {}
         run, resume = self._runs[number], Resume(int(self._points[number]), states)
         seed_random(run.seed)
-        given = {"seed": run.seed, "device": device, "resume": resume}
+        proposed = None if run.given is None else json.loads(run.given)
+        given = {"seed": run.seed, "device": device, "resume": resume, "given": proposed}
         wanted = inspect.signature(self._trainer.function).parameters
         given = {name: one for name, one in given.items() if name in wanted}
         steps = self._trainer.function(**run.experiment.parameters(), **given)
@@ -261,10 +263,11 @@ def study_of(
     devices: Sequence[Device] = ("cpu", "cuda"),
     notes: Mapping[str, str] | None = None,
     title: str = "",
+    propose: Propose | None = None,
 ) -> Study:
     """Return the study that trains by a function; see the top of this module for the function.
 
-    Its parameters are the function's arguments but for ``seed``, ``device`` and ``resume``, with their annotations
+    Its parameters are the function's arguments but for ``seed``, ``device``, ``resume`` and ``given``, with their annotations
     (int, float, str, bool, tuples of these, each or None; `Axis` in an `Annotated` says what values are allowed) and
     defaults. ``histories`` are the names that it yields, or what each of them means; ``points`` is how often it does,
     at most, or the parameter that says so, and ``point`` the word for it. ``keys`` are the parameters by which the
@@ -272,7 +275,8 @@ def study_of(
     "min" or "max" is best: summaries have the best entry of each run of these. Losses are compared only where the
     parameters ``comparable`` agree. ``version`` is to be raised when runs of before and after are not to be mixed.
     ``seconds`` (of one core, a run: a number, or a function of the parameters) and ``memory`` (in bytes) are estimates
-    for plans. Raises StudyError for what cannot be a study.
+    for plans. Where ``propose`` is given, repetitions are trained as it proposes them, round by round, and the function
+    takes what it proposes for each as ``given``. Raises StudyError for what cannot be a study.
     """
     parameters = _parameters(function, name)
     notes, best = notes or {}, best or {}
@@ -295,6 +299,7 @@ def study_of(
         points=Points(point, count=points if isinstance(points, str) else None),
         reader=SweepReader(name, cube, hyperparameters(experiment), max_runs=reduction.max_runs),
         trainer=FunctionTrainer(function, tuple(meanings), points, seconds, memory, tuple(devices)),
+        propose=propose,
         label=lambda values: " ".join(f"{key} {value}" for key, value in values.items() if value is not None),
         varied=tuple(key for key, one in parameters.items() if not one.is_nullable),
         swept=tuple(key for key, one in parameters.items() if not pa.types.is_list(one.kind)),

@@ -7,25 +7,22 @@ names a study of one's own by ``package.module:NAME``; tasks carry that referenc
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Final
 
-from butter_etl.errors import StudyError, one_line, suggestion
+from butter_etl.errors import StudyError, suggestion
+from butter_etl.studies.references import BUILT_IN, FOLDER, import_reference
 from butter_etl.studies.study import Study
 
-#: The studies of the package, by name.
-BUILT_IN: Final[Mapping[str, str]] = {"butter": "butter_etl.studies.butter.study:BUTTER"}
 #: The study of what says none, and of new ones where none is chosen.
 DEFAULT: Final = "butter"
 #: Packages declare their studies as entry points of this group, by the studies' names.
 GROUP: Final = "butter_etl.studies"
-#: The variables of the environment that name a study of one's own, and the folder where its module lies.
-CHOSEN, FOLDER = "BUTTER_ETL_STUDY", "BUTTER_ETL_STUDY_PATH"
+#: The variable of the environment that names a study of one's own; `FOLDER` names the folder where its module lies.
+CHOSEN: Final = "BUTTER_ETL_STUDY"
 
 
 def load_study(reference: str, folder: str | None = None) -> Study:
@@ -33,42 +30,11 @@ def load_study(reference: str, folder: str | None = None) -> Study:
 
     Raises StudyError in one line where that cannot be done.
     """
-    module, colon, name = reference.partition(":")
-    if not (module and colon and name):
-        raise StudyError(f"--study {reference!r}: write package.module:NAME, or the name of a study that is installed")
-    if folder and folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        found = getattr(import_module(module), name)
-    except Exception as error:
-        # Whatever a user's module does wrong when it is imported, it is that module's doing, and said in one line.
-        where = f" (looked in {folder} too)" if folder else ""
-        raise StudyError(f"study {reference}: {type(error).__name__}: {one_line(error)}{where}") from error
+    found = import_reference(reference, folder)
     if not isinstance(found, Study):
+        name = reference.partition(":")[2]
         raise StudyError(f"study {reference}: {name} is no Study, but a {type(found).__name__}")
     return found
-
-
-def reference_of(study: Study) -> tuple[str, str | None]:
-    """Return by what reference, and from which folder, other processes can import a study.
-
-    Raises StudyError for one that lies in no module.
-    """
-    for reference in BUILT_IN.values():
-        if _is_at(study, reference):
-            return reference, None
-    for module in study.modules:
-        names = [name for name, value in vars(sys.modules[module]).items() if value is study]
-        if names and module != "__main__":
-            return f"{module}:{names[0]}", os.environ.get(FOLDER)
-    raise StudyError(
-        f"study {study.name}: tasks import it by name, so it must stand in a module (a .py file), as `NAME = …`"
-    )
-
-
-def _is_at(study: Study, reference: str) -> bool:
-    module, _, name = reference.partition(":")
-    return getattr(sys.modules.get(module), name, None) is study
 
 
 def installed() -> Mapping[str, str]:

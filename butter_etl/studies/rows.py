@@ -37,7 +37,7 @@ def check_own_run(study: Study, row: Mapping[str, Any]) -> OwnExperiment:
     repetition, batch = extra.get("repetition"), extra.get("batch")
     if type(repetition) is not int or repetition < 0:
         raise SpecError(f"command: repetition is {repetition!r}")
-    run = RunSpec(one, repetition)
+    run = RunSpec(one, repetition, extra.get("given"))
     if run.command(batch) != row["command"]:
         raise SpecError("command: is not spelled as this package does, or its seed is not the run's")
     check_columns_follow(study, row, {**_expected(study, one), "batch": batch, "run_id": run.run_id, "seed": run.seed})

@@ -21,6 +21,7 @@ from butter_etl.studies.columns import LONG_TEXT, Column, PageEncoding, schema_o
 from butter_etl.studies.experiments import COMMAND_KEYS, Experiment, ForeignExperiment, OwnExperiment
 from butter_etl.studies.identity import Value, canonical_float, to_json
 from butter_etl.studies.profiles import SEED, Profile
+from butter_etl.studies.references import import_reference, reference_to
 from butter_etl.studies.selection import Terms
 from butter_etl.studies.sweeps import FixedIds, Sweep
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from butter_etl.studies.cards import Card
     from butter_etl.studies.figures import Figures
     from butter_etl.studies.sweep_files import SweepReader
-    from butter_etl.studies.trainers import Trainer
+    from butter_etl.studies.trainers import Propose, Trainer
 
 #: Columns of runs that every study has, in whatever place: what landing and looking runs up needs.
 RUN_COLUMNS: Final = ("experiment_id", "run_id", "repetition", "task", "task_version", "batch", "command", "seed")
@@ -69,6 +70,7 @@ class Study:
     and the identity, where their order is not that of the run frame. ``executive_names`` are the columns of the
     executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
     names an experiment for people. ``own_data(experiment)`` is the user's own data set that it learns from, if any.
+    Where ``propose`` is declared, repetitions are trained in rounds, as it proposes them; else all at once.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Study:
     profiles: Mapping[str, Profile] = field(default_factory=lambda: {SEED.name: SEED})
     own_data: Callable[[Experiment], Any] = lambda one: None
     discrete: tuple[str, ...] = ()
+    propose: Propose | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -106,9 +109,12 @@ class Study:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the study by where it stands: other processes import it. Raises StudyError if it is in no module."""
-        from butter_etl.studies.known import load_study, reference_of
+        return import_reference, self.reference
 
-        return load_study, reference_of(self)
+    @property
+    def reference(self) -> tuple[str, str | None]:
+        """Return by what reference, and from which folder, other processes import the study: see `__reduce__`."""
+        return reference_to(self, self.name, self.modules)
 
     @property
     def modules(self) -> list[str]:

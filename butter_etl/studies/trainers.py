@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from butter_etl.engines import Device
 from butter_etl.studies.experiments import OwnExperiment, RunSpec
 from butter_etl.studies.identity import Value
@@ -58,6 +60,10 @@ class State:
         return replace(self, points=self.points[runs], steps=self.steps[runs], arrays=arrays)
 
 
+#: ``propose(experiment, wanted, landed)`` returns proposals for some of the wanted repetitions, which are trained next;
+#: it is asked for more when these have landed. It returns none where no more are to be trained.
+Propose = Callable[[Any, Sequence[int], Sequence["Landed"]], Sequence["Proposal"]]
+
 #: ``watch(points, take_state)`` is called between points, and within them at least every few seconds, with the number
 #: of points trained so far, added up over the stack's runs (fractions count), and a function that copies the stack's
 #: `State` out. Training ends where it is by the watch raising: the exception passes through the trainer. Neither
@@ -87,8 +93,15 @@ class Kept(Protocol):
         ...
 
 
+class Proposal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A repetition that is to be trained, and what its trainer is given for it: JSON, such as settings to be tried."""
+
+    repetition: int
+    given: Any = None
+
+
 class Landed(NamedTuple):
-    """A run that has landed, as proposals may look at it: its repetition, and its row but for what is large."""
+    """A run that has landed, as proposals look at it: its repetition, and its row of the run frame."""
 
     repetition: int
     row: Mapping[str, Any]

@@ -27,6 +27,7 @@ from butter_etl.store import (
     Location,
     RunFile,
     Store,
+    StudyLike,
     by_experiment,
     executive_name,
     fingerprint,
@@ -55,10 +56,17 @@ _SAMPLED = 10
 # --- plan --------------------------------------------------------------------------------------------------------
 
 
-def plan_verification(path: str | os.PathLike[str], state: str | os.PathLike[str] | None = None) -> Inventory:
-    """Take the inventory of what is at ``path``, a store or an export. Raises StoreError if it is neither."""
+def plan_verification(
+    path: str | os.PathLike[str],
+    state: str | os.PathLike[str] | None = None,
+    study: StudyLike | None = None,
+) -> Inventory:
+    """Take the inventory of what is at ``path``, a store (of ``study``) or an export.
+
+    Raises StoreError if it is neither.
+    """
     if is_store(path):
-        return take_inventory(Store.open(path, state))
+        return take_inventory(Store.open(path, state, study))
     location = Location(path)
     inventory = take_export_inventory(location)
     if inventory is None:

@@ -50,7 +50,7 @@ class ButterReader(SweepReader):
         return file
 
     def declarations(self, path: str | Path) -> Mapping[str, Declaration]:
-        """Return the data sets that a YAML file declares, by name, each used by a cube; raise SpecError for a bad file."""
+        """Return the data sets that a YAML file declares, by name, each used by a cube; SpecError for a bad file."""
         return dict(self.parse_file(read_text(path), str(path)).datasets)
 
     def own_values(self, file: Any, origin: str, lookup: Lookup | None) -> Mapping[str, DatasetInfo]:

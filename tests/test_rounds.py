@@ -1,0 +1,106 @@
+"""Rounds: what is trained next depends on what has landed, is written down before, and is never proposed anew."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from butter_etl.errors import StoreError
+from butter_etl.store.proposals import read_rounds, write_round
+from butter_etl.studies.functions import study_of
+from butter_etl.studies.selection import Choice
+from butter_etl.studies.trainers import Proposal
+from butter_etl.train_tasks import Rounds, open_campaign, plan_campaign, run_training
+from butter_etl.upkeep.findings import KINDS
+from butter_etl.upkeep.verify import plan_verification, run_verification
+
+SWEEP = "{name: search, repetitions: 12, cubes: {target: [3, 20]}}"
+
+
+def guess(*, target: int, resume, given) -> Iterator[dict[str, float]]:
+    """The distance of a guess from a target."""
+    yield {"distance": abs(target - given["guess"])}
+
+
+def propose(experiment, wanted, landed):
+    """Three guesses around the best so far, further apart at first; none once it is hit."""
+    tried = {json.loads(one.row["command"])["given"]: one.row["distance"][0] for one in landed}
+    if 0.0 in tried.values():
+        return []
+    best = min(tried, key=tried.get, default='{"guess":0}')
+    centre, step = json.loads(best)["guess"], max(1, 9 - 3 * len(tried))
+    guesses = [centre - step, centre, centre + step] if not tried else [centre + step, centre - step, centre + 2 * step]
+    return [Proposal(repetition, {"guess": one}) for repetition, one in zip(wanted, guesses, strict=False)]
+
+
+SEARCH = study_of(
+    guess, name="search", histories=["distance"], points=1, keys=["target"], propose=propose, seconds=0.01
+)
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    (tmp_path / "search.yaml").write_text(SWEEP)
+    return plan_campaign(tmp_path / "store", Choice(specs=(str(tmp_path / "search.yaml"),)), study=SEARCH)
+
+
+def rows(store):
+    found = [row for file in store.run_files() for row in store.read_runs(file).to_pylist()]
+    return {(row["experiment_id"], row["repetition"]): (row["command"], row["distance"]) for row in found}
+
+
+def test_rounds_follow_what_landed(tmp_path, campaign, client):
+    store, settings = open_campaign(campaign, tmp_path)
+    report = run_training(campaign, store, settings, client)
+    assert report.failed == 0
+    rounds = {one: read_rounds(store, one) for one in store.repetitions()}
+    assert {one: [len(proposals) for proposals in found] for one, found in rounds.items()} == {
+        2**24: [3, 3, 3],
+        2**24 + 1: [3, 3, 3, 3],
+    }
+    trained = rows(store)
+    assert report.landed == len(trained) == 21
+    for (experiment_id, repetition), (command, _) in trained.items():
+        (proposal,) = [one for proposals in rounds[experiment_id] for one in proposals if one.repetition == repetition]
+        assert json.loads(json.loads(command)["given"]) == proposal.given
+    checked = run_verification(plan_verification(tmp_path / "store", study=SEARCH), threads=1)
+    assert [one for one in checked.findings if not KINDS[one.kind].is_note] == []
+    again = plan_campaign(tmp_path / "store", campaign.choice, study=SEARCH)
+    assert run_training(again, store, settings, client).landed == 0  # it was hit, or all that is wanted was tried
+    assert rows(store) == trained
+
+
+def test_a_second_driver_trains_what_the_first_proposed(tmp_path, campaign, client):
+    store, settings = open_campaign(campaign, tmp_path)
+    campaign.registry.claim(store, {one.spec: "search" for one in campaign.plan.wanted})
+    other = [Proposal(0, {"guess": 3}), Proposal(5, {"guess": 100})]
+    assert list(write_round(store, 2**24, 0, other)) == other
+    assert list(write_round(store, 2**24, 0, [Proposal(1, {"guess": 7})])) == other  # the first one stays
+    run_training(campaign, store, settings, client)
+    assert {repetition: found[1] for (one, repetition), found in rows(store).items() if one == 2**24} == {
+        0: [0.0],
+        5: [97.0],
+    }
+
+
+def test_rounds_are_written_before_they_are_trained(tmp_path, campaign):
+    from butter_etl.campaign.driver import TrainReport
+    from butter_etl.train_tasks import claim_ids
+
+    store, _ = open_campaign(campaign, tmp_path)
+    wanted = claim_ids(campaign.plan, campaign.registry, store)
+    first = Rounds(store).next(wanted, TrainReport())
+    assert [one.repetitions for one in first] == [(0, 1, 2), (0, 1, 2)]
+    assert [[one.repetition for one in read_rounds(store, entry.experiment_id)[0]] for entry in first] == [
+        [0, 1, 2]
+    ] * 2
+    assert Rounds(store).next(wanted, TrainReport()) == first  # as after a kill
+
+
+def test_a_file_that_is_no_round_is_named(tmp_path, campaign):
+    store, _ = open_campaign(campaign, tmp_path)
+    Path(store.location.path("proposals/7")).mkdir(parents=True)
+    Path(store.location.path("proposals/7/0.json")).write_text("[{}]")
+    with pytest.raises(StoreError, match=r"proposals/7/0\.json: is no round of proposals \(.*\); remove it$"):
+        read_rounds(store, 7)
