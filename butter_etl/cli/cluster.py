@@ -94,9 +94,7 @@ def check(file: str, as_json: bool) -> int:
 
 def _smallest_task(study: Study) -> Callable[[], None]:
     """Return the smallest training of a study; other processes look the study up when they run it."""
-    from butter_etl.studies import reference_of
-
-    reference, folder = reference_of(study)
+    reference, folder = study.reference
     engines = next(iter(study.trainer.engines.values()), ())
     return partial(prepare, reference, folder, engines[0] if engines else None)
 
