@@ -8,6 +8,7 @@ from .studies import Above as Above
 from .studies import Axis as Axis
 from .studies import Between as Between
 from .studies import OneOf as OneOf
+from .studies import Proposal as Proposal
 from .studies import Resume as Resume
 from .studies import Study as Study
 from .studies import study_of as study_of

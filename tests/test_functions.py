@@ -18,6 +18,9 @@ from butter_etl.studies.axes import Axis, Between
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.functions import study_of
 from butter_etl.studies.kept_states import pack, unpack
+from butter_etl.studies.selection import Choice
+from butter_etl.train_tasks import plan_campaign
+from butter_etl.views.facts import plan_lines
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -185,6 +188,13 @@ def test_functions_that_cannot_be_studies_are_refused():
     ):
         with pytest.raises(StudyError, match=message):
             study_of(function, name="bad", points=1, histories=["loss"])
+
+
+def test_a_plan_says_that_runs_begin_anew(tmp_path):
+    for study, says in ((WALK, False), (FORGETFUL, True)):
+        (tmp_path / "s.yaml").write_text("{name: s, repetitions: 1, cubes: {steps: 2}}")
+        campaign = plan_campaign(tmp_path / "store", Choice(specs=(str(tmp_path / "s.yaml"),)), study=study)
+        assert any("begins anew" in line for line in plan_lines(campaign, 1)) is says
 
 
 def test_the_example_is_a_study(monkeypatch):

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +59,9 @@ _TYPES: Final[Mapping[Any, pa.DataType]] = {
 }
 _PUBLISHED: Final = (NUM_FINITE, AVG, STDDEV, MIN, MAX, MEDIAN)
 _ADDED: Final = (Q1, Q3)
+
+#: The generators that functions draw from are those of the whole process.
+_TRAINING = threading.Lock()
 
 TrainingFunction = Callable[..., Iterator[Mapping[str, float] | None]]
 
@@ -177,8 +181,9 @@ class FunctionTrainer:
     ) -> Results:
         """Train runs one after the other. Raises what the function raises, StudyError for what it should not yield."""
         stack = _Progress(self, runs, start)
-        for number in range(len(runs)):
-            stack.train(number, device, watch)
+        with _TRAINING:
+            for number in range(len(runs)):
+                stack.train(number, device, watch)
         return Results({name: stack.lists(name) for name in self.histories})
 
 

@@ -111,9 +111,3 @@ def _by_name(name: str, place: str) -> Study:
     if found.name != name:
         raise StudyError(f"study {known[name]}: it is installed as {name!r}, but calls itself {found.name!r}")
     return found
-
-
-def all_installed() -> Iterator[Study]:
-    """Yield every study that is installed. Raises StudyError for one that cannot be imported."""
-    for name in installed():
-        yield _by_name(name, GROUP)

@@ -133,6 +133,11 @@ class Trainer(Protocol[E_contra]):
         """Return the axes of cubes that `can_build` depends on; without any, it depends on all of them."""
         ...
 
+    @property
+    def goes_on(self) -> bool:
+        """Tell whether runs that are stopped go on from a checkpoint; else they begin anew."""
+        ...
+
     def can_build(self, one: E_contra) -> bool:
         """Tell whether there is what an experiment asks for, such as a network of about its size."""
         ...

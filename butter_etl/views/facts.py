@@ -163,6 +163,8 @@ def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
         seconds = plan.seconds(at_once)
         yield f"estimated cost: {core_time(plan.core_seconds)}"
         yield f"estimated time: {duration(seconds)} with {at_once:,} at once, done {_moment(seconds)} if begun now"
+        if not campaign.registry.study.trainer.goes_on:
+            yield "a run that is stopped begins anew: what trains it keeps nothing (docs/own-study.md)"
     for info in _own_datasets(campaign.selection):
         what = "a response" if info.task == "regression" else counted(max(info.outputs, 2), "class")
         size = f"{counted(info.rows, 'row')}, {counted(info.inputs, 'input')}"

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl import engines
 from butter_etl.engines import (
     ON_DEVICE,
     PREFERRED,
@@ -21,6 +20,7 @@ from butter_etl.engines import (
     load_engine,
     stack_starts,
 )
+from butter_etl.engines import State as EngineState
 from butter_etl.studies.butter.costs import core_seconds, gpu_stack_limit, load_rates, stack_bytes, state_bytes
 from butter_etl.studies.butter.datasets import Dataset, cached_dataset, ensure_dataset, info_of
 from butter_etl.studies.butter.encoding import noisy_targets, split_rows
@@ -40,6 +40,7 @@ class ButterTrainer:
         for device, names in ON_DEVICE.items()
     }
     runs_differ = False
+    goes_on = True
     #: The compiled engine leaves the interpreter to others while it trains.
     threaded = ("fused",)
     buildable_by = ("dataset", "shape", "size", "depth")
@@ -83,9 +84,11 @@ class ButterTrainer:
         """Return how many of these runs fit side by side into the memory that is free here now; at least one."""
         if device != "cuda":
             return len(runs)
+        from butter_etl.engines import free_gpu_bytes  # torch, which plans do without
+
         spec, info = _spec(runs[0]), data.info
         topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
-        return gpu_stack_limit(spec, topology, info, engines.free_gpu_bytes())
+        return gpu_stack_limit(spec, topology, info, free_gpu_bytes())
 
     def fetch(self, experiments: Iterable[ExperimentSpec], folder: Path) -> None:
         """Download the data sets that are not at hand. Raises DatasetError for one that cannot be had."""
@@ -120,7 +123,7 @@ class ButterTrainer:
         topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
         network, optimization = network_of(spec, info.inputs, topology.widths), optimization_of(spec)
 
-        def watch_engine(epochs: int, take_state: Callable[[], engines.State]) -> None:
+        def watch_engine(epochs: int, take_state: Callable[[], EngineState]) -> None:
             if watch is not None:
                 watch(epochs, lambda: state_of(take_state()))
 
@@ -146,7 +149,7 @@ def _spec(run: RunSpec) -> ExperimentSpec:
 # --- states of engines, as named arrays ---------------------------------------------------------------------------
 
 
-def state_of(state: engines.State) -> State:
+def state_of(state: EngineState) -> State:
     """Return what an engine goes on from as named arrays: ``history NAME``, ``kernel N LAYER``, ``bias N LAYER``.
 
     N is 0 for weights, and counts the optimizer's moments from 1.
@@ -155,7 +158,7 @@ def state_of(state: engines.State) -> State:
     return State(points, np.zeros_like(points), dict(_arrays_of(state)))
 
 
-def _arrays_of(state: engines.State) -> Iterator[tuple[str, NDArray[Any]]]:
+def _arrays_of(state: EngineState) -> Iterator[tuple[str, NDArray[Any]]]:
     for name, values in state.histories.items():
         yield f"history {name}", values
     for number, weights in enumerate((state.weights, *state.moments)):
@@ -164,7 +167,7 @@ def _arrays_of(state: engines.State) -> Iterator[tuple[str, NDArray[Any]]]:
             yield f"bias {number} {layer}", bias
 
 
-def engine_state(state: State) -> engines.State:
+def engine_state(state: State) -> EngineState:
     """Return the state of an engine that `state_of` made named arrays of."""
     arrays = state.arrays
     layers = sum(name.startswith("kernel 0 ") for name in arrays)
@@ -174,7 +177,7 @@ def engine_state(state: State) -> engines.State:
         for number in range(copies)
     )
     histories = {name.removeprefix("history "): arrays[name] for name in arrays if name.startswith("history ")}
-    return engines.State(state.points, weights, tuple(moments), histories)
+    return EngineState(state.points, weights, tuple(moments), histories)
 
 
 # --- experiments as engines take them -----------------------------------------------------------------------------
