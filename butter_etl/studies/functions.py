@@ -272,9 +272,9 @@ def study_of(
 ) -> Study:
     """Return the study that trains by a function; see the top of this module for the function.
 
-    Its parameters are the function's arguments but for ``seed``, ``device``, ``resume`` and ``given``, with their annotations
-    (int, float, str, bool, tuples of these, each or None; `Axis` in an `Annotated` says what values are allowed) and
-    defaults. ``histories`` are the names that it yields, or what each of them means; ``points`` is how often it does,
+    Its parameters are the function's arguments but for ``seed``, ``device``, ``resume`` and ``given``, with their
+    annotations (int, float, str, bool, tuples of these, each or None; `Axis` in an `Annotated` says what values are
+    allowed) and defaults. ``histories`` are the names that it yields, or what each of them means; ``points`` is how often it does,
     at most, or the parameter that says so, and ``point`` the word for it. ``keys`` are the parameters by which the
     layout is partitioned, by default the first one that is no fraction and no list. ``best`` says of histories whether
     "min" or "max" is best: summaries have the best entry of each run of these. Losses are compared only where the
