@@ -12,9 +12,7 @@ from .contract import Optimization as Optimization
 from .contract import OptimizerName as OptimizerName
 from .contract import StackData as StackData
 from .contract import State as State
-from .contract import Trained as Trained
 from .contract import Variant as Variant
-from .contract import choose_engine as choose_engine
 from .contract import load_engine as load_engine
 from .host import cpu_family as cpu_family
 from .host import package_version as package_version

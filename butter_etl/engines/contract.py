@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from butter_etl.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -172,18 +170,6 @@ def load_engine(name: str) -> Engine:
     """Import the engine called ``name`` and return its ``train``; importing it is what loads torch or numba."""
     engine: Engine = import_module(ENGINES[name]).train
     return engine
-
-
-def choose_engine(name: str, device: Device) -> str:
-    """Return the name of the engine for a device: ``name`` itself, or for ``auto`` the one that `PREFERRED` has.
-
-    Raises UsageError for an engine that does not run on the device.
-    """
-    if name == "auto":
-        return PREFERRED[device]
-    if name not in ON_DEVICE[device]:
-        raise UsageError(f"the {name} engine does not run on {device}; those that do: {', '.join(ON_DEVICE[device])}")
-    return name
 
 
 #: The ten metrics, by the names under which the summary frame and the published document speak of them.
