@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,6 @@ from butter_etl.partition import run_export
 from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
-from butter_etl.studies.butter import columns
 from butter_etl.studies.butter.datasets import own_info
 from butter_etl.studies.butter.experiments import OwnData, Regularizer
 from butter_etl.studies.butter.study import BUTTER
@@ -39,6 +39,7 @@ from tests.test_layers import MAY_IMPORT, WINGS, face
 ROOT = Path(__file__).parents[1]
 FORMAT, HOW_TO, README = ROOT / "docs/data-format.md", ROOT / "docs/how-to.md", ROOT / "README.md"
 RECIPES = ROOT / "docs/recipes.md"
+OWN_STUDY = ROOT / "docs/own-study.md"
 TUTORIAL = ROOT / "docs/tutorial.md"
 DOCUMENTS = sorted(
     [
@@ -110,16 +111,16 @@ def spelled(kind):
     return str(kind).replace("element: ", "").replace("float", "float32")
 
 
-@pytest.mark.parametrize("name", ["RUN_SCHEMA", "SUMMARY_SCHEMA", "EXECUTIVE_SCHEMA"])
+@pytest.mark.parametrize("name", ["runs", "summary", "executive"])
 def test_every_column_is_documented(name):
     rows = table_after(FORMAT, f"<!-- table: {name} -->")
-    assert [(row[0], row[1]) for row in rows] == [(f.name, spelled(f.type)) for f in getattr(columns, name)]
+    assert [(row[0], row[1]) for row in rows] == [(f.name, spelled(f.type)) for f in getattr(BUTTER, name)]
     assert all(len(row) == 5 and row[2] and row[4] for row in rows)
 
 
 def test_partition_keys_are_documented():
     rows = table_after(FORMAT, "## Partition keys")
-    assert [row[:2] for row in rows] == [[field.name, spelled(field.type)] for field in columns.PARTITION_SCHEMA]
+    assert [row[:2] for row in rows] == [[field.name, spelled(field.type)] for field in BUTTER.key_schema]
 
 
 # --- links, files, layers ----------------------------------------------------------------------------------------
@@ -331,13 +332,17 @@ def any_data(name, declaration, place):
     return own_info(name, declaration.task, 1, OwnData("0" * 64, 100, 5))
 
 
-def test_yaml_snippets_are_what_they_should_be(tmp_path):
+def test_yaml_snippets_are_what_they_should_be(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    own = import_module("own_study").STUDY.reader
     sweeps = sites = 0
     for path in DOCUMENTS:
         for block in blocks(path):
             if block.language != "yaml":
                 continue
-            if "cubes:" in block.text:
+            if "cubes:" in block.text and path == OWN_STUDY:
+                assert len(own.parse(block.text, name_of(path))) > 0
+            elif "cubes:" in block.text:
                 assert len(parse_sweep(block.text, name_of(path), any_data)) > 0
                 sweeps += 1
             else:

@@ -25,7 +25,7 @@ from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from tests.strategies import land
-from tests.test_docs import HOW_TO, README, check_command, commands_of
+from tests.test_docs import HOW_TO, README, ROOT, check_command, commands_of
 
 #: Sweeps that the examples name; the first two are registered, and of the second nothing has run.
 SPECS = {
@@ -51,6 +51,12 @@ name: optimizers
 repetitions: 1
 cubes:
   - {dataset: [wine], size: [64], depth: [2], epochs: [2], optimizer: [SGD]}
+""",
+    "activations.yaml": """
+name: activations
+repetitions: 1
+cubes:
+  - {activation: [ReLU, Tanh], width: 4, epochs: 2}
 """,
 }
 NURSERY = [make_experiment(dataset="nursery", size=size, depth=3) for size in (512, 1024)]
@@ -100,6 +106,8 @@ def home(tmp_path_factory):
     for spec in quick:
         land(store, spec, registry.experiment_id(spec), range(2), batch="quick", epochs=2)
     run_summaries(plan_summaries(store), store)
+    (home / "examples").mkdir()
+    shutil.copy(ROOT / "examples/own_study.py", home / "examples")
     shutil.copytree(home / "store", home / "demo-store")
     plan = plan_export(store, registry.select(Choice(sweeps=("primary",))), ExportOptions())
     run_export(plan, store, Location(home / "dest"), ExportOptions())
