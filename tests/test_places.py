@@ -244,10 +244,10 @@ def assert_one_line(code: int, out: str, err: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def quiet(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is fetched or kept elsewhere."""
+def quiet(home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched, and what libraries keep, such as lists of fonts, is not where a test looks."""
     monkeypatch.setenv("BUTTER_ETL_PMLB_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.chdir(home)
 
 
