@@ -274,14 +274,15 @@ def study_of(
 
     Its parameters are the function's arguments but for ``seed``, ``device``, ``resume`` and ``given``, with their
     annotations (int, float, str, bool, tuples of these, each or None; `Axis` in an `Annotated` says what values are
-    allowed) and defaults. ``histories`` are the names that it yields, or what each of them means; ``points`` is how often it does,
-    at most, or the parameter that says so, and ``point`` the word for it. ``keys`` are the parameters by which the
-    layout is partitioned, by default the first one that is no fraction and no list. ``best`` says of histories whether
-    "min" or "max" is best: summaries have the best entry of each run of these. Losses are compared only where the
-    parameters ``comparable`` agree. ``version`` is to be raised when runs of before and after are not to be mixed.
-    ``seconds`` (of one core, a run: a number, or a function of the parameters) and ``memory`` (in bytes) are estimates
-    for plans. Where ``propose`` is given, repetitions are trained as it proposes them, round by round, and the function
-    takes what it proposes for each as ``given``. Raises StudyError for what cannot be a study.
+    allowed) and defaults. ``histories`` are the names that it yields, or what each of them means; ``points`` is how
+    often it does, at most, or the parameter that says so, and ``point`` the word for it. ``keys`` are the
+    parameters by which the layout is partitioned, by default the first one that is no fraction and no list.
+    ``best`` says of histories whether "min" or "max" is best: summaries have the best entry of each run of these.
+    Losses are compared only where the parameters ``comparable`` agree. ``version`` is to be raised when runs of
+    before and after are not to be mixed. ``seconds`` (of one core, a run: a number, or a function of the
+    parameters) and ``memory`` (in bytes) are estimates for plans. Where ``propose`` is given, repetitions are
+    trained as it proposes them, round by round, and the function takes what it proposes for each as ``given``.
+    Raises StudyError for what cannot be a study.
     """
     parameters = _parameters(function, name)
     notes, best = notes or {}, best or {}
