@@ -125,7 +125,7 @@ class RunSpec(msgspec.Struct, frozen=True):
         return run_seed(self.experiment.canonical_json(), self.repetition)
 
     def command(self, batch: str) -> str:
-        """Return the whole task as JSON: the canonical JSON with `batch`, `repetition`, `seed` and `given` beside it."""
+        """Return the whole task as JSON: the canonical JSON, and `batch`, `repetition`, `seed` and `given`."""
         extra: dict[str, Value] = {"batch": batch, "repetition": self.repetition, "seed": self.seed}
         if self.given is not None:
             extra["given"] = self.given
