@@ -26,11 +26,12 @@ from butter_etl.engines.contract import ENGINES, load_engine
 from butter_etl.engines.initialization import stack_starts
 from butter_etl.engines.streams import epoch_order
 from butter_etl.errors import ButterError
-from butter_etl.studies.butter.datasets import data_folder, load_dataset
+from butter_etl.studies.butter.datasets import load_dataset
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.butter.topology import find_topology
 from butter_etl.studies.butter.training import network_of, optimization_of, stack_data
 from butter_etl.studies.experiments import RunSpec
+from butter_etl.studies.user_folders import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,8 +22,8 @@ from butter_etl.engines.fused import engine, kernels, measures, products
 from butter_etl.engines.fused.lanes import LANES, flush_subnormals, restore_subnormals
 from butter_etl.engines.fused.memory import INPUT, OUTPUT, Plan, Run, Scratch
 from butter_etl.engines.fused.vector_math import compiled
-from butter_etl.studies.butter.datasets import data_folder
 from butter_etl.studies.butter.topology import find_topology
+from butter_etl.studies.user_folders import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -31,10 +31,11 @@ from butter_etl.engines.contract import Network, Optimization
 from butter_etl.engines.host import cpu_family
 from butter_etl.engines.initialization import stack_starts
 from butter_etl.errors import ButterError, InfeasibleError
-from butter_etl.studies.butter.datasets import DATASETS, Dataset, data_folder, dataset_path, load_dataset
+from butter_etl.studies.butter.datasets import DATASETS, Dataset, dataset_path, load_dataset
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.butter.topology import Topology, count_parameters, find_topology
 from butter_etl.studies.butter.training import stack_data
+from butter_etl.studies.user_folders import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -82,6 +82,7 @@ class Fitter:
     threaded = ()
     buildable_by = ("steps",)
     runs_differ = False
+    goes_on = True
 
     def estimator(self, engine: str, device: str) -> Callable[[RunSpec], Cost]:
         """Return the cost of any run."""

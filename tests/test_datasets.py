@@ -26,7 +26,6 @@ from butter_etl.studies.butter.datasets import (
     DATASETS,
     DatasetInfo,
     cached_dataset,
-    data_folder,
     dataset_info,
     dataset_path,
     ensure_dataset,
@@ -34,6 +33,7 @@ from butter_etl.studies.butter.datasets import (
     load_dataset,
 )
 from butter_etl.studies.butter.encoding import encode_column, encode_features, encode_target, noisy_targets, split_rows
+from butter_etl.studies.user_folders import data_folder
 
 SEEDS = st.integers(0, 2**63 - 1)
 

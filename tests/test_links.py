@@ -17,6 +17,7 @@ from butter_etl.partition import run_export
 from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.selection import Choice, Selection
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign
@@ -206,8 +207,8 @@ def test_hidden_folders_are_passed_over(store, tmp_path):
         hidden.mkdir(parents=True)
         for name in ("0-0-9.parquet", "summary.parquet"):
             (hidden / name).write_bytes(b"PAR1 cut short")
-    assert [name for name, _ in list_source(tmp_path / "source").files] == ["a.parquet"]
-    assert list_source(tmp_path / "source").left_out == []
+    assert [name for name, _ in list_source(BUTTER, tmp_path / "source").files] == ["a.parquet"]
+    assert list_source(BUTTER, tmp_path / "source").left_out == []
     assert store.repetitions() == {0: 0b111}
     assert len(be.read_runs(tmp_path / "store").compute(scheduler="sync")) == 3
     assert len(be.read_summary(tmp_path / "store").compute(scheduler="sync")) == 1

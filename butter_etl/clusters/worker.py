@@ -68,7 +68,6 @@ def host_facts() -> dict[str, str | None]:
     """Return the host columns of this process; null where a fact is not to be had."""
     return {
         "python_version": platform.python_version(),
-        "tensorflow_version": None,
         "platform": platform.platform(),
         "git_hash": _git_hash(),
         "hostname": socket.gethostname(),

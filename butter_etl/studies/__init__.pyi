@@ -11,7 +11,6 @@ from .butter.costs import require_rates_path as require_rates_path
 from .butter.costs import save_rates as save_rates
 from .butter.datasets import Dataset as Dataset
 from .butter.datasets import DatasetInfo as DatasetInfo
-from .butter.datasets import data_folder as data_folder
 from .butter.datasets import own_info as own_info
 from .butter.encoding import Task as Task
 from .butter.experiments import OwnData as OwnData
@@ -22,7 +21,6 @@ from .butter.own_data import describe as describe
 from .butter.own_data import fetch_source as fetch_source
 from .butter.own_data import find_source as find_source
 from .butter.own_data import load_content as load_content
-from .butter.sweep_files import Lookup as Lookup
 from .cards import LICENSE_URL as LICENSE_URL
 from .cards import NOBODY as NOBODY
 from .cards import Attribution as Attribution
@@ -63,6 +61,7 @@ from .selection import Terms as Terms
 from .selection import parse_condition as parse_condition
 from .study import Points as Points
 from .study import Study as Study
+from .sweep_files import Lookup as Lookup
 from .sweeps import FIRST_CLAIMED_ID as FIRST_CLAIMED_ID
 from .sweeps import Cube as Cube
 from .sweeps import FixedIds as FixedIds
@@ -73,6 +72,7 @@ from .trainers import Proposal as Proposal
 from .trainers import Propose as Propose
 from .trainers import Results as Results
 from .trainers import State as State
+from .user_folders import data_folder as data_folder
 from .yaml_files import as_list as as_list
 from .yaml_files import parse_yaml as parse_yaml
 from .yaml_files import unknown_key as unknown_key

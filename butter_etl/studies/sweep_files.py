@@ -7,7 +7,7 @@ What a study's sweep files may say follows from its hyperparameters. A study who
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,9 @@ _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`(?: - at `\$\
 _OTHER_TYPE = re.compile(r"Expected `(.*)`, got `(.*)` - at `\$\.(.*)`")
 _NUMBERS = ("int", "float")
 _ELSEWHERE: Final = object()
+#: Finds a user's own data set that a sweep file declares, given its name, its declaration, and its place in the file
+#: for errors. What declarations and data sets are is the study's affair.
+Lookup = Callable[[str, Any, str], Any]
 
 
 def cube_fields(hyperparameters: Mapping[str, Hyperparameter]) -> list[tuple[str, Any] | tuple[str, Any, Any]]:
@@ -94,14 +97,14 @@ class SweepReader:
         published = f"; published: {', '.join(self.published)}" if self.published else ""
         return f"unknown sweep {name!r}{close}{published}"
 
-    def load(self, path: str | Path, lookup: Any = None) -> Sweep:
+    def load(self, path: str | Path, lookup: Lookup | None = None) -> Sweep:
         """Read the custom sweep of a YAML file; raise SpecError with the file and the place in one line.
 
         ``lookup`` finds users' own data that the file declares, in studies that have such.
         """
         return self.parse(read_text(path), str(path), lookup)
 
-    def parse(self, text: str, origin: str, lookup: Any = None) -> Sweep:
+    def parse(self, text: str, origin: str, lookup: Lookup | None = None) -> Sweep:
         """Return the custom sweep that a YAML text describes; ``origin`` names the text in errors."""
         file = self.parse_file(text, origin)
         own = self.own_values(file, origin, lookup)
@@ -132,7 +135,7 @@ class SweepReader:
         """Return the users' own data sets that a YAML file declares, by name; raise SpecError for a bad file."""
         return {}
 
-    def own_values(self, file: Any, origin: str, lookup: Any) -> Mapping[str, Any]:  # noqa: ARG002 (for subclasses)
+    def own_values(self, file: Any, origin: str, lookup: Lookup | None) -> Mapping[str, Any]:  # noqa: ARG002 (likewise)
         """Return what a file declares beside its cubes, by name."""
         return {}
 

@@ -19,9 +19,10 @@ import msgspec
 
 from butter_etl.engines import HISTORIES, Device, cpu_family
 from butter_etl.errors import UsageError, writing
-from butter_etl.studies.butter.datasets import NO_HOME, DatasetInfo, user_cache
+from butter_etl.studies.butter.datasets import DatasetInfo
 from butter_etl.studies.butter.experiments import ExperimentSpec
 from butter_etl.studies.butter.topology import Topology
+from butter_etl.studies.user_folders import NO_HOME, user_cache
 
 #: A stack keeps about this many float32 copies of each run's weights (weights, gradient, two moments, …).
 _WEIGHT_COPIES = 6

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from butter_etl.engines import Loss
-from butter_etl.errors import DatasetError, SpecError, UsageError, suggestion
+from butter_etl.errors import DatasetError, SpecError, suggestion
 from butter_etl.studies.butter.encoding import Task, count_test_rows, encode_features, encode_target
 from butter_etl.studies.butter.experiments import ExperimentSpec, OwnData
 
@@ -200,37 +200,6 @@ def _own_info_of(spec: ExperimentSpec) -> DatasetInfo:
         raise AssertionError(spec)
     task: Task = "regression" if spec.loss == "mean_squared_error" else "classification"
     return own_info(spec.dataset, task, spec.outputs, spec.own)
-
-
-#: The way out for users without a home.
-NO_HOME = "set HOME or XDG_CACHE_HOME to a folder of yours"
-
-
-def data_folder(option: str | Path | None = None) -> Path:
-    """Return the folder of PMLB's files: ``option``, else BUTTER_ETL_DATA, else butter_etl/pmlb in the user's cache."""
-    chosen = option or os.environ.get("BUTTER_ETL_DATA")
-    if chosen:
-        return expanded(chosen)
-    cache = user_cache()
-    if cache is None:
-        raise UsageError(f"no folder is known to keep data sets in: {NO_HOME}, or name one by --data-dir")
-    return cache / "pmlb"
-
-
-def user_cache() -> Path | None:
-    """Return the package's folder in the user's cache; None for a user without a home, as in some containers."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "butter_etl"
-    except RuntimeError:
-        return None
-
-
-def expanded(path: str | Path) -> Path:
-    """Return a path with ``~`` expanded. Raises UsageError where there is no such home."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"{path}: no such home folder is known: {NO_HOME}, or give a whole path") from error
 
 
 def dataset_path(name: str, directory: str | Path) -> Path:

@@ -27,15 +27,14 @@ from butter_etl.studies.arrow_types import plain_column
 from butter_etl.studies.butter.datasets import (
     DATASETS,
     DatasetInfo,
-    data_folder,
     dataset_path,
     ensure_pmlb,
-    expanded,
     own_info,
 )
 from butter_etl.studies.butter.encoding import Encoding, Task, encode_column, encode_target
 from butter_etl.studies.butter.experiments import OwnData
 from butter_etl.studies.butter.text_tables import read_text_table
+from butter_etl.studies.user_folders import data_folder, expanded
 
 #: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
 MAX_TEXT_CATEGORIES = 100

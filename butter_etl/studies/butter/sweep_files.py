@@ -7,7 +7,7 @@ declared, a store knows its own by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,10 +18,8 @@ from butter_etl.studies.butter.experiments import HYPERPARAMETERS, MAX_REPETITIO
 from butter_etl.studies.butter.own_data import Declaration, check_declaration, describe, fetch_source
 from butter_etl.studies.butter.sweeps import PUBLISHED, Cube, Optimizer, Sweep, check_momentum
 from butter_etl.studies.identity import canonical_float
-from butter_etl.studies.sweep_files import SweepReader, read_text
+from butter_etl.studies.sweep_files import Lookup, SweepReader, read_text
 
-#: Finds a declared data set, given its name, its declaration, and its place in the sweep file for errors.
-Lookup = Callable[[str, Declaration, str], DatasetInfo]
 _NO_CHOICE = re.compile(r"Invalid enum value '([^`]*)'(?: - at `\$\.(.*)`)?")
 
 
