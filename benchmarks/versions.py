@@ -334,7 +334,7 @@ if __name__ == "__main__":
         print(frame.dtypes.to_string(), frame.shape, frame.sort_values("experiment_id").head(3).to_string(), sep="\\n")
     print(be.summarize_runs(be.read_runs("store")).compute().sort_values("experiment_id").to_string())
     with be.start_cluster(workers=1) as client:
-        print(be.partition_runs(be.read_runs("store", where=["dataset=wine"]), "parted", client=client))
+        print(be.partition_runs(be.read_runs("store", where=["dataset=wine"]), "parted"))
         print(be.train("parted", spec="mixed.yaml", where=["dataset=wine"], repetitions=2, client=client).landed)
 """
 
