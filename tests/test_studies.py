@@ -1,0 +1,151 @@
+"""The package is of no study: outside `studies.butter`, nothing names a column, a key or a metric of BUTTER."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import butter_etl
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.run_columns import run_columns
+from tests.test_layers import modules_of
+
+PACKAGE = Path(butter_etl.__file__).parent
+
+#: What any study has.
+GENERAL = {column.name for column in run_columns((), ())} | {"num_runs", "num", "canonical_json"}
+#: What only BUTTER has: columns, series, best entries, and the names of published sweeps.
+OF_BUTTER = (
+    {*BUTTER.columns, *BUTTER.figures.labels, *BUTTER.sweeps}
+    | {series.name for series in BUTTER.reduction.series}
+    | {extremum.name for extremum in BUTTER.reduction.extrema}
+) - GENERAL
+#: Attributes that arrays, tables and files have too.
+OF_ARRAYS = {"shape", "size"}
+#: Words of BUTTER's that mean something else where they stand: (file, word) -> what.
+MEANT_OTHERWISE = {
+    ("campaign/attempts.py", "epochs"): "the measuring points of an attempt, as files of before call them",
+    ("campaign/checkpoints.py", "epochs"): "the array of measuring points, as files of before call it",
+    ("cli/demo.py", "loss"): "the head of a column of the demo, which is of BUTTER",
+    ("errors/tree.py", "dataset"): "a kind of error",
+    ("studies/kept_states.py", "shape"): "the shape of a tensor",
+    ("views/facts.py", "dataset"): "the name of a user's own data set, in facts that scripts read",
+}
+#: Who may import what of BUTTER's, by the face of studies: users' own data sets, and how fast machines are.
+MAY_IMPORT_OF_BUTTER = {
+    "cli.calibrate": {"DEFAULT_RATES", "measure_rates", "require_rates_path", "save_rates"},
+    "store.copies": {
+        "Content",
+        "Dataset",
+        "DatasetInfo",
+        "Declaration",
+        "OwnData",
+        "Task",
+        "content_sha256",
+        "own_info",
+    },
+    "store.own_datasets": {"DatasetInfo", "Declaration", "describe", "fetch_source", "find_source", "load_content"},
+    # These pass on what the store says of own data sets: they import the types of it, nothing that computes.
+    "upkeep.inventory": {"DatasetInfo"},
+    "upkeep.rows": {"DatasetInfo", "Declaration"},
+    "views.facts": {"DatasetInfo"},
+}
+
+
+def words_of(source):
+    """(line, word) of each literal, attribute and named argument of a module; docstrings are left out."""
+    tree = ast.parse(source)
+    docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield node.lineno, node.value
+        elif isinstance(node, ast.Attribute) and node.attr not in OF_ARRAYS:
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.keyword) and node.arg is not None:
+            yield node.value.lineno, node.arg
+
+
+def named_of_butter(file, source):
+    """What a module names that only BUTTER has."""
+    return [
+        f"{file}:{line} names {word!r}"
+        for line, word in words_of(source)
+        if word in OF_BUTTER and (file, word) not in MEANT_OTHERWISE
+    ]
+
+
+def general_modules():
+    """The modules that are to be of no study: all but BUTTER's own, and the engines that train its networks."""
+    return [
+        module
+        for module in modules_of(PACKAGE)
+        if module.part != "engines" and not module.name.startswith("studies.butter")
+    ]
+
+
+def file_of(module):
+    return str(module.path.relative_to(PACKAGE))
+
+
+def test_what_is_looked_for_is_there():
+    assert {
+        "val_loss",
+        "test_loss",
+        "test_loss_median",
+        "kernel_regularizer.l2",
+        "label_noise",
+        "early_stopping",
+    } < OF_BUTTER
+    assert {"widths", "network_structure", "num_free_parameters", "30k_epoch", "tensorflow_version"} < OF_BUTTER
+    assert not OF_BUTTER & {"experiment_id", "run_id", "engine", "end_reason", "num_runs"}
+
+
+def test_no_general_module_names_what_only_butter_has():
+    found = [one for module in general_modules() for one in named_of_butter(file_of(module), module.path.read_text())]
+    assert found == []
+
+
+def test_every_word_that_is_meant_otherwise_is_there():
+    words = {(file_of(module), word) for module in general_modules() for _, word in words_of(module.path.read_text())}
+    assert set(MEANT_OTHERWISE) <= words
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ('def best(table):\n    return table["test_loss_median"]', 1),
+        ("def folder(one):\n    return one.dataset, one.label_noise", 2),
+        ("plan(spec, learning_rate=0.1)", 1),
+        ('def best(table):\n    """The best test_loss."""\n    return table.shape, table.size', 0),
+        ('row["experiment_id"], row["core_seconds"]', 0),
+    ],
+)
+def test_names_of_butter_are_found(source, count):
+    assert len(named_of_butter("views/plot.py", source)) == count
+
+
+def test_only_declared_modules_import_of_butter():
+    shown = {
+        alias.name
+        for node in ast.parse((PACKAGE / "studies/__init__.pyi").read_text()).body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("butter.")
+        for alias in node.names
+    }
+    used: dict[str, set[str]] = {}
+    for module in general_modules():
+        if module.name == "studies":  # the face itself
+            continue
+        for imported, name in module.imports():
+            assert not imported.startswith("studies.butter"), f"{module.name} imports {imported}"
+            if imported == "studies" and name in shown:
+                used.setdefault(module.name, set()).add(name)
+    assert used == MAY_IMPORT_OF_BUTTER
+
+
+def test_only_the_table_of_studies_says_where_butter_stands():
+    named = [
+        file_of(module)
+        for module in general_modules()
+        if any("studies.butter" in word for _, word in words_of(module.path.read_text()))
+    ]
+    assert named == ["studies/references.py"]
