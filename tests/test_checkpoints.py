@@ -18,6 +18,7 @@ from butter_etl.campaign.stacks import (
     COMPLETED_ELSEWHERE,
     Item,
     Stack,
+    Unfinished,
     cut_stack,
     cut_unfinished,
     train_stack,
@@ -29,6 +30,7 @@ from butter_etl.studies.butter.datasets import load_dataset
 from butter_etl.studies.butter.experiments import Regularizer
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.trainers import State
 
 SETTINGS = {"dataset": "wine", "size": 128, "depth": 3, "batch_size": 64, "epochs": 5}
 ITEM = Item(make_experiment(**SETTINGS, optimizer="SGD", momentum=0.9, learning_rate=0.01), 7, "b", (0, 2))
@@ -200,3 +202,29 @@ def test_a_disk_that_is_full_leaves_the_earlier_checkpoint(written, monkeypatch,
         kept.write(later)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_arrays_of_any_name_and_shape_are_kept(tmp_path):
+    names = ("epochs", "steps", "own epochs", "own own", "whole", "none")
+    arrays = {name: np.full((2, 3), number, np.float64) for number, name in enumerate(names)}
+    arrays |= {"whole": np.array(0.1), "none": np.zeros((0, 4), np.float16)}
+    stack, points = Stack((ITEM,), "torch", "cpu"), np.array([1, 2])
+    kept = Checkpoints(tmp_path, BUTTER)
+    for steps in (np.array([0, 0]), np.array([3, 4])):
+        kept.write(Unfinished(stack, State(points, steps, arrays, frozenset({"whole", "steps"})), 0.0, 0, ()))
+        state = kept.read(stack).state
+        assert (state.points.tolist(), state.steps.tolist()) == ([1, 2], steps.tolist())
+        assert (list(state.arrays), state.shared) == (list(names), {"whole", "steps"})
+        for name, array in arrays.items():
+            assert (state.arrays[name].shape, state.arrays[name].dtype) == (array.shape, array.dtype)
+            np.testing.assert_array_equal(state.arrays[name], array)
+
+
+@pytest.mark.parametrize("array", [np.array([None]), np.zeros(1, [("a", "i4")])])
+def test_arrays_that_bytes_do_not_tell_are_refused(tmp_path, array):
+    zero = np.zeros(1, np.int64)
+    unfinished = Unfinished(Stack((ITEM,), "torch", "cpu"), State(zero, zero, {"odd": array}), 0.0, 0, ())
+    said = r"array 'odd' of a state has the type .*: only plain numbers can be kept"
+    with pytest.raises(CheckpointError, match=said):
+        Checkpoints(tmp_path, BUTTER).write(unfinished)
+    assert not any(tmp_path.rglob("*.checkpoint"))

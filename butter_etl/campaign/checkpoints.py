@@ -198,7 +198,7 @@ def _write(file: BinaryIO, unfinished: Unfinished) -> None:
 
 def _pieces(unfinished: Unfinished) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file, but for the digest; the arrays are not copied."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in _arrays_of(unfinished.state)}
+    arrays = {name: _plain(name, array) for name, array in _arrays_of(unfinished.state)}
     header = msgspec.json.encode(
         _Header(
             unfinished.stack,
@@ -215,22 +215,37 @@ def _pieces(unfinished: Unfinished) -> Iterator[bytes | memoryview]:
         yield array.reshape(-1).view(np.uint8).data
 
 
+def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as its bytes tell all of it; raise CheckpointError where they do not."""
+    if array.dtype.hasobject or array.dtype.names is not None:
+        raise CheckpointError(f"array {name!r} of a state has the type {array.dtype}: only plain numbers can be kept")
+    return np.asarray(array, order="C")
+
+
 #: The names of the arrays that every state has, beside the trainer's own.
 _POINTS, _STEPS = "epochs", "steps"
+#: What is put before the name of a trainer's own array that would be taken for another.
+_OWN = "own "
+
+
+def _own_name(name: str) -> str:
+    return f"{_OWN}{name}" if name in (_POINTS, _STEPS) or name.startswith(_OWN) else name
 
 
 def _arrays_of(state: State) -> Iterator[tuple[str, NDArray[Any]]]:
     yield _POINTS, state.points
     if state.steps.any():
         yield _STEPS, state.steps
-    yield from state.arrays.items()
+    for name, array in state.arrays.items():
+        yield _own_name(name), array
 
 
 def _state_of(arrays: dict[str, NDArray[Any]], shared: tuple[str, ...]) -> State:
     """Return the state that `_arrays_of` made the arrays of."""
     points = arrays.pop(_POINTS)
     steps = arrays.pop(_STEPS, np.zeros_like(points))
-    return State(points, steps, arrays, frozenset(shared))
+    own = {name.removeprefix(_OWN): array for name, array in arrays.items()}
+    return State(points, steps, own, frozenset(shared))
 
 
 def _versions() -> dict[str, str]:
