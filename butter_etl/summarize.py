@@ -270,20 +270,31 @@ def summary_rows(
 
     They are in ``schema``, by default that of summary files.
 
-    The experiment's columns are taken from its first row. ``experiments`` are used one by one, so that an iterator need
-    not hold them all. ``points``, of all together, says how much room to begin with.
+    The experiment's columns are taken from its first row, the names of measuring points from the first of those that
+    have most. ``experiments`` are used one by one, so that an iterator need not hold them all. ``points``, of all
+    together, says how much room to begin with.
     """
     wanted = study.summary_files if schema is None else schema
     first_rows, block = [], SummaryBlock(study.reduction, points)
     for runs in experiments:
         names = set(runs.column_names)
-        first_rows.append(runs.select([name for name in study.experiment_columns if name in names]).slice(0, 1))
+        own = runs.select([name for name in study.experiment_columns if name in names])
+        first_rows.append(_with_all_points(own.slice(0, 1), own, study.points.column))
         block.add(runs)
     known: dict[str, pa.ChunkedArray] = {}
     for table in (pa.concat_tables(first_rows), block.table()):
         known |= dict(zip(table.column_names, table.columns, strict=True))
     columns = [_column(known.get(field.name), field.type, len(block)) for field in wanted]
     return pa.table(columns, schema=wanted)
+
+
+def _with_all_points(row: pa.Table, runs: pa.Table, column: str | None) -> pa.Table:
+    """Return the row of an experiment with the measuring points of its longest run: those of others end before."""
+    if column is None or column not in row.column_names:
+        return row
+    lengths = pc.fill_null(pc.list_value_length(runs[column]), 0)
+    longest = pc.index(lengths, pc.max(lengths)).as_py()
+    return row.set_column(row.column_names.index(column), runs.field(column), runs[column].slice(longest, 1))
 
 
 def _column(values: pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.ChunkedArray | pa.Array:

@@ -15,12 +15,14 @@ import pyarrow as pa
 
 from butter_etl.clusters import host_facts
 from butter_etl.engines import Device, cpu_family
-from butter_etl.errors import CheckpointError, counted
-from butter_etl.studies import OwnExperiment, Results, RunSpec, State, Study
+from butter_etl.errors import CheckpointError, StudyError, counted
+from butter_etl.studies import RUN_COLUMNS, OwnExperiment, Results, RunSpec, State, Study
 
 COMPLETED = "completed"
-#: The end reason of a run that was stopped and went on on another kind of processor: its bits are those of neither.
-COMPLETED_ELSEWHERE = "completed on another CPU family"
+#: What is added to the end reason of a run that was stopped and went on on another kind of processor: its bits are
+#: those of neither.
+ELSEWHERE = " on another CPU family"
+COMPLETED_ELSEWHERE = f"{COMPLETED}{ELSEWHERE}"
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,7 +95,8 @@ def train_stack(
     to go on, and stops the training by raising.
 
     Raises InfeasibleError for an experiment that cannot be built, CheckpointError where ``resume`` is of another
-    stack, DeviceMemoryError where the stack is too large for a GPU, ValueError where runs cannot share a stack.
+    stack, DeviceMemoryError where the stack is too large for a GPU, ValueError where runs cannot share a stack,
+    StudyError where the trainer returns what the study does not have.
     """
     if resume and resume.stack != stack:
         raise CheckpointError(f"{stack.describe()}: what was stopped is another stack; train it from the start")
@@ -114,6 +117,7 @@ def train_stack(
         start=resume.state if resume else None,
         watch=watch_trainer,
     )
+    _check_results(study, runs, results)
     constant: dict[str, object] = {
         "task": study.task,
         **host_facts(),
@@ -124,8 +128,10 @@ def train_stack(
         "device": stack.device,
         "stack": len(runs),
         "core_seconds": clock.core_seconds() / len(runs),
-        "end_reason": COMPLETED if len(clock.cpu_families) == 1 else COMPLETED_ELSEWHERE,
     }
+    elsewhere = ELSEWHERE if len(clock.cpu_families) > 1 else ""
+    reasons = [f"{said or COMPLETED}{elsewhere}" for said in results.end_reasons or [None] * len(runs)]
+    results = replace(results, end_reasons=reasons)
     ends = np.cumsum([len(item.repetitions) for item in stack.items]).tolist()
     return [
         _run_rows(study, item, constant, results, slice(end - len(item.repetitions), end))
@@ -186,6 +192,26 @@ class _Clock:
         return Unfinished(stack, state, self.core_seconds(), self.started, self.cpu_families)
 
 
+def _check_results(study: Study, runs: Sequence[RunSpec], results: Results) -> None:
+    """Raise StudyError unless a trainer's results are of these runs, and in columns that are theirs to fill."""
+    others = {*study.parameters, *study.flags, *study.keys, *study.histories, *RUN_COLUMNS}
+    unknown = [*(results.histories.keys() - set(study.histories))]
+    unknown += [name for name in results.details if name in others or name not in study.run_files.names]
+    missing = [name for name in study.histories if name not in results.histories]
+    if unknown or missing:
+        what = f"returns {', '.join(sorted(unknown))}" if unknown else f"does not return {', '.join(missing)}"
+        raise StudyError(f"study {study.name}: its trainer {what}; it has the histories {', '.join(study.histories)}")
+    ends = {} if results.end_reasons is None else {"end_reasons": results.end_reasons}
+    for name, values in {**results.histories, **results.details, **ends}.items():
+        if len(values) != len(runs):
+            raise StudyError(f"study {study.name}: its trainer returns {len(values)} of {name} for {len(runs)} runs")
+    for name, values in results.histories.items():
+        for run, history in zip(runs, values, strict=True):
+            if len(history) > study.trainer.points(run):
+                said = f"{len(history)} of {name} for {counted(study.trainer.points(run), study.points.name)}"
+                raise StudyError(f"study {study.name}: its trainer returns {said}")
+
+
 def _run_rows(study: Study, item: Item, constant: Mapping[str, object], results: Results, rows: slice) -> pa.Table:
     """Return the rows of one item, whose runs are ``rows`` of the stack; what nobody says of them is null."""
     runs = item.runs()
@@ -202,10 +228,9 @@ def _run_rows(study: Study, item: Item, constant: Mapping[str, object], results:
         "seed": [run.seed for run in runs],
         "repetition": [run.repetition for run in runs],
         "command": [run.command(item.batch) for run in runs],
+        "end_reason": (results.end_reasons or ())[rows],
         **{name: values[rows] for name, values in results.details.items()},
     }
-    if results.end_reasons is not None:
-        varying["end_reason"] = results.end_reasons[rows]
     columns = {}
     for field in study.run_files:
         if field.name in results.histories:
@@ -218,13 +243,17 @@ def _run_rows(study: Study, item: Item, constant: Mapping[str, object], results:
 
 
 def _list_column(values: Any, kind: pa.DataType) -> pa.Array:
-    """Return an array (runs, points), or an array a run, as a list column, NaN kept as NaN."""
-    if not isinstance(values, np.ndarray) or values.ndim < 2:
-        parts = [np.asarray(one, dtype=kind.value_type.to_pandas_dtype()) for one in values]
-        offsets = np.cumsum([0, *(part.size for part in parts)], dtype=np.int32)
-        flat = np.concatenate(parts) if parts else np.zeros(0, kind.value_type.to_pandas_dtype())
-    else:
-        runs, points = values.shape
-        offsets = np.arange(runs + 1, dtype=np.int32) * np.int32(points)
-        flat = np.ascontiguousarray(values, dtype=kind.value_type.to_pandas_dtype()).reshape(-1)
-    return pa.ListArray.from_arrays(offsets, pa.array(flat, type=kind.value_type)).cast(kind)
+    """Return an array (runs, points), or an array a run, as a list column, NaN kept as NaN.
+
+    Raises ArrowInvalid for numbers that whole ones of the column's type cannot be.
+    """
+    parts = [np.asarray(one) for one in values]
+    offsets = np.cumsum([0, *(part.size for part in parts)], dtype=np.int32)
+    filled = [part for part in parts if part.size]
+    flat = np.concatenate(filled) if filled else np.zeros(0)
+    # Arrow looks at each number; NumPy would wrap whole ones around.
+    wanted = kind.value_type
+    elements = (
+        pa.array(flat).cast(wanted) if pa.types.is_integer(wanted) else pa.array(flat.astype(wanted.to_pandas_dtype()))
+    )
+    return pa.ListArray.from_arrays(offsets, elements).cast(kind)

@@ -59,6 +59,7 @@ from .selection import Condition as Condition
 from .selection import Selection as Selection
 from .selection import Terms as Terms
 from .selection import parse_condition as parse_condition
+from .study import RUN_COLUMNS as RUN_COLUMNS
 from .study import Points as Points
 from .study import Study as Study
 from .sweep_files import Lookup as Lookup

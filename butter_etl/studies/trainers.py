@@ -77,12 +77,12 @@ class Results:
 
     ``histories`` has for each history of the study an array (runs, points), or a sequence of an array a run where runs
     differ in length, in the type of its column. ``details`` has further columns of run files, a value a run, such as
-    derived ones that only training tells. ``end_reasons`` say why each run ended where that is not its last point.
+    derived ones that only training tells. ``end_reasons`` say why each run ended; None is of one at its last point.
     """
 
     histories: Mapping[str, Sequence[Any] | NDArray[Any]]
     details: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    end_reasons: Sequence[str] | None = None
+    end_reasons: Sequence[str | None] | None = None
 
 
 class Kept(Protocol):
