@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
+from butter_etl.clusters import Sealed
 from butter_etl.errors import ButterError, StoreError, one_line, unwritten
 from butter_etl.exchange import (
     CROISSANT,
@@ -80,18 +81,19 @@ def partition_runs(
     of = study_of(dest, state, study)
     with open_spool_folder(dest, state, of) as (spool_folder, state_folder):
         settings = ImportSettings(of, "", "seed", Location(dest).absolute, str(state_folder), str(spool_folder), prefer)
-        spool = delayed(partial(_spool_frame, study=of, folder=str(spool_folder)))
+        spool = delayed(partial(_spool_frame, study=Sealed(of), folder=str(spool_folder)))
         spooled = [spool(part) for part in frame.to_delayed()]
         scans = list(compute(*spooled))
         report = bring_in(scans, settings, Workers(_active_client(), lambda *_: None))
     return msgspec.structs.replace(report, warnings=tuple(unknown_columns(scans, "seed")))
 
 
-def _spool_frame(frame: pd.DataFrame, study: Study, folder: str) -> FileScan:
-    rows, profile = pa.Table.from_pandas(frame, preserve_index=False), find_profile(study, "seed")
-    unknown = check_columns(study, rows.schema, (), profile, "the frame")
-    rows = conform(rows, {}, profile, study.runs, "the frame")
-    return replace(spool_rows(study, rows, folder, "the frame"), unknown=unknown)
+def _spool_frame(frame: pd.DataFrame, study: Sealed[Study], folder: str) -> FileScan:
+    of = study.open()
+    rows, profile = pa.Table.from_pandas(frame, preserve_index=False), find_profile(of, "seed")
+    unknown = check_columns(of, rows.schema, (), profile, "the frame")
+    rows = conform(rows, {}, profile, of.runs, "the frame")
+    return replace(spool_rows(of, rows, folder, "the frame"), unknown=unknown)
 
 
 def _active_client() -> Client | None:

@@ -23,7 +23,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.clusters import map_each, thread_count
+from butter_etl.clusters import Sealed, map_each, thread_count
 from butter_etl.engines import SummaryBlock
 from butter_etl.errors import writing
 from butter_etl.store import (
@@ -440,17 +440,18 @@ def summarize_runs(
         with dask.config.set({"dataframe.shuffle.method": "tasks"}):  # the p2p shuffle cannot carry list columns
             frame = frame.shuffle("experiment_id")
     summary: dd.DataFrame = frame.map_partitions(
-        _summarize_frame, study=of, meta=empty_frame(of.summary), enforce_metadata=False
+        _summarize_frame, study=Sealed(of), meta=empty_frame(of.summary), enforce_metadata=False
     )
     return summary
 
 
-def _summarize_frame(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+def _summarize_frame(frame: pd.DataFrame, study: Sealed[Study]) -> pd.DataFrame:
     from butter_etl.store import to_arrow, to_frame
 
-    runs = to_arrow(frame, study.runs)
-    empty = study.summary.empty_table()
-    return to_frame(summary_rows(study, _experiments(runs), study.summary) if len(runs) else empty)
+    of = study.open()
+    runs = to_arrow(frame, of.runs)
+    empty = of.summary.empty_table()
+    return to_frame(summary_rows(of, _experiments(runs), of.summary) if len(runs) else empty)
 
 
 def _experiments(runs: pa.Table) -> Iterator[pa.Table]:

@@ -337,6 +337,7 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
     driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
     require_state(campaign.path, campaign.state)
+    _ = campaign.registry.study.reference  # tasks import the study; one that cannot be is told before anything is made
     study, specs = campaign.registry.study, [wanted.spec for wanted in campaign.plan.wanted]
     study.trainer.fetch(specs, folder)
     store = Store.create(campaign.path, campaign.state, study)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 import butter_etl as be
 from butter_etl.campaign.checkpoints import Checkpoints
 from butter_etl.campaign.stacks import Item, Stack, cut_unfinished, train_stack
-from butter_etl.errors import StudyError
+from butter_etl.errors import SpecError, StudyError
 from butter_etl.store.frames import to_arrow
+from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.known import choosing
 from butter_etl.studies.selection import Choice
@@ -259,6 +260,31 @@ def test_an_experiment_of_300_runs(descents, tmp_path, spec):
     assert 0 < row["num"][3] < 300
     assert len(row["moments"]) == len(row["num"]) == 4
     assert descents("verify", path, "--summaries")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("place: [[.inf, 1]]", "cubes[0].place: inf is not a finite number"),
+        ("place: [[0.0, 1], [-0.0, 1]]", "cubes[0].place: a value stands there twice"),
+        ("sizes: [[99999999999999999999, 1]]", "cubes[0].sizes: 99999999999999999999 takes more than 64 bits"),
+        ("rate: 1e400", "cubes[0].rate: inf is not a finite number"),
+        ("surface: bow", "unknown 'bow' (did you mean 'bowl'?)"),
+    ],
+)
+def test_sweeps_of_what_no_column_can_hold_are_refused(descents, tmp_path, spec, values, said):
+    surface = "" if "surface" in values else "surface: bowl, "
+    file = spec(f"{{name: bad, repetitions: 1, cubes: {{{surface}{values}}}}}")
+    code, _, err = descents("train", tmp_path / "store", "--spec", file)
+    assert (code, err.count("\n"), said in err) == (2, 1, True), err
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_experiment_that_does_not_fit_its_columns_is_told(tmp_path):
+    store = Store.create(tmp_path / "store", study=DESCENTS)
+    with pytest.raises(SpecError, match="an experiment does not fit the columns of the study descents"):
+        Registry(store).claim(store, {Descent(surface="bowl", inner=2**33): "mine"})
+    assert Registry(store).experiment_id(Descent(surface="bowl")) is None
 
 
 # --- frames -------------------------------------------------------------------------------------------------------

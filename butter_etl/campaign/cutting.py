@@ -21,6 +21,8 @@ MOST_TASKS = 20_000
 #: Memory that the runs of a stack may take of a worker, by plan. A plan takes a GPU to have so much; a worker looks at
 #: its own, and cuts stacks that are too large for it.
 _STACK_BYTES: Mapping[Device, float] = {"cpu": 1.5e9, "cuda": 64e9}
+#: What a run is taken to cost at least, whatever its study says, in seconds.
+_LEAST_SECONDS = 1e-6
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -99,7 +101,8 @@ def _stacks(entry: Wanted, target_seconds: float, device: Device, begun: Begun) 
         if set(together) <= set(left):
             left = tuple(rep for rep in left if rep not in together)
             yield Item(entry.spec, entry.experiment_id, entry.batch, together, entry.given)
-    most = max(1, min(stack_limit(entry.run_bytes, device), int(target_seconds / entry.core_seconds)))
+    at_once = int(target_seconds / max(entry.core_seconds, _LEAST_SECONDS))
+    most = max(1, min(stack_limit(entry.run_bytes, device), at_once))
     for start in range(0, len(left), most):
         yield Item(entry.spec, entry.experiment_id, entry.batch, left[start : start + most], entry.given)
 

@@ -22,8 +22,8 @@ from butter_etl.campaign.following import Following
 from butter_etl.campaign.progress import Progress
 from butter_etl.campaign.share import POLL_SECONDS, Share
 from butter_etl.campaign.stacks import Item
-from butter_etl.campaign.tasks import Settings, TaskError, TaskReport, TaskStopped, train_and_land
-from butter_etl.clusters import DRAINING, Death, death_of, deaths_told
+from butter_etl.campaign.tasks import Settings, TaskError, TaskReport, TaskStopped, train_sealed
+from butter_etl.clusters import DRAINING, Death, Sealed, death_of, deaths_told
 from butter_etl.errors import FULL_DISK, AttemptsError, CampaignError, WorkerMemoryError, one_line
 from butter_etl.store import Failure, Store
 
@@ -76,7 +76,7 @@ class Driver:
         wanted: int,
         on_progress: Callable[[Progress], None],
     ) -> None:
-        self._store, self._settings, self._client = store, settings, client
+        self._store, self._sealed, self._client = store, Sealed(settings), client
         self._share, self._again = share, deque[Task]()
         self._tasks: Iterator[Task] = iter(())
         self._wanted, self._on_progress = wanted, on_progress
@@ -142,7 +142,7 @@ class Driver:
             new.append(task)
         if new:
             self._forget_old_keys(len(new))
-            futures = self._client.map(train_and_land, new, settings=self._settings, pure=False)
+            futures = self._client.map(train_sealed, list(map(Sealed, new)), settings=self._sealed, pure=False)
             self._running.update(zip(futures, new, strict=True))
             completed.update(futures)
         elif self._running and len(self._running) < window and not self._share.is_waiting:

@@ -32,7 +32,7 @@ from butter_etl.campaign.stacks import (
     train_stack,
 )
 from butter_etl.campaign.vigil import Stopped, Vigil
-from butter_etl.clusters import at_work, leave_worker
+from butter_etl.clusters import Sealed, at_work, leave_worker
 from butter_etl.engines import Device
 from butter_etl.errors import AttemptsError, ButterError, DeviceMemoryError, FullDiskError, one_line
 from butter_etl.store import Store, cached_copy
@@ -123,6 +123,12 @@ class TaskStopped(Exception):  # noqa: N818 (what was done before the error coun
 
 
 # --- one unit of work --------------------------------------------------------------------------------------------
+
+
+def train_sealed(task: Sealed[Task], settings: Sealed[Settings]) -> TaskReport:
+    """Do a task as workers get it. Raises StudyError where its study cannot be imported, else as `train_and_land`."""
+    opened = settings.open()
+    return train_and_land(task.open(), opened)
 
 
 def train_and_land(task: Task, settings: Settings) -> TaskReport:

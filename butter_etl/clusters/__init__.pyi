@@ -7,6 +7,7 @@ from .listing import QueueState as QueueState
 from .listing import queue_lines as queue_lines
 from .probing import probe_workers as probe_workers
 from .probing import site_findings as site_findings
+from .sealed import Sealed as Sealed
 from .sites import load_site as load_site
 from .sites import site_templates as site_templates
 from .sites import tasks_at_once as tasks_at_once

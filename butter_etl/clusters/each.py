@@ -8,6 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from butter_etl.clusters.sealed import Sealed
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -69,7 +71,7 @@ def _on_cluster(
 
     def submit() -> None:
         for place, task in islice(coming, max(0, 2 * thread_count(client) - len(places))):
-            future = client.submit(function, task, pure=False)
+            future = client.submit(_call, Sealed((function, task)), pure=False)
             places[future] = place
             running.add(future)
 
@@ -82,3 +84,8 @@ def _on_cluster(
             yield place, result
     finally:
         client.cancel(list(places))
+
+
+def _call(sealed: Sealed[tuple[Callable[[_Task], _Result], _Task]]) -> _Result:
+    function, task = sealed.open()
+    return function(task)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.errors import SelectError, StoreError, UsageError, one_line, suggestion
+from butter_etl.errors import SelectError, StoreError, StudyError, UsageError, one_line, suggestion
 from butter_etl.store.files import COMMON_METADATA, Location
 from butter_etl.store.layout import EXECUTIVE, RUNS, SUMMARY, RunFile, parse_partition
 from butter_etl.store.parquet import conform
@@ -160,8 +160,14 @@ def _conditions(
 
 
 def _study_of_columns(schema: pa.Schema) -> Study | None:
-    """Return the study of new stores if an exported frame has its columns, which are then spoken of as in a store."""
-    study = default_study()
+    """Return the study of new stores if an exported frame has its columns, which are then spoken of as in a store.
+
+    Where none is known, such as of a variable that names nothing, the frame's schema says all there is to say.
+    """
+    try:
+        study = default_study()
+    except StudyError:
+        return None
     return study if all(name in schema.names for name in study.where_keys) else None
 
 

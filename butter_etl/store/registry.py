@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import SelectError, StoreError, counted, writing
+from butter_etl.errors import SelectError, SpecError, StoreError, counted, one_line, writing
 from butter_etl.store.layout import EXPERIMENTS, SWEEPS
 from butter_etl.store.locks import FileLock
 from butter_etl.store.own_datasets import OwnDatasets
@@ -110,7 +110,8 @@ class Registry:
 
         Ids are given under a lock, and taken by creating one file exclusively; whoever loses a race all the same (by
         another state folder) reads the winner's file and tries again with what is left. Raises PlaceError or
-        FullDiskError if the store cannot be written, DatasetError if two contents would have one name.
+        FullDiskError if the store cannot be written, DatasetError if two contents would have one name, SpecError for
+        an experiment with a value that its column cannot hold.
         """
         self._store = self.own_datasets.store = store
         self._refresh()
@@ -293,7 +294,12 @@ def _experiments_table(study: Study, wanted: Mapping[Experiment, Newcomer], ids:
         return [_experiment_row(study, ids[one], wanted[ids[one]], one) for one in some]
 
     slices = _slices(sorted(ids), _ROWS_AT_ONCE)
-    return pa.concat_tables(pa.Table.from_pylist(rows(some), schema=study.claimed) for some in slices)
+    try:
+        return pa.concat_tables(pa.Table.from_pylist(rows(some), schema=study.claimed) for some in slices)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise SpecError(
+            f"an experiment does not fit the columns of the study {study.name} ({one_line(error)})"
+        ) from error
 
 
 def _slices(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:

@@ -20,6 +20,8 @@ import msgspec
 from butter_etl.errors import SpecError, suggestion
 from butter_etl.studies.identity import canonical_float
 
+#: The whole numbers that a column can hold.
+_LEAST, _MOST = -(2**63), 2**64 - 1
 #: The default of an axis that a cube must name.
 REQUIRED: Final = msgspec.NODEFAULT
 
@@ -109,18 +111,25 @@ class Hyperparameter:
         if value is None and self.is_nullable:
             return None
         self.axis.check(name, value)
-        return self._as_fraction(value, name)
+        return self._checked(value, name)
 
     def read(self, entry: Any, place: str) -> Any:
         """Return the value that an entry of a sweep file stands for; ``place`` is its place. Raises SpecError."""
-        return self._as_fraction(entry, place) if self.axis.read is None else self.axis.read(entry, place)
+        return self._checked(entry, place) if self.axis.read is None else self.axis.read(entry, place)
 
-    def _as_fraction(self, value: Any, name: str) -> Any:
-        is_list = get_origin(self.type) is tuple
-        is_fraction = not is_list and (self.type is float or float in get_args(self.type))
-        if not is_fraction or value is None:
-            return tuple(value) if isinstance(value, list) else value
-        return canonical_float(value, name) if self.axis.bits == 32 else canonical_float(value, name, "float64")
+    def _checked(self, value: Any, name: str) -> Any:
+        """Return a value as identities have it: fractions canonical, in lists too, and whole numbers of 64 bits."""
+        if isinstance(value, list | tuple):
+            return tuple(self._checked(one, name) for one in value)
+        if isinstance(value, float) or (self._is_fraction and value is not None):
+            return canonical_float(value, name) if self.axis.bits == 32 else canonical_float(value, name, "float64")
+        if isinstance(value, int) and not _LEAST <= value <= _MOST:
+            raise SpecError(f"{name}: {value} takes more than 64 bits")
+        return value
+
+    @property
+    def _is_fraction(self) -> bool:
+        return self.type is float or (get_origin(self.type) is not tuple and float in get_args(self.type))
 
 
 def hyperparameters(experiment: type[msgspec.Struct]) -> Mapping[str, Hyperparameter]:

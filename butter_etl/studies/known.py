@@ -39,7 +39,7 @@ def load_study(reference: str, folder: str | None = None) -> Study:
 
 def installed() -> Mapping[str, str]:
     """Return the references of all studies that are installed, the package's own first, by name."""
-    others = {one.name: one.value for one in entry_points(group=GROUP)}
+    others = {one.name: f"{one.module}:{one.attr}" for one in entry_points(group=GROUP)}
     return {**others, **BUILT_IN}
 
 
@@ -68,6 +68,8 @@ def choosing(name: str | None, folder: str | None) -> Iterator[None]:
     try:
         _set({FOLDER: os.path.abspath(folder) if folder else before[FOLDER]})  # noqa: PTH100 (links stay as they are)
         if name is not None:
+            if not name:
+                raise StudyError("--study '': name a study: package.module:NAME, or one that is installed")
             _set({CHOSEN: None})  # what is chosen so far need not be known
             if ":" not in name:
                 find_study(name, f"--study {name}")

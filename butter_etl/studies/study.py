@@ -42,7 +42,8 @@ _NOT_ASKED_FOR: Final = ("experiment_id", "batch", "task")
 class Points:
     """The measuring points of a run, which its histories have a value for each of.
 
-    They are numbered from ``first`` in steps of ``step``, or named by the list column ``column`` of the run frame.
+    They are numbered from ``first`` in steps of ``step``, or named by the list column ``column`` of both frames, the
+    same in all runs of an experiment as far as each goes.
     ``count`` is the parameter that says how many a run has at most, where one does.
     """
 
