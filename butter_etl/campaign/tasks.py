@@ -7,7 +7,6 @@ has landed is not trained again, what has a checkpoint goes on from there, and a
 from __future__ import annotations
 
 import logging
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,7 +193,6 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
     while parts:
         part = parts.popleft()
         earlier, resume = resume or checkpoints.read(part), None
-        began = time.thread_time() - (earlier.core_seconds if earlier else 0.0)
         watch = _told(study, part, earlier, vigil.over(part.items[0].experiment_id, checkpoints.write), teller)
         try:
             tables = train_stack(study, part, data, resume=earlier, watch=watch)
@@ -205,7 +203,7 @@ def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil:
             teller.pause()
             _end(store, stack)
             return report + TaskReport(yielded=tuple(item for one in (part, *parts) for item in one.items))
-        report += _land(store, part, tables) + TaskReport(core_seconds=time.thread_time() - began)
+        report += _land(store, part, tables)
         teller.finish(len(part.runs()))
         checkpoints.discard(part)
     _end(store, stack)
@@ -280,5 +278,7 @@ def _land(store: Store, stack: Stack, tables: Sequence[pa.Table]) -> TaskReport:
     report = TaskReport()
     for item, table in zip(stack.items, tables, strict=True):
         landing = store.land(store.partition_of(item.spec), item.experiment_id, table)
-        report += TaskReport(landing.landed, landing.present)
+        # A study need not say what its runs took.
+        taken = table["core_seconds"].to_pylist() if "core_seconds" in table.column_names else []
+        report += TaskReport(landing.landed, landing.present, sum(taken))
     return report
