@@ -14,17 +14,23 @@ EXPERIMENT_ID: Final = Column("experiment_id", pa.uint32(), "the experiment: eve
 RUN_ID: Final = Column("run_id", pa.string(), "the run: one repetition of an experiment", LONG_TEXT)
 BATCH: Final = Column("batch", pa.string(), "the sweep that first asked for the experiment")
 TASK: Final = Column("task", pa.string(), "what made the run")
-#: What tells of where and how a run was trained.
-TRAINED: Final = (
-    Column("python_version", pa.string(), "version of Python"),
+PYTHON: Final = Column("python_version", pa.string(), "version of Python")
+#: What tells where a run was trained, and by what.
+PLACE: Final = (
     Column("platform", pa.string(), "operating system and machine"),
     Column("git_hash", pa.string(), "commit of the software; null outside a checkout"),
     Column("hostname", pa.string(), "machine that trained the run"),
     Column("task_version", pa.uint16(), "major version of what made the run"),
+)
+#: What tells which run it is, and when it was trained.
+TOLD: Final = (
     Column("command", pa.string(), "the whole task as JSON", LONG_TEXT),
     Column("seed", pa.int64(), "seed of all that is random in the run"),
     Column("start_time", pa.int64(), "when training began, unix seconds"),
     Column("update_time", pa.int64(), "when training ended, unix seconds"),
+)
+#: What tells how a run was trained.
+TRAINING: Final = (
     Column("repetition", pa.uint16(), "number of the repetition, from 0"),
     Column("torch_version", pa.string(), "version of torch"),
     Column("engine", pa.string(), "engine that trained the run"),
@@ -39,7 +45,7 @@ TRAINED: Final = (
 
 def run_columns(own: Iterable[Column], histories: Iterable[Column]) -> tuple[Column, ...]:
     """Return the columns of a run frame: ``own`` are parameters, what follows from them, and details of runs."""
-    return EXPERIMENT_ID, RUN_ID, BATCH, TASK, *own, *TRAINED, *histories
+    return EXPERIMENT_ID, RUN_ID, BATCH, TASK, *own, PYTHON, *PLACE, *TOLD, *TRAINING, *histories
 
 
 def summary_columns(reduction: Reduction, own: Iterable[Column], histories: Sequence[Column]) -> tuple[Column, ...]:

@@ -35,6 +35,7 @@ from butter_etl.studies.columns import (
     schema_of,
     series_columns,
 )
+from butter_etl.studies.run_columns import PLACE, PYTHON, RUN_ID, TOLD, TRAINING
 
 # --- experiments -------------------------------------------------------------------------------------------------
 
@@ -189,32 +190,18 @@ REDUCTION: Final = Reduction(
 
 RUN_COLUMNS = (
     _EXPERIMENT_ID,
-    Column("run_id", pa.string(), "the run: one repetition of an experiment", LONG_TEXT),
+    RUN_ID,
     *_FLAGS,
     *_PARAMETERS,
     _NUM_FREE_PARAMETERS,
-    Column("python_version", pa.string(), "version of Python"),
+    PYTHON,
     Column("tensorflow_version", pa.string(), "version of TensorFlow; null where it took no part"),
-    Column("platform", pa.string(), "operating system and machine"),
-    Column("git_hash", pa.string(), "commit of the software; null outside a checkout"),
-    Column("hostname", pa.string(), "machine that trained the run"),
-    Column("task_version", pa.uint16(), "major version of what made the run"),
+    *PLACE,
     *_STRUCTURE,
-    Column("command", pa.string(), "the whole task as JSON", LONG_TEXT),
-    Column("seed", pa.int64(), "seed of all that is random in the run"),
-    Column("start_time", pa.int64(), "when training began, unix seconds"),
-    Column("update_time", pa.int64(), "when training ended, unix seconds"),
+    *TOLD,
     *_HISTORIES.values(),
     *_ADDITIONS,
-    Column("repetition", pa.uint16(), "number of the repetition, from 0"),
-    Column("torch_version", pa.string(), "version of torch"),
-    Column("engine", pa.string(), "engine that trained the run"),
-    Column("device", pa.string(), "cpu or cuda"),
-    Column("cpu_family", pa.string(), "vendor, family and model of the processor"),
-    Column("stack", pa.uint16(), "runs trained side by side with this one, itself included"),
-    Column("core_seconds", pa.float32(), "CPU time of the run, seconds"),
-    Column("job_id", pa.string(), "id of the job in the site's queue; null outside a job"),
-    Column("end_reason", pa.string(), "why training ended"),
+    *TRAINING,
 )
 SUMMARY_COLUMNS = (
     _EXPERIMENT_ID,
