@@ -93,6 +93,7 @@ stack uint16
 core_seconds float
 job_id string
 end_reason string
+environment string
 """
 )
 SUMMARY_COLUMNS = (

@@ -17,7 +17,7 @@ import pytest
 import butter_etl as be
 from butter_etl.errors import DatasetError
 from butter_etl.exchange.imports import run_import
-from butter_etl.studies.butter.own_data import content_sha256
+from butter_etl.studies.butter.datasets import content_sha256
 from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import claim_ids, open_campaign, plan_campaign
 from tests.strategies import land

@@ -67,6 +67,7 @@ class _Header(msgspec.Struct, frozen=True):
     cpu_families: tuple[str, ...]
     arrays: tuple[_Array, ...]
     shared: tuple[str, ...] = ()
+    environment: str | None = None
 
 
 class Checkpoints:
@@ -147,7 +148,7 @@ def read_checkpoint(path: Path, stack: Stack, study: Study) -> Unfinished:
     if header.stack != stack:
         raise CheckpointError(f"{path}: it is of another stack")
     state = _state_of(_split(content[begin:], header.arrays), header.shared)
-    return Unfinished(stack, state, header.core_seconds, header.started, header.cpu_families)
+    return Unfinished(stack, state, header.core_seconds, header.started, header.cpu_families, header.environment)
 
 
 def _read_header(path: Path, file: BinaryIO, study: Study) -> _Header:
@@ -208,6 +209,7 @@ def _pieces(unfinished: Unfinished) -> Iterator[bytes | memoryview]:
             unfinished.cpu_families,
             tuple(_Array(name, array.dtype.str, array.shape) for name, array in arrays.items()),
             tuple(sorted(unfinished.state.shared)),
+            unfinished.environment,
         )
     )
     yield _MAGIC + len(header).to_bytes(_LENGTH, "little") + header

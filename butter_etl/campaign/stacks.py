@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 from butter_etl.clusters import host_facts
 from butter_etl.engines import Device, cpu_family
 from butter_etl.errors import CheckpointError, StudyError, counted
-from butter_etl.studies import RUN_COLUMNS, OwnExperiment, Results, RunSpec, State, Study
+from butter_etl.studies import RUN_COLUMNS, OwnExperiment, Results, RunSpec, State, Study, to_json
 
 COMPLETED = "completed"
 #: What is added to the end reason of a run that was stopped and went on on another kind of processor: its bits are
@@ -65,7 +66,7 @@ class Unfinished:
     """A stack that was stopped between two epochs, with all that `train_stack` needs to go on.
 
     ``core_seconds`` were spent on the whole stack so far, from unix time ``started`` on; ``cpu_families`` are the kinds
-    of processor that had a part in it.
+    of processor that had a part in it, and ``environment`` is where it was trained, if that was the same throughout.
     """
 
     stack: Stack
@@ -73,6 +74,7 @@ class Unfinished:
     core_seconds: float
     started: int
     cpu_families: tuple[str, ...]
+    environment: str | None = None
 
 
 #: ``watch(points, take)``: what `butter_etl.studies.trainers.Watch` is to a trainer, for a stack of experiments.
@@ -103,11 +105,11 @@ def train_stack(
     runs = stack.runs()
     if len({study.trainer.stack_key(run) for run in runs}) > 1:
         raise ValueError(f"{stack.describe()}: they cannot be trained side by side")
-    clock = _Clock(resume)
+    clock, environment = _Clock(resume), _Environment(study, stack, data, resume)
 
     def watch_trainer(points: float, take_state: Callable[[], State]) -> None:
         if watch is not None:
-            watch(points, lambda: clock.unfinished(stack, take_state()))
+            watch(points, lambda: clock.unfinished(stack, take_state(), environment.text))
 
     results = study.trainer.train(
         runs,
@@ -128,6 +130,7 @@ def train_stack(
         "device": stack.device,
         "stack": len(runs),
         "core_seconds": clock.core_seconds() / len(runs),
+        "environment": environment.text,
     }
     elsewhere = ELSEWHERE if len(clock.cpu_families) > 1 else ""
     reasons = [f"{said or COMPLETED}{elsewhere}" for said in results.end_reasons or [None] * len(runs)]
@@ -187,9 +190,23 @@ class _Clock:
         """Return the core-seconds of the whole stack so far."""
         return self._earlier + time.thread_time() - self._begun
 
-    def unfinished(self, stack: Stack, state: State) -> Unfinished:
+    def unfinished(self, stack: Stack, state: State, environment: str | None) -> Unfinished:
         """Return the stack as it stands, in a state of the engine's."""
-        return Unfinished(stack, state, self.core_seconds(), self.started, self.cpu_families)
+        return Unfinished(stack, state, self.core_seconds(), self.started, self.cpu_families, environment)
+
+
+class _Environment:
+    """Where a stack is trained, as its rows say it; null if parts of it were trained elsewhere, or nobody knows."""
+
+    def __init__(self, study: Study, stack: Stack, data: Any, earlier: Unfinished | None) -> None:
+        self._study, self._stack, self._data, self._earlier = study, stack, data, earlier
+
+    @cached_property
+    def text(self) -> str | None:
+        """Return canonical JSON; it is found when it is asked for, which is after the trainer has loaded packages."""
+        facts = self._study.trainer.environment(self._data, self._stack.engine, self._stack.device)
+        here = to_json(facts)
+        return here if self._earlier is None or self._earlier.environment == here else None
 
 
 def _check_results(study: Study, runs: Sequence[RunSpec], results: Results) -> None:

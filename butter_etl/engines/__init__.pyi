@@ -13,9 +13,13 @@ from .contract import OptimizerName as OptimizerName
 from .contract import StackData as StackData
 from .contract import State as State
 from .contract import Variant as Variant
+from .contract import engine_facts as engine_facts
 from .contract import load_engine as load_engine
+from .host import Facts as Facts
+from .host import arithmetic as arithmetic
 from .host import cpu_family as cpu_family
 from .host import package_version as package_version
+from .host import torch_facts as torch_facts
 from .initialization import stack_starts as stack_starts
 from .statistics import AVG as AVG
 from .statistics import MAX as MAX

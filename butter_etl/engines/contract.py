@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from butter_etl.engines.host import Facts
+
 Device = Literal["cpu", "cuda"]
 
 
@@ -164,6 +166,15 @@ ENGINES: dict[str, str] = {
 #: The engine that ``auto`` takes on each device, whatever the network: see docs/performance.md.
 PREFERRED: dict[Device, str] = {"cpu": "fused", "cuda": "torch"}
 ON_DEVICE: dict[Device, tuple[str, ...]] = {"cpu": ("fused", "torch"), "cuda": ("torch",)}
+
+
+def engine_facts(name: str, device: Device) -> Facts:
+    """Return what the bits of the results of an engine depend on here, besides the versions of packages.
+
+    ``threads`` is how many share in one sum; null where that is not known to matter.
+    """
+    facts: Facts = import_module(ENGINES[name]).facts(device)
+    return facts
 
 
 def load_engine(name: str) -> Engine:

@@ -58,6 +58,11 @@ def fingerprint(sources: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+def target() -> str:
+    """Return what kernels are compiled for here: LLVM's name of the processor, and a hash of what it can do."""
+    return f"{binding.get_host_cpu_name()} {hashlib.sha256(_cpu_features().encode()).hexdigest()[:8]}"
+
+
 def _cpu_features() -> str:
     features: str = binding.get_host_cpu_features().flatten()
     return features

@@ -2,7 +2,8 @@
 
 Two traps are avoided everywhere. Partition keys are text in paths: left to guess, readers make floats, integers or text
 of them as they please, and differently for `label_noise=0` and `label_noise=0.05`. A key that is null throughout gives
-a guess nothing to go by. So every recipe states the keys and their types.
+a guess nothing to go by. So every recipe states the keys and their types. And files from before a column was declared
+lack it, which some readers have to be told.
 """
 
 from __future__ import annotations
@@ -68,13 +69,16 @@ def recipes(keys: pa.Schema, name: str) -> dict[str, tuple[str, str]]:
         "Polars": (
             "python",
             f"import polars as pl\n\nkeys = {{{polars}}}\n"
-            f'frame = pl.scan_parquet("{name}/**/*.parquet", hive_schema=keys).collect()\n',
+            f'schema = pl.read_parquet_schema("{name}/_common_metadata")\n'
+            "frame = pl.scan_parquet(\n"
+            f'    "{name}/**/*.parquet", schema=schema, hive_schema=keys, missing_columns="insert"\n'
+            ").collect()\n",
         ),
         "DuckDB": (
             "python",
             "import duckdb\n\n"
             'frame = duckdb.sql("""\n    from read_parquet(\n'
-            f"        '{name}/**/*.parquet', hive_partitioning = true,\n"
+            f"        '{name}/**/*.parquet', union_by_name = true, hive_partitioning = true,\n"
             f"        hive_types = {{{duckdb}}}\n    )\n"
             '""")\n',
         ),
@@ -87,7 +91,7 @@ def recipes(keys: pa.Schema, name: str) -> dict[str, tuple[str, str]]:
         "R": (
             "r",
             f"library(arrow)\n\nkeys <- hive_partition({in_r})\n"
-            f'frame <- dplyr::collect(open_dataset("{name}", partitioning = keys))\n',
+            f'frame <- dplyr::collect(open_dataset("{name}", partitioning = keys, unify_schemas = TRUE))\n',
         ),
     }
 

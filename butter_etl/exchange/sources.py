@@ -284,7 +284,8 @@ def scan_file(study: Study, url: str, name: str, size: int, profile: Profile) ->
         GroupScan(Group(name, number), bytes_of[number], codes[start:stop], hashes[start:stop])
         for number, (start, stop) in enumerate(pairwise(bounds))
     ]
-    whole = _whole(study, name, size, rows, examples) if schema.equals(study.run_files) else None
+    is_ours = schema.remove_metadata() in (study.run_files, study.without_later(study.run_files))
+    whole = _whole(study, name, size, rows, examples) if is_ours else None
     return FileScan(groups, examples, unknown, whole)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -33,20 +33,22 @@ def parquet_options(schema: pa.Schema, encodings: Encodings | None = None) -> di
 
 @lru_cache(maxsize=64)
 def _options(schema: pa.Schema, encodings: tuple[PageEncoding, ...]) -> dict[str, Any]:
-    split, dictionary, compression = [], [], {}
+    split, dictionary, compression, bounded = [], [], {}, []
     for field, encoding in zip(schema, encodings, strict=True):
         leaf = _leaf(field)
         if encoding.layout == "split":
             split.append(leaf)
         elif encoding.layout == "dictionary":
             dictionary.append(leaf)
+        if encoding.bounds and not pa.types.is_list(field.type):
+            bounded.append(leaf)
         compression[leaf] = "zstd" if encoding.compressed else "none"
     return {
         "compression": compression,
         "compression_level": {leaf: 3 for leaf, codec in compression.items() if codec == "zstd"},
         "use_dictionary": dictionary,
         "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
-        "write_statistics": [field.name for field in schema if not pa.types.is_list(field.type)],
+        "write_statistics": bounded,
         "store_schema": False,
         "write_page_index": True,
         "write_page_checksum": True,  # without them, a flipped bit of a loss is just another loss
@@ -110,7 +112,21 @@ def common_metadata(schema: pa.Schema) -> bytes:
     return data
 
 
-def write_common_metadata(location: Location, root: str, schema: pa.Schema) -> None:
-    """Write the full schema of a frame, partition columns included, where readers look for it: in the frame's root."""
+def write_common_metadata(location: Location, root: str, schema: pa.Schema, later: Collection[str] = ()) -> None:
+    """Write the full schema of a frame, partition columns included, where readers look for it: in the frame's root.
+
+    One that is there stays, unless it is from before the columns ``later`` were declared.
+    """
     name = f"{root}/{COMMON_METADATA}" if root else COMMON_METADATA
-    location.write_new(name, common_metadata(schema))
+    data = common_metadata(schema)
+    if not location.write_new(name, data) and later and _is_of_before(location.read_bytes(name), schema, later):
+        location.replace(name, data)
+
+
+def _is_of_before(data: bytes, schema: pa.Schema, later: Collection[str]) -> bool:
+    """Tell whether a schema file has all columns but for later ones; what else it may be is for checks to say."""
+    try:
+        names = pq.read_schema(pa.BufferReader(data)).names
+    except (pa.ArrowException, OSError):
+        return False
+    return names != schema.names and set(names) == {name for name in schema.names if name in names or name not in later}

@@ -45,7 +45,7 @@ from butter_etl.store.layout import (
     run_file_name,
 )
 from butter_etl.store.locks import FileLock
-from butter_etl.store.parquet import common_metadata, parquet_bytes, write_common_metadata
+from butter_etl.store.parquet import common_metadata, conform, parquet_bytes, write_common_metadata
 from butter_etl.studies import Experiment, Study, default_study, find_study, load_study
 
 # --- the store ---------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Store:
                     pending.publish()
                 return cls.open(path, state, study)
             for root, schema in frames_of(store.study).items():
-                write_common_metadata(location, root, schema)
+                write_common_metadata(location, root, schema, store.study.later_columns)
         return store
 
     @contextmanager
@@ -202,8 +202,13 @@ class Store:
         return {rep for file in files if file.experiment_id == experiment_id for rep in file.repetitions}
 
     def read_runs(self, file: RunFile, columns: list[str] | None = None) -> pa.Table:
-        """Read the rows of a run file, without the partition columns; raise TornFileError if it cannot be read."""
-        return self.location.read_table(f"{RUNS}/{file.path}", columns)
+        """Read the rows of a run file, without the partition columns; raise TornFileError if it cannot be read.
+
+        Columns that came after the file are null.
+        """
+        table = self.location.read_table(f"{RUNS}/{file.path}", columns)
+        lacking = self.study.later_columns.difference(table.column_names) if columns is None else ()
+        return conform(table, self.study.run_files) if lacking else table
 
     def land(self, partition: str, experiment_id: int, runs: pa.Table) -> Landing:
         """Write the rows of one experiment durably, each repetition once, whoever else lands the same ones.

@@ -11,12 +11,12 @@ from .butter.costs import require_rates_path as require_rates_path
 from .butter.costs import save_rates as save_rates
 from .butter.datasets import Dataset as Dataset
 from .butter.datasets import DatasetInfo as DatasetInfo
+from .butter.datasets import content_sha256 as content_sha256
 from .butter.datasets import own_info as own_info
 from .butter.encoding import Task as Task
 from .butter.experiments import OwnData as OwnData
 from .butter.own_data import Content as Content
 from .butter.own_data import Declaration as Declaration
-from .butter.own_data import content_sha256 as content_sha256
 from .butter.own_data import describe as describe
 from .butter.own_data import fetch_source as fetch_source
 from .butter.own_data import find_source as find_source
@@ -42,6 +42,7 @@ from .identity import FloatKind as FloatKind
 from .identity import Value as Value
 from .identity import canonical_float as canonical_float
 from .identity import float_text as float_text
+from .identity import to_json as to_json
 from .known import choosing as choosing
 from .known import chosen_study as chosen_study
 from .known import default_study as default_study

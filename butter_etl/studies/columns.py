@@ -21,10 +21,14 @@ UINT32_LIST: Final = pa.list_(pa.field("element", pa.uint32()))
 
 
 class PageEncoding(NamedTuple):
-    """How files encode a column: its pages' layout, and whether they are compressed (by zstd)."""
+    """How files encode a column: its pages' layout, and whether they are compressed (by zstd).
+
+    Columns that nobody looks values up in have no ``bounds``, the least and the greatest value, in footers.
+    """
 
     layout: Literal["plain", "dictionary", "split"]
     compressed: bool
+    bounds: bool = True
 
 
 #: Losses are noise to a dictionary, so their bytes are split by significance.
@@ -33,6 +37,8 @@ NOISE: Final = PageEncoding("split", compressed=True)
 LEVELS: Final = PageEncoding("dictionary", compressed=True)
 #: Texts that are long, or differ from row to row.
 LONG_TEXT: Final = PageEncoding("dictionary", compressed=True)
+#: Texts that are long and the same in most rows, such as what a program says of itself.
+FACTS: Final = PageEncoding("dictionary", compressed=True, bounds=False)
 _TEXT: Final = PageEncoding("dictionary", compressed=False)
 _SCALAR: Final = PageEncoding("plain", compressed=False)
 
@@ -48,13 +54,15 @@ def usual_encoding(kind: pa.DataType) -> PageEncoding:
 class Column:
     """A column of a frame. ``note`` says what it means, in a sentence without its period.
 
-    Without ``special`` it is encoded as its type asks for.
+    Without ``special`` it is encoded as its type asks for. One that came ``later`` is the last, and null in rows of
+    files that lack it.
     """
 
     name: str
     type: pa.DataType
     note: str
     special: PageEncoding | None = None
+    later: bool = False
 
     @property
     def encoding(self) -> PageEncoding:

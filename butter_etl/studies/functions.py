@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from butter_etl.engines import AVG, MAX, MEDIAN, MIN, NUM_FINITE, Q1, Q3, STDDEV, Device, Extremum, Reduction, Series
+from butter_etl.engines import (
+    AVG,
+    MAX,
+    MEDIAN,
+    MIN,
+    NUM_FINITE,
+    Q1,
+    Q3,
+    STDDEV,
+    Device,
+    Extremum,
+    Facts,
+    Reduction,
+    Series,
+    arithmetic,
+    torch_facts,
+)
 from butter_etl.errors import StudyError
 from butter_etl.studies.axes import Axis, hyperparameters
 from butter_etl.studies.cards import Card
@@ -165,6 +182,10 @@ class FunctionTrainer:
 
     def load(self, one: OwnExperiment, folder: Path, kept: Kept) -> Any:
         """Return nothing: the function loads its data itself."""
+
+    def environment(self, data: Any, engine: str, device: Device) -> Facts:  # noqa: ARG002 (the contract)
+        """Return what carries out the arithmetic; of the data, which the function loads itself, nothing is known."""
+        return {**arithmetic(), **(torch_facts(device) if "torch" in sys.modules else {})}
 
     def prepare(self, engine: str) -> None:
         """Do nothing: there is nothing to be compiled."""

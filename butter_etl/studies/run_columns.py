@@ -8,7 +8,7 @@ from typing import Final
 import pyarrow as pa
 
 from butter_etl.engines import Reduction
-from butter_etl.studies.columns import LONG_TEXT, Column, extremum_columns, series_columns
+from butter_etl.studies.columns import FACTS, LONG_TEXT, Column, extremum_columns, series_columns
 
 EXPERIMENT_ID: Final = Column("experiment_id", pa.uint32(), "the experiment: every parameter, the seed left out")
 RUN_ID: Final = Column("run_id", pa.string(), "the run: one repetition of an experiment", LONG_TEXT)
@@ -42,10 +42,19 @@ TRAINING: Final = (
     Column("end_reason", pa.string(), "why training ended"),
 )
 
+#: Files from before it was declared lack it.
+ENVIRONMENT: Final = Column(
+    "environment",
+    pa.string(),
+    "what the bits of the run depend on besides: versions, kernels, threads, hash of the data; JSON",
+    FACTS,
+    later=True,
+)
+
 
 def run_columns(own: Iterable[Column], histories: Iterable[Column]) -> tuple[Column, ...]:
     """Return the columns of a run frame: ``own`` are parameters, what follows from them, and details of runs."""
-    return EXPERIMENT_ID, RUN_ID, BATCH, TASK, *own, PYTHON, *PLACE, *TOLD, *TRAINING, *histories
+    return EXPERIMENT_ID, RUN_ID, BATCH, TASK, *own, PYTHON, *PLACE, *TOLD, *TRAINING, *histories, ENVIRONMENT
 
 
 def summary_columns(reduction: Reduction, own: Iterable[Column], histories: Sequence[Column]) -> tuple[Column, ...]:

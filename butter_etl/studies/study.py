@@ -247,6 +247,15 @@ class Study:
         return self.without_keys(self.runs)
 
     @cached_property
+    def later_columns(self) -> frozenset[str]:
+        """Return the columns that files from before they were declared lack."""
+        return frozenset(column.name for column in self.columns.values() if column.later)
+
+    def without_later(self, schema: pa.Schema) -> pa.Schema:
+        """Return a schema as files from before have it."""
+        return pa.schema([one for one in schema if one.name not in self.later_columns])
+
+    @cached_property
     def summary_files(self) -> pa.Schema:
         """Return the schema of summary files."""
         return self.without_keys(self.summary)
@@ -311,7 +320,7 @@ class Study:
         said = {
             "keys": self.keys,
             "parameters": self.parameters,
-            "runs": [(one.name, str(one.type)) for one in self.runs],
+            "runs": [(one.name, str(one.type)) for one in self.runs if one.name not in self.later_columns],
             "summary": [(one.name, str(one.type)) for one in self.summary],
             "task": self.task,
             "task_version": self.task_version,

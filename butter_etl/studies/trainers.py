@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from butter_etl.engines import Device
+from butter_etl.engines import Device, Facts
 from butter_etl.studies.experiments import OwnExperiment, RunSpec
 from butter_etl.studies.identity import Value
 
@@ -176,6 +176,14 @@ class Trainer(Protocol[E_contra]):
         """Return what an experiment learns from; tasks call it. It is shared by all threads of a process.
 
         Raises DatasetError for what is not there or not what it should be.
+        """
+        ...
+
+    def environment(self, data: Any, engine: str, device: Device) -> Facts:
+        """Return what else the bits of runs on ``data`` depend on here, besides the other columns of their rows.
+
+        Such as versions, kernels, threads, and a hash of the data, texts and whole numbers by name. A row whose
+        environment is the same again can be trained again to the same bits. It is asked for after training.
         """
         ...
 

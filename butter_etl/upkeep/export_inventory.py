@@ -72,7 +72,7 @@ def _frame_schema(study: Study, location: Location, root: str, findings: list[Fi
     is_runs = "run_id" in names or (not names and root.rstrip("/").endswith("runs"))
     is_executive = f"{location.root}/{root}".rstrip("/").endswith(f"/{EXECUTIVE}") and bool(study.executive.names)
     schema = study.runs if is_runs else study.executive if is_executive else study.summary
-    findings.extend(schema_findings(location, path, schema))
+    findings.extend(schema_findings(study, location, path, schema))
     return schema
 
 

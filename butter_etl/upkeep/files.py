@@ -24,18 +24,20 @@ class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an e
 
 
 def decode(
-    data: bytes, schema: pa.Schema, short: Collection[str] = ()
+    data: bytes, schema: pa.Schema, short: Collection[str] = (), later: Collection[str] = ()
 ) -> tuple[list[dict[str, Any]], dict[str, pa.ChunkedArray]]:
     """Return the rows of a Parquet file without its lists, and the lengths of each list; ``short`` ones stay in rows.
 
-    Columns are decoded one at a time, so that memory is bounded by the largest. Raises Flaw if the file cannot be read
+    Columns are decoded one at a time, so that memory is bounded by the largest. Files may lack the columns ``later``,
+    which then rows lack, too. Raises Flaw if the file cannot be read
     (``torn-file``) or has another schema (``wrong-schema``).
     """
     plain = [one.name for one in schema if not pa.types.is_list(one.type) or one.name in short]
     try:
         # Columns are read by this thread alone: on damaged files, reading by several hangs now and then.
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False) as file:
-            _check_schema(file.schema_arrow, schema)
+            schema = _check_schema(file.schema_arrow, schema, later)
+            plain = [name for name in plain if name in schema.names]
             table = file.read(columns=plain, use_threads=False).select(plain)
             table.validate(full=True)
             counts = [count for name in plain for count in _counts(name, table[name])]
@@ -94,9 +96,11 @@ def _check_counts(metadata: pq.FileMetaData, counts: Mapping[str, tuple[int, int
             raise Flaw("torn-file", "{}: {} values, {} null, not {} and {}".format(path, *counts[path], *wanted))
 
 
-def _check_schema(found: pa.Schema, wanted: pa.Schema) -> None:
-    if found.remove_metadata().equals(wanted.remove_metadata()):
-        return
+def _check_schema(found: pa.Schema, wanted: pa.Schema, later: Collection[str]) -> pa.Schema:
+    """Return the schema wanted, but for columns that may be missing and are; raise Flaw unless it is the one found."""
+    wanted = pa.schema([field for field in wanted if field.name in found.names or field.name not in later])
+    if found.remove_metadata().equals(wanted):
+        return wanted
     missing = [name for name in wanted.names if name not in found.names]
     extra = [name for name in found.names if name not in wanted.names]
     other = [
@@ -110,10 +114,10 @@ def _check_schema(found: pa.Schema, wanted: pa.Schema) -> None:
     raise Flaw("wrong-schema", "has the columns in another order")
 
 
-def check_schema_file(data: bytes, schema: pa.Schema) -> None:
-    """Raise Flaw ``wrong-metadata`` unless ``_common_metadata`` holds ``schema``."""
+def check_schema_file(data: bytes, schema: pa.Schema, later: Collection[str] = ()) -> None:
+    """Raise Flaw ``wrong-metadata`` unless ``_common_metadata`` holds ``schema``, with or without columns ``later``."""
     try:
-        _check_schema(pq.read_schema(pa.BufferReader(data)), schema)
+        _check_schema(pq.read_schema(pa.BufferReader(data)), schema, later)
     except (pa.ArrowException, OSError) as error:
         raise Flaw("wrong-metadata", f"cannot be read ({one_line(error)})") from error
     except Flaw as flaw:

@@ -158,7 +158,7 @@ def _frame_files(store: Store, root: str, schema: pa.Schema, findings: list[Find
         path = f"{root}/{name}"
         if name == COMMON_METADATA:
             has_schema = True
-            findings.extend(schema_findings(location, path, schema))
+            findings.extend(schema_findings(store.study, location, path, schema))
         elif not is_partition(store.study, partition):
             findings.append(Finding("foreign-file", path, "is not in a partition of the layout"))
         elif not (base == SUMMARY_FILE if root != RUNS else RunFile.parse(name, size)):
@@ -170,10 +170,10 @@ def _frame_files(store: Store, root: str, schema: pa.Schema, findings: list[Find
     return files
 
 
-def schema_findings(location: Location, path: str, schema: pa.Schema) -> list[Finding]:
+def schema_findings(study: Study, location: Location, path: str, schema: pa.Schema) -> list[Finding]:
     """Return a finding if a ``_common_metadata`` is not what it should be, else none."""
     try:
-        check_schema_file(location.read_bytes(path), schema)
+        check_schema_file(location.read_bytes(path), schema, study.later_columns)
     except Flaw as flaw:
         return [Finding(flaw.kind, path, flaw.detail)]
     return []

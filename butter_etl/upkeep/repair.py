@@ -43,7 +43,7 @@ def run_repair(
                 moved.append(finding)
                 on_progress(len(moved))
         for root, schema in frames_of(store.study).items():
-            write_common_metadata(store.location, root, schema)
+            write_common_metadata(store.location, root, schema, store.study.later_columns)
     return RepairReport(tuple(moved), tuple(left), _now_missing(store, moved))
 
 

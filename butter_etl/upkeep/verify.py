@@ -131,7 +131,7 @@ def _check_file(
     count, findings = 0, tuple[Finding, ...]()
     try:
         check_entry(data, unit.manifest.get(listed.path))
-        rows, lengths = decode(data, schema, {*unit.study.parameters, *unit.study.derived})
+        rows, lengths = decode(data, schema, {*unit.study.parameters, *unit.study.derived}, unit.study.later_columns)
         count = len(rows)
         check_row_count(count, unit.manifest.get(listed.path))
         check(rows, lengths)

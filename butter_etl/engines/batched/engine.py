@@ -32,6 +32,7 @@ from butter_etl.engines.batched.parameters import (
 )
 from butter_etl.engines.batched.passes import Pass
 from butter_etl.engines.contract import HISTORIES, METRICS, State, Trained, Variant
+from butter_etl.engines.host import torch_facts
 from butter_etl.engines.streams import epoch_order
 from butter_etl.errors import DeviceMemoryError, UsageError, one_line
 
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device, Loss, Network, Optimization, StackData, Watch, Weights
+
+#: What the bits of results depend on here, besides the versions of packages.
+facts = torch_facts
 
 
 def train(

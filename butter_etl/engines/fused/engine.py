@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device, Network, Optimization, StackData, Watch, Weights
+    from butter_etl.engines.host import Facts
 
 _LOSSES = {
     "categorical_crossentropy": memory.SOFTMAX_CROSSENTROPY,
@@ -81,6 +82,11 @@ def train(
             kernel_cache.ready(kernels.run_epochs, (own, run, scratch, layers, stack.history(0), 0, 1), SOURCES)
         train_run(own, run, scratch, layers, stack.history(number), int(stack.epochs[number]), stack.watched(watch))
     return Trained(histories=stack.histories(), weights=stack.layered(stack.weights))
+
+
+def facts(_device: Device) -> Facts:
+    """Return what kernels are compiled for; a run is trained by one thread, wherever others are trained beside it."""
+    return {"target": kernel_cache.target(), "threads": 1}
 
 
 def prepare(

@@ -35,7 +35,7 @@ from butter_etl.studies.columns import (
     schema_of,
     series_columns,
 )
-from butter_etl.studies.run_columns import PLACE, PYTHON, RUN_ID, TOLD, TRAINING
+from butter_etl.studies.run_columns import ENVIRONMENT, PLACE, PYTHON, RUN_ID, TOLD, TRAINING
 
 # --- experiments -------------------------------------------------------------------------------------------------
 
@@ -202,6 +202,7 @@ RUN_COLUMNS = (
     *_HISTORIES.values(),
     *_ADDITIONS,
     *TRAINING,
+    ENVIRONMENT,
 )
 SUMMARY_COLUMNS = (
     _EXPERIMENT_ID,

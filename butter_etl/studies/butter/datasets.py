@@ -16,10 +16,11 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,6 +97,23 @@ class Dataset:
     info: DatasetInfo
     x: NDArray[np.float32]
     y: NDArray[np.float32]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Return the hash of the content; see `content_sha256`."""
+        return content_sha256(self.info.task, self.x, self.y)
+
+
+def content_sha256(task: Task, x: NDArray[np.float32], y: NDArray[np.float32]) -> str:
+    """Return the hash by which an experiment's identity names a content: SHA-256 of a line of JSON, then both arrays.
+
+    The line holds inputs, outputs, rows and task, keys sorted; arrays are little-endian float32, row by row.
+    """
+    shape = {"inputs": x.shape[1], "outputs": y.shape[1], "rows": len(x), "task": task}
+    digest = hashlib.sha256(msgspec.json.encode(shape, order="sorted") + b"\n")
+    for array in (x, y):
+        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    return digest.hexdigest()
 
 
 #: SHA-256 of each ``<name>.tsv.gz`` of PMLB that is accepted, the present one first.

@@ -65,7 +65,7 @@ def _check_penalty(name: str, penalty: Regularizer) -> None:
 class OwnData(msgspec.Struct, frozen=True):
     """The identity of a user's own data set in an experiment: its encoded content, by hash and extent.
 
-    ``sha256`` is that of `butter_etl.studies.butter.own_data.content_sha256`, in hexadecimal; ``inputs`` counts encoded
+    ``sha256`` is that of `butter_etl.studies.butter.datasets.content_sha256`, in hexadecimal; ``inputs`` counts encoded
     columns.
     """
 

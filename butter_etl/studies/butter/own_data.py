@@ -7,7 +7,6 @@ Every complaint is one line that names the declaration, the file, the column, an
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -27,6 +26,7 @@ from butter_etl.studies.arrow_types import plain_column
 from butter_etl.studies.butter.datasets import (
     DATASETS,
     DatasetInfo,
+    content_sha256,
     dataset_path,
     ensure_pmlb,
     own_info,
@@ -83,18 +83,6 @@ class Content:
     y: NDArray[np.float32]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-
-
-def content_sha256(task: Task, x: NDArray[np.float32], y: NDArray[np.float32]) -> str:
-    """Return the hash by which an experiment's identity names a content: SHA-256 of a line of JSON, then both arrays.
-
-    The line holds inputs, outputs, rows and task, keys sorted; arrays are little-endian float32, row by row.
-    """
-    shape = {"inputs": x.shape[1], "outputs": y.shape[1], "rows": len(x), "task": task}
-    digest = hashlib.sha256(msgspec.json.encode(shape, order="sorted") + b"\n")
-    for array in (x, y):
-        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
-    return digest.hexdigest()
 
 
 # --- declarations ------------------------------------------------------------------------------------------------

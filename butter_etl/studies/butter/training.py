@@ -13,10 +13,13 @@ from butter_etl.engines import (
     ON_DEVICE,
     PREFERRED,
     Device,
+    Facts,
     Network,
     Optimization,
     StackData,
     Variant,
+    arithmetic,
+    engine_facts,
     load_engine,
     stack_starts,
 )
@@ -102,6 +105,10 @@ class ButterTrainer:
             return cached_dataset(one.dataset, folder)
         found: Dataset = kept.load(one)
         return found
+
+    def environment(self, data: Dataset, engine: str, device: Device) -> Facts:
+        """Return what carries out the arithmetic, and the SHA-256 of the encoded data."""
+        return {**arithmetic(), **engine_facts(engine, device), "data": data.sha256}
 
     def prepare(self, engine: str) -> None:
         """Make an engine ready in this process: the first use of a compiled one compiles, and says so in the log."""
