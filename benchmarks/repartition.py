@@ -34,12 +34,12 @@ from numpy.typing import NDArray
 
 from butter_etl.engines.contract import HISTORIES
 from butter_etl.errors import ButterError
-from butter_etl.store.layout import RUNS
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.studies.butter.experiments import TASK, TASK_VERSION, ExperimentSpec
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import experiment_topology, make_experiment
 from butter_etl.studies.experiments import RunSpec
+from butter_etl.studies.frames import RUNS
 
 FILES = 4
 ROWS_A_GROUP = 64

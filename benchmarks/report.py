@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 
 from benchmarks.scale import measure
 from benchmarks.synthetic import run_table
-from butter_etl.store.layout import RUNS, partition_path, run_file_name
+from butter_etl.store.layout import partition_path, run_file_name
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import PUBLISHED, experiment_topology
+from butter_etl.studies.frames import RUNS
 from butter_etl.summarize import plan_summaries, run_summaries
 
 if TYPE_CHECKING:

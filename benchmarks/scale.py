@@ -35,13 +35,14 @@ import pyarrow as pa
 from benchmarks import synthetic
 from benchmarks.synthetic import run_table
 from butter_etl.store.fingerprints import fingerprint, fingerprints_metadata
-from butter_etl.store.layout import RUNS, RunFile, partition_path, run_file_name
+from butter_etl.store.layout import RunFile, partition_path, run_file_name
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import ROWS_A_GROUP, executive_name, summary_name
 from butter_etl.studies.butter.experiments import ExperimentSpec
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.frames import RUNS, SUMMARY
 from butter_etl.summarize import summary_rows
 
 EXPERIMENTS, FILES = 25, 8
@@ -109,7 +110,9 @@ def make_store(folder: Path, files: int, content: bytes = b"") -> Store:
                 os.link(source, target / name)
                 linked += 1
             parsed = [RunFile.parse(f"{partition}/{name}", len(content)) for name in own]
-            fingerprints[experiment_id] = fingerprint(file for file in parsed if file is not None)
+            fingerprints[experiment_id] = fingerprint(
+                (file for file in parsed if file is not None), BUTTER.frames[SUMMARY]
+            )
         _write_summaries(folder, partition, row, fingerprints)
     return store
 

@@ -45,12 +45,13 @@ from butter_etl.campaign.progress import Progress
 from butter_etl.campaign.share import Share
 from butter_etl.campaign.tasks import Settings
 from butter_etl.clusters.start import start_cluster
-from butter_etl.store.layout import RUNS, partition_path, run_file_name
+from butter_etl.store.layout import partition_path, run_file_name
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.experiments import SHAPES
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import BATCH_SIZES, LEARNING_RATES, PUBLISHED
+from butter_etl.studies.frames import RUNS
 from butter_etl.studies.selection import Choice
 from butter_etl.train_tasks import TrainingPlan, claim_ids, plan_runs
 

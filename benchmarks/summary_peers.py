@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from butter_etl.clusters.start import start_cluster
-from butter_etl.store.layout import RUNS, RunFile
+from butter_etl.store.layout import RunFile
 from butter_etl.store.parquet import parquet_writer
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
 from butter_etl.studies.butter.columns import REDUCTION
 from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.frames import RUNS
 from butter_etl.summarize import input_columns, plan_summaries, run_summaries
 
 if TYPE_CHECKING:

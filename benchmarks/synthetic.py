@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from butter_etl.engines.contract import HISTORIES
-from butter_etl.store.layout import RUNS, partition_path, run_file_name
+from butter_etl.store.layout import partition_path, run_file_name
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.experiments import ExperimentSpec
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.frames import RUNS
 
 #: Rows that accuracies are shares of.
 TEST_ROWS = 980

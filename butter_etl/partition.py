@@ -126,7 +126,7 @@ def export_file(store: Store, publication: Publication, directory: ExportDirecto
     TornFileError if a source that is to be decoded cannot be.
     """
     target = f"{directory.name}/{file.name}"
-    sources = [f"{directory.source}/{name}" for name in file.sources]
+    sources = [f"{directory.frame.folder}/{name}" for name in file.sources]
     if file.is_whole:
         return publication.add_whole(store.location, sources[0], target, file.rows)
     encodings = store.study.encodings
@@ -135,7 +135,7 @@ def export_file(store: Store, publication: Publication, directory: ExportDirecto
         return publication.add_made(
             target, file.rows, lambda dest, name: filter_file(store.location, sources[0], dest, name, some, encodings)
         )
-    schema = store.study.without_keys(directory.schema)
+    schema = store.study.without_keys(directory.frame.schema)
     return publication.add_made(
         target, file.rows, lambda dest, name: gather_files(store.location, sources, dest, name, schema, encodings)
     )
@@ -195,7 +195,7 @@ def _publish(
         for directory in plan:
             start = len(files)
             metadata = f"{directory.name}/{COMMON_METADATA}"
-            files.append(publication.add_bytes(metadata, common_metadata(directory.schema)))
+            files.append(publication.add_bytes(metadata, common_metadata(directory.frame.schema)))
             for batch in _batches(directory.files):
                 files.extend(pool.map(partial(export_file, store, publication, directory), batch))
                 done += len(batch)
@@ -203,11 +203,11 @@ def _publish(
                 on_progress(done)
             size = sum(file.bytes for file in files[start:])
             facts.append(_facts(directory, size))
-            if options.tar and directory.frame != "runs":
+            if options.tar and directory.frame.kind != "runs":
                 members = [COMMON_METADATA, *(file.name for file in directory.files)]
                 archives.append(f"{directory.name}.tar")
                 files.append(_archive(publication, directory, members))
-    schemas = {directory.name: directory.schema for directory in plan}
+    schemas = {directory.name: directory.frame.schema for directory in plan}
     cards = partial(_cards, study=store.study, schemas=schemas, dest=publication.dest)
     changed = publication.publish(facts, files, options.attribution, cards)
     counts = tuple((directory.name, len(directory.files), directory.experiments) for directory in plan)
@@ -227,7 +227,7 @@ def _archive(publication: Publication, directory: ExportDirectory, members: list
 def _facts(directory: ExportDirectory, size: int) -> ManifestDirectory:
     return ManifestDirectory(
         name=directory.name,
-        frame=directory.frame,
+        frame=directory.frame.kind,
         sweep=directory.chosen.sweep,
         where=directory.chosen.where,
         files=len(directory.files),

@@ -27,10 +27,7 @@ from butter_etl.clusters import Sealed, map_each, thread_count
 from butter_etl.engines import SummaryBlock
 from butter_etl.errors import writing
 from butter_etl.store import (
-    EXECUTIVE,
     LONG,
-    RUNS,
-    SUMMARY,
     SUMMARY_FILE,
     Registry,
     RunFile,
@@ -52,7 +49,7 @@ from butter_etl.store import (
     write_common_metadata,
     write_summaries,
 )
-from butter_etl.studies import Selection, Study, default_study
+from butter_etl.studies import RUNS, SUMMARY, Selection, Study, default_study
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -139,13 +136,13 @@ def _plan_partition(
     store: Store, partition: str, files: Iterable[RunFile], selected: Callable[[int], bool], *, full: bool
 ) -> tuple[PartitionPlan, bool]:
     """Return the plan of a partition, and whether there is anything to do in it."""
-    experiments = by_experiment(files)
+    experiments, frame = by_experiment(files), store.study.frames[SUMMARY]
     raw = raw_fingerprints(store.location, summary_name(partition))
     old = parse_fingerprints(raw)
     stale = [
         experiment_id
         for experiment_id, own in experiments.items()
-        if (full or old.get(experiment_id) != fingerprint(own)) and selected(experiment_id)
+        if (full or old.get(experiment_id) != fingerprint(own, frame)) and selected(experiment_id)
     ]
     orphans = len(old.keys() - experiments.keys())
     fresh = len(old.keys() - set(stale)) - orphans
@@ -221,9 +218,10 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
     wanted = set(plan.stale)
     computed: dict[int, list[RunFile]] = {}
     fingerprints: dict[int, str] = {}
+    frame = store.study.frames[SUMMARY]
     experiments = by_experiment(store.run_files(plan.partition))
     for experiment_id, files in experiments.items():
-        current = fingerprint(files) if experiment_id in wanted else ""
+        current = fingerprint(files, frame) if experiment_id in wanted else ""
         if experiment_id in wanted and (plan.full or old.get(experiment_id) != current):
             computed[experiment_id] = files
             fingerprints[experiment_id] = current
@@ -354,9 +352,8 @@ def run_summaries(
     """
     if plan.partitions:
         with writing(store):
-            executive = {EXECUTIVE: store.study.executive} if store.study.executive.names else {}
-            for root, schema in executive.items():  # stores of before have none
-                write_common_metadata(store.location, root, schema)
+            for frame in store.study.frames.values():  # stores of before have no executive summary
+                write_common_metadata(store.location, frame.folder, frame.schema)
     total = SummaryReport()
     with writing(store):
         for _, report in _reports(plan.partitions, store, client, threads):

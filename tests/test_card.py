@@ -19,10 +19,10 @@ from butter_etl.exchange.manifest import read_manifest
 from butter_etl.exchange.recipes import recipes, spelled_type
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import fingerprints_metadata, read_fingerprints
-from butter_etl.store.layout import EXECUTIVE, SUMMARY
 from butter_etl.store.parquet import parquet_bytes, write_common_metadata
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.frames import EXECUTIVE, SUMMARY
 from butter_etl.studies.study import Points
 from tests.exports import export, make_store
 from tests.other_study import COARSE, EXPERIMENTS, FITS, FULL, KEY_TYPES, NULLS, make_store_of_fits

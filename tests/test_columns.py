@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.store.layout import SUMMARY
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.frames import SUMMARY
 from butter_etl.summarize import plan_summaries, summarize_partition
 from tests.strategies import POLLEN, land
 

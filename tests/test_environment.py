@@ -15,12 +15,12 @@ from butter_etl.engines import host
 from butter_etl.engines.contract import ENGINES, HISTORIES
 from butter_etl.engines.fused import engine as fused
 from butter_etl.exchange.imports import run_import
-from butter_etl.store.layout import RUNS
 from butter_etl.store.parquet import common_metadata
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.datasets import content_sha256, load_dataset
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.frames import RUNS
 from butter_etl.studies.identity import to_json
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.upkeep.verify import plan_verification, run_verification

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -27,6 +28,7 @@ from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.frames import SUMMARY
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import SummaryReport, plan_summaries, run_summaries, summarize_partition
 from tests.strategies import land
@@ -238,10 +240,35 @@ def test_a_torn_run_file_leaves_the_old_summary(store):
 
 def test_fingerprints_change_with_names_and_sizes():
     files = [RunFile("a/1-0-4.parquet", 1, 0, 4, 100), RunFile("a/1-5-9.parquet", 1, 5, 9, 100)]
-    base = fingerprint(files)
-    assert fingerprint(files[::-1]) == base
-    assert fingerprint(files[:1]) != base
-    assert fingerprint([files[0], files[1]._replace(size=101)]) != base
+    frame = BUTTER.frames[SUMMARY]
+    base = fingerprint(files, frame)
+    assert fingerprint(files[::-1], frame) == base
+    assert fingerprint(files[:1], frame) != base
+    assert fingerprint([files[0], files[1]._replace(size=101)], frame) != base
+
+
+def test_statistics_of_another_version_are_computed_anew(store):
+    """Each frame has a version of its own: raising it makes all of its rows out of date, and no other file changes."""
+    run_summaries(plan_summaries(store), store)
+    study = replace(BUTTER, reduction=replace(BUTTER.reduction, version=BUTTER.reduction.version + 1))
+    later = Store(store.location, None, study)
+    assert plan_summaries(later).stale == len(CONTENT)
+    before = all_bytes(store)
+    run_summaries(plan_summaries(later), later)
+    assert not plan_summaries(later).stale
+    assert plan_summaries(store).stale == len(CONTENT)
+    assert {name for name in before if all_bytes(store)[name] != before[name]} <= {
+        name for name in before if "summary" in name
+    }
+
+
+def test_frames_are_declared():
+    assert {one.kind: (one.folder, one.version) for one in BUTTER.frames.values()} == {
+        "runs": ("all_runs", None),
+        "summary": ("complete_summary", 2),
+        "executive": ("complete_executive_summary", 2),
+    }
+    assert [one.kind for one in replace(BUTTER, executive_names=()).frames.values()] == ["runs", "summary"]
 
 
 def test_on_a_cluster_the_same_bytes(store, client):

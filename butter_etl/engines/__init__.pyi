@@ -29,7 +29,6 @@ from .statistics import NUM as NUM
 from .statistics import NUM_FINITE as NUM_FINITE
 from .statistics import Q1 as Q1
 from .statistics import Q3 as Q3
-from .statistics import STATISTICS_VERSION as STATISTICS_VERSION
 from .statistics import STDDEV as STDDEV
 from .statistics import Extremum as Extremum
 from .statistics import Reduction as Reduction

@@ -102,7 +102,8 @@ class Reduction:
 
     ``counted`` is the history whose entries are the epochs of an experiment: the longest list has as many elements as
     summaries do. ``counts`` is the type of numbers of runs, uint8 or uint16, and ``floats`` that of whatever else is
-    computed, float32 or float64. ``point`` is the word for what entries are taken at. Raises SpecError for other types.
+    computed, float32 or float64. ``point`` is the word for what entries are taken at. ``version`` is a part of the
+    fingerprints of all rows. Raises SpecError for other types.
     """
 
     counted: str
@@ -111,6 +112,7 @@ class Reduction:
     counts: pa.DataType = _COUNTS[0]
     floats: pa.DataType = _FLOATS[0]
     point: str = "epoch"
+    version: int = STATISTICS_VERSION
 
     def __post_init__(self) -> None:
         for name, kind, known in (("counts", self.counts, _COUNTS), ("floats", self.floats, _FLOATS)):

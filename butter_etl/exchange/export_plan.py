@@ -5,22 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
 
 import msgspec
-import pyarrow as pa
-import pyarrow.fs
 
 from butter_etl.errors import StaleSummaryError, counted
 from butter_etl.exchange.manifest import sorted_values
 from butter_etl.store import (
     COMMON_METADATA,
-    EXECUTIVE,
-    RUNS,
-    SUMMARY,
     SUMMARY_FILE,
     Location,
     Registry,
@@ -31,10 +25,14 @@ from butter_etl.store import (
     read_fingerprints,
 )
 from butter_etl.studies import (
+    EXECUTIVE,
     NOBODY,
+    RUNS,
+    SUMMARY,
     Attribution,
     Condition,
     Experiment,
+    Frame,
     Selection,
     Sweep,
     Value,
@@ -80,18 +78,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class ExportDirectory:
-    """One exported directory: a frame of the store (``source``: its folder there), or the part of it that is chosen."""
+    """One exported directory: a frame of the store, or the part of it that is chosen."""
 
     name: str
-    source: str
-    schema: pa.Schema
+    frame: Frame
     files: tuple[ExportFile, ...]
     chosen: Chosen
-
-    @property
-    def frame(self) -> str:
-        """Return which frame it is of: ``runs``, ``summary`` or ``executive``."""
-        return {RUNS: "runs", SUMMARY: "summary", EXECUTIVE: "executive"}[self.source]
 
     @property
     def experiments(self) -> int:
@@ -131,7 +123,7 @@ def plan_export(
     frames = _summary_frames(store) if options.summary else []
     if options.summary and not options.allow_stale:
         wanted = [file for file in files if selection.matches(specs[file.experiment_id])]
-        _refuse_stale(store, wanted, [frame.footers for frame in frames])
+        _refuse_stale(store, wanted, frames)
     whole = [_whole_file(file) for file in files]
     directories = []
     for chosen in _choices(registry, selection, specs, everything=everything):
@@ -141,11 +133,11 @@ def plan_export(
             own = [whole[place] for place in places]
             if options.compact:
                 own = list(_compacted([files[place] for place in places]))
-            directories.append(ExportDirectory(name, RUNS, store.study.runs, tuple(own), chosen))
-        for frame in frames:
-            if (directory := _summary_name(frame.root, chosen.sweep)) is not None:
-                own = list(_summary_files(frame.footers, chosen.experiments))
-                directories.append(ExportDirectory(directory, frame.root, frame.schema, tuple(own), chosen))
+            directories.append(ExportDirectory(name, store.study.frames[RUNS], tuple(own), chosen))
+        for frame, footers in frames:
+            if (directory := _summary_name(frame.folder, chosen.sweep)) is not None:
+                own = list(_summary_files(footers, chosen.experiments))
+                directories.append(ExportDirectory(directory, frame, tuple(own), chosen))
     return directories
 
 
@@ -196,22 +188,22 @@ def parameter_values(names: Iterable[str], specs: Iterable[Experiment]) -> dict[
 # --- summaries ----------------------------------------------------------------------------------------------------
 
 
-class _SummaryFrame(NamedTuple):
-    root: str
-    schema: pa.Schema
-    footers: dict[str, dict[int, str]]
+#: The fingerprints of the rows of each summary file, by the name of the file and the experiment id.
+_Footers = dict[str, dict[int, str]]
 
 
-def _summary_frames(store: Store) -> list[_SummaryFrame]:
-    """Return the summary frame, and the executive one where the store has it."""
-    frames = [_SummaryFrame(SUMMARY, store.study.summary, read_footers(store.location, SUMMARY))]
+def _summary_frames(store: Store) -> list[tuple[Frame, _Footers]]:
+    """Return the summary frame, and the executive one where the store has it, with their footers."""
+    summary = store.study.frames[SUMMARY]
+    frames = [(summary, read_footers(store.location, SUMMARY))]
     if footers := read_footers(store.location, EXECUTIVE):
         with store.location.parquet_file(f"{EXECUTIVE}/{COMMON_METADATA}") as file:
-            frames.append(_SummaryFrame(EXECUTIVE, file.schema_arrow.remove_metadata(), footers))
+            schema = file.schema_arrow.remove_metadata()
+        frames.append((replace(store.study.frames[EXECUTIVE], schema=schema), footers))
     return frames
 
 
-def read_footers(location: Location, root: str) -> dict[str, dict[int, str]]:
+def read_footers(location: Location, root: str) -> _Footers:
     """Return the fingerprints of the runs that each row was made from in the summary files below ``root``.
 
     They are given by the name of the file and the experiment id.
@@ -222,13 +214,13 @@ def read_footers(location: Location, root: str) -> dict[str, dict[int, str]]:
         return dict(zip(names, footers, strict=True))
 
 
-def _refuse_stale(store: Store, files: list[RunFile], summaries: list[dict[str, dict[int, str]]]) -> None:
+def _refuse_stale(store: Store, files: list[RunFile], frames: list[tuple[Frame, _Footers]]) -> None:
     stale = 0
     for partition, members in groupby(files, key=attrgetter("partition")):
-        made_from = [footers.get(f"{partition}/{SUMMARY_FILE}", {}) for footers in summaries]
-        for experiment_id, own in groupby(sorted(members, key=_experiment), key=_experiment):
-            current = fingerprint(own)
-            stale += any(one.get(experiment_id) != current for one in made_from)
+        made_from = [(frame, footers.get(f"{partition}/{SUMMARY_FILE}", {})) for frame, footers in frames]
+        for experiment_id, same in groupby(sorted(members, key=_experiment), key=_experiment):
+            own = list(same)
+            stale += any(made.get(experiment_id) != fingerprint(own, frame) for frame, made in made_from)
     if stale:
         raise StaleSummaryError(
             f"{store}: the summaries of {counted(stale, 'experiment')} are missing or out of date; "
@@ -277,10 +269,10 @@ def plan_key(plan: list[ExportDirectory], location: Location) -> str:
     digest = hashlib.blake2b(digest_size=12)
     seen: set[str] = set()
     for directory in plan:
-        digest.update(f"\n{directory.name} {directory.source}\n".encode())
+        digest.update(f"\n{directory.name} {directory.frame.folder}\n".encode())
         for file in directory.files:
             digest.update(f"{file.name} {file.experiments} {len(file.sources)}\n".encode())
-            seen.update(f"{directory.source}/{source}" for source in file.sources)
+            seen.update(f"{directory.frame.folder}/{source}" for source in file.sources)
     names = sorted(seen)
     for start in range(0, len(names), _STATS_AT_A_TIME):
         paths = [location.path(name) for name in names[start : start + _STATS_AT_A_TIME]]

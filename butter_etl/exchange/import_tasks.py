@@ -18,8 +18,8 @@ from butter_etl.errors import ButterError, DuplicateError, SpecError
 from butter_etl.exchange.gathering import Gathered, Piece, spool_groups, without
 from butter_etl.exchange.merging import Merged, Prefer, compare, merge, refusal
 from butter_etl.exchange.sources import FileScan, Group, GroupScan, Reader, scan_file
-from butter_etl.store import RUNS, Location, Store
-from butter_etl.studies import Study
+from butter_etl.store import Location, Store
+from butter_etl.studies import RUNS, Study
 
 
 class ImportSettings(msgspec.Struct, frozen=True):

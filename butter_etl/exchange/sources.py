@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from butter_etl.errors import SourceError, SpecError, TornFileError, counted, one_line
 from butter_etl.exchange.profiles import check_columns, conform, never_null
-from butter_etl.store import COMMON_METADATA, NULL, RUNS, Location, RunFile, partition_path, read_store_file
+from butter_etl.store import COMMON_METADATA, NULL, Location, RunFile, partition_path, read_store_file
 from butter_etl.studies import (
+    RUNS,
     Experiment,
     Profile,
     Study,

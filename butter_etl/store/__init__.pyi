@@ -31,14 +31,11 @@ from .frames import read_summary as read_summary
 from .frames import to_arrow as to_arrow
 from .frames import to_frame as to_frame
 from .layout import DATA as DATA
-from .layout import EXECUTIVE as EXECUTIVE
 from .layout import EXPERIMENTS as EXPERIMENTS
 from .layout import LAST_REPETITION as LAST_REPETITION
 from .layout import NULL as NULL
 from .layout import QUARANTINE as QUARANTINE
-from .layout import RUNS as RUNS
 from .layout import STATE as STATE
-from .layout import SUMMARY as SUMMARY
 from .layout import SUMMARY_FILE as SUMMARY_FILE
 from .layout import SWEEPS as SWEEPS
 from .layout import RunFile as RunFile
@@ -70,7 +67,6 @@ from .store import Store as Store
 from .store import StudyLike as StudyLike
 from .store import as_study as as_study
 from .store import encode_runs as encode_runs
-from .store import frames_of as frames_of
 from .store import quarantine_stamp as quarantine_stamp
 from .store import read_store_file as read_store_file
 from .store import require_state as require_state

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
-from butter_etl.engines import STATISTICS_VERSION
 from butter_etl.store.files import Location
 from butter_etl.store.layout import RunFile
+from butter_etl.studies import Frame
 
 METADATA_KEY = b"butter_etl.fingerprints"
 #: How much of a file's end is read at first: a footer is rarely longer.
 _TAIL = 2**17
 
 
-def fingerprint(files: Iterable[RunFile]) -> str:
-    """Return a hash of the names and sizes of an experiment's run files, and of the version of the statistics."""
+def fingerprint(files: Iterable[RunFile], frame: Frame) -> str:
+    """Return a hash of the names and sizes of an experiment's run files, and of the version of a frame's statistics."""
     facts = sorted((file.path.rpartition("/")[2], file.size) for file in files)
-    text = json.dumps([STATISTICS_VERSION, facts], separators=(",", ":"))
+    text = json.dumps([frame.version, facts], separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -13,10 +13,21 @@ import pyarrow.parquet as pq
 
 from butter_etl.errors import SelectError, StoreError, StudyError, UsageError, one_line, suggestion
 from butter_etl.store.files import COMMON_METADATA, Location
-from butter_etl.store.layout import EXECUTIVE, RUNS, SUMMARY, RunFile, parse_partition
+from butter_etl.store.layout import RunFile, parse_partition
 from butter_etl.store.parquet import conform
-from butter_etl.store.store import frames_of, readable
-from butter_etl.studies import Condition, FloatKind, Study, Terms, canonical_float, default_study, parse_condition
+from butter_etl.store.store import readable
+from butter_etl.studies import (
+    EXECUTIVE,
+    RUNS,
+    SUMMARY,
+    Condition,
+    FloatKind,
+    Study,
+    Terms,
+    canonical_float,
+    default_study,
+    parse_condition,
+)
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -76,9 +87,9 @@ def read_schema(location: Location, root: str) -> pa.Schema:
 def _read_frame(store: str | os.PathLike[str], root: str, where: Iterable[str], columns: Iterable[str] | None) -> Any:
     """Read a frame of a store. Its study need not be known here: then the frame's schema says all there is to say."""
     location, study = readable(store)
-    schema = read_schema(location, root) if study is None else frames_of(study).get(root)
-    if schema is None:
+    if study is not None and root not in study.frames:
         raise StoreError(f"{location}: its study has no frame {root}")
+    schema = read_schema(location, root) if study is None else study.frames[root].schema
     return _read(location, root, schema, study, where, columns)
 
 

@@ -19,8 +19,7 @@ from butter_etl.studies import Value, float_text
 
 FORMAT_VERSION = 1
 NULL = "__HIVE_DEFAULT_PARTITION__"
-RUNS, SUMMARY, EXPERIMENTS, SWEEPS, STATE = "all_runs", "complete_summary", "experiments", "sweeps", "state"
-EXECUTIVE = "complete_executive_summary"
+EXPERIMENTS, SWEEPS, STATE = "experiments", "sweeps", "state"
 #: Where users' own data sets are kept.
 DATA = "datasets"
 QUARANTINE = "quarantine"

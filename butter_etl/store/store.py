@@ -31,12 +31,9 @@ from butter_etl.store.files import (
 )
 from butter_etl.store.layout import (
     CHANGES,
-    EXECUTIVE,
     FORMAT_VERSION,
     QUARANTINE,
-    RUNS,
     STATE,
-    SUMMARY,
     SUMMARY_FILE,
     RunFile,
     consecutive,
@@ -46,7 +43,7 @@ from butter_etl.store.layout import (
 )
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import common_metadata, conform, parquet_bytes, write_common_metadata
-from butter_etl.studies import Experiment, Study, default_study, find_study, load_study
+from butter_etl.studies import RUNS, SUMMARY, Experiment, Study, default_study, find_study, load_study
 
 # --- the store ---------------------------------------------------------------------------------------------------
 
@@ -169,8 +166,8 @@ class Store:
                 with Pending(location, _first_files(store.study)) as pending:
                     pending.publish()
                 return cls.open(path, state, study)
-            for root, schema in frames_of(store.study).items():
-                write_common_metadata(location, root, schema, store.study.later_columns)
+            for frame in store.study.frames.values():
+                write_common_metadata(location, frame.folder, frame.schema, store.study.later_columns)
         return store
 
     @contextmanager
@@ -320,18 +317,12 @@ class Store:
         return sorted(current, key=lambda record: (record.experiment_id, record.repetitions))
 
 
-def frames_of(study: Study) -> dict[str, pa.Schema]:
-    """Return the schemas of a study's frames, partition keys included, by their folders."""
-    frames = {RUNS: study.runs, SUMMARY: study.summary, EXECUTIVE: study.executive}
-    return {root: schema for root, schema in frames.items() if schema.names}
-
-
 def _first_files(study: Study) -> dict[str, bytes]:
     """Return the files of a store without runs; the first one makes it a store."""
     content = StoreFile(FORMAT_VERSION, study.name, study.declaration if study.is_declared_by_stores else None)
     described = {"store.json": msgspec.json.format(msgspec.json.encode(content)) + b"\n"}
     return described | {
-        f"{root}/{COMMON_METADATA}": common_metadata(schema) for root, schema in frames_of(study).items()
+        f"{frame.folder}/{COMMON_METADATA}": common_metadata(frame.schema) for frame in study.frames.values()
     }
 
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
-from butter_etl.store.layout import EXECUTIVE, SUMMARY, SUMMARY_FILE
+from butter_etl.store.layout import SUMMARY_FILE
 from butter_etl.store.parquet import conform, parquet_output
-from butter_etl.studies import Study
+from butter_etl.studies import EXECUTIVE, SUMMARY, Study
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
 ROWS_A_GROUP = 8

@@ -36,6 +36,10 @@ from .experiments import OwnExperiment as OwnExperiment
 from .experiments import RunSpec as RunSpec
 from .experiments import run_ids as run_ids
 from .figures import Figures as Figures
+from .frames import EXECUTIVE as EXECUTIVE
+from .frames import RUNS as RUNS
+from .frames import SUMMARY as SUMMARY
+from .frames import Frame as Frame
 from .functions import Resume as Resume
 from .functions import study_of as study_of
 from .identity import FloatKind as FloatKind

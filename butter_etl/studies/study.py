@@ -19,6 +19,7 @@ from butter_etl.engines import Reduction
 from butter_etl.errors import SpecError, StudyError, suggestion
 from butter_etl.studies.columns import LONG_TEXT, Column, PageEncoding, schema_of
 from butter_etl.studies.experiments import COMMAND_KEYS, Experiment, ForeignExperiment, OwnExperiment
+from butter_etl.studies.frames import EXECUTIVE, RUNS, SUMMARY, Frame
 from butter_etl.studies.identity import Value, canonical_float, to_json
 from butter_etl.studies.profiles import SEED, Profile
 from butter_etl.studies.references import import_reference, reference_to
@@ -235,6 +236,17 @@ class Study:
     def executive(self) -> pa.Schema:
         """Return the schema of the executive summary; empty where there is none."""
         return pa.schema([self.summary.field(name) for name in self.executive_names])
+
+    @cached_property
+    def frames(self) -> Mapping[str, Frame]:
+        """Return the frames of the study's stores by their folders, the runs first."""
+        version = self.reduction.version
+        known = (
+            Frame("runs", RUNS, self.runs),
+            Frame("summary", SUMMARY, self.summary, version),
+            Frame("executive", EXECUTIVE, self.executive, version),
+        )
+        return {one.folder: one for one in known if one.schema.names}
 
     @cached_property
     def key_schema(self) -> pa.Schema:

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.fs
 
 from butter_etl.errors import one_line, unwritten
-from butter_etl.store import LAST_REPETITION, RUNS, Pending, Registry, RunFile, Store, encode_runs, quarantine_stamp
-from butter_etl.studies import Selection
+from butter_etl.store import LAST_REPETITION, Pending, Registry, RunFile, Store, encode_runs, quarantine_stamp
+from butter_etl.studies import RUNS, Selection
 
 #: The reason that quarantine names for what was withdrawn.
 DROPPED = "dropped"

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from butter_etl.errors import StudyError, counted, one_line
 from butter_etl.exchange import MANIFEST, Manifest, ManifestFile, hash_file
-from butter_etl.store import CHUNK_BYTES, COMMON_METADATA, EXECUTIVE, Location
-from butter_etl.studies import Study, default_study, find_study
+from butter_etl.store import CHUNK_BYTES, COMMON_METADATA, Location
+from butter_etl.studies import EXECUTIVE, Study, default_study, find_study
 from butter_etl.upkeep.files import Flaw
 from butter_etl.upkeep.findings import CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory, Listed, Unit, is_partition, schema_findings

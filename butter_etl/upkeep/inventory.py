@@ -15,11 +15,8 @@ from butter_etl.exchange import ManifestFile
 from butter_etl.store import (
     COMMON_METADATA,
     DATA,
-    EXECUTIVE,
     EXPERIMENTS,
     QUARANTINE,
-    RUNS,
-    SUMMARY,
     SUMMARY_FILE,
     SWEEPS,
     Failure,
@@ -28,13 +25,12 @@ from butter_etl.store import (
     RunFile,
     Store,
     files_in,
-    frames_of,
     parse_partition,
     partition_path,
     ranges_text,
     repetition_masks,
 )
-from butter_etl.studies import DatasetInfo, Selection, Study
+from butter_etl.studies import EXECUTIVE, RUNS, SUMMARY, DatasetInfo, Frame, Selection, Study
 from butter_etl.upkeep.files import Flaw, check_schema_file
 from butter_etl.upkeep.findings import Finding
 from butter_etl.upkeep.rows import Known, check_data_file, check_experiments_file, check_sweep_file, own_datasets
@@ -100,7 +96,7 @@ def take_inventory(store: Store) -> Inventory:
     plan = Inventory(location.absolute, is_store=True)
     known = _check_claims(store, plan.findings)
     own = _check_data(store, known, plan.findings)
-    frames = {root: _frame_files(store, root, schema, plan.findings) for root, schema in frames_of(store.study).items()}
+    frames = {one.folder: _frame_files(store, one, plan.findings) for one in store.study.frames.values()}
     runs = frames[RUNS]
     plan.units.extend(_store_units(store.study, runs, frames.get(SUMMARY, {}), frames.get(EXECUTIVE, {}), known))
     masks = repetition_masks(run_file_of(listed) for files in runs.values() for listed in files)
@@ -148,9 +144,9 @@ def _check_data(store: Store, known: Mapping[int, Known], findings: list[Finding
     return own
 
 
-def _frame_files(store: Store, root: str, schema: pa.Schema, findings: list[Finding]) -> dict[str, list[Listed]]:
+def _frame_files(store: Store, frame: Frame, findings: list[Finding]) -> dict[str, list[Listed]]:
     """Return the files of a frame of a store by partition; files that do not belong there are findings."""
-    location = store.location
+    location, root = store.location, frame.folder
     files: dict[str, list[Listed]] = {}
     has_schema = False
     for name, size in location.walk(root):
@@ -158,7 +154,7 @@ def _frame_files(store: Store, root: str, schema: pa.Schema, findings: list[Find
         path = f"{root}/{name}"
         if name == COMMON_METADATA:
             has_schema = True
-            findings.extend(schema_findings(store.study, location, path, schema))
+            findings.extend(schema_findings(store.study, location, path, frame.schema))
         elif not is_partition(store.study, partition):
             findings.append(Finding("foreign-file", path, "is not in a partition of the layout"))
         elif not (base == SUMMARY_FILE if root != RUNS else RunFile.parse(name, size)):

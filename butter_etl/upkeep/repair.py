@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from butter_etl.errors import writing
-from butter_etl.store import RUNS, RunFile, Store, frames_of, quarantine_stamp, write_common_metadata
+from butter_etl.store import RunFile, Store, quarantine_stamp, write_common_metadata
+from butter_etl.studies import RUNS
 from butter_etl.upkeep.findings import KINDS, Finding
 from butter_etl.upkeep.inventory import Inventory, Unit
 from butter_etl.upkeep.verify import check_runs
@@ -42,8 +43,8 @@ def run_repair(
             elif _move(store, units, finding, stamp):
                 moved.append(finding)
                 on_progress(len(moved))
-        for root, schema in frames_of(store.study).items():
-            write_common_metadata(store.location, root, schema, store.study.later_columns)
+        for frame in store.study.frames.values():
+            write_common_metadata(store.location, frame.folder, frame.schema, store.study.later_columns)
     return RepairReport(tuple(moved), tuple(left), _now_missing(store, moved))
 
 

@@ -21,8 +21,6 @@ from butter_etl.engines import summarize_experiment
 from butter_etl.errors import ButterError, StoreError
 from butter_etl.store import (
     COMMON_METADATA,
-    RUNS,
-    SUMMARY,
     SUMMARY_FILE,
     Location,
     RunFile,
@@ -36,7 +34,7 @@ from butter_etl.store import (
     read_fingerprints,
     summary_name,
 )
-from butter_etl.studies import Study
+from butter_etl.studies import RUNS, SUMMARY, Study
 from butter_etl.upkeep.export_inventory import check_entry, check_other, check_row_count, take_export_inventory
 from butter_etl.upkeep.files import Flaw, decode
 from butter_etl.upkeep.findings import CheckReport, Finding
@@ -191,13 +189,16 @@ def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> Chec
     try:
         made_from = read_fingerprints(location, path)
         files = by_experiment(map(run_file_of, unit.runs))
-        if made_from != {one: fingerprint(own) for one, own in files.items()}:  # both may have changed since listing
+        frame = unit.study.frames[SUMMARY]
+        if made_from != {
+            one: fingerprint(own, frame) for one, own in files.items()
+        }:  # both may have changed since listing
             files = by_experiment(Store(location, None, unit.study).run_files(unit.partition))
             made_from = read_fingerprints(location, path)
         stored = location.read_table(path, None if values else ["experiment_id"]) if made_from else None
     except ButterError:  # torn, which is a finding already
         return CheckReport()
-    current = {one: fingerprint(own) for one, own in files.items()}
+    current = {one: fingerprint(own, frame) for one, own in files.items()}
     differing = [one for one in sorted(current.keys() & made_from.keys()) if current[one] != made_from[one]]
     found = [
         ("stale-summary", differing, "runs have changed since"),

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.store import RUNS, Registry, Store, write_whole
-from butter_etl.studies import Choice, Figures, Selection, Study, Sweep, float_text
+from butter_etl.store import Registry, Store, write_whole
+from butter_etl.studies import RUNS, Choice, Figures, Selection, Study, Sweep, float_text
 from butter_etl.views.facts import status_facts, status_lines
 from butter_etl.views.plot import numbered
 
