@@ -1,0 +1,253 @@
+"""Chunks of history columns read into Arrow: what pyarrow makes of them, in a fraction of its time.
+
+A chunk is the part of a column in a row group: pages, one after the other. Only the usual is read here: lists of plain
+numbers, pages of version 1, zstd or no compression, plain, split or dictionary encoding, no null entry. All else is
+left to pyarrow, a column at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from isal import isal_zlib
+
+from butter_etl.engines import ready
+from butter_etl.store import page_kernels as kernels
+
+_ZSTD: Final = pa.Codec("zstd")
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+#: How Parquet numbers encodings.
+_PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _BYTE_STREAM_SPLIT = 0, 2, 3, 8, 9
+_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
+#: Offsets of lists are int32.
+_MOST_VALUES: Final = 2**31 - 1
+
+#: The numbers that lists are read of: as files store them, and as whole numbers of the same width.
+_STORED: Final[dict[pa.DataType, tuple[str, npt.DTypeLike, npt.DTypeLike]]] = {
+    pa.float32(): ("FLOAT", np.float32, np.uint32),
+    pa.float64(): ("DOUBLE", np.float64, np.uint64),
+    pa.uint8(): ("INT32", np.int32, np.uint32),
+    pa.uint16(): ("INT32", np.int32, np.uint32),
+}
+
+
+class DamagedPageError(ValueError):
+    """A page is not what its file says; the message says how."""
+
+
+class Unusual(Exception):  # noqa: N818 (no error: somebody else reads it)
+    """A chunk that is for pyarrow to read."""
+
+
+class Chunk(NamedTuple):
+    """Where a chunk lies in its file, and what the footer says of it."""
+
+    start: int
+    size: int
+    entries: int
+    uncompressed: int
+    is_compressed: bool
+
+
+def is_history(kind: pa.DataType) -> bool:
+    """Tell whether columns of a type may be read here."""
+    return bool(pa.types.is_list(kind)) and kind.value_type in _STORED
+
+
+def stored_type(kind: pa.DataType) -> str:
+    """Return how Parquet calls the type by which files store the numbers of a column that `is_history`."""
+    return _STORED[kind.value_type][0]
+
+
+def chunk_of(facts: pq.ColumnChunkMetaData, kind: pa.DataType) -> Chunk | None:
+    """Return a chunk as the footer has it; None for one that is for pyarrow to read."""
+    compression = facts.compression
+    if compression not in ("ZSTD", "UNCOMPRESSED") or facts.physical_type != stored_type(kind):
+        return None
+    start, dictionary = facts.data_page_offset, facts.dictionary_page_offset
+    if dictionary is not None and 0 < dictionary < start:
+        start = dictionary
+    size, entries = facts.total_compressed_size, facts.num_values
+    if start < 4 or size <= 0 or not 0 <= entries <= _MOST_VALUES:
+        return None
+    return Chunk(start, size, entries, facts.total_uncompressed_size, compression == "ZSTD")
+
+
+def prepare() -> None:
+    """Compile the kernels, or load them: nothing that is read has to wait for that."""
+    _ready_kernels(np.dtype(np.uint32))
+
+
+def read_lists(data: Any, chunk: Chunk, kind: pa.DataType, rows: int, *, checked: bool = True) -> pa.Array:
+    """Return the lists of a chunk, given its bytes: an array of ``kind`` (rows,).
+
+    Pages are held against their checksums, where they have any and it is ``checked``. Raises `Unusual` for what is for
+    pyarrow to read, DamagedPageError for what cannot be.
+    """
+    return _Lists(np.frombuffer(data, np.uint8), chunk, kind, rows, checked=checked).read()
+
+
+class _Lists:
+    """The lists of a chunk, as far as they are read."""
+
+    def __init__(
+        self, data: npt.NDArray[np.uint8], chunk: Chunk, kind: pa.DataType, rows: int, *, checked: bool
+    ) -> None:
+        if rows > chunk.entries:
+            raise DamagedPageError(f"has {chunk.entries} entries for {rows} rows")
+        self._data, self._chunk, self._kind, self._rows, self._checked = data, chunk, kind, rows, checked
+        self._numbers = np.dtype(kind.value_type.to_pandas_dtype())
+        _, stored, self._whole = _STORED[kind.value_type]
+        self._stored = np.dtype(stored)
+        self._offsets = pa.allocate_buffer(4 * (rows + 1))
+        self._ends = np.frombuffer(self._offsets, np.int32)
+        self._ends[0] = 0
+        self._valid = np.empty(rows, np.uint8)
+        self._state = np.zeros(4, np.int64)
+        self._dictionary: npt.NDArray[Any] | None = None
+        self._values: pa.Buffer | None = None
+        _ready_kernels(self._of_width(self._numbers))
+
+    @staticmethod
+    def _of_width(numbers: np.dtype[Any]) -> np.dtype[Any]:
+        return np.dtype(f"u{numbers.itemsize}")
+
+    def read(self) -> pa.Array:
+        """Return the lists."""
+        entries = 0
+        for facts, page in self._pages():
+            if facts[kernels.KIND] == _DICTIONARY_PAGE:
+                self._read_dictionary(facts, page)
+                continue
+            count = int(facts[kernels.VALUES])
+            if count < 0 or entries + count > self._chunk.entries:
+                raise DamagedPageError(f"has {entries + count} entries, not {self._chunk.entries}")
+            entries += count
+            self._read_values(facts, page, count)
+        if entries != self._chunk.entries or self._state[0] != self._rows:
+            raise DamagedPageError(f"has {entries} entries in {self._state[0]} rows, not {self._chunk.entries} in {self._rows}")
+        return self._array()
+
+    def _array(self) -> pa.Array:
+        count, nulls = int(self._state[1]), int(self._state[2])
+        values = pa.Array.from_buffers(self._kind.value_type, count, [None, self._values or pa.py_buffer(b"")])
+        validity = pa.py_buffer(np.packbits(self._valid, bitorder="little")) if nulls else None
+        return pa.Array.from_buffers(self._kind, self._rows, [validity, self._offsets], nulls, 0, [values])
+
+    # --- pages -------------------------------------------------------------------------------------------------
+
+    def _pages(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
+        """Yield what each page's header says, and its content, decompressed."""
+        position, end = 0, len(self._data)
+        while position < end:
+            facts = np.empty(kernels.HEADER_FACTS, np.int64)
+            if kernels.read_header(self._data, position, end, facts):
+                raise DamagedPageError(f"has no page where one should begin, at byte {self._chunk.start + position}")
+            body = int(facts[kernels.BODY])
+            position = body + int(facts[kernels.COMPRESSED])
+            yield facts, self._content(facts, self._data[body:position])
+
+    def _content(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        kind, size = int(facts[kernels.KIND]), int(facts[kernels.UNCOMPRESSED])
+        if kind not in (_DATA_PAGE, _DICTIONARY_PAGE):
+            raise Unusual
+        if self._checked and facts[kernels.CRC] >= 0 and isal_zlib.crc32(page) != facts[kernels.CRC]:
+            raise DamagedPageError("has a page that does not agree with its checksum")
+        if not self._chunk.is_compressed:
+            return page
+        if size > self._chunk.uncompressed or _content_size(page) not in (None, size):
+            raise DamagedPageError(f"has a page of {size} bytes that does not hold so many")
+        try:
+            return np.frombuffer(_ZSTD.decompress(page, decompressed_size=size), np.uint8)
+        except (OSError, ValueError) as error:
+            raise DamagedPageError(f"has a page that cannot be decompressed ({error})") from error
+
+    def _read_dictionary(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> None:
+        if facts[kernels.ENCODING] not in (_PLAIN, _PLAIN_DICTIONARY):
+            raise Unusual
+        if len(page) != facts[kernels.VALUES] * self._stored.itemsize:
+            raise DamagedPageError(f"has a dictionary of {facts[kernels.VALUES]} entries in {len(page)} bytes")
+        self._dictionary = self._converted(page.view(self._stored))
+
+    def _converted(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return numbers as files store them as whole numbers of the width of the column's type."""
+        if self._stored.itemsize == self._numbers.itemsize:
+            return stored.view(self._whole)
+        if stored.size and (stored.min() < 0 or stored.max() > np.iinfo(self._numbers).max):
+            raise Unusual
+        return stored.astype(self._numbers)
+
+    def _read_values(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8], count: int) -> None:
+        if facts[kernels.DEFINITION] != _RLE or facts[kernels.REPETITION] != _RLE:
+            raise Unusual
+        before = int(self._state[1])
+        found = kernels.read_levels(page, 0, len(page), count, self._ends[1:], self._valid, self._state)
+        _require(found, "levels of lists")
+        end, begin = int(self._state[1]), int(self._state[3])
+        if end == before:
+            return
+        encoding = int(facts[kernels.ENCODING])
+        size = len(page) - begin
+        if encoding in (_BYTE_STREAM_SPLIT, _PLAIN) and size != (end - before) * self._stored.itemsize:
+            raise DamagedPageError(f"has {end - before} values in {size} bytes")
+        out = self._room()[before:end]
+        if encoding == _BYTE_STREAM_SPLIT:
+            if self._stored.itemsize != self._numbers.itemsize:
+                raise Unusual
+            _require(kernels.join_streams(page, begin, len(page), out), "values")
+        elif encoding == _PLAIN:
+            out[:] = self._converted(page[begin:].view(self._stored))
+        elif encoding in (_RLE_DICTIONARY, _PLAIN_DICTIONARY):
+            if self._dictionary is None:
+                raise DamagedPageError("has no dictionary")
+            _require(kernels.look_up(page, begin, len(page), self._dictionary, out), "indices")
+        else:
+            raise Unusual
+
+    def _room(self) -> npt.NDArray[Any]:
+        """Return the numbers of all entries that the chunk may have, as whole numbers of their width."""
+        if self._values is None:
+            self._values = pa.allocate_buffer(self._chunk.entries * self._numbers.itemsize)
+        return np.frombuffer(self._values, self._of_width(self._numbers))
+
+
+def _require(found: int, what: str) -> None:
+    if found == kernels.UNUSUAL:
+        raise Unusual
+    if found:
+        raise DamagedPageError(f"has a page whose {what} cannot be read")
+
+
+def _content_size(page: npt.NDArray[np.uint8]) -> int | None:
+    """Return how many bytes a frame of zstd says that it holds; None where it does not (RFC 8878, section 3.1.1)."""
+    head = page[:18].tobytes()
+    if len(head) < 6 or head[:4] != _ZSTD_MAGIC:
+        return None
+    descriptor = head[4]
+    is_single, flag = descriptor >> 5 & 1, descriptor >> 6
+    width = (1 if is_single else 0) if flag == 0 else 1 << flag
+    begin = 5 + (not is_single) + (0, 1, 2, 4)[descriptor & 3]
+    if width == 0 or len(head) < begin + width:
+        return None
+    return int.from_bytes(head[begin : begin + width], "little") + (256 if width == 2 else 0)
+
+
+_READY: set[np.dtype[Any]] = set()
+
+
+def _ready_kernels(numbers: np.dtype[Any]) -> None:
+    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
+    if numbers in _READY:
+        return
+    data, facts, empty = np.zeros(1, np.uint8), np.zeros(kernels.HEADER_FACTS, np.int64), np.zeros(0, numbers)
+    ready(kernels.read_header, (data, 0, 0, facts), kernels.SOURCES)
+    ready(kernels.read_levels, (data, 0, 0, 0, np.zeros(0, np.int32), data, facts), kernels.SOURCES)
+    ready(kernels.look_up, (data, 0, 0, empty, empty), kernels.SOURCES)
+    if numbers.itemsize >= np.dtype(np.uint32).itemsize:
+        ready(kernels.join_streams, (data, 0, 0, empty), kernels.SOURCES)
+    _READY.add(numbers)

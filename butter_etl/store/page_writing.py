@@ -1,0 +1,474 @@
+"""Parquet files with history columns, written in a fraction of pyarrow's time: the same columns, settings and footers.
+
+Lists of plain numbers are encoded here, pages of version 1: split by significance, or indices into a dictionary where
+that is asked for and few numbers differ. All other columns pyarrow writes into memory, a row group at a time; their
+chunks are moved into the file, and what pyarrow's footer says of them goes into ours.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from isal import isal_zlib
+
+from butter_etl.engines import ready
+from butter_etl.store import page_kernels as kernels
+from butter_etl.store.page_reading import is_history, stored_type
+from butter_etl.store.thrift import (
+    BINARY,
+    I32,
+    I64,
+    LIST,
+    STRUCT,
+    Field,
+    List,
+    Struct,
+    i32,
+    i64,
+    read_struct,
+    read_varint,
+    write_field_head,
+    write_fields,
+    write_list_head,
+    write_value,
+)
+from butter_etl.studies import PageEncoding
+
+_MAGIC: Final = b"PAR1"
+_PLAIN, _RLE, _RLE_DICTIONARY, _BYTE_STREAM_SPLIT = 0, 3, 8, 9
+_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
+_UNCOMPRESSED, _ZSTD = 0, 6
+#: How Parquet numbers the types of stored numbers.
+_TYPES: Final = {"INT32": 1, "FLOAT": 4, "DOUBLE": 5}
+#: A page holds lists of about so many bytes, or one list that is longer.
+PAGE_BYTES: Final = 2**20
+#: Dictionaries have at most so many entries: beyond, splitting is as small and quicker.
+MOST_ENTRIES: Final = 2**12
+
+
+class Sink(Protocol):
+    """What a file is written to."""
+
+    def write(self, data: Any, /) -> Any:
+        """Append bytes."""
+        ...
+
+
+class _Chunk(NamedTuple):
+    """A chunk that was encoded here, as its footer speaks of it.
+
+    ``facts`` int64 (CHUNK_FACTS,) are those of `page_kernels.put_chunk`, ``pages`` int64 (pages, 3) of its offset index.
+    """
+
+    begin: npt.NDArray[np.uint8]
+    facts: npt.NDArray[np.int64]
+    pages: npt.NDArray[np.int64]
+
+
+# --- chunks that are encoded here --------------------------------------------------------------------------------
+
+
+class _Lists(NamedTuple):
+    """The lists of a column: their ends (lists + 1,), which of them are there, and their numbers, all in one piece."""
+
+    ends: npt.NDArray[np.int32]
+    valid: npt.NDArray[np.uint8]
+    values: npt.NDArray[Any]
+
+
+def _lists_of(column: pa.ListArray) -> _Lists | None:
+    """Return the lists of a column; None where entries are null."""
+    rows = len(column)
+    if column.null_count == rows:
+        return _Lists(np.zeros(rows + 1, np.int32), np.zeros(rows, np.uint8), np.zeros(0, column.type.value_type.to_pandas_dtype()))
+    if column.null_count:  # what lies below a null list is nobody's
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+        ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        values, valid = column.flatten(), column.is_valid().to_numpy(zero_copy_only=False).astype(np.uint8)
+    else:
+        offsets = column.offsets.to_numpy()
+        ends, valid = offsets - offsets[0], np.ones(rows, np.uint8)
+        values = column.values.slice(offsets[0], ends[-1])
+    return None if values.null_count else _Lists(ends, valid, values.to_numpy(zero_copy_only=True))
+
+
+class _Encoder:
+    """Encodes the chunks of one column."""
+
+    def __init__(self, name: str, kind: pa.DataType, encoding: PageEncoding, level: int) -> None:
+        self._codec = pa.Codec("zstd", compression_level=level) if encoding.compressed else None
+        self._stored = stored_type(kind)
+        self._numbers = np.dtype(kind.value_type.to_pandas_dtype())
+        self._whole = np.dtype(f"u{self._numbers.itemsize}")
+        self._layout = encoding.layout
+        self._begin = partial(_begin_of_chunk, name, self._stored, _UNCOMPRESSED if self._codec is None else _ZSTD)
+        _ready_kernels(self._whole)
+
+    def encode(self, lists: _Lists, offset: int, put: Callable[[Any], object]) -> _Chunk:
+        """Write the lists as a chunk, from ``offset`` of the file on: pieces of bytes, given to ``put``."""
+        values, facts = lists.values.view(self._whole), np.empty(kernels.CHUNK_FACTS, np.int64)
+        dictionary, indices = self._dictionary(values) if self._layout == "dictionary" else (None, None)
+        size = uncompressed = entries = 0
+        facts[kernels.DICTIONARY_OFFSET] = -1
+        encoding = _PLAIN if self._stored == "INT32" else _BYTE_STREAM_SPLIT
+        if dictionary is not None:
+            encoding, facts[kernels.DICTIONARY_OFFSET] = _RLE_DICTIONARY, offset
+            stored = dictionary.astype(np.int32) if self._stored == "INT32" else dictionary
+            size, uncompressed = self._put(put, stored.view(np.uint8), _DICTIONARY_PAGE, len(dictionary), _PLAIN)
+        facts[kernels.DATA_OFFSET] = offset + size
+        pages = []
+        for first, last in _page_bounds(lists.ends, self._numbers.itemsize):
+            ends, valid = lists.ends[first : last + 1], lists.valid[first:last]
+            part = values if indices is None else indices
+            body = self._body(ends, valid, part[ends[0] : ends[-1]], encoding, 0 if dictionary is None else len(dictionary))
+            count = kernels.count_entries(ends)
+            page = self._put(put, body, _DATA_PAGE, count, encoding)
+            pages.append((offset + size, page[0], first))
+            size, uncompressed, entries = size + page[0], uncompressed + page[1], entries + count
+        rows = len(lists.valid)
+        facts[kernels.ROWS], facts[kernels.NULLS] = rows, rows - np.count_nonzero(lists.valid)
+        facts[kernels.ENTRIES], facts[kernels.NUMBERS] = entries, lists.ends[-1]
+        facts[kernels.ALL_UNCOMPRESSED], facts[kernels.ALL_COMPRESSED] = uncompressed, size
+        facts[kernels.PAGES], facts[kernels.PAGE_ENCODING] = len(pages), encoding
+        return _Chunk(self._begin(encoding), facts, np.array(pages, np.int64))
+
+    def _dictionary(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any] | None, npt.NDArray[np.int32] | None]:
+        """Return the numbers that there are, and which of them each is; None where they are too many, or none."""
+        table = np.full(2 * MOST_ENTRIES, -1, np.int32)
+        dictionary, indices = np.empty(MOST_ENTRIES, values.dtype), np.empty(len(values), np.int32)
+        count = kernels.find_entries(values, table, dictionary, 0, indices)
+        return (dictionary[:count], indices) if count > 0 else (None, None)
+
+    def _body(
+        self, ends: npt.NDArray[np.int32], valid: npt.NDArray[np.uint8], part: npt.NDArray[Any], encoding: int, known: int
+    ) -> npt.NDArray[np.uint8]:
+        """Return the content of a page: levels, then values, or indices of a dictionary of so many entries."""
+        room = kernels.levels_room(len(valid))
+        if encoding == _RLE_DICTIONARY:
+            width = max(1, (known - 1).bit_length())
+            body = np.empty(room + kernels.indices_room(len(part), width), np.uint8)
+            return body[: kernels.put_indexed_page(ends, valid, part, width, body)]
+        if encoding == _BYTE_STREAM_SPLIT:
+            body = np.empty(room + part.nbytes, np.uint8)
+            return body[: kernels.put_split_page(ends, valid, part, body)]
+        body = np.empty(room, np.uint8)
+        return np.concatenate([body[: kernels.put_levels(ends, valid, body)], part.astype(np.int32).view(np.uint8)])
+
+    def _put(
+        self, put: Callable[[Any], object], body: npt.NDArray[np.uint8], kind: int, count: int, encoding: int
+    ) -> tuple[int, int]:
+        """Write a page; return its bytes, and what they would be uncompressed."""
+        content = body.data if self._codec is None else self._codec.compress(body)
+        length = body.nbytes if self._codec is None else content.size
+        levels = _RLE if kind == _DATA_PAGE else -1
+        facts = np.array([kind, body.nbytes, length, isal_zlib.crc32(content), count, encoding, levels, levels, 0])
+        header = np.empty(kernels.HEADER_ROOM, np.uint8)
+        used = kernels.put_header(facts, header)
+        put(header[:used].data)
+        put(content)
+        return used + length, used + body.nbytes
+
+
+@lru_cache(maxsize=1024)
+def _begin_of_chunk(name: str, stored: str, compression: int, encoding: int) -> npt.NDArray[np.uint8]:
+    """Return what footers say of all chunks of a column that are encoded alike, up to the compression."""
+    out = bytearray()
+    write_fields({2: i64(0)}, out)
+    write_field_head(3, 2, STRUCT, out)
+    column = {
+        1: i32(_TYPES[stored]),
+        2: Field(LIST, List(I32, [_PLAIN, _RLE, encoding] if encoding == _RLE_DICTIONARY else [_RLE, encoding])),
+        3: Field(LIST, List(BINARY, [name.encode(), b"list", b"element"])),
+        4: i32(compression),
+    }
+    write_fields(column, out)
+    return np.frombuffer(bytes(out), np.uint8)
+
+
+def _page_bounds(ends: npt.NDArray[np.int32], width: int) -> Iterator[tuple[int, int]]:
+    """Yield the first list of each page and the one behind its last: about `PAGE_BYTES`, lists whole."""
+    rows, first, most = len(ends) - 1, 0, PAGE_BYTES // width
+    while first < rows:
+        last = int(np.searchsorted(ends, ends[first] + most, side="right")) - 1
+        last = min(max(last, first + 1), rows)
+        yield first, last
+        first = last
+
+
+# --- chunks that pyarrow has written -----------------------------------------------------------------------------
+
+
+class _Group(NamedTuple):
+    """A row group that pyarrow has written into memory: which of its file, and how far its pages move."""
+
+    part: _Part
+    number: int
+    shift: int
+
+
+class _Part:
+    """Columns that pyarrow writes into memory, as a file of their own, to be moved into another."""
+
+    def __init__(self, schema: pa.Schema, options: Mapping[str, Any]) -> None:
+        self.columns: list[str] = schema.names
+        self._memory = io.BytesIO()
+        self._writer = pq.ParquetWriter(self._memory, schema, **options)
+        self._groups = 0
+        self._end = len(_MAGIC)
+
+    def write(self, table: pa.Table, offset: int) -> tuple[bytes, _Group]:
+        """Write a row group; return its bytes, which shall lie at ``offset`` of the other file."""
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        start, self._end = self._end, self._memory.tell()
+        with self._memory.getbuffer() as written:
+            data = bytes(written[start : self._end])
+        self._groups += 1
+        return data, _Group(self, self._groups - 1, offset - start)
+
+    def close(self) -> None:
+        """Have pyarrow write what it says of the file."""
+        self._writer.close()
+        self._data = self._memory.getvalue()
+        self._bytes = np.frombuffer(self._data, np.uint8)
+        self._footer_end = len(self._data) - 8
+        self._lists: list[tuple[int, Struct]] = []
+        length = int.from_bytes(self._data[self._footer_end : self._footer_end + 4], "little")
+        position = self._field(self._footer_end - length, 4)
+        _, position = _list_head(self._data, position)
+        span = np.array([2**62, -1])
+        for _ in range(self._groups):
+            _, chunks = _list_head(self._data, position + 1)  # behind the head of the first field
+            behind = kernels.column_indexes(self._bytes, chunks, self._footer_end, len(self.columns), span)
+            said, position = read_struct(self._data, behind, after=1)
+            self._lists.append((chunks, said))
+        self._column_indexes = (int(span[0]), int(span[1])) if span[1] >= 0 else (0, 0)
+
+    def _field(self, position: int, wanted: int) -> int:
+        """Return where the value of a field of the structure at ``position`` begins."""
+        number = 0
+        while True:
+            head = self._data[position]
+            number += head >> 4
+            if number == wanted:
+                return position + 1
+            position = kernels.skip(self._bytes, position + 1, self._footer_end, head & 0x0F)
+
+    def column_indexes(self, offset: int) -> bytes:
+        """Return the column indexes of all chunks, which shall lie at ``offset``."""
+        first, last = self._column_indexes
+        self._column_shift = offset - first
+        return self._data[first:last]
+
+    def moved(self, group: _Group, offset: int) -> tuple[dict[str, bytes], bytes]:
+        """Return what the footer says of a row group's chunks, and their offset indexes, to lie at ``offset``."""
+        position, _ = self._lists[group.number]
+        count = len(self.columns)
+        # Numbers grow by some bytes, of which there are at most four a chunk and one a page.
+        out, indexes = np.empty(2 * len(self._data) + 64 * count, np.uint8), np.empty(2 * len(self._data), np.uint8)
+        bounds = np.empty(count + 1, np.int64)
+        used = kernels.move_chunks(
+            self._bytes, position, self._footer_end, group.shift, self._column_shift, offset, out, bounds, indexes
+        )
+        if used < 0:
+            raise AssertionError(f"pyarrow {pa.__version__} writes footers of another kind")
+        text, ends = out.tobytes(), bounds.tolist()
+        said = {name: text[begin:end] for name, (begin, end) in zip(self.columns, pairwise(ends), strict=True)}
+        return said, indexes[:used].tobytes()
+
+    def sizes(self, group: _Group) -> tuple[int, int]:
+        """Return the bytes of a row group, uncompressed and as they are."""
+        said = self._lists[group.number][1]
+        return said[2].value, said[6].value
+
+
+def _list_head(data: bytes, position: int) -> tuple[int, int]:
+    """Return how many values the list at ``position`` has, and where they begin."""
+    size = data[position] >> 4
+    return read_varint(data, position + 1) if size == 15 else (size, position + 1)
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+class _RowGroup(NamedTuple):
+    """What is known of a row group that is written: of each column either a chunk, or where pyarrow's has gone."""
+
+    rows: int
+    offset: int
+    own: dict[str, _Chunk]
+    moved: list[_Group]
+
+
+class HistoryWriter:
+    """Writes a Parquet file of a schema with history columns, row group by row group, to a sink.
+
+    ``encodings`` has each column's, ``options`` are pyarrow's for the others, ``level`` is that of zstd.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        schema: pa.Schema,
+        encodings: Mapping[str, PageEncoding],
+        options: Mapping[str, Any],
+        *,
+        level: int,
+    ) -> None:
+        self._sink, self._schema, self._options = sink, schema, options
+        self._encoders = {
+            field.name: _Encoder(field.name, field.type, encodings[field.name], level)
+            for field in schema
+            if is_history(field.type)
+        }
+        others = pa.schema([field for field in schema if field.name not in self._encoders])
+        self._part = _Part(others, options) if others.names else None
+        self._parts = [self._part] if self._part else []
+        self._groups: list[_RowGroup] = []
+        self._metadata: dict[str, str] = {}
+        self._position = 0
+        self._put(_MAGIC)
+
+    def __enter__(self) -> HistoryWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+
+    def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Put texts into the footer."""
+        self._metadata |= metadata
+
+    def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
+        """Write rows as row groups of ``row_group_size``, by default as one; without rows, nothing is written."""
+        if not table.schema.equals(self._schema):
+            raise ValueError(f"rows of another schema: {table.schema}, not {self._schema}")
+        size = row_group_size or table.num_rows
+        for start in range(0, table.num_rows, max(1, size)):
+            self._write_group(table.slice(start, size))
+
+    def _write_group(self, table: pa.Table) -> None:
+        start, moved, own = self._position, [], {}
+        if self._part is not None:
+            moved.append(self._move(self._part, table.select(self._part.columns)))
+        for name, encoder in self._encoders.items():
+            column = table[name]
+            lists = _lists_of(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
+            if lists is None:
+                part = _Part(pa.schema([self._schema.field(name)]), self._options)
+                self._parts.append(part)
+                moved.append(self._move(part, table.select([name])))
+                continue
+            own[name] = encoder.encode(lists, self._position, self._put)
+        self._groups.append(_RowGroup(table.num_rows, start, own, moved))
+
+    def _move(self, part: _Part, table: pa.Table) -> _Group:
+        data, group = part.write(table, self._position)
+        self._put(data)
+        return group
+
+    def _put(self, data: Any) -> None:
+        self._sink.write(data)
+        self._position += memoryview(data).nbytes
+
+    def close(self) -> None:
+        """Write page indexes and footer."""
+        for part in self._parts:
+            part.close()
+            self._put(part.column_indexes(self._position))
+        footer = bytearray()
+        before, after = _file_facts(self._schema)
+        footer += before
+        write_field_head(3, 2, I64, footer)
+        write_value(I64, sum(group.rows for group in self._groups), footer)
+        write_field_head(4, 3, LIST, footer)
+        write_list_head(STRUCT, len(self._groups), footer)
+        for group in self._groups:
+            self._put_group(group, footer)
+        last = 4
+        if self._metadata:
+            pairs = [
+                {1: Field(BINARY, key.encode()), 2: Field(BINARY, value.encode())} for key, value in self._metadata.items()
+            ]
+            write_field_head(5, 4, LIST, footer)
+            write_value(LIST, List(STRUCT, pairs), footer)
+            last = 5
+        write_fields(after, footer, after=last)
+        footer.append(0)
+        self._put(bytes(footer) + len(footer).to_bytes(4, "little") + _MAGIC)
+
+    def _put_group(self, group: _RowGroup, footer: bytearray) -> None:
+        """Write the offset indexes of a row group; append what the footer says of it."""
+        said: dict[str, bytes] = {}
+        uncompressed = compressed = 0
+        for moved in group.moved:
+            chunks, indexes = moved.part.moved(moved, self._position)
+            said |= chunks
+            self._put(indexes)
+            sizes = moved.part.sizes(moved)
+            uncompressed, compressed = uncompressed + sizes[0], compressed + sizes[1]
+        for name, chunk in group.own.items():
+            out = np.empty(len(chunk.begin) + kernels.CHUNK_ROOM + kernels.PAGE_ROOM * len(chunk.pages), np.uint8)
+            size = kernels.put_offset_index(chunk.pages, out)
+            chunk.facts[kernels.INDEX_OFFSET], chunk.facts[kernels.INDEX_SIZE] = self._position, size
+            self._put(out[:size].tobytes())
+            said[name] = out[: kernels.put_chunk(chunk.begin, chunk.facts, out)].tobytes()
+            uncompressed += int(chunk.facts[kernels.ALL_UNCOMPRESSED])
+            compressed += int(chunk.facts[kernels.ALL_COMPRESSED])
+        write_field_head(1, 0, LIST, footer)
+        write_list_head(STRUCT, len(self._schema), footer)
+        for name in self._schema.names:
+            footer += said[name]
+        rest = {2: i64(uncompressed), 3: i64(group.rows), 5: i64(group.offset), 6: i64(compressed)}
+        write_fields(rest, footer, after=1)
+        footer.append(0)
+
+
+@lru_cache(maxsize=64)
+def _file_facts(schema: pa.Schema) -> tuple[bytes, Struct]:
+    """Return how pyarrow's footers of a schema begin, as bytes, and the fields that follow the metadata."""
+    memory = pa.BufferOutputStream()
+    pq.write_metadata(schema, memory)
+    data = memory.getvalue().to_pybytes()
+    length = int.from_bytes(data[-8:-4], "little")
+    said, _ = read_struct(data[-8 - length : -8])
+    before = bytearray()
+    write_fields({number: said[number] for number in (1, 2)}, before)
+    return bytes(before), {number: said[number] for number in said if number > 5}
+
+
+_READY: set[np.dtype[Any]] = set()
+
+
+def _ready_kernels(whole: np.dtype[Any]) -> None:
+    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
+    if whole in _READY:
+        return
+    ends, places, data = np.zeros(1, np.int32), np.zeros(2, np.int64), np.zeros(8, np.uint8)
+    empty, table = np.zeros(0, whole), np.zeros(1, np.int32)
+    for function, arguments in (
+        (kernels.put_levels, (ends, data, data)),
+        (kernels.count_entries, (ends,)),
+        (kernels.find_entries, (empty, table, empty, 0, table)),
+        (kernels.put_indexed_page, (ends, data, table, 1, data)),
+        (kernels.put_header, (places, data)),
+        (kernels.put_chunk, (data, places, data)),
+        (kernels.put_offset_index, (places[None], data)),
+        (kernels.skip, (data, 0, 0, 0)),
+        (kernels.column_indexes, (data, 0, 0, 0, places)),
+        (kernels.move_chunks, (data, 0, 0, 0, 0, 0, data, places, data)),
+    ):
+        ready(function, arguments, kernels.SOURCES)
+    if whole.itemsize >= np.dtype(np.uint32).itemsize:
+        ready(kernels.put_split_page, (ends, data, empty, data), kernels.SOURCES)
+    _READY.add(whole)
