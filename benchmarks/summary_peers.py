@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from butter_etl.clusters.start import start_cluster
 from butter_etl.store.layout import RunFile
-from butter_etl.store.parquet import parquet_writer
+from butter_etl.store.parquet import parquet_options
 from butter_etl.store.store import Store
 from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
 from butter_etl.studies.butter.columns import REDUCTION
@@ -37,6 +37,8 @@ Block: TypeAlias = "Callable[[NDArray[Any]], dict[str, NDArray[Any]]]"
 
 INPUT_HISTORIES = [name for name in BUTTER.histories if name in BUTTER.reduction.histories.values()]
 PARAMETERS = [name for name in input_columns(BUTTER) if name not in INPUT_HISTORIES]
+#: The settings with which all peers write.
+_OPTIONS = parquet_options(BUTTER.summary_files, BUTTER.encodings)
 QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}
 #: The list columns of a summary file as (series, statistic); `num` belongs to no series.
 LISTS = {
@@ -80,7 +82,7 @@ class Partition:
             for field in BUTTER.summary_files
         ]
         table = pa.table(columns, schema=BUTTER.summary_files).combine_chunks()
-        with parquet_writer(self.target, BUTTER.summary_files) as writer:
+        with pq.ParquetWriter(self.target, BUTTER.summary_files, **_OPTIONS) as writer:
             writer.write_table(table, row_group_size=ROWS_A_GROUP)
 
 
@@ -148,7 +150,7 @@ class Floor:
         for path in part.paths:
             with pq.ParquetFile(path) as file:
                 file.read(columns=list(input_columns(BUTTER)), use_threads=False)
-        with parquet_writer(part.target, BUTTER.summary_files) as writer:
+        with pq.ParquetWriter(part.target, BUTTER.summary_files, **_OPTIONS) as writer:
             for table in self._results[part.name]:
                 writer.write_table(table)
 

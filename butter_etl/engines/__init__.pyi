@@ -20,8 +20,8 @@ from .host import arithmetic as arithmetic
 from .host import cpu_family as cpu_family
 from .host import package_version as package_version
 from .host import torch_facts as torch_facts
-from .kernel_cache import ready as ready
 from .initialization import stack_starts as stack_starts
+from .kernel_cache import ready as ready
 from .statistics import AVG as AVG
 from .statistics import MAX as MAX
 from .statistics import MEDIAN as MEDIAN

@@ -29,6 +29,7 @@ from butter_etl.errors import (
     writing,
 )
 from butter_etl.store.changes import PUT, REMOVED, Changes
+from butter_etl.store.page_reading import HistoryFile
 from butter_etl.store.s3 import S3Prefix, Upload, service_error
 
 #: The full schema of a frame, partition columns included, in the frame's root.
@@ -268,18 +269,17 @@ class Location:
             except (pa.ArrowException, OSError) as error:
                 raise self.torn(name, error) from error
 
-    def parquet_file(self, name: str, *, checked: bool = False) -> pq.ParquetFile:
+    def parquet_file(self, name: str, *, checked: bool = False) -> HistoryFile:
         """Open a Parquet file; raise TornFileError if its footer cannot be read.
 
         If it is ``checked``, what is read of it is held against the checksums of its pages.
         """
         try:
-            return pq.ParquetFile(
-                self.path(name),
-                filesystem=self.filesystem,
+            return HistoryFile(
+                self.filesystem.open_input_file(self.path(name)),
                 # Over a network, column chunks that lie together are worth one request; on a disk, each costs less.
                 pre_buffer=not self.is_local,
-                page_checksum_verification=checked,
+                checked=checked,
             )
         except (pa.ArrowException, OSError) as error:
             raise self.torn(name, error) from error

@@ -41,6 +41,13 @@ DAMAGED: Final = 2
 KIND, UNCOMPRESSED, COMPRESSED, CRC, VALUES, ENCODING, DEFINITION, REPETITION, BODY = range(9)
 HEADER_FACTS: Final = 9
 
+# Numbers of a width: what numba makes of them is what Python would.
+_int64: Any = np.int64
+_uint64: Any = np.uint64
+_uint32: Any = np.uint32
+_uint8: Any = np.uint8
+_int32: Any = np.int32
+
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _DEEPEST: Final = 16
 
@@ -61,10 +68,10 @@ def _compiled_in_place(function: _Function) -> _Function:
 @_compiled
 def varint(data: Bytes, position: int, end: int) -> tuple[int, int]:
     """Return a whole number of at most 63 bits and the position behind it; the position is -1 where there is none."""
-    value = np.int64(0)
+    value = _int64(0)
     shift = 0
     while position < end and shift < 63:
-        byte = np.int64(data[position])
+        byte = _int64(data[position])
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
@@ -96,7 +103,7 @@ def skip(data: Bytes, position: int, end: int, kind: int) -> int:
             else:
                 if position >= end:
                     return -1
-                head = np.int64(data[position])
+                head = _int64(data[position])
                 position += 1
                 size = head >> 4
                 if size == 15:
@@ -129,7 +136,7 @@ def skip(data: Bytes, position: int, end: int, kind: int) -> int:
             if left[depth - 1] == -1:
                 if position >= end:
                     return -1
-                head = np.int64(data[position])
+                head = _int64(data[position])
                 position += 1
                 if head == 0:
                     depth -= 1
@@ -158,7 +165,7 @@ def read_header(data: Bytes, position: int, end: int, facts: Integers) -> int:
     while True:
         if position >= end:
             return DAMAGED
-        head = np.int64(data[position])
+        head = _int64(data[position])
         position += 1
         if head == 0:
             if inner == 0:
@@ -184,9 +191,7 @@ def read_header(data: Bytes, position: int, end: int, facts: Integers) -> int:
             place = -1
             if inner == 0 and 1 <= number <= 4:
                 place = number - 1
-            elif inner == 5 and 1 <= number <= 4:
-                place = VALUES + number - 1
-            elif inner == 7 and 1 <= number <= 2:
+            elif (inner == 5 and 1 <= number <= 4) or (inner == 7 and 1 <= number <= 2):
                 place = VALUES + number - 1
             if place >= 0:
                 facts[place] = value & 0xFFFFFFFF if place == CRC else value
@@ -216,7 +221,7 @@ def _next_run(data: Bytes, position: int, end: int, width: int) -> tuple[int, in
         return count, -1, position, position + (head >> 1) * width
     if position >= end or head >> 1 == 0:
         return 0, 0, 0, -1
-    return head >> 1, np.int64(data[position]), 0, position + 1
+    return head >> 1, _int64(data[position]), 0, position + 1
 
 
 @_compiled
@@ -231,11 +236,11 @@ def read_levels(
     rows, values, nulls = state[0], state[1], state[2]
     if begin < 0 or begin + 4 > end:
         return DAMAGED
-    size = _uint32(data, begin)
+    size = _length(data, begin)
     at, at_end = begin + 4, begin + 4 + size
     if at_end + 4 > end:
         return DAMAGED
-    other, other_end = at_end + 4, at_end + 4 + _uint32(data, at_end)
+    other, other_end = at_end + 4, at_end + 4 + _length(data, at_end)
     if other_end > end:
         return DAMAGED
     most = len(ends)
@@ -269,10 +274,10 @@ def read_levels(
         for _ in range(number):
             r = r_value
             if r < 0:
-                r = (np.int64(data[r_at + (r_used >> 3)]) >> (r_used & 7)) & 1
+                r = (_int64(data[r_at + (r_used >> 3)]) >> (r_used & 7)) & 1
             d = d_value
             if d < 0:
-                d = (np.int64(data[d_at + (d_used >> 2)]) >> ((d_used & 3) * 2)) & 3
+                d = (_int64(data[d_at + (d_used >> 2)]) >> ((d_used & 3) * 2)) & 3
             r_used += 1
             d_used += 1
             if d == 2:
@@ -295,13 +300,10 @@ def read_levels(
 
 
 @_compiled_in_place
-def _uint32(data: Bytes, position: int) -> int:
-    return (
-        np.int64(data[position])
-        | np.int64(data[position + 1]) << 8
-        | np.int64(data[position + 2]) << 16
-        | np.int64(data[position + 3]) << 24
-    )
+def _length(data: Bytes, position: int) -> int:
+    size: int = _int64(data[position]) | _int64(data[position + 1]) << 8
+    size |= _int64(data[position + 2]) << 16 | _int64(data[position + 3]) << 24
+    return size
 
 
 # --- values ------------------------------------------------------------------------------------------------------
@@ -318,63 +320,64 @@ def join_streams(data: Bytes, begin: int, end: int, out: Numbers) -> int:
         third, fourth = data[begin + 2 * count : begin + 3 * count], data[begin + 3 * count : end]
         for place in range(count):
             out[place] = (
-                np.uint32(first[place])
-                | np.uint32(second[place]) << np.uint32(8)
-                | np.uint32(third[place]) << np.uint32(16)
-                | np.uint32(fourth[place]) << np.uint32(24)
+                _uint32(first[place])
+                | _uint32(second[place]) << _uint32(8)
+                | _uint32(third[place]) << _uint32(16)
+                | _uint32(fourth[place]) << _uint32(24)
             )
         return OK
     for place in range(count):
         out[place] = 0
     for stream in range(width):
         part = data[begin + stream * count : begin + (stream + 1) * count]
-        shift = np.uint64(8 * stream)
+        shift = _uint64(8 * stream)
         for place in range(count):
-            out[place] |= np.uint64(part[place]) << shift
+            out[place] |= _uint64(part[place]) << shift
     return OK
 
 
 @_compiled_in_place
 def _unpack(data: Bytes, begin: int, end: int, width: int, dictionary: Numbers, out: Numbers) -> bool:
     """Look up packed indices; return whether all of them are in the dictionary. All of their bits must be there."""
-    count, largest = np.uint64(len(out)), np.uint64(0)
-    bits, mask = np.uint64(width), np.uint64((np.int64(1) << width) - 1)
-    entries = np.uint64(len(dictionary))
-    last = np.uint64(max(end - 4, 0))  # the last byte that four can be taken from
-    bit = np.uint64(begin) * np.uint64(8)
-    place = np.uint64(0)
+    count, largest = _uint64(len(out)), _uint64(0)
+    bits, mask = _uint64(width), _uint64((_int64(1) << width) - 1)
+    entries = _uint64(len(dictionary))
+    last = _uint64(max(end - 4, 0))  # the last byte that four can be taken from
+    bit = _uint64(begin) * _uint64(8)
+    place = _uint64(0)
     if width <= 25 and entries > 0:
         # Four bytes at once have an index whole.
         while place < count:
-            at = bit >> np.uint64(3)
+            at = bit >> _uint64(3)
             if at > last:
                 break
             word = (
-                np.uint32(data[at])
-                | np.uint32(data[at + np.uint64(1)]) << np.uint32(8)
-                | np.uint32(data[at + np.uint64(2)]) << np.uint32(16)
-                | np.uint32(data[at + np.uint64(3)]) << np.uint32(24)
+                _uint32(data[at])
+                | _uint32(data[at + _uint64(1)]) << _uint32(8)
+                | _uint32(data[at + _uint64(2)]) << _uint32(16)
+                | _uint32(data[at + _uint64(3)]) << _uint32(24)
             )
-            value = (np.uint64(word) >> (bit & np.uint64(7))) & mask
+            value = (_uint64(word) >> (bit & _uint64(7))) & mask
             largest = max(largest, value)
-            out[place] = dictionary[min(value, entries - np.uint64(1))]
+            out[place] = dictionary[min(value, entries - _uint64(1))]
             bit += bits
-            place += np.uint64(1)
+            place += _uint64(1)
     while place < count:
-        at = bit >> np.uint64(3)
-        have = np.uint64(8) - (bit & np.uint64(7))
-        value = np.uint64(data[at]) >> (bit & np.uint64(7))
+        at = bit >> _uint64(3)
+        have = _uint64(8) - (bit & _uint64(7))
+        value = _uint64(data[at]) >> (bit & _uint64(7))
         while have < bits:
-            at += np.uint64(1)
-            value |= np.uint64(data[at]) << have
-            have += np.uint64(8)
+            at += _uint64(1)
+            value |= _uint64(data[at]) << have
+            have += _uint64(8)
         value &= mask
         if value >= entries:
             return False
         out[place] = dictionary[value]
         bit += bits
-        place += np.uint64(1)
-    return largest < entries or count == 0
+        place += _uint64(1)
+    is_known: bool = largest < entries or count == 0
+    return is_known
 
 
 @_compiled
@@ -385,7 +388,7 @@ def look_up(data: Bytes, begin: int, end: int, dictionary: Numbers, out: Numbers
         return OK
     if begin < 0 or begin >= end or end > len(data):
         return DAMAGED
-    width = np.int64(data[begin])
+    width = _int64(data[begin])
     if width > 32:
         return DAMAGED
     position, done = begin + 1, 0
@@ -408,9 +411,9 @@ def look_up(data: Bytes, begin: int, end: int, dictionary: Numbers, out: Numbers
             number = min(head >> 1, count - done)
             if number == 0 or bytes_of > end - position:
                 return DAMAGED
-            value = np.int64(0)
+            value = _int64(0)
             for byte in range(bytes_of):
-                value |= np.int64(data[position + byte]) << (8 * byte)
+                value |= _int64(data[position + byte]) << (8 * byte)
             if value >= entries:
                 return DAMAGED
             position += bytes_of
@@ -427,10 +430,10 @@ def look_up(data: Bytes, begin: int, end: int, dictionary: Numbers, out: Numbers
 @_compiled
 def _put_varint(value: int, out: Bytes, at: int) -> int:
     """Write a whole number that is not negative; return the position behind it."""
-    left = np.uint64(value)
+    left = _uint64(value)
     while left >= 0x80:
-        out[at] = left & np.uint64(0x7F) | np.uint64(0x80)
-        left >>= np.uint64(7)
+        out[at] = left & _uint64(0x7F) | _uint64(0x80)
+        left >>= _uint64(7)
         at += 1
     out[at] = left
     return at + 1
@@ -466,7 +469,7 @@ def _put_levels(ends: npt.NDArray[np.int32], valid: Bytes, width: int, out: Byte
     """
     begin = at
     at += 4
-    group = np.int64(0)  # the levels of a group of eight that is not complete
+    group = _int64(0)  # the levels of a group of eight that is not complete
     filled = 0
     head = -1  # where the head of a run of groups stands, whose number of groups is not known yet
     value, count = -1, 0  # a run that may go on
@@ -537,7 +540,7 @@ def put_levels(ends: npt.NDArray[np.int32], valid: Bytes, out: Bytes) -> int:
 @_compiled
 def count_entries(ends: npt.NDArray[np.int32]) -> int:
     """Return how many entries the levels of lists speak of: each list that is empty or null has one."""
-    count = np.int64(0)
+    count: int = _int64(0)
     for row in range(len(ends) - 1):
         count += max(ends[row + 1] - ends[row], 1)
     return count
@@ -557,17 +560,17 @@ def split_streams(values: Numbers, out: Bytes) -> None:
         first, second = out[:count], out[count : 2 * count]
         third, fourth = out[2 * count : 3 * count], out[3 * count : 4 * count]
         for place in range(count):
-            value = np.uint32(values[place])
-            first[place] = np.uint8(value)
-            second[place] = np.uint8(value >> np.uint32(8))
-            third[place] = np.uint8(value >> np.uint32(16))
-            fourth[place] = np.uint8(value >> np.uint32(24))
+            value = _uint32(values[place])
+            first[place] = _uint8(value)
+            second[place] = _uint8(value >> _uint32(8))
+            third[place] = _uint8(value >> _uint32(16))
+            fourth[place] = _uint8(value >> _uint32(24))
         return
     for stream in range(width):
         part = out[stream * count : (stream + 1) * count]
-        shift = np.uint64(8 * stream)
+        shift = _uint64(8 * stream)
         for place in range(count):
-            part[place] = np.uint8(np.uint64(values[place]) >> shift)
+            part[place] = _uint8(_uint64(values[place]) >> shift)
 
 
 @_compiled
@@ -579,19 +582,19 @@ def find_entries(
     ``table`` int32 (a power of two,) has the entries by hash, -1 where there is none; of ``dictionary`` (most,), which
     is at most half as long, the first ``known`` are there. Returns how many are then; -1 if there are too many.
     """
-    mask = np.uint64(len(table) - 1)
+    mask = _uint64(len(table) - 1)
     most = len(dictionary)
     for place in range(len(values)):
         value = values[place]
-        at = (np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32) & mask
+        at = (_uint64(value) * _uint64(0x9E3779B97F4A7C15)) >> _uint64(32) & mask
         entry = table[at]
         while entry >= 0 and dictionary[entry] != value:
-            at = (at + np.uint64(1)) & mask
+            at = (at + _uint64(1)) & mask
             entry = table[at]
         if entry < 0:
             if known == most:
                 return -1
-            entry = np.int32(known)
+            entry = _int32(known)
             table[at] = entry
             dictionary[entry] = value
             known += 1
@@ -642,22 +645,31 @@ def indices_room(count: int, width: int) -> int:
 @_compiled_in_place
 def _pack(indices: npt.NDArray[np.int32], count: int, width: int, out: Bytes, at: int) -> int:
     """Write indices packed, followed by zeros up to ``count``, a multiple of eight."""
-    held, bits = np.uint64(0), np.uint64(0)
+    held, bits = _uint64(0), _uint64(0)
+    known = len(indices)
     for place in range(count):
-        value = np.uint64(indices[place]) if place < len(indices) else np.uint64(0)
+        value = _uint64(indices[place]) if place < known else _uint64(0)
         held |= value << bits
-        bits += np.uint64(width)
-        while bits >= np.uint64(8):
-            out[at] = np.uint8(held & np.uint64(0xFF))
-            held >>= np.uint64(8)
-            bits -= np.uint64(8)
-            at += 1
+        bits += _uint64(width)
+        if bits >= _uint64(32):
+            out[at] = _uint8(held & _uint64(0xFF))
+            out[at + 1] = _uint8(held >> _uint64(8) & _uint64(0xFF))
+            out[at + 2] = _uint8(held >> _uint64(16) & _uint64(0xFF))
+            out[at + 3] = _uint8(held >> _uint64(24) & _uint64(0xFF))
+            held >>= _uint64(32)
+            bits -= _uint64(32)
+            at += 4
+    while bits > _uint64(0):  # whole bytes: a multiple of eight of them are packed
+        out[at] = _uint8(held & _uint64(0xFF))
+        held >>= _uint64(8)
+        bits -= _uint64(8)
+        at += 1
     return at
 
 
 @_compiled
 def put_split_page(ends: npt.NDArray[np.int32], valid: Bytes, values: Numbers, out: Bytes) -> int:
-    """Write a page: the levels of its lists, and its whole numbers (values,) split by significance; return its bytes."""
+    """Write a page: the levels of its lists, and whole numbers (values,) split by significance; return its bytes."""
     at = put_levels(ends, valid, out)
     split_streams(values, out[at : at + len(values) * values.itemsize])
     return at + len(values) * values.itemsize
@@ -791,10 +803,10 @@ def put_offset_index(pages: Integers, out: Bytes) -> int:
 
 @_compiled
 def _move_offset_index(data: Bytes, position: int, end: int, shift: int, out: Bytes, at: int) -> int:
-    """Copy an offset index whose pages have moved by ``shift``; return the position behind the copy, -1 if it is none."""
+    """Copy an offset index whose pages have moved by ``shift``; return the position behind it, -1 if it is none."""
     number = 0
     while position < end:
-        head = np.int64(data[position])
+        head = _int64(data[position])
         if head == 0:
             out[at] = 0
             return at + 1
@@ -813,7 +825,7 @@ def _move_offset_index(data: Bytes, position: int, end: int, shift: int, out: By
             position = after
             continue
         # A list of pages: where each lies is its first field.
-        size = np.int64(data[position]) >> 4
+        size = _int64(data[position]) >> 4
         begin = position
         position += 1
         if size == 15:
@@ -822,7 +834,7 @@ def _move_offset_index(data: Bytes, position: int, end: int, shift: int, out: By
             return -1
         at = _copy(data, begin, position, out, at)
         for _ in range(size):
-            if position >= end or np.int64(data[position]) != (1 << 4 | _I64):
+            if position >= end or _int64(data[position]) != (1 << 4 | _I64):
                 return -1
             out[at] = data[position]
             value, position = varint(data, position + 1, end)
@@ -831,7 +843,7 @@ def _move_offset_index(data: Bytes, position: int, end: int, shift: int, out: By
             at = _put_signed(_signed(value) + shift, out, at + 1)
             after = position
             while after < end and data[after] != 0:  # the other fields of the page
-                after = skip(data, after + 1, end, np.int64(data[after]) & 0x0F)
+                after = skip(data, after + 1, end, _int64(data[after]) & 0x0F)
                 if after < 0:
                     return -1
             at = _copy(data, position, after + 1, out, at)
@@ -850,7 +862,7 @@ def _move_chunk(
     """
     number, inner = 0, 0
     while position < end:
-        head = np.int64(data[position])
+        head = _int64(data[position])
         out[at] = head
         at += 1
         position += 1
@@ -898,7 +910,7 @@ def _find_indexes(data: Bytes, position: int, end: int, found: Integers) -> int:
     found[:] = -1
     number = 0
     while position < end:
-        head = np.int64(data[position])
+        head = _int64(data[position])
         position += 1
         if head == 0:
             return 0
@@ -932,7 +944,15 @@ def column_indexes(data: Bytes, position: int, end: int, count: int, span: Integ
 
 @_compiled
 def move_chunks(
-    data: Bytes, position: int, end: int, shift: int, column_shift: int, base: int, out: Bytes, bounds: Integers, indexes: Bytes
+    data: Bytes,
+    position: int,
+    end: int,
+    shift: int,
+    column_shift: int,
+    base: int,
+    out: Bytes,
+    bounds: Integers,
+    indexes: Bytes,
 ) -> int:
     """Copy what a footer says of the chunks of a row group that has moved by ``shift``.
 

@@ -11,7 +11,6 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import pairwise
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -67,7 +66,8 @@ class Sink(Protocol):
 class _Chunk(NamedTuple):
     """A chunk that was encoded here, as its footer speaks of it.
 
-    ``facts`` int64 (CHUNK_FACTS,) are those of `page_kernels.put_chunk`, ``pages`` int64 (pages, 3) of its offset index.
+    ``facts`` int64 (CHUNK_FACTS,) are those of `page_kernels.put_chunk`, ``pages`` int64 (pages, 3) those of its offset
+    index.
     """
 
     begin: npt.NDArray[np.uint8]
@@ -90,7 +90,11 @@ def _lists_of(column: pa.ListArray) -> _Lists | None:
     """Return the lists of a column; None where entries are null."""
     rows = len(column)
     if column.null_count == rows:
-        return _Lists(np.zeros(rows + 1, np.int32), np.zeros(rows, np.uint8), np.zeros(0, column.type.value_type.to_pandas_dtype()))
+        return _Lists(
+            np.zeros(rows + 1, np.int32),
+            np.zeros(rows, np.uint8),
+            np.zeros(0, column.type.value_type.to_pandas_dtype()),
+        )
     if column.null_count:  # what lies below a null list is nobody's
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
@@ -118,6 +122,7 @@ class _Encoder:
         """Write the lists as a chunk, from ``offset`` of the file on: pieces of bytes, given to ``put``."""
         values, facts = lists.values.view(self._whole), np.empty(kernels.CHUNK_FACTS, np.int64)
         dictionary, indices = self._dictionary(values) if self._layout == "dictionary" else (None, None)
+        known = 0 if dictionary is None else len(dictionary)
         size = uncompressed = entries = 0
         facts[kernels.DICTIONARY_OFFSET] = -1
         encoding = _PLAIN if self._stored == "INT32" else _BYTE_STREAM_SPLIT
@@ -130,7 +135,7 @@ class _Encoder:
         for first, last in _page_bounds(lists.ends, self._numbers.itemsize):
             ends, valid = lists.ends[first : last + 1], lists.valid[first:last]
             part = values if indices is None else indices
-            body = self._body(ends, valid, part[ends[0] : ends[-1]], encoding, 0 if dictionary is None else len(dictionary))
+            body = self._body(ends, valid, part[ends[0] : ends[-1]], encoding, known)
             count = kernels.count_entries(ends)
             page = self._put(put, body, _DATA_PAGE, count, encoding)
             pages.append((offset + size, page[0], first))
@@ -150,7 +155,12 @@ class _Encoder:
         return (dictionary[:count], indices) if count > 0 else (None, None)
 
     def _body(
-        self, ends: npt.NDArray[np.int32], valid: npt.NDArray[np.uint8], part: npt.NDArray[Any], encoding: int, known: int
+        self,
+        ends: npt.NDArray[np.int32],
+        valid: npt.NDArray[np.uint8],
+        part: npt.NDArray[Any],
+        encoding: int,
+        known: int,
     ) -> npt.NDArray[np.uint8]:
         """Return the content of a page: levels, then values, or indices of a dictionary of so many entries."""
         room = kernels.levels_room(len(valid))
@@ -168,8 +178,8 @@ class _Encoder:
         self, put: Callable[[Any], object], body: npt.NDArray[np.uint8], kind: int, count: int, encoding: int
     ) -> tuple[int, int]:
         """Write a page; return its bytes, and what they would be uncompressed."""
-        content = body.data if self._codec is None else self._codec.compress(body)
-        length = body.nbytes if self._codec is None else content.size
+        content: Any = body.data if self._codec is None else self._codec.compress(body)
+        length = memoryview(content).nbytes
         levels = _RLE if kind == _DATA_PAGE else -1
         facts = np.array([kind, body.nbytes, length, isal_zlib.crc32(content), count, encoding, levels, levels, 0])
         header = np.empty(kernels.HEADER_ROOM, np.uint8)
@@ -312,7 +322,7 @@ class _RowGroup(NamedTuple):
 class HistoryWriter:
     """Writes a Parquet file of a schema with history columns, row group by row group, to a sink.
 
-    ``encodings`` has each column's, ``options`` are pyarrow's for the others, ``level`` is that of zstd.
+    ``encodings`` has each column's, ``options(schema)`` are pyarrow's for others, ``level`` is that of zstd.
     """
 
     def __init__(
@@ -320,7 +330,7 @@ class HistoryWriter:
         sink: Sink,
         schema: pa.Schema,
         encodings: Mapping[str, PageEncoding],
-        options: Mapping[str, Any],
+        options: Callable[[pa.Schema], Mapping[str, Any]],
         *,
         level: int,
     ) -> None:
@@ -331,7 +341,7 @@ class HistoryWriter:
             if is_history(field.type)
         }
         others = pa.schema([field for field in schema if field.name not in self._encoders])
-        self._part = _Part(others, options) if others.names else None
+        self._part = _Part(others, options(others)) if others.names else None
         self._parts = [self._part] if self._part else []
         self._groups: list[_RowGroup] = []
         self._metadata: dict[str, str] = {}
@@ -341,7 +351,7 @@ class HistoryWriter:
     def __enter__(self) -> HistoryWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if kind is None:
             self.close()
 
@@ -365,7 +375,8 @@ class HistoryWriter:
             column = table[name]
             lists = _lists_of(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
             if lists is None:
-                part = _Part(pa.schema([self._schema.field(name)]), self._options)
+                schema = pa.schema([self._schema.field(name)])
+                part = _Part(schema, self._options(schema))
                 self._parts.append(part)
                 moved.append(self._move(part, table.select([name])))
                 continue
@@ -398,7 +409,8 @@ class HistoryWriter:
         last = 4
         if self._metadata:
             pairs = [
-                {1: Field(BINARY, key.encode()), 2: Field(BINARY, value.encode())} for key, value in self._metadata.items()
+                {1: Field(BINARY, key.encode()), 2: Field(BINARY, value.encode())}
+                for key, value in self._metadata.items()
             ]
             write_field_head(5, 4, LIST, footer)
             write_value(LIST, List(STRUCT, pairs), footer)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from butter_etl.store.files import COMMON_METADATA, Location
+from butter_etl.store.page_reading import is_history
+from butter_etl.store.page_writing import HistoryWriter
 from butter_etl.studies import PageEncoding, usual_encoding
+
+#: The level of compression: decision 7 has what others would take.
+ZSTD_LEVEL: Final = 3
+#: Histories of fewer bytes pyarrow writes in less time.
+SMALL_BYTES: Final = 2**19
 
 #: How columns are encoded that are encoded otherwise than their types ask for, by name.
 Encodings = Mapping[str, PageEncoding]
@@ -45,7 +53,7 @@ def _options(schema: pa.Schema, encodings: tuple[PageEncoding, ...]) -> dict[str
         compression[leaf] = "zstd" if encoding.compressed else "none"
     return {
         "compression": compression,
-        "compression_level": {leaf: 3 for leaf, codec in compression.items() if codec == "zstd"},
+        "compression_level": {leaf: ZSTD_LEVEL for leaf, codec in compression.items() if codec == "zstd"},
         "use_dictionary": dictionary,
         "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
         "write_statistics": bounded,
@@ -59,9 +67,69 @@ def _leaf(field: pa.Field) -> str:
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
 
 
-def parquet_writer(sink: Any, schema: pa.Schema, encodings: Encodings | None = None) -> pq.ParquetWriter:
-    """Return a writer of rows of ``schema`` with the store's settings; each table that it is given is a row group."""
-    return pq.ParquetWriter(sink, schema, **parquet_options(schema, encodings))
+class ParquetFileWriter:
+    """Writes rows of a schema with the store's settings; each table that it is given is a row group, unless it is told.
+
+    Files of long histories are written by `HistoryWriter`, all others by pyarrow, which needs less for a small one: the
+    first rows tell.
+    """
+
+    def __init__(self, sink: Any, schema: pa.Schema, encodings: Encodings | None = None) -> None:
+        self._sink, self._schema = sink, schema
+        self._encodings = {one.name: (encodings or {}).get(one.name) or usual_encoding(one.type) for one in schema}
+        self._writer: HistoryWriter | pq.ParquetWriter | None = None
+        self._memory: pa.BufferOutputStream | None = None
+        self._metadata: dict[str, str] = {}
+
+    def __enter__(self) -> ParquetFileWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is None:
+            self.close()
+
+    def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
+        """Write rows, in row groups of so many or in one."""
+        if self._writer is None:
+            self._writer = self._start(is_long=_history_bytes(table) >= SMALL_BYTES)
+        self._writer.write_table(table, row_group_size)
+
+    def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Put texts into the footer."""
+        self._metadata |= metadata
+
+    def close(self) -> None:
+        """Write what ends a file."""
+        writer = self._writer or self._start(is_long=False)
+        if self._metadata:
+            writer.add_key_value_metadata(self._metadata)
+        writer.close()
+        if not isinstance(writer, HistoryWriter) and self._memory is not None:
+            self._sink.write(self._memory.getvalue())
+
+    def _start(self, *, is_long: bool) -> HistoryWriter | pq.ParquetWriter:
+        if is_long:
+            return HistoryWriter(
+                self._sink,
+                self._schema,
+                self._encodings,
+                partial(parquet_options, encodings=self._encodings),
+                level=ZSTD_LEVEL,
+            )
+        # pyarrow asks more of a file than an upload has
+        self._memory = None if isinstance(self._sink, io.IOBase | pa.NativeFile) else pa.BufferOutputStream()
+        sink = self._sink if self._memory is None else self._memory
+        return pq.ParquetWriter(sink, self._schema, **parquet_options(self._schema, self._encodings))
+
+
+def _history_bytes(table: pa.Table) -> int:
+    return sum(column.nbytes for column in table.columns if is_history(column.type))
+
+
+class _Pieces(list[Any]):
+    """A file in memory, as the pieces that are written to it."""
+
+    write = list.append
 
 
 def parquet_bytes(
@@ -72,27 +140,21 @@ def parquet_bytes(
     row_group_size: int | None = None,
 ) -> bytes:
     """Encode a table as the bytes of a Parquet file with the store's settings; put ``metadata`` into its footer."""
-    sink = pa.BufferOutputStream()
-    with parquet_writer(sink, table.schema, encodings) as writer:
-        writer.write_table(table, row_group_size=row_group_size)
+    pieces = _Pieces()
+    with ParquetFileWriter(pieces, table.schema, encodings) as writer:
+        writer.write_table(table, row_group_size)
         if metadata:
             writer.add_key_value_metadata(metadata)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return b"".join(pieces)
 
 
 @contextmanager
 def parquet_output(
     location: Location, name: str, schema: pa.Schema, encodings: Encodings | None = None
-) -> Iterator[pq.ParquetWriter]:
+) -> Iterator[ParquetFileWriter]:
     """Yield a writer of a file that is there, whole, when the block is left without an exception."""
-    with location.open_output(name) as file:
-        # pyarrow asks more of a file than an upload has
-        memory = None if location.is_local else pa.BufferOutputStream()
-        with parquet_writer(file if memory is None else memory, schema, encodings) as writer:
-            yield writer
-        if memory is not None:
-            file.write(memory.getvalue())
+    with location.open_output(name) as file, ParquetFileWriter(file, schema, encodings) as writer:
+        yield writer
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -1,7 +1,8 @@
 """Thrift's compact protocol, in which Parquet spells page headers, page indexes and footers.
 
 A structure is a dict: the number of a field -> its value, in the order of the file. What is read is written back to the
-same bytes, fields that nobody here knows included. (https://github.com/apache/thrift, doc/specs/thrift-compact-protocol)
+same bytes, fields that nobody here knows included.
+(https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md)
 """
 
 from __future__ import annotations
