@@ -29,7 +29,7 @@ from butter_etl.errors import (
     writing,
 )
 from butter_etl.store.changes import PUT, REMOVED, Changes
-from butter_etl.store.page_reading import HistoryFile
+from butter_etl.store.history_files import HistoryFile
 from butter_etl.store.s3 import S3Prefix, Upload, service_error
 
 #: The full schema of a frame, partition columns included, in the frame's root.

@@ -7,91 +7,23 @@ left to pyarrow, a column at a time.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from isal import isal_zlib
 
 from butter_etl.engines import ready
 from butter_etl.store import page_kernels as kernels
+from butter_etl.store.history_chunks import STORED_AS, Chunk, DamagedPageError, Unusual
 
 _ZSTD: Final = pa.Codec("zstd")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 #: How Parquet numbers encodings.
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _BYTE_STREAM_SPLIT = 0, 2, 3, 8, 9
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
-#: Offsets of lists are int32.
-_MOST_VALUES: Final = 2**31 - 1
-
-#: Columns of fewer entries pyarrow reads in less time.
-_FEW_ENTRIES: Final = 2**12
-#: Chunks with at most so many bytes between them are read at once, so many in all.
-_GAP: Final = 2**16
-_AT_ONCE: Final = 2**23
-
-#: The numbers that lists are read of: as files store them, and as whole numbers of the same width.
-_STORED: Final[dict[pa.DataType, tuple[str, npt.DTypeLike, npt.DTypeLike]]] = {
-    pa.float32(): ("FLOAT", np.float32, np.uint32),
-    pa.float64(): ("DOUBLE", np.float64, np.uint64),
-    pa.uint8(): ("INT32", np.int32, np.uint32),
-    pa.uint16(): ("INT32", np.int32, np.uint32),
-}
-
-
-class DamagedPageError(pa.ArrowInvalid):  # type: ignore[misc]
-    """A page is not what its file says; the message says how.
-
-    It is what pyarrow raises for others of that kind.
-    """
-
-
-class Unusual(Exception):  # noqa: N818 (no error: somebody else reads it)
-    """A chunk that is for pyarrow to read."""
-
-
-class Chunk(NamedTuple):
-    """Where a chunk lies in its file, and what the footer says of it."""
-
-    start: int
-    size: int
-    entries: int
-    uncompressed: int
-    is_compressed: bool
-
-
-def is_history(kind: pa.DataType) -> bool:
-    """Tell whether columns of a type may be read here."""
-    return bool(pa.types.is_list(kind)) and kind.value_type in _STORED
-
-
-def stored_type(kind: pa.DataType) -> str:
-    """Return how Parquet calls the type by which files store the numbers of a column that `is_history`."""
-    return _STORED[kind.value_type][0]
-
-
-def chunk_of(facts: pq.ColumnChunkMetaData, kind: pa.DataType) -> Chunk | None:
-    """Return a chunk as the footer has it; None for one that is for pyarrow to read."""
-    compression = facts.compression
-    if compression not in ("ZSTD", "UNCOMPRESSED") or facts.physical_type != stored_type(kind):
-        return None
-    start, dictionary = facts.data_page_offset, facts.dictionary_page_offset
-    if dictionary is not None and 0 < dictionary < start:
-        start = dictionary
-    size, entries = facts.total_compressed_size, facts.num_values
-    if start < 4 or size <= 0 or not 0 <= entries <= _MOST_VALUES:
-        return None
-    return Chunk(start, size, entries, facts.total_uncompressed_size, compression == "ZSTD")
-
-
-def prepare() -> None:
-    """Compile the kernels, or load them: nothing that is read has to wait for that."""
-    _ready_kernels(np.dtype(np.uint32))
 
 
 def read_lists(data: Any, chunk: Chunk, kind: pa.DataType, rows: int, *, checked: bool = True) -> pa.Array:
@@ -113,7 +45,7 @@ class _Lists:
             raise DamagedPageError(f"has {chunk.entries} entries for {rows} rows")
         self._data, self._chunk, self._kind, self._rows, self._checked = data, chunk, kind, rows, checked
         self._numbers = np.dtype(kind.value_type.to_pandas_dtype())
-        _, stored, self._whole = _STORED[kind.value_type]
+        _, stored, self._whole = STORED_AS[kind.value_type]
         self._stored = np.dtype(stored)
         self._offsets = pa.allocate_buffer(4 * (rows + 1))
         self._ends = np.frombuffer(self._offsets, np.int32)
@@ -248,121 +180,6 @@ def _content_size(page: npt.NDArray[np.uint8]) -> int | None:
     if width == 0 or len(head) < begin + width:
         return None
     return int.from_bytes(head[begin : begin + width], "little") + (256 if width == 2 else 0)
-
-
-class _Placed(NamedTuple):
-    """A chunk of a column in a row group of so many rows; they sort by where they lie."""
-
-    start: int
-    chunk: Chunk
-    name: str
-    group: int
-    rows: int
-
-
-class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
-    """A Parquet file, read as pyarrow reads it, history columns in a fraction of the time.
-
-    Pages of these are held against their checksums, those of others if it is ``checked``. It may raise what pyarrow
-    raises, and DamagedPageError.
-    """
-
-    def __init__(self, source: pa.NativeFile, *, checked: bool = False, pre_buffer: bool = False) -> None:
-        self._source = source
-        try:
-            super().__init__(source, page_checksum_verification=checked, pre_buffer=pre_buffer)
-        except BaseException:
-            source.close()
-            raise
-        # Each of these is made anew when it is asked for.
-        self._schema, self._facts = self.schema_arrow, self.metadata
-        self._fields = {name: place for place, name in enumerate(self._schema.names)}
-        # A column of the file for each of the schema: whoever nests otherwise is read by pyarrow.
-        self._is_flat = self._facts.num_columns == len(self._schema) == len(self._fields)
-
-    def close(self, force: bool = False) -> None:
-        """Close the file."""
-        super().close(force)
-        self._source.close()
-
-    def read(self, columns: list[str] | None = None, use_threads: bool = True) -> pa.Table:
-        """Read all rows, of all columns or of some, in their order."""
-        return self.read_row_groups(range(self.num_row_groups), columns, use_threads)
-
-    def read_row_group(self, i: int, columns: list[str] | None = None, use_threads: bool = True) -> pa.Table:
-        """Read one row group, all columns or some, in their order."""
-        return self.read_row_groups([i], columns, use_threads)
-
-    def read_row_groups(
-        self,
-        row_groups: Iterable[int],
-        columns: list[str] | None = None,
-        use_threads: bool = True,
-    ) -> pa.Table:
-        """Read some row groups, all columns or some, in their order."""
-        groups = list(row_groups)
-        wanted = [name for name in (self._fields if columns is None else columns) if name in self._fields]
-        chunks = self._chunks(groups, wanted)
-        found = self._lists(chunks)
-        rest = [name for name in wanted if name not in found]
-        if not found:
-            return super().read_row_groups(groups, columns, use_threads)
-        if rest:
-            read = super().read_row_groups(groups, rest, use_threads)
-            found |= dict(zip(read.column_names, read.columns, strict=True))
-        schema = self._schema
-        kept = pa.schema([schema.field(self._fields[name]) for name in wanted], schema.metadata)
-        return pa.table([found[name] for name in wanted], schema=kept)
-
-    def _chunks(self, groups: list[int], wanted: list[str]) -> list[_Placed]:
-        """Return the chunks that are read here, in the order of the file; none if pyarrow reads so few in less time."""
-        names = [name for name in wanted if is_history(self._type(name))] if self._is_flat else []
-        chunks, rows_of = [], {}
-        for group in groups if names else ():
-            facts = self._facts.row_group(group)
-            rows_of[group] = facts.num_rows
-            for name in names:
-                chunk = chunk_of(facts.column(self._fields[name]), self._type(name))
-                if chunk is not None:
-                    chunks.append(_Placed(chunk.start, chunk, name, group, facts.num_rows))
-        if sum(one.chunk.entries for one in chunks) < _FEW_ENTRIES * len(chunks):
-            return []
-        return sorted(chunks)
-
-    def _type(self, name: str) -> pa.DataType:
-        return self._schema.field(self._fields[name]).type
-
-    def _lists(self, chunks: list[_Placed]) -> dict[str, pa.ChunkedArray]:
-        """Return the columns all of whose chunks could be read here."""
-        arrays: dict[str, dict[int, pa.Array]] = {one.name: {} for one in chunks}
-        counts = Counter(one.name for one in chunks)
-        for some in _together(chunks):
-            first, last = some[0].chunk.start, some[-1].chunk
-            data = self._source.read_at(last.start + last.size - first, first)
-            for one in some:
-                begin = one.chunk.start - first
-                part = memoryview(data)[begin : begin + one.chunk.size]
-                with suppress(Unusual):
-                    arrays[one.name][one.group] = read_lists(part, one.chunk, self._type(one.name), one.rows)
-        groups = {name: sorted(some) for name, some in arrays.items() if len(some) == counts[name]}
-        return {
-            name: pa.chunked_array([arrays[name][group] for group in some], self._type(name))
-            for name, some in groups.items()
-        }
-
-
-def _together(chunks: list[_Placed]) -> Iterator[list[_Placed]]:
-    """Yield chunks that are worth one read: those that lie side by side, up to `_AT_ONCE` bytes."""
-    some: list[_Placed] = []
-    for one in chunks:
-        if some:
-            end, first = some[-1].chunk.start + some[-1].chunk.size, some[0].chunk.start
-            if one.chunk.start - end > _GAP or one.chunk.start + one.chunk.size - first > _AT_ONCE:
-                yield some
-                some = []
-        some.append(one)
-    if some:
-        yield some
 
 
 _READY: set[np.dtype[Any]] = set()

@@ -22,7 +22,7 @@ from isal import isal_zlib
 
 from butter_etl.engines import ready
 from butter_etl.store import page_kernels as kernels
-from butter_etl.store.page_reading import is_history, stored_type
+from butter_etl.store.history_chunks import is_history, stored_type
 from butter_etl.store.thrift import (
     BINARY,
     I32,
@@ -263,6 +263,10 @@ class _Part:
             self._lists.append((chunks, said))
         self._column_indexes = (int(span[0]), int(span[1])) if span[1] >= 0 else (0, 0)
 
+    def abandon(self) -> None:
+        """Let go of what is in memory; pyarrow must have ended its file for that."""
+        self._writer.close()
+
     def _field(self, position: int, wanted: int) -> int:
         """Return where the value of a field of the structure at ``position`` begins."""
         number = 0
@@ -354,6 +358,13 @@ class HistoryWriter:
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if kind is None:
             self.close()
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of what is in memory: the file has no end."""
+        for part in self._parts:
+            part.abandon()
 
     def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:
         """Put texts into the footer."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from butter_etl.store.files import COMMON_METADATA, Location
-from butter_etl.store.page_reading import is_history
-from butter_etl.store.page_writing import HistoryWriter
+from butter_etl.store.history_chunks import is_history
 from butter_etl.studies import PageEncoding, usual_encoding
+
+if TYPE_CHECKING:
+    from butter_etl.store.page_writing import HistoryWriter
 
 #: The level of compression: decision 7 has what others would take.
 ZSTD_LEVEL: Final = 3
@@ -77,8 +80,7 @@ class ParquetFileWriter:
     def __init__(self, sink: Any, schema: pa.Schema, encodings: Encodings | None = None) -> None:
         self._sink, self._schema = sink, schema
         self._encodings = {one.name: (encodings or {}).get(one.name) or usual_encoding(one.type) for one in schema}
-        self._writer: HistoryWriter | pq.ParquetWriter | None = None
-        self._memory: pa.BufferOutputStream | None = None
+        self._writer: HistoryWriter | _SmallFile | None = None
         self._metadata: dict[str, str] = {}
 
     def __enter__(self) -> ParquetFileWriter:
@@ -87,11 +89,12 @@ class ParquetFileWriter:
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if kind is None:
             self.close()
+        elif self._writer is not None:
+            self._writer.abandon()
 
     def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write rows, in row groups of so many or in one."""
-        if self._writer is None:
-            self._writer = self._start(is_long=_history_bytes(table) >= SMALL_BYTES)
+        self._writer = self._writer or self._begin(is_long=_history_bytes(table) >= SMALL_BYTES)
         self._writer.write_table(table, row_group_size)
 
     def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:
@@ -100,26 +103,41 @@ class ParquetFileWriter:
 
     def close(self) -> None:
         """Write what ends a file."""
-        writer = self._writer or self._start(is_long=False)
+        writer = self._writer or self._begin(is_long=False)
         if self._metadata:
             writer.add_key_value_metadata(self._metadata)
         writer.close()
-        if not isinstance(writer, HistoryWriter) and self._memory is not None:
-            self._sink.write(self._memory.getvalue())
 
-    def _start(self, *, is_long: bool) -> HistoryWriter | pq.ParquetWriter:
-        if is_long:
-            return HistoryWriter(
-                self._sink,
-                self._schema,
-                self._encodings,
-                partial(parquet_options, encodings=self._encodings),
-                level=ZSTD_LEVEL,
-            )
+    def _begin(self, *, is_long: bool) -> HistoryWriter | _SmallFile:
+        if not is_long:
+            return _SmallFile(self._sink, self._schema, self._encodings)
+        # Compiled code, which small files do without.
+        from butter_etl.store.page_writing import HistoryWriter
+
+        options = partial(parquet_options, encodings=self._encodings)
+        return HistoryWriter(self._sink, self._schema, self._encodings, options, level=ZSTD_LEVEL)
+
+
+class _SmallFile(pq.ParquetWriter):  # type: ignore[misc]
+    """A file that pyarrow writes."""
+
+    def __init__(self, sink: Any, schema: pa.Schema, encodings: Encodings) -> None:
         # pyarrow asks more of a file than an upload has
-        self._memory = None if isinstance(self._sink, io.IOBase | pa.NativeFile) else pa.BufferOutputStream()
-        sink = self._sink if self._memory is None else self._memory
-        return pq.ParquetWriter(sink, self._schema, **parquet_options(self._schema, self._encodings))
+        is_file = isinstance(sink, io.IOBase | pa.NativeFile | str | os.PathLike)
+        self._upload = None if is_file else sink
+        self._memory = None if is_file else pa.BufferOutputStream()
+        super().__init__(sink if is_file else self._memory, schema, **parquet_options(schema, encodings))
+
+    def abandon(self) -> None:
+        """Let go of what is in memory; pyarrow must have ended its file for that."""
+        super().close()
+
+    def close(self) -> None:
+        """Write what ends the file."""
+        super().close()
+        if self._upload is not None and self._memory is not None:
+            self._upload.write(self._memory.getvalue())
+            self._upload = None
 
 
 def _history_bytes(table: pa.Table) -> int:
