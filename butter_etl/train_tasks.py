@@ -167,7 +167,7 @@ def plan_runs(
             )
         costs = [estimate(RunSpec(spec, rep)) for rep in (missing if trainer.runs_differ else missing[:1])]
         cost = sum(one.seconds for one in costs) / len(costs)
-        batch = registry.batch(experiment_id) if experiment_id is not None else sweep
+        batch = registry.batch(experiment_id, spec) if experiment_id is not None else sweep
         tally.missing += len(missing)
         tally.core_seconds += cost * len(missing)
         tally.longest_run = max(tally.longest_run, *(one.seconds for one in costs))

@@ -86,8 +86,8 @@ class Registry:
                 f"{self._store}: experiment {experiment_id} has runs but is in no sweep and not in {EXPERIMENTS}/"
             ) from None
 
-    def batch(self, experiment_id: int) -> str:
-        """Return the name of the sweep that first asked for an experiment.
+    def batch(self, experiment_id: int, one: Experiment | None = None) -> str:
+        """Return the name of the sweep that first asked for an experiment, which may be given if it is at hand.
 
         For a published experiment this is the first published sweep, in the document's order, that has it; for others
         it is the sweep that the id was claimed for.
@@ -95,7 +95,7 @@ class Registry:
         claimed = self._batches.get(experiment_id)
         if claimed is not None:
             return claimed
-        one = self.study.fixed_ids.experiment(experiment_id)
+        one = one or self.study.fixed_ids.experiment(experiment_id)
         return next(name for name, sweep in self.study.sweeps.items() if one in sweep)
 
     def claim(self, store: Store, wanted: Mapping[OwnExperiment, str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import product
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -99,14 +100,18 @@ def _from_cell(cell: tuple[Any, ...]) -> ExperimentSpec:
     return _experiment(dataset if isinstance(dataset, DatasetInfo) else DATASETS[dataset], settings)
 
 
+_axes_of = attrgetter(*AXES)
+_DATASET, _OPTIMIZER = AXES.index("dataset"), AXES.index("optimizer")
+
+
 def _to_cell(one: Experiment) -> tuple[Any, ...]:
     if not isinstance(one, ExperimentSpec):
         return _foreign_cell(one.parameters())
-    joined = {
-        "dataset": one.dataset if one.own is None else info_of(one),
-        "optimizer": (one.optimizer, one.momentum),
-    }
-    return tuple(joined[axis] if axis in joined else getattr(one, axis) for axis in AXES)
+    cell = list(_axes_of(one))
+    cell[_OPTIMIZER] = one.optimizer, one.momentum
+    if one.own is not None:
+        cell[_DATASET] = info_of(one)
+    return tuple(cell)
 
 
 def _foreign_cell(values: dict[str, Any]) -> tuple[Any, ...]:
