@@ -262,6 +262,8 @@ class Location:
             try:
                 names = set() if columns is None else set(file.schema_arrow.names)
                 present = None if columns is None else [name for name in columns if name in names]
+                if columns is not None and present is not None and len(present) < len(columns):
+                    file.check_columns()
                 if keep_group is None:
                     return file.read(columns=present, use_threads=use_threads)
                 groups = [k for k in range(file.num_row_groups) if keep_group(file.metadata.row_group(k))]
@@ -278,7 +280,7 @@ class Location:
             return HistoryFile(
                 self.filesystem.open_input_file(self.path(name)),
                 # Over a network, column chunks that lie together are worth one request; on a disk, each costs less.
-                pre_buffer=not self.is_local,
+                is_remote=not self.is_local,
                 checked=checked,
             )
         except (pa.ArrowException, OSError) as error:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+#: How Parquet numbers the types of stored numbers, and compressions.
+INT32, FLOAT, DOUBLE = 1, 4, 5
+UNCOMPRESSED, ZSTD = 0, 6
 #: Offsets of lists are int32.
 _MOST_ENTRIES: Final = 2**31 - 1
 #: The numbers that lists are read of: as files store them, and as whole numbers of the same width.
-STORED_AS: Final[dict[pa.DataType, tuple[str, npt.DTypeLike, npt.DTypeLike]]] = {
-    pa.float32(): ("FLOAT", np.float32, np.uint32),
-    pa.float64(): ("DOUBLE", np.float64, np.uint64),
-    pa.uint8(): ("INT32", np.int32, np.uint32),
-    pa.uint16(): ("INT32", np.int32, np.uint32),
+STORED_AS: Final[dict[pa.DataType, tuple[int, npt.DTypeLike, npt.DTypeLike]]] = {
+    pa.float32(): (FLOAT, np.float32, np.uint32),
+    pa.float64(): (DOUBLE, np.float64, np.uint64),
+    pa.uint8(): (INT32, np.int32, np.uint32),
+    pa.uint16(): (INT32, np.int32, np.uint32),
 }
 
 
@@ -42,24 +45,38 @@ class Chunk(NamedTuple):
 
 
 def is_history(kind: pa.DataType) -> bool:
-    """Tell whether columns of a type may be read here."""
-    return bool(pa.types.is_list(kind)) and kind.value_type in STORED_AS
+    """Tell whether columns of a type may be read here: nullable lists of nullable numbers."""
+    return bool(pa.types.is_list(kind)) and kind.value_type in STORED_AS and bool(kind.value_field.nullable)
 
 
-def stored_type(kind: pa.DataType) -> str:
-    """Return how Parquet calls the type by which files store the numbers of a column that `is_history`."""
-    return STORED_AS[kind.value_type][0]
+def check_column(said: Sequence[int], footer: bytes, field: pa.Field) -> None:
+    """Raise DamagedPageError where what a footer says of a chunk does not go with its schema.
+
+    Nobody could tell from pages: a name that is damaged makes a column that is not there, levels that are make nulls of
+    values. ``said`` is what `butter_etl.store.page_kernels.scan_footer` fills in.
+    """
+    name = footer[said[-2] : said[-1]]
+    if name != field.name.encode():
+        raise DamagedPageError(f"column {field.name} is called {name.decode(errors='replace')!r}, too")
+    is_list = pa.types.is_list(field.type)
+    levels = field.nullable + (1 + field.type.value_field.nullable if is_list else 0)
+    found = said[-3]
+    if found >= 0 and found != levels + 1 and not levels == found == 0:
+        raise DamagedPageError(f"column {field.name} has {found} definition levels, not {levels + 1}")
 
 
-def chunk_of(facts: pq.ColumnChunkMetaData, kind: pa.DataType) -> Chunk | None:
-    """Return a chunk as the footer has it; None for one that is for pyarrow to read."""
-    compression = facts.compression
-    if compression not in ("ZSTD", "UNCOMPRESSED") or facts.physical_type != stored_type(kind):
+def chunk_of(said: Sequence[int], kind: pa.DataType, file_size: int) -> Chunk | None:
+    """Return a chunk as the footer has it; None for one that is for pyarrow to read.
+
+    ``said`` is what `butter_etl.store.page_kernels.scan_footer` fills in. Raises DamagedPageError for what cannot be.
+    """
+    stored, codec, entries, uncompressed, size, start, dictionary = said[:7]
+    if stored != STORED_AS[kind.value_type][0]:
+        raise DamagedPageError(f"a column of {kind} is stored as type {stored}")
+    if codec not in (UNCOMPRESSED, ZSTD) or entries == 0:
         return None
-    start, dictionary = facts.data_page_offset, facts.dictionary_page_offset
-    if dictionary is not None and 0 < dictionary < start:
+    if 0 < dictionary < start:
         start = dictionary
-    size, entries = facts.total_compressed_size, facts.num_values
-    if start < 4 or size <= 0 or not 0 <= entries <= _MOST_ENTRIES:
-        return None
-    return Chunk(start, size, entries, facts.total_uncompressed_size, compression == "ZSTD")
+    if start < len(b"PAR1") or size <= 0 or start + size > file_size or entries < 0:
+        raise DamagedPageError(f"a column of {entries} entries at bytes {start} to {start + size} of {file_size}")
+    return Chunk(start, size, entries, uncompressed, codec == ZSTD) if entries <= _MOST_ENTRIES else None

@@ -205,6 +205,182 @@ def read_header(data: Bytes, position: int, end: int, facts: Integers) -> int:
     return OK
 
 
+#: The places of what a footer says of a chunk; -1 where it does not.
+(
+    CHUNK_TYPE,
+    CHUNK_CODEC,
+    CHUNK_ENTRIES,
+    CHUNK_UNCOMPRESSED,
+    CHUNK_COMPRESSED,
+    CHUNK_DATA,
+    CHUNK_DICTIONARY,
+    CHUNK_LEVELS,
+    CHUNK_NAME,
+    CHUNK_NAME_END,
+) = range(10)
+CHUNK_SAID: Final = 10
+
+
+@_compiled_in_place
+def _place_of(number: int) -> int:
+    """Return where a field of what a footer says of a chunk goes; -1 where it is not wanted."""
+    if number == 1:
+        return CHUNK_TYPE
+    if 4 <= number <= 7:
+        return CHUNK_CODEC + number - 4
+    if number == 9:
+        return CHUNK_DATA
+    return CHUNK_DICTIONARY if number == 11 else -1
+
+
+@_compiled
+def _scan_sizes(data: Bytes, position: int, end: int, said: Integers) -> int:
+    """Note of how many definition levels a chunk's statistics of sizes speak; return the position behind, or -1."""
+    number = 0
+    while position < end:
+        head = _int64(data[position])
+        position += 1
+        if head == 0:
+            return position
+        number += head >> 4
+        kind = head & 0x0F
+        if number == 3 and kind == _LIST and position < end:
+            size: int = _int64(data[position]) >> 4
+            if size == 15:
+                size, _ = varint(data, position + 1, end)
+            said[CHUNK_LEVELS] = size
+        if kind > _FALSE:
+            position = skip(data, position, end, kind)
+        if position < 0:
+            return -1
+    return -1
+
+
+@_compiled
+def _scan_chunk(data: Bytes, position: int, end: int, said: Integers) -> int:
+    """Fill ``said`` (CHUNK_SAID,) from the chunk at ``position``; return the position behind, -1 if there is none."""
+    said[:] = -1
+    number, inner = 0, False
+    while position < end:
+        head = _int64(data[position])
+        position += 1
+        if head == 0:
+            if not inner:
+                return position
+            inner, number = False, 3
+            continue
+        kind = head & 0x0F
+        if head >> 4:
+            number += head >> 4
+        else:
+            value, position = varint(data, position, end)
+            if position < 0:
+                return -1
+            number = _signed(value)
+        if kind == _TRUE or kind == _FALSE:
+            continue
+        if not inner and number == 3 and kind == _STRUCT:
+            inner, number = True, 0
+            continue
+        place = _place_of(number) if inner else -1
+        if inner and number == 3 and kind == _LIST and position < end:
+            # The path of the column: what its first part is, and where that ends.
+            size, begin = varint(data, position + 1, end)
+            if begin >= 0 and 0 <= size <= end - begin:
+                said[CHUNK_NAME], said[CHUNK_NAME_END] = begin, begin + size
+        if inner and number == 16 and kind == _STRUCT:
+            position = _scan_sizes(data, position, end, said)
+        elif place >= 0 and (kind == _I32 or kind == _I64):
+            value, position = varint(data, position, end)
+            said[place] = _signed(value)
+        else:
+            position = skip(data, position, end, kind)
+        if position < 0:
+            return -1
+    return -1
+
+
+@_compiled
+def scan_footer(data: Bytes, slots: Integers, rows: Integers, said: npt.NDArray[np.int64]) -> int:
+    """Read from a footer what it says of the chunks of some columns; return `OK` or `DAMAGED`.
+
+    ``slots`` int64 (columns,) has the place of each column in ``said`` int64 (groups, wanted, CHUNK_SAID), -1 for those
+    that are not wanted; ``rows`` int64 (groups,) gets how many rows each row group has.
+    """
+    end, position, number = len(data), 0, 0
+    while position < end:
+        head = _int64(data[position])
+        position += 1
+        if head == 0 or head >> 4 == 0:
+            return DAMAGED
+        number += head >> 4
+        if number != 4:
+            if head & 0x0F > _FALSE:
+                position = skip(data, position, end, head & 0x0F)
+            if position < 0:
+                return DAMAGED
+            continue
+        count, position = _list_of_structs(data, position, end)
+        if position < 0 or count != len(rows):
+            return DAMAGED
+        for group in range(count):
+            position = _scan_group(data, position, end, slots, rows[group : group + 1], said[group])
+            if position < 0:
+                return DAMAGED
+        return OK
+    return DAMAGED
+
+
+@_compiled_in_place
+def _list_of_structs(data: Bytes, position: int, end: int) -> tuple[int, int]:
+    """Return how many structures a list has, and where they begin; -1 for the position if it is none."""
+    if position >= end or data[position] & 0x0F != _STRUCT:
+        return 0, -1
+    size: int = _int64(data[position]) >> 4
+    position += 1
+    if size == 15:
+        size, position = varint(data, position, end)
+    return size, position
+
+
+@_compiled
+def _scan_group(
+    data: Bytes, position: int, end: int, slots: Integers, rows: Integers, said: npt.NDArray[np.int64]
+) -> int:
+    number = 0
+    rows[0] = -1
+    columns = -1
+    while position < end:
+        head = _int64(data[position])
+        position += 1
+        if head == 0:
+            return position if rows[0] >= 0 and columns == len(slots) else -1
+        if head >> 4 == 0:
+            return -1
+        number += head >> 4
+        kind = head & 0x0F
+        if number == 1:
+            columns, position = _list_of_structs(data, position, end)
+            if position < 0 or columns != len(slots):
+                return -1
+            for column in range(columns):
+                slot = slots[column]
+                if slot >= 0:
+                    position = _scan_chunk(data, position, end, said[slot])
+                else:
+                    position = skip(data, position, end, _STRUCT)
+                if position < 0:
+                    return -1
+        elif number == 3 and kind == _I64:
+            value, position = varint(data, position, end)
+            rows[0] = _signed(value)
+        elif kind > _FALSE:
+            position = skip(data, position, end, kind)
+        if position < 0:
+            return -1
+    return -1
+
+
 # --- levels ------------------------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,9 @@ left to pyarrow, a column at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,26 @@ from isal import isal_zlib
 
 from butter_etl.engines import ready
 from butter_etl.store import page_kernels as kernels
-from butter_etl.store.history_chunks import STORED_AS, Chunk, DamagedPageError, Unusual
+from butter_etl.store.history_chunks import (
+    STORED_AS,
+    Chunk,
+    DamagedPageError,
+    Unusual,
+    check_column,
+    chunk_of,
+    is_history,
+)
 
 _ZSTD: Final = pa.Codec("zstd")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 #: How Parquet numbers encodings.
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _BYTE_STREAM_SPLIT = 0, 2, 3, 8, 9
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
+#: Columns of fewer entries pyarrow reads in less time.
+_FEW_ENTRIES: Final = 2**12
+#: Chunks with at most so many bytes between them are read at once, so many in all.
+_GAP: Final = 2**16
+_AT_ONCE: Final = 2**23
 
 
 def read_lists(data: Any, chunk: Chunk, kind: pa.DataType, rows: int, *, checked: bool = True) -> pa.Array:
@@ -182,6 +196,87 @@ def _content_size(page: npt.NDArray[np.uint8]) -> int | None:
     return int.from_bytes(head[begin : begin + width], "little") + (256 if width == 2 else 0)
 
 
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+class _Placed(NamedTuple):
+    """A chunk of a column in a row group of so many rows; they sort by where they lie."""
+
+    start: int
+    chunk: Chunk
+    name: str
+    group: int
+    rows: int
+
+
+def read_histories(
+    source: pa.NativeFile,
+    footer: bytes,
+    shape: tuple[int, int],
+    groups: Sequence[int],
+    columns: Mapping[int, pa.Field],
+) -> dict[str, pa.ChunkedArray]:
+    """Return history columns of some row groups of a file: those that can be read here in less time than by pyarrow.
+
+    ``shape`` is how many row groups and columns the file has, ``columns`` are those that are wanted, histories or not,
+    by their numbers. Raises DamagedPageError for what cannot be, of all of them.
+    """
+    chunks = find_chunks(source.size(), footer, shape, groups, columns)
+    if sum(one.chunk.entries for one in chunks) < _FEW_ENTRIES * len(chunks):
+        return {}
+    kinds = {field.name: field.type for field in columns.values() if is_history(field.type)}
+    arrays: dict[str, dict[int, pa.Array]] = {name: {} for name in kinds}
+    for some in _together(sorted(chunks)):
+        first, last = some[0].start, max(one.start + one.chunk.size for one in some)
+        data = memoryview(source.read_at(last - first, first))
+        for one in some:
+            part = data[one.start - first : one.start - first + one.chunk.size]
+            with suppress(Unusual):
+                arrays[one.name][one.group] = read_lists(part, one.chunk, kinds[one.name], one.rows)
+    return {
+        name: pa.chunked_array([arrays[name][group] for group in groups], kind)
+        for name, kind in kinds.items()
+        if all(group in arrays[name] for group in groups)
+    }
+
+
+def find_chunks(
+    file_size: int, footer: bytes, shape: tuple[int, int], groups: Sequence[int], columns: Mapping[int, pa.Field]
+) -> list[_Placed]:
+    """Return the chunks of history columns in some row groups, as the footer has them: those that may be read here.
+
+    Raises DamagedPageError for what cannot be, of any of the columns.
+    """
+    _ready_kernels(np.dtype(np.uint32))
+    slots = np.full(shape[1], -1, np.int64)
+    slots[list(columns)] = np.arange(len(columns))
+    rows, said = np.empty(shape[0], np.int64), np.empty((shape[0], len(columns), kernels.CHUNK_SAID), np.int64)
+    if kernels.scan_footer(np.frombuffer(footer, np.uint8), slots, rows, said):
+        raise DamagedPageError("the footer is not one")
+    found = []
+    for group in groups:
+        for field, facts in zip(columns.values(), said[group].tolist(), strict=True):
+            check_column(facts, footer, field)
+            chunk = chunk_of(facts, field.type, file_size) if is_history(field.type) else None
+            if chunk is not None:
+                found.append(_Placed(chunk.start, chunk, field.name, group, int(rows[group])))
+    return found
+
+
+def _together(chunks: list[_Placed]) -> Iterator[list[_Placed]]:
+    """Yield chunks that are worth one read: those that lie side by side, up to `_AT_ONCE` bytes."""
+    some: list[_Placed] = []
+    for one in chunks:
+        if some:
+            end = some[-1].start + some[-1].chunk.size
+            if one.start - end > _GAP or one.start + one.chunk.size - some[0].start > _AT_ONCE:
+                yield some
+                some = []
+        some.append(one)
+    if some:
+        yield some
+
+
 _READY: set[np.dtype[Any]] = set()
 
 
@@ -190,6 +285,8 @@ def _ready_kernels(numbers: np.dtype[Any]) -> None:
     if numbers in _READY:
         return
     data, facts, empty = np.zeros(1, np.uint8), np.zeros(kernels.HEADER_FACTS, np.int64), np.zeros(0, numbers)
+    place, said = facts[:1], np.zeros((1, 1, kernels.CHUNK_SAID), np.int64)
+    ready(kernels.scan_footer, (np.frombuffer(b" ", np.uint8), place, place, said), kernels.SOURCES)
     ready(kernels.read_header, (data, 0, 0, facts), kernels.SOURCES)
     ready(kernels.read_levels, (data, 0, 0, 0, np.zeros(0, np.int32), data, facts), kernels.SOURCES)
     ready(kernels.look_up, (data, 0, 0, empty, empty), kernels.SOURCES)

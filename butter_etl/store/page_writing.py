@@ -22,7 +22,7 @@ from isal import isal_zlib
 
 from butter_etl.engines import ready
 from butter_etl.store import page_kernels as kernels
-from butter_etl.store.history_chunks import is_history, stored_type
+from butter_etl.store.history_chunks import INT32, STORED_AS, UNCOMPRESSED, ZSTD, is_history
 from butter_etl.store.thrift import (
     BINARY,
     I32,
@@ -46,9 +46,6 @@ from butter_etl.studies import PageEncoding
 _MAGIC: Final = b"PAR1"
 _PLAIN, _RLE, _RLE_DICTIONARY, _BYTE_STREAM_SPLIT = 0, 3, 8, 9
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
-_UNCOMPRESSED, _ZSTD = 0, 6
-#: How Parquet numbers the types of stored numbers.
-_TYPES: Final = {"INT32": 1, "FLOAT": 4, "DOUBLE": 5}
 #: A page holds lists of about so many bytes, or one list that is longer.
 PAGE_BYTES: Final = 2**20
 #: Dictionaries have at most so many entries: beyond, splitting is as small and quicker.
@@ -111,11 +108,11 @@ class _Encoder:
 
     def __init__(self, name: str, kind: pa.DataType, encoding: PageEncoding, level: int) -> None:
         self._codec = pa.Codec("zstd", compression_level=level) if encoding.compressed else None
-        self._stored = stored_type(kind)
+        self._stored = STORED_AS[kind.value_type][0]
         self._numbers = np.dtype(kind.value_type.to_pandas_dtype())
         self._whole = np.dtype(f"u{self._numbers.itemsize}")
         self._layout = encoding.layout
-        self._begin = partial(_begin_of_chunk, name, self._stored, _UNCOMPRESSED if self._codec is None else _ZSTD)
+        self._begin = partial(_begin_of_chunk, name, self._stored, UNCOMPRESSED if self._codec is None else ZSTD)
         _ready_kernels(self._whole)
 
     def encode(self, lists: _Lists, offset: int, put: Callable[[Any], object]) -> _Chunk:
@@ -125,10 +122,10 @@ class _Encoder:
         known = 0 if dictionary is None else len(dictionary)
         size = uncompressed = entries = 0
         facts[kernels.DICTIONARY_OFFSET] = -1
-        encoding = _PLAIN if self._stored == "INT32" else _BYTE_STREAM_SPLIT
+        encoding = _PLAIN if self._stored == INT32 else _BYTE_STREAM_SPLIT
         if dictionary is not None:
             encoding, facts[kernels.DICTIONARY_OFFSET] = _RLE_DICTIONARY, offset
-            stored = dictionary.astype(np.int32) if self._stored == "INT32" else dictionary
+            stored = dictionary.astype(np.int32) if self._stored == INT32 else dictionary
             size, uncompressed = self._put(put, stored.view(np.uint8), _DICTIONARY_PAGE, len(dictionary), _PLAIN)
         facts[kernels.DATA_OFFSET] = offset + size
         pages = []
@@ -190,13 +187,13 @@ class _Encoder:
 
 
 @lru_cache(maxsize=1024)
-def _begin_of_chunk(name: str, stored: str, compression: int, encoding: int) -> npt.NDArray[np.uint8]:
+def _begin_of_chunk(name: str, stored: int, compression: int, encoding: int) -> npt.NDArray[np.uint8]:
     """Return what footers say of all chunks of a column that are encoded alike, up to the compression."""
     out = bytearray()
     write_fields({2: i64(0)}, out)
     write_field_head(3, 2, STRUCT, out)
     column = {
-        1: i32(_TYPES[stored]),
+        1: i32(stored),
         2: Field(LIST, List(I32, [_PLAIN, _RLE, encoding] if encoding == _RLE_DICTIONARY else [_RLE, encoding])),
         3: Field(LIST, List(BINARY, [name.encode(), b"list", b"element"])),
         4: i32(compression),
