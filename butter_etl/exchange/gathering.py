@@ -30,7 +30,7 @@ from butter_etl.exchange.sources import (
     hash_ids,
     scan_rows,
 )
-from butter_etl.store import Registry, RunFile, partition_path
+from butter_etl.store import Registry, RunFile, partition_path, take_rows
 from butter_etl.studies import Experiment, Study
 
 #: A task holds experiments of about this many bytes in memory; of a small source fewer, so that no thread is idle.
@@ -265,7 +265,7 @@ def _write_spool(rows: pa.Table, codes: NDArray[np.int32], hashes: NDArray[np.ui
     order = np.lexsort((pc.fill_null(rows["repetition"], 0).to_numpy(), codes))
     if not order.size:
         return []
-    ordered = rows.take(pa.array(order)).combine_chunks()
+    ordered = take_rows(rows, order)
     try:
         with pa.OSFile(f"{folder}/{name}", "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(ordered)

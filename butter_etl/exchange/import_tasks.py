@@ -18,7 +18,7 @@ from butter_etl.errors import ButterError, DuplicateError, SpecError
 from butter_etl.exchange.gathering import Gathered, Piece, spool_groups, without
 from butter_etl.exchange.merging import Merged, Prefer, compare, merge, refusal
 from butter_etl.exchange.sources import FileScan, Group, GroupScan, Reader, scan_file
-from butter_etl.store import Location, Store
+from butter_etl.store import Location, Store, take_rows
 from butter_etl.studies import RUNS, Study
 
 
@@ -169,4 +169,4 @@ class Rows:
             self._groups[piece.group] = table
         else:
             self._groups.pop(piece.group, None)
-        return table if piece.places is None else table.take(pa.array(piece.places))
+        return table if piece.places is None else take_rows(table, piece.places)

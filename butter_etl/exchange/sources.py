@@ -20,12 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from butter_etl.errors import SourceError, SpecError, TornFileError, counted, one_line
 from butter_etl.exchange.profiles import check_columns, conform, never_null
-from butter_etl.store import COMMON_METADATA, NULL, Location, RunFile, partition_path, read_store_file
+from butter_etl.store import COMMON_METADATA, NULL, HistoryFile, Location, RunFile, partition_path, read_store_file
 from butter_etl.studies import (
     RUNS,
     Experiment,
@@ -39,6 +38,7 @@ from butter_etl.studies import (
 
 #: Larger row groups are read in slices of at most about this many bytes.
 SLICE_BYTES = 64 * 2**20
+_ALL_ROWS = 2**63 - 1
 _NO_TEXT = "\x00"
 
 
@@ -162,12 +162,8 @@ class Reader:
         with self._location.parquet_file(group.file) as file:
             columns = _present(file.schema_arrow, self._schema, self._profile)
             try:
-                if rows is None:
-                    whole = file.read_row_group(group.number, columns, use_threads=False)
-                    yield conform(whole, keys, self._profile, self._schema, place)
-                    return
-                for batch in file.iter_batches(rows, [group.number], columns, use_threads=False):
-                    yield conform(pa.table(batch), keys, self._profile, self._schema, place)
+                for part in _parts(file, group.number, columns, _ALL_ROWS if rows is None else rows):
+                    yield conform(part, keys, self._profile, self._schema, place)
             except (pa.ArrowException, OSError) as error:
                 raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
 
@@ -290,7 +286,7 @@ def scan_file(study: Study, url: str, name: str, size: int, profile: Profile) ->
     return FileScan(groups, examples, unknown, whole)
 
 
-def _check_histories(study: Study, file: pq.ParquetFile, rows: pa.Table, profile: Profile, place: str) -> None:
+def _check_histories(study: Study, file: HistoryFile, rows: pa.Table, profile: Profile, place: str) -> None:
     """Decode all histories of a file, a slice at a time.
 
     Raises TornFileError for damaged pages, SourceError for values that do not fit, SpecError for histories that are too
@@ -303,12 +299,21 @@ def _check_histories(study: Study, file: pq.ParquetFile, rows: pa.Table, profile
         group = file.metadata.row_group(number)
         at_once = max(1, SLICE_BYTES * group.num_rows // max(group.total_byte_size, 1))
         try:
-            for batch in file.iter_batches(at_once, [number], names, use_threads=False):
-                histories = conform(pa.table(batch), {}, profile, wanted, place)
-                check_history_lengths(study, rows.slice(start, batch.num_rows), histories, place)
-                start += batch.num_rows
+            for part in _parts(file, number, names, at_once):
+                histories = conform(part, {}, profile, wanted, place)
+                check_history_lengths(study, rows.slice(start, part.num_rows), histories, place)
+                start += part.num_rows
         except (pa.ArrowException, OSError) as error:
             raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
+
+
+def _parts(file: HistoryFile, group: int, columns: list[str], rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of a row group, so many at a time: all of them at once if they are no more."""
+    if rows >= file.metadata.row_group(group).num_rows:
+        yield file.read_row_group(group, columns, use_threads=False)
+        return
+    for batch in file.iter_batches(rows, [group], columns, use_threads=False):
+        yield pa.table(batch)
 
 
 def check_history_lengths(study: Study, rows: pa.Table, histories: pa.Table, place: str) -> None:

@@ -30,6 +30,7 @@ from .frames import read_schema as read_schema
 from .frames import read_summary as read_summary
 from .frames import to_arrow as to_arrow
 from .frames import to_frame as to_frame
+from .history_files import HistoryFile as HistoryFile
 from .layout import DATA as DATA
 from .layout import EXPERIMENTS as EXPERIMENTS
 from .layout import LAST_REPETITION as LAST_REPETITION
@@ -63,6 +64,7 @@ from .proposals import read_rounds as read_rounds
 from .proposals import write_round as write_round
 from .registry import Newcomer as Newcomer
 from .registry import Registry as Registry
+from .row_order import take_rows as take_rows
 from .store import Store as Store
 from .store import StudyLike as StudyLike
 from .store import as_study as as_study

@@ -58,11 +58,20 @@ def check_column(said: Sequence[int], footer: bytes, field: pa.Field) -> None:
     name = footer[said[-2] : said[-1]]
     if name != field.name.encode():
         raise DamagedPageError(f"column {field.name} is called {name.decode(errors='replace')!r}, too")
-    is_list = pa.types.is_list(field.type)
-    levels = field.nullable + (1 + field.type.value_field.nullable if is_list else 0)
-    found = said[-3]
-    if found >= 0 and found != levels + 1 and not levels == found == 0:
-        raise DamagedPageError(f"column {field.name} has {found} definition levels, not {levels + 1}")
+    wanted, found = _definition_levels(field), said[-3]
+    if wanted is not None and found >= 0 and found != wanted and not (wanted == 1 and found == 0):
+        raise DamagedPageError(f"column {field.name} has {found} definition levels, not {wanted}")
+
+
+def _definition_levels(field: pa.Field) -> int | None:
+    """Return how many definition levels a column has; None for one that is nested otherwise than a list of values."""
+    kind = field.type
+    if not pa.types.is_nested(kind):
+        return 1 + bool(field.nullable)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not is_list or pa.types.is_nested(kind.value_type):
+        return None
+    return 2 + bool(field.nullable) + bool(kind.value_field.nullable)
 
 
 def chunk_of(said: Sequence[int], kind: pa.DataType, file_size: int) -> Chunk | None:

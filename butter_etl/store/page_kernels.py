@@ -600,6 +600,23 @@ def look_up(data: Bytes, begin: int, end: int, dictionary: Numbers, out: Numbers
     return OK
 
 
+@_compiled
+def copy_lists(
+    values: Numbers, offsets: npt.NDArray[np.int32], places: Integers, out: Numbers, out_offsets: npt.NDArray[np.int32]
+) -> None:
+    """Copy the lists at some places, in their order: list p has ``values`` from ``offsets[p]`` to ``offsets[p + 1]``.
+
+    ``out`` has room for all of their numbers, ``out_offsets`` int32 (places + 1,) gets where they lie.
+    """
+    at = 0
+    out_offsets[0] = 0
+    for number in range(len(places)):
+        begin, end = offsets[places[number]], offsets[places[number] + 1]
+        out[at : at + end - begin] = values[begin:end]
+        at += end - begin
+        out_offsets[number + 1] = at
+
+
 # --- writing -----------------------------------------------------------------------------------------------------
 
 

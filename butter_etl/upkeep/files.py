@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from butter_etl.errors import one_line
+from butter_etl.store import HistoryFile
 
 
 class Flaw(Exception):  # noqa: N818 (what a check raises is a finding, not an error)
@@ -35,7 +36,8 @@ def decode(
     plain = [one.name for one in schema if not pa.types.is_list(one.type) or one.name in short]
     try:
         # Columns are read by this thread alone: on damaged files, reading by several hangs now and then.
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False) as file:
+        with HistoryFile(pa.BufferReader(data), checked=True) as file:
+            file.check_columns()
             schema = _check_schema(file.schema_arrow, schema, later)
             plain = [name for name in plain if name in schema.names]
             table = file.read(columns=plain, use_threads=False).select(plain)
