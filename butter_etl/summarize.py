@@ -249,10 +249,14 @@ def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ah
 
 
 def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
-    """Read the columns that a summary needs, of all runs of an experiment."""
-    names = [f"{RUNS}/{file.path}" for file in files]
+    """Read what a summary needs of all runs of an experiment; columns that are one value, of its first file alone."""
     wanted = list(input_columns(store.study))
-    return pa.concat_tables([store.location.read_table(name, wanted, use_threads=False) for name in names])
+    several = [name for name in wanted if name in store.study.histories or name == store.study.points.column]
+    tables = [
+        store.location.read_table(f"{RUNS}/{file.path}", several if number else wanted, use_threads=False)
+        for number, file in enumerate(files)
+    ]
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
 
 
 def input_columns(study: Study) -> tuple[str, ...]:

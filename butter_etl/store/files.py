@@ -260,9 +260,10 @@ class Location:
         """
         with self.parquet_file(name) as file:
             try:
-                names = set() if columns is None else set(file.schema_arrow.names)
+                names = file.names
                 present = None if columns is None else [name for name in columns if name in names]
-                if columns is not None and present is not None and len(present) < len(columns):
+                # Partition keys stand in the path. Whatever else is missing may be there under a damaged name.
+                if any(column not in names and f"{column}=" not in name for column in columns or ()):
                     file.check_columns()
                 if keep_group is None:
                     return file.read(columns=present, use_threads=use_threads)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from butter_etl.store.history_chunks import is_history
 
 _MAGIC: Final = b"PAR1"
 #: How much of a file's end is read at first: a footer is rarely longer.
@@ -73,15 +75,22 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
 
     def _histories(self, groups: list[int], wanted: list[str]) -> dict[str, pa.ChunkedArray]:
         """Return those of the columns that are read here; none where pyarrow reads them in less time."""
-        fields = {self._fields[name]: self._field(name) for name in wanted}
         is_worth_it = self._checked or self._source.size() >= SMALL_FILE
-        is_list = any(pa.types.is_list(field.type) for field in fields.values())
-        if not (is_worth_it and is_list and groups and self._is_flat):
+        if not (is_worth_it and groups and self._is_flat):
+            return {}
+        known = {self._fields[name]: self._field(name) for name in wanted}
+        fields = {place: field for place, field in known.items() if self._checked or is_history(field.type)}
+        if not fields:
             return {}
         # Compiled code, which most that opens files does without.
         from butter_etl.store.page_reading import read_histories
 
         return read_histories(self._source, self._footer, self._shape, groups, fields)
+
+    @property
+    def names(self) -> Collection[str]:
+        """Return the names of the columns."""
+        return self._fields.keys()
 
     @property
     def _shape(self) -> tuple[int, int]:
