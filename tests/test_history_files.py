@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from butter_etl.store import history_files, page_kernels, page_reading, page_writing
-from butter_etl.store.history_chunks import DamagedPageError, is_history
+from butter_etl.store.history_chunks import DamagedPageError, Passed, check_footer, is_history
 from butter_etl.store.history_files import HistoryFile
 from butter_etl.store.page_writing import HistoryWriter
 from butter_etl.store.parquet import ZSTD_LEVEL, ParquetFileWriter, parquet_options
@@ -353,6 +353,28 @@ def test_thousands_of_damaged_files(seed):
         [sys.executable, "-c", limited, str(ROOT), str(seed), "10000"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_names_and_levels_of_a_footer_are_held_against_its_schema():
+    """The slow way, without compiled code, as the quick one."""
+    table, data = damageable()
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
+    check_footer(footer, table.schema)
+    renamed = table.schema.set(1, table.schema.field(1).with_name("the single"))
+    required = table.schema.set(1, table.schema.field(1).with_nullable(False))
+    for schema, message in ((renamed, "is called 'the singles', too"), (required, "has 4 definition levels, not 3")):
+        with pytest.raises(DamagedPageError, match=message):
+            check_footer(footer, schema)
+    for cut in range(1, len(footer), 7):
+        with pytest.raises(DamagedPageError, match="the footer is not one"):
+            check_footer(footer[:cut], table.schema)
+
+
+def test_little_is_left_to_pyarrow_until_much_has_passed(monkeypatch):
+    monkeypatch.delitem(sys.modules, "numba")
+    monkeypatch.setattr(Passed, "total", 0)
+    monkeypatch.setattr(Passed, "worth", 100)
+    assert [Passed.are_many(40) for _ in range(4)] == [False, False, True, True]
 
 
 def test_lying_sizes_are_one_line():

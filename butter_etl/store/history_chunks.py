@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from butter_etl.store.thrift import read_struct
 
 #: How Parquet numbers the types of stored numbers, and compressions.
 INT32, FLOAT, DOUBLE = 1, 4, 5
@@ -22,6 +25,25 @@ STORED_AS: Final[dict[pa.DataType, tuple[int, npt.DTypeLike, npt.DTypeLike]]] = 
     pa.uint16(): (INT32, np.int32, np.uint32),
 }
 _LIST: Final = pa.list_(pa.float32()).id
+
+
+class Passed:
+    """How many bytes of histories this process has read and written by pyarrow.
+
+    To load compiled code takes most of a second, and saves about a millisecond a megabyte. So it is loaded once that
+    would have paid: at worst, twice the least is taken. Who has loaded it for something else, as whoever trains or
+    summarises, has it for nothing.
+    """
+
+    #: Of so many it would have paid.
+    worth: ClassVar[int] = 2**29
+    total: ClassVar[int] = 0
+
+    @classmethod
+    def are_many(cls, more: int) -> bool:
+        """Count ``more`` bytes; tell whether compiled code is there, or pays by now."""
+        cls.total += more
+        return "numba" in sys.modules or cls.total >= cls.worth
 
 
 class DamagedPageError(pa.ArrowInvalid):  # type: ignore[misc]
@@ -50,18 +72,36 @@ def is_history(kind: pa.DataType) -> bool:
     return kind.id == _LIST and kind.value_type in STORED_AS and bool(kind.value_field.nullable)
 
 
-def check_column(said: Sequence[int], footer: bytes, field: pa.Field) -> None:
+def check_column(name: bytes, found: int, field: pa.Field) -> None:
     """Raise DamagedPageError where what a footer says of a chunk does not go with its schema.
 
-    Nobody could tell from pages: a name that is damaged makes a column that is not there, levels that are make nulls of
-    values. ``said`` is what `butter_etl.store.page_kernels.scan_footer` fills in.
+    It says a name, and of how many definition levels it has counts, -1 where it does not. Nobody could tell from pages:
+    a name that is damaged makes a column that is not there, levels that are make nulls of values.
     """
-    name = footer[said[-2] : said[-1]]
     if name != field.name.encode():
         raise DamagedPageError(f"column {field.name} is called {name.decode(errors='replace')!r}, too")
-    wanted, found = _definition_levels(field), said[-3]
+    wanted = _definition_levels(field)
     if wanted is not None and found >= 0 and found != wanted and not (wanted == 1 and found == 0):
         raise DamagedPageError(f"column {field.name} has {found} definition levels, not {wanted}")
+
+
+def check_footer(footer: bytes, schema: pa.Schema) -> None:
+    """Hold all chunks of a footer against the schema, as `check_column` does one; it takes milliseconds.
+
+    Raises DamagedPageError, also for a footer that is none.
+    """
+    try:
+        said, _ = read_struct(footer)
+        for group in said[4].value.values:
+            for field, chunk in zip(schema, group[1].value.values, strict=True):
+                column = chunk[3].value
+                sizes = column[16].value if 16 in column else {}
+                levels = len(sizes[3].value.values) if 3 in sizes else -1
+                check_column(column[3].value.values[0], levels, field)
+    except DamagedPageError:
+        raise
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise DamagedPageError(f"the footer is not one ({error})") from error
 
 
 def _definition_levels(field: pa.Field) -> int | None:

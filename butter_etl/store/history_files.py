@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.store.history_chunks import is_history
+from butter_etl.store.history_chunks import Passed, check_footer, is_history
 
 _MAGIC: Final = b"PAR1"
 #: How much of a file's end is read at first: a footer is rarely longer.
@@ -75,8 +75,10 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
 
     def _histories(self, groups: list[int], wanted: list[str]) -> dict[str, pa.ChunkedArray]:
         """Return those of the columns that are read here; none where pyarrow reads them in less time."""
-        is_worth_it = self._checked or self._source.size() >= SMALL_FILE
-        if not (is_worth_it and groups and self._is_flat):
+        size = self._source.size()
+        if not (groups and self._is_flat and size >= SMALL_FILE):
+            return {}
+        if not Passed.are_many(size * len(groups) // self._facts.num_row_groups):
             return {}
         known = {self._fields[name]: self._field(name) for name in wanted}
         fields = {place: field for place, field in known.items() if self._checked or is_history(field.type)}
@@ -98,11 +100,15 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
 
     def check_columns(self) -> None:
         """Raise DamagedPageError where the footer's chunks are not those of its schema: a name may be damaged."""
-        if self._is_flat:
+        if not self._is_flat:
+            return
+        if Passed.are_many(len(self._footer)):
             from butter_etl.store.page_reading import find_chunks
 
             fields = dict(enumerate(self._schema))
             find_chunks(self._source.size(), self._footer, self._shape, range(self._shape[0]), fields)
+        else:
+            check_footer(self._footer, self._schema)
 
     @cached_property
     def _footer(self) -> bytes:

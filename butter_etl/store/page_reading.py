@@ -256,7 +256,8 @@ def find_chunks(
     found = []
     for group in groups:
         for field, facts in zip(columns.values(), said[group].tolist(), strict=True):
-            check_column(facts, footer, field)
+            name = footer[facts[kernels.CHUNK_NAME] : facts[kernels.CHUNK_NAME_END]]
+            check_column(name, facts[kernels.CHUNK_LEVELS], field)
             chunk = chunk_of(facts, field.type, file_size) if is_history(field.type) else None
             if chunk is not None:
                 found.append(_Placed(chunk.start, chunk, field.name, group, int(rows[group])))

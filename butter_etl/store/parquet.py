@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from butter_etl.store.files import COMMON_METADATA, Location
-from butter_etl.store.history_chunks import is_history
+from butter_etl.store.history_chunks import Passed, is_history
 from butter_etl.studies import PageEncoding, usual_encoding
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ class ParquetFileWriter:
 
     def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write rows, in row groups of so many or in one."""
-        self._writer = self._writer or self._begin(is_long=_history_bytes(table) >= SMALL_BYTES)
+        if self._writer is None:
+            size = _history_bytes(table)
+            self._writer = self._begin(is_long=size >= SMALL_BYTES and Passed.are_many(size))
         self._writer.write_table(table, row_group_size)
 
     def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:

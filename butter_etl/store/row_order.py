@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from butter_etl.store.history_chunks import is_history
+from butter_etl.store.history_chunks import Passed, is_history
 
 
 def take_rows(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
@@ -19,7 +19,8 @@ def take_rows(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
 def _take(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):  # without any rows
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    if not is_history(column.type) or not len(column) or column.values.null_count:
+    is_usual = is_history(column.type) and len(column) and not column.values.null_count
+    if not (is_usual and Passed.are_many(column.nbytes)):
         return column.take(pa.array(places))
     if column.null_count:
         offsets, values, validity = _packed(column)
