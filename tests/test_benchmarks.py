@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import (
     campaign,
     fidelity,
+    histories,
     parquet_settings,
     peers,
     repartition,
@@ -339,6 +340,23 @@ def test_experiments_of_many_runs_are_measured(capsys):
 def test_other_statistics_of_many_runs_are_found_out():
     with pytest.raises(summaries.Disagreement, match="numpy: test_loss_avg is not ours"):
         summaries.measure_many(5, 1, block_of=lambda values: summary_peers.Numpy.block(values * 2))
+
+
+def test_the_codec_is_measured(tmp_path, capsys):
+    store = make_store(tmp_path / "store", 1, 1, 3, 400)
+    assert histories.main(["--store", str(store.location.root), "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["what"] for one in found["results"]][:2] == ["decode columns", "encode columns"]
+    assert all(one["ratio"] > 0 for one in found["results"])
+    assert found["bytes"][1] == pytest.approx(found["bytes"][0], rel=0.01)
+    assert histories.main(["--runs", "2", "--epochs", "30", "--rounds", "1"]) == 0
+    assert "| decode columns | " in capsys.readouterr().out
+
+
+def test_a_codec_that_reads_otherwise_is_found_out(monkeypatch, capsys):
+    monkeypatch.setattr(histories, "read_by_codec", lambda data: histories.read_by_pyarrow(data).slice(1))
+    assert histories.main(["--runs", "2", "--epochs", "30", "--rounds", "1"]) == 1
+    assert capsys.readouterr().err == "histories: the codec and pyarrow do not read the same\n"
 
 
 def test_parquet_settings_are_measured(tmp_path, capsys):

@@ -28,7 +28,9 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
     def __init__(self, source: pa.NativeFile, *, checked: bool = False, is_remote: bool = False) -> None:
         self._source, self._checked = source, checked
         try:
-            super().__init__(source, page_checksum_verification=checked, pre_buffer=is_remote)
+            # Each would ask for the footer.
+            metadata = self._metadata() if is_remote else None
+            super().__init__(source, metadata=metadata, page_checksum_verification=checked, pre_buffer=is_remote)
         except UnicodeDecodeError as error:
             source.close()
             raise pa.ArrowInvalid(f"has names that are no text ({error})") from error
@@ -40,6 +42,10 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
         self._fields = {name: place for place, name in enumerate(self._schema.names)}
         # A column of the file for each of the schema: whoever nests otherwise is read by pyarrow.
         self._is_flat = self._facts.num_columns == len(self._schema) == len(self._fields)
+
+    def _metadata(self) -> pq.FileMetaData:
+        end = len(self._footer).to_bytes(4, "little") + _MAGIC
+        return pq.read_metadata(pa.BufferReader(_MAGIC + self._footer + end))
 
     def close(self, force: bool = False) -> None:
         """Close the file."""

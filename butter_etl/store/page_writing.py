@@ -83,7 +83,7 @@ class _Lists(NamedTuple):
     values: npt.NDArray[Any]
 
 
-def _lists_of(column: pa.ListArray) -> _Lists | None:
+def lists_of(column: pa.ListArray) -> _Lists | None:
     """Return the lists of a column; None where entries are null."""
     rows = len(column)
     if column.null_count == rows:
@@ -103,7 +103,7 @@ def _lists_of(column: pa.ListArray) -> _Lists | None:
     return None if values.null_count else _Lists(ends, valid, values.to_numpy(zero_copy_only=True))
 
 
-class _Encoder:
+class ChunkEncoder:
     """Encodes the chunks of one column."""
 
     def __init__(self, name: str, kind: pa.DataType, encoding: PageEncoding, level: int) -> None:
@@ -337,7 +337,7 @@ class HistoryWriter:
     ) -> None:
         self._sink, self._schema, self._options = sink, schema, options
         self._encoders = {
-            field.name: _Encoder(field.name, field.type, encodings[field.name], level)
+            field.name: ChunkEncoder(field.name, field.type, encodings[field.name], level)
             for field in schema
             if is_history(field.type)
         }
@@ -381,7 +381,7 @@ class HistoryWriter:
             moved.append(self._move(self._part, table.select(self._part.columns)))
         for name, encoder in self._encoders.items():
             column = table[name]
-            lists = _lists_of(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
+            lists = lists_of(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
             if lists is None:
                 schema = pa.schema([self._schema.field(name)])
                 part = _Part(schema, self._options(schema))
