@@ -69,7 +69,8 @@ def texts(old: str, new: str) -> str | None:
 def parquet(old: Path, new: Path, but: Collection[str]) -> str | None:
     """The first difference between two Parquet files in schema, settings and rows, without the columns ``but``."""
     ours, theirs = pq.ParquetFile(old), pq.ParquetFile(new)
-    if not _schema(ours).equals(_schema(theirs), check_metadata=True):
+    one_sided = set(ours.schema_arrow.names) ^ set(theirs.schema_arrow.names)
+    if not _schema(ours, one_sided & set(but)).equals(_schema(theirs, one_sided & set(but)), check_metadata=True):
         return "another schema"
     if (found := _settings(ours.metadata, but)) != (other := _settings(theirs.metadata, but)):
         return "other Parquet settings: " + next(
@@ -78,9 +79,9 @@ def parquet(old: Path, new: Path, but: Collection[str]) -> str | None:
     return tables(ours.read(), theirs.read(), but)
 
 
-def _schema(file: pq.ParquetFile) -> pa.Schema:
+def _schema(file: pq.ParquetFile, but: Collection[str]) -> pa.Schema:
     kept = {key: value for key, value in (file.schema_arrow.metadata or {}).items() if key != _SIZES}
-    return file.schema_arrow.with_metadata(kept)
+    return pa.schema([field for field in file.schema_arrow if field.name not in but], kept)
 
 
 def _settings(metadata: Any, but: Collection[str]) -> list[object]:

@@ -41,11 +41,17 @@ import yaml
 from benchmarks.checkouts import RevisionError, Version, end, versions
 from benchmarks.differences import folders, texts
 
-#: What says of a run when it was trained, how long it took, and by which commit. All else is the same in two trainings.
-TOLD_APART = ("start_time", "update_time", "core_seconds", "git_hash")
+#: What says of a run when it was trained, how long it took, by which commit, and what its bits depend on, for which
+#: versions before have no column. All else is the same in two trainings.
+TOLD_APART = ("start_time", "update_time", "core_seconds", "git_hash", "environment")
 #: Locks, claims and heartbeats: what is left there is told of separately, where it matters.
 _STATE = "state/*"
-_FRAMES = ("all_runs/*/*.parquet", "complete_summary/*/*.parquet", "complete_executive_summary/*/*.parquet")
+_FRAMES = (
+    "all_runs/_common_metadata",
+    "all_runs/*/*.parquet",
+    "complete_summary/*/*.parquet",
+    "complete_executive_summary/*/*.parquet",
+)
 _ENGINES = ("fused", "torch")
 _WAIT_SECONDS = 600
 
@@ -274,7 +280,7 @@ def _same_runs(old: Path, new: Path) -> str | None:
 
 def _same_export(old: Path, new: Path) -> str | None:
     """Compare exports of stores that were trained apart: but for files that hold hashes and sizes of others."""
-    frames = ("*_runs/*.parquet", "*_summary/*.parquet")
+    frames = ("*_runs/_common_metadata", "*_runs/*.parquet", "*_summary/*.parquet")
     return folders(old, new, but=("*.json", "*.tar", "README.md"), rows=frames, columns=TOLD_APART)
 
 
