@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.store import history_files, page_kernels, page_reading, page_writing
+from butter_etl.store import compact_kernels, footer_kernels, history_files, page_reading, page_writing
 from butter_etl.store.history_chunks import DamagedPageError, Passed, check_footer, is_history
 from butter_etl.store.history_files import HistoryFile
 from butter_etl.store.page_writing import HistoryWriter
@@ -382,18 +382,18 @@ def test_lying_sizes_are_one_line():
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         chunk = file.metadata.row_group(0).column(1)
     start, end = chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
-    facts = np.empty(page_kernels.HEADER_FACTS, np.int64)
-    assert page_kernels.read_header(np.frombuffer(data, np.uint8), start, end, facts) == page_kernels.OK
+    facts = np.empty(footer_kernels.HEADER_FACTS, np.int64)
+    assert footer_kernels.read_header(np.frombuffer(data, np.uint8), start, end, facts) == compact_kernels.OK
     for place, value, message in (
-        (page_kernels.UNCOMPRESSED, 2**31 - 1, "does not hold so many"),
-        (page_kernels.VALUES, 10**9, "entries, not"),
-        (page_kernels.COMPRESSED, 1, "checksum"),
+        (footer_kernels.UNCOMPRESSED, 2**31 - 1, "does not hold so many"),
+        (footer_kernels.VALUES, 10**9, "entries, not"),
+        (footer_kernels.COMPRESSED, 1, "checksum"),
     ):
         lie = facts.copy()
         lie[place] = value
-        header = np.zeros(page_kernels.HEADER_ROOM, np.uint8)
-        size = page_kernels.put_header(lie, header)
-        body = data[int(facts[page_kernels.BODY]) : end]
+        header = np.zeros(footer_kernels.HEADER_ROOM, np.uint8)
+        size = footer_kernels.put_header(lie, header)
+        body = data[int(facts[footer_kernels.BODY]) : end]
         lying = page_reading.Chunk(start, size + len(body), chunk.num_values, chunk.total_uncompressed_size, True)
         with pytest.raises(DamagedPageError, match=message):
             page_reading.read_lists(header[:size].tobytes() + body, lying, table["the singles"].type, table.num_rows)

@@ -118,7 +118,7 @@ def _definition_levels(field: pa.Field) -> int | None:
 def chunk_of(said: Sequence[int], kind: pa.DataType, file_size: int) -> Chunk | None:
     """Return a chunk as the footer has it; None for one that is for pyarrow to read.
 
-    ``said`` is what `butter_etl.store.page_kernels.scan_footer` fills in. Raises DamagedPageError for what cannot be.
+    ``said`` is what `butter_etl.store.footer_kernels.scan_footer` fills in. Raises DamagedPageError for what cannot be.
     """
     stored, codec, entries, uncompressed, size, start, dictionary = said[:7]
     if stored != STORED_AS[kind.value_type][0]:

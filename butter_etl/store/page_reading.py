@@ -17,6 +17,7 @@ import pyarrow as pa
 from isal import isal_zlib
 
 from butter_etl.engines import ready
+from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.history_chunks import (
     STORED_AS,
@@ -78,10 +79,10 @@ class _Lists:
         """Return the lists."""
         entries = 0
         for facts, page in self._pages():
-            if facts[kernels.KIND] == _DICTIONARY_PAGE:
+            if facts[footer_kernels.KIND] == _DICTIONARY_PAGE:
                 self._read_dictionary(facts, page)
                 continue
-            count = int(facts[kernels.VALUES])
+            count = int(facts[footer_kernels.VALUES])
             if count < 0 or entries + count > self._chunk.entries:
                 raise DamagedPageError(f"has {entries + count} entries, not {self._chunk.entries}")
             entries += count
@@ -104,18 +105,18 @@ class _Lists:
         """Yield what each page's header says, and its content, decompressed."""
         position, end = 0, len(self._data)
         while position < end:
-            facts = np.empty(kernels.HEADER_FACTS, np.int64)
-            if kernels.read_header(self._data, position, end, facts):
+            facts = np.empty(footer_kernels.HEADER_FACTS, np.int64)
+            if footer_kernels.read_header(self._data, position, end, facts):
                 raise DamagedPageError(f"has no page where one should begin, at byte {self._chunk.start + position}")
-            body = int(facts[kernels.BODY])
-            position = body + int(facts[kernels.COMPRESSED])
+            body = int(facts[footer_kernels.BODY])
+            position = body + int(facts[footer_kernels.COMPRESSED])
             yield facts, self._content(facts, self._data[body:position])
 
     def _content(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        kind, size = int(facts[kernels.KIND]), int(facts[kernels.UNCOMPRESSED])
+        kind, size = int(facts[footer_kernels.KIND]), int(facts[footer_kernels.UNCOMPRESSED])
         if kind not in (_DATA_PAGE, _DICTIONARY_PAGE):
             raise Unusual
-        if self._checked and facts[kernels.CRC] >= 0 and isal_zlib.crc32(page) != facts[kernels.CRC]:
+        if self._checked and facts[footer_kernels.CRC] >= 0 and isal_zlib.crc32(page) != facts[footer_kernels.CRC]:
             raise DamagedPageError("has a page that does not agree with its checksum")
         if not self._chunk.is_compressed:
             return page
@@ -127,10 +128,10 @@ class _Lists:
             raise DamagedPageError(f"has a page that cannot be decompressed ({error})") from error
 
     def _read_dictionary(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> None:
-        if facts[kernels.ENCODING] not in (_PLAIN, _PLAIN_DICTIONARY):
+        if facts[footer_kernels.ENCODING] not in (_PLAIN, _PLAIN_DICTIONARY):
             raise Unusual
-        if len(page) != facts[kernels.VALUES] * self._stored.itemsize:
-            raise DamagedPageError(f"has a dictionary of {facts[kernels.VALUES]} entries in {len(page)} bytes")
+        if len(page) != facts[footer_kernels.VALUES] * self._stored.itemsize:
+            raise DamagedPageError(f"has a dictionary of {facts[footer_kernels.VALUES]} entries in {len(page)} bytes")
         self._dictionary = self._converted(page.view(self._stored))
 
     def _converted(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -142,7 +143,7 @@ class _Lists:
         return stored.astype(self._numbers)
 
     def _read_values(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8], count: int) -> None:
-        if facts[kernels.DEFINITION] != _RLE or facts[kernels.REPETITION] != _RLE:
+        if facts[footer_kernels.DEFINITION] != _RLE or facts[footer_kernels.REPETITION] != _RLE:
             raise Unusual
         before = int(self._state[1])
         found = kernels.read_levels(page, 0, len(page), count, self._ends[1:], self._valid, self._state)
@@ -150,7 +151,7 @@ class _Lists:
         end, begin = int(self._state[1]), int(self._state[3])
         if end == before:
             return
-        encoding = int(facts[kernels.ENCODING])
+        encoding = int(facts[footer_kernels.ENCODING])
         size = len(page) - begin
         if encoding in (_BYTE_STREAM_SPLIT, _PLAIN) and size != (end - before) * self._stored.itemsize:
             raise DamagedPageError(f"has {end - before} values in {size} bytes")
@@ -176,7 +177,7 @@ class _Lists:
 
 
 def _require(found: int, what: str) -> None:
-    if found == kernels.UNUSUAL:
+    if found == compact_kernels.UNUSUAL:
         raise Unusual
     if found:
         raise DamagedPageError(f"has a page whose {what} cannot be read")
@@ -250,14 +251,14 @@ def find_chunks(
     _ready_kernels(np.dtype(np.uint32))
     slots = np.full(shape[1], -1, np.int64)
     slots[list(columns)] = np.arange(len(columns))
-    rows, said = np.empty(shape[0], np.int64), np.empty((shape[0], len(columns), kernels.CHUNK_SAID), np.int64)
-    if kernels.scan_footer(np.frombuffer(footer, np.uint8), slots, rows, said):
+    rows, said = np.empty(shape[0], np.int64), np.empty((shape[0], len(columns), footer_kernels.CHUNK_SAID), np.int64)
+    if footer_kernels.scan_footer(np.frombuffer(footer, np.uint8), slots, rows, said):
         raise DamagedPageError("the footer is not one")
     found = []
     for group in groups:
         for field, facts in zip(columns.values(), said[group].tolist(), strict=True):
-            name = footer[facts[kernels.CHUNK_NAME] : facts[kernels.CHUNK_NAME_END]]
-            check_column(name, facts[kernels.CHUNK_LEVELS], field)
+            name = footer[facts[footer_kernels.CHUNK_NAME] : facts[footer_kernels.CHUNK_NAME_END]]
+            check_column(name, facts[footer_kernels.CHUNK_LEVELS], field)
             chunk = chunk_of(facts, field.type, file_size) if is_history(field.type) else None
             if chunk is not None:
                 found.append(_Placed(chunk.start, chunk, field.name, group, int(rows[group])))
@@ -285,12 +286,12 @@ def _ready_kernels(numbers: np.dtype[Any]) -> None:
     """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
     if numbers in _READY:
         return
-    data, facts, empty = np.zeros(1, np.uint8), np.zeros(kernels.HEADER_FACTS, np.int64), np.zeros(0, numbers)
-    place, said = facts[:1], np.zeros((1, 1, kernels.CHUNK_SAID), np.int64)
-    ready(kernels.scan_footer, (np.frombuffer(b" ", np.uint8), place, place, said), kernels.SOURCES)
-    ready(kernels.read_header, (data, 0, 0, facts), kernels.SOURCES)
-    ready(kernels.read_levels, (data, 0, 0, 0, np.zeros(0, np.int32), data, facts), kernels.SOURCES)
-    ready(kernels.look_up, (data, 0, 0, empty, empty), kernels.SOURCES)
+    data, facts, empty = np.zeros(1, np.uint8), np.zeros(footer_kernels.HEADER_FACTS, np.int64), np.zeros(0, numbers)
+    place, said = facts[:1], np.zeros((1, 1, footer_kernels.CHUNK_SAID), np.int64)
+    ready(footer_kernels.scan_footer, (np.frombuffer(b" ", np.uint8), place, place, said), compact_kernels.SOURCES)
+    ready(footer_kernels.read_header, (data, 0, 0, facts), compact_kernels.SOURCES)
+    ready(kernels.read_levels, (data, 0, 0, 0, np.zeros(0, np.int32), data, facts), compact_kernels.SOURCES)
+    ready(kernels.look_up, (data, 0, 0, empty, empty), compact_kernels.SOURCES)
     if numbers.itemsize >= np.dtype(np.uint32).itemsize:
-        ready(kernels.join_streams, (data, 0, 0, empty), kernels.SOURCES)
+        ready(kernels.join_streams, (data, 0, 0, empty), compact_kernels.SOURCES)
     _READY.add(numbers)

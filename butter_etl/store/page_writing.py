@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from isal import isal_zlib
 
 from butter_etl.engines import ready
+from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.history_chunks import INT32, STORED_AS, UNCOMPRESSED, ZSTD, is_history
 from butter_etl.store.thrift import (
@@ -63,8 +64,8 @@ class Sink(Protocol):
 class _Chunk(NamedTuple):
     """A chunk that was encoded here, as its footer speaks of it.
 
-    ``facts`` int64 (CHUNK_FACTS,) are those of `page_kernels.put_chunk`, ``pages`` int64 (pages, 3) those of its offset
-    index.
+    ``facts`` int64 (CHUNK_FACTS,) are those of `footer_kernels.put_chunk`, ``pages`` int64 (pages, 3) those of its
+    offset index.
     """
 
     begin: npt.NDArray[np.uint8]
@@ -117,17 +118,17 @@ class ChunkEncoder:
 
     def encode(self, lists: _Lists, offset: int, put: Callable[[Any], object]) -> _Chunk:
         """Write the lists as a chunk, from ``offset`` of the file on: pieces of bytes, given to ``put``."""
-        values, facts = lists.values.view(self._whole), np.empty(kernels.CHUNK_FACTS, np.int64)
+        values, facts = lists.values.view(self._whole), np.empty(footer_kernels.CHUNK_FACTS, np.int64)
         dictionary, indices = self._dictionary(values) if self._layout == "dictionary" else (None, None)
         known = 0 if dictionary is None else len(dictionary)
         size = uncompressed = entries = 0
-        facts[kernels.DICTIONARY_OFFSET] = -1
+        facts[footer_kernels.DICTIONARY_OFFSET] = -1
         encoding = _PLAIN if self._stored == INT32 else _BYTE_STREAM_SPLIT
         if dictionary is not None:
-            encoding, facts[kernels.DICTIONARY_OFFSET] = _RLE_DICTIONARY, offset
+            encoding, facts[footer_kernels.DICTIONARY_OFFSET] = _RLE_DICTIONARY, offset
             stored = dictionary.astype(np.int32) if self._stored == INT32 else dictionary
             size, uncompressed = self._put(put, stored.view(np.uint8), _DICTIONARY_PAGE, len(dictionary), _PLAIN)
-        facts[kernels.DATA_OFFSET] = offset + size
+        facts[footer_kernels.DATA_OFFSET] = offset + size
         pages = []
         for first, last in _page_bounds(lists.ends, self._numbers.itemsize):
             ends, valid = lists.ends[first : last + 1], lists.valid[first:last]
@@ -138,10 +139,10 @@ class ChunkEncoder:
             pages.append((offset + size, page[0], first))
             size, uncompressed, entries = size + page[0], uncompressed + page[1], entries + count
         rows = len(lists.valid)
-        facts[kernels.ROWS], facts[kernels.NULLS] = rows, rows - np.count_nonzero(lists.valid)
-        facts[kernels.ENTRIES], facts[kernels.NUMBERS] = entries, lists.ends[-1]
-        facts[kernels.ALL_UNCOMPRESSED], facts[kernels.ALL_COMPRESSED] = uncompressed, size
-        facts[kernels.PAGES], facts[kernels.PAGE_ENCODING] = len(pages), encoding
+        facts[footer_kernels.ROWS], facts[footer_kernels.NULLS] = rows, rows - np.count_nonzero(lists.valid)
+        facts[footer_kernels.ENTRIES], facts[footer_kernels.NUMBERS] = entries, lists.ends[-1]
+        facts[footer_kernels.ALL_UNCOMPRESSED], facts[footer_kernels.ALL_COMPRESSED] = uncompressed, size
+        facts[footer_kernels.PAGES], facts[footer_kernels.PAGE_ENCODING] = len(pages), encoding
         return _Chunk(self._begin(encoding), facts, np.array(pages, np.int64))
 
     def _dictionary(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any] | None, npt.NDArray[np.int32] | None]:
@@ -179,8 +180,8 @@ class ChunkEncoder:
         length = memoryview(content).nbytes
         levels = _RLE if kind == _DATA_PAGE else -1
         facts = np.array([kind, body.nbytes, length, isal_zlib.crc32(content), count, encoding, levels, levels, 0])
-        header = np.empty(kernels.HEADER_ROOM, np.uint8)
-        used = kernels.put_header(facts, header)
+        header = np.empty(footer_kernels.HEADER_ROOM, np.uint8)
+        used = footer_kernels.put_header(facts, header)
         put(header[:used].data)
         put(content)
         return used + length, used + body.nbytes
@@ -255,7 +256,7 @@ class _Part:
         span = np.array([2**62, -1])
         for _ in range(self._groups):
             _, chunks = _list_head(self._data, position + 1)  # behind the head of the first field
-            behind = kernels.column_indexes(self._bytes, chunks, self._footer_end, len(self.columns), span)
+            behind = footer_kernels.column_indexes(self._bytes, chunks, self._footer_end, len(self.columns), span)
             said, position = read_struct(self._data, behind, after=1)
             self._lists.append((chunks, said))
         self._column_indexes = (int(span[0]), int(span[1])) if span[1] >= 0 else (0, 0)
@@ -272,7 +273,7 @@ class _Part:
             number += head >> 4
             if number == wanted:
                 return position + 1
-            position = kernels.skip(self._bytes, position + 1, self._footer_end, head & 0x0F)
+            position = compact_kernels.skip(self._bytes, position + 1, self._footer_end, head & 0x0F)
 
     def column_indexes(self, offset: int) -> bytes:
         """Return the column indexes of all chunks, which shall lie at ``offset``."""
@@ -287,7 +288,7 @@ class _Part:
         # Numbers grow by some bytes, of which there are at most four a chunk and one a page.
         out, indexes = np.empty(2 * len(self._data) + 64 * count, np.uint8), np.empty(2 * len(self._data), np.uint8)
         bounds = np.empty(count + 1, np.int64)
-        used = kernels.move_chunks(
+        used = footer_kernels.move_chunks(
             self._bytes, position, self._footer_end, group.shift, self._column_shift, offset, out, bounds, indexes
         )
         if used < 0:
@@ -438,13 +439,15 @@ class HistoryWriter:
             sizes = moved.part.sizes(moved)
             uncompressed, compressed = uncompressed + sizes[0], compressed + sizes[1]
         for name, chunk in group.own.items():
-            out = np.empty(len(chunk.begin) + kernels.CHUNK_ROOM + kernels.PAGE_ROOM * len(chunk.pages), np.uint8)
-            size = kernels.put_offset_index(chunk.pages, out)
-            chunk.facts[kernels.INDEX_OFFSET], chunk.facts[kernels.INDEX_SIZE] = self._position, size
+            out = np.empty(
+                len(chunk.begin) + footer_kernels.CHUNK_ROOM + footer_kernels.PAGE_ROOM * len(chunk.pages), np.uint8
+            )
+            size = footer_kernels.put_offset_index(chunk.pages, out)
+            chunk.facts[footer_kernels.INDEX_OFFSET], chunk.facts[footer_kernels.INDEX_SIZE] = self._position, size
             self._put(out[:size].tobytes())
-            said[name] = out[: kernels.put_chunk(chunk.begin, chunk.facts, out)].tobytes()
-            uncompressed += int(chunk.facts[kernels.ALL_UNCOMPRESSED])
-            compressed += int(chunk.facts[kernels.ALL_COMPRESSED])
+            said[name] = out[: footer_kernels.put_chunk(chunk.begin, chunk.facts, out)].tobytes()
+            uncompressed += int(chunk.facts[footer_kernels.ALL_UNCOMPRESSED])
+            compressed += int(chunk.facts[footer_kernels.ALL_COMPRESSED])
         write_field_head(1, 0, LIST, footer)
         write_list_head(STRUCT, len(self._schema), footer)
         for name in self._schema.names:
@@ -481,14 +484,14 @@ def _ready_kernels(whole: np.dtype[Any]) -> None:
         (kernels.count_entries, (ends,)),
         (kernels.find_entries, (empty, table, empty, 0, table)),
         (kernels.put_indexed_page, (ends, data, table, 1, data)),
-        (kernels.put_header, (places, data)),
-        (kernels.put_chunk, (data, places, data)),
-        (kernels.put_offset_index, (places[None], data)),
-        (kernels.skip, (data, 0, 0, 0)),
-        (kernels.column_indexes, (data, 0, 0, 0, places)),
-        (kernels.move_chunks, (data, 0, 0, 0, 0, 0, data, places, data)),
+        (footer_kernels.put_header, (places, data)),
+        (footer_kernels.put_chunk, (data, places, data)),
+        (footer_kernels.put_offset_index, (places[None], data)),
+        (compact_kernels.skip, (data, 0, 0, 0)),
+        (footer_kernels.column_indexes, (data, 0, 0, 0, places)),
+        (footer_kernels.move_chunks, (data, 0, 0, 0, 0, 0, data, places, data)),
     ):
-        ready(function, arguments, kernels.SOURCES)
+        ready(function, arguments, compact_kernels.SOURCES)
     if whole.itemsize >= np.dtype(np.uint32).itemsize:
-        ready(kernels.put_split_page, (ends, data, empty, data), kernels.SOURCES)
+        ready(kernels.put_split_page, (ends, data, empty, data), compact_kernels.SOURCES)
     _READY.add(whole)

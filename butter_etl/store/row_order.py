@@ -35,10 +35,11 @@ def _take(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
     out, out_offsets = np.frombuffer(room, f"u{width}"), np.frombuffer(ends, np.int32)
     # Compiled code, which most that imports this does without.
     from butter_etl.engines import ready
+    from butter_etl.store import compact_kernels
     from butter_etl.store import page_kernels as kernels
 
     arguments = numbers, offsets, places, out, out_offsets
-    ready(kernels.copy_lists, arguments, kernels.SOURCES)
+    ready(kernels.copy_lists, arguments, compact_kernels.SOURCES)
     kernels.copy_lists(*arguments)
     taken = pa.Array.from_buffers(values.type, count, [None, room])
     mask = None if validity is None else validity.buffers()[1]
