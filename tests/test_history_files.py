@@ -199,6 +199,20 @@ def test_columns_of_several_pieces():
     assert_same(read(written(table)), table)
 
 
+@pytest.mark.parametrize("is_entry", [False, True])
+def test_columns_that_must_not_be_null_are_left_to_pyarrow(is_entry):
+    """Their levels are others."""
+    entry = pa.field("element", pa.float32(), nullable=not is_entry)
+    schema = pa.schema([pa.field("x", pa.list_(entry), nullable=is_entry), pa.field("y", list_of(pa.float32()))])
+    lists = column(pa.float32(), [40, 0, 7])
+    table = pa.table([lists.cast(schema.field("x").type), lists], schema=schema)
+    data = written(table)
+    assert_same(pq.ParquetFile(pa.BufferReader(data)).read(), table)
+    assert_same(read(data, columns=["x", "y"]), table)
+    with HistoryFile(pa.BufferReader(data), checked=True) as file:
+        file.check_columns()
+
+
 def test_rows_of_another_schema_are_refused():
     table = pa.table({"x": column(pa.float32(), [3])})
     writer = HistoryWriter(io.BytesIO(), table.schema, {"x": NOISE}, parquet_options, level=1)

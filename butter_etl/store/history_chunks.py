@@ -72,6 +72,11 @@ def is_history(kind: pa.DataType) -> bool:
     return kind.id == _LIST and kind.value_type in STORED_AS and bool(kind.value_field.nullable)
 
 
+def is_history_field(field: pa.Field) -> bool:
+    """Tell whether a column may be read and written here."""
+    return bool(field.nullable) and is_history(field.type)
+
+
 def check_column(name: bytes, found: int, field: pa.Field) -> None:
     """Raise DamagedPageError where what a footer says of a chunk does not go with its schema.
 
@@ -105,8 +110,10 @@ def check_footer(footer: bytes, schema: pa.Schema) -> None:
 
 
 def _definition_levels(field: pa.Field) -> int | None:
-    """Return how many definition levels a column has; None for one that is nested otherwise than a list of values."""
+    """Return how many definition levels a column has; None for one that may be nested otherwise than a list."""
     kind = field.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return None
     if not pa.types.is_nested(kind):
         return 1 + bool(field.nullable)
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)

@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from butter_etl.store.history_chunks import Passed, check_footer, is_history
+from butter_etl.store.history_chunks import Passed, check_footer, is_history_field
 
 _MAGIC: Final = b"PAR1"
 #: How much of a file's end is read at first: a footer is rarely longer.
@@ -87,7 +87,7 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
         if not Passed.are_many(size * len(groups) // self._facts.num_row_groups):
             return {}
         known = {self._fields[name]: self._field(name) for name in wanted}
-        fields = {place: field for place, field in known.items() if self._checked or is_history(field.type)}
+        fields = {place: field for place, field in known.items() if self._checked or is_history_field(field)}
         if not fields:
             return {}
         # Compiled code, which most that opens files does without.

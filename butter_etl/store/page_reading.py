@@ -26,7 +26,7 @@ from butter_etl.store.history_chunks import (
     Unusual,
     check_column,
     chunk_of,
-    is_history,
+    is_history_field,
 )
 
 _ZSTD: Final = pa.Codec("zstd")
@@ -120,8 +120,10 @@ class _Lists:
             raise DamagedPageError("has a page that does not agree with its checksum")
         if not self._chunk.is_compressed:
             return page
-        if size > self._chunk.uncompressed or _content_size(page) not in (None, size):
+        if _content_size(page) not in (None, size):
             raise DamagedPageError(f"has a page of {size} bytes that does not hold so many")
+        if size > self._chunk.uncompressed:  # more than the file has reason to ask for
+            raise Unusual
         try:
             return np.frombuffer(_ZSTD.decompress(page, decompressed_size=size), np.uint8)
         except (OSError, ValueError) as error:
@@ -225,7 +227,7 @@ def read_histories(
     chunks = find_chunks(source.size(), footer, shape, groups, columns)
     if sum(one.chunk.entries for one in chunks) < _FEW_ENTRIES * len(chunks):
         return {}
-    kinds = {field.name: field.type for field in columns.values() if is_history(field.type)}
+    kinds = {field.name: field.type for field in columns.values() if is_history_field(field)}
     arrays: dict[str, dict[int, pa.Array]] = {name: {} for name in kinds}
     for some in _together(sorted(chunks)):
         first, last = some[0].start, max(one.start + one.chunk.size for one in some)
@@ -259,7 +261,7 @@ def find_chunks(
         for field, facts in zip(columns.values(), said[group].tolist(), strict=True):
             name = footer[facts[footer_kernels.CHUNK_NAME] : facts[footer_kernels.CHUNK_NAME_END]]
             check_column(name, facts[footer_kernels.CHUNK_LEVELS], field)
-            chunk = chunk_of(facts, field.type, file_size) if is_history(field.type) else None
+            chunk = chunk_of(facts, field.type, file_size) if is_history_field(field) else None
             if chunk is not None:
                 found.append(_Placed(chunk.start, chunk, field.name, group, int(rows[group])))
     return found

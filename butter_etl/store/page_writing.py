@@ -23,7 +23,7 @@ from isal import isal_zlib
 from butter_etl.engines import ready
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
-from butter_etl.store.history_chunks import INT32, STORED_AS, UNCOMPRESSED, ZSTD, is_history
+from butter_etl.store.history_chunks import INT32, STORED_AS, UNCOMPRESSED, ZSTD, is_history_field
 from butter_etl.store.thrift import (
     BINARY,
     I32,
@@ -340,7 +340,7 @@ class HistoryWriter:
         self._encoders = {
             field.name: ChunkEncoder(field.name, field.type, encodings[field.name], level)
             for field in schema
-            if is_history(field.type)
+            if is_history_field(field)
         }
         others = pa.schema([field for field in schema if field.name not in self._encoders])
         self._part = _Part(others, options(others)) if others.names else None
