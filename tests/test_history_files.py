@@ -26,6 +26,7 @@ from butter_etl.store.history_chunks import DamagedPageError, Passed, check_foot
 from butter_etl.store.history_files import HistoryFile
 from butter_etl.store.page_writing import HistoryWriter
 from butter_etl.store.parquet import ZSTD_LEVEL, ParquetFileWriter, parquet_options
+from butter_etl.store.row_order import take_rows
 from butter_etl.store.thrift import read_struct
 from butter_etl.studies.columns import LEVELS, NOISE, PageEncoding, usual_encoding
 
@@ -435,12 +436,15 @@ def check_everything():
     for few in (False, True):
         columns = {name: column(kind, lengths, few=few) for name, kind in KINDS.items()}
         null = with_null_entry(columns["singles"])
-        table = pa.table({"id": range(9), **columns, "null": null, "name": ["x"] * 9})
+        same = pa.array([None if length is None else [7] * length for length in lengths], list_of(pa.uint8()))
+        table = pa.table({"id": range(9), **columns, "null": null, "same": same, "name": ["x"] * 9})
         for encoding in (NOISE, LEVELS):
             data = written(table, dict.fromkeys(KINDS, encoding), 5)
             assert_same(read(data), table)
             assert_same(pq.ParquetFile(pa.BufferReader(data)).read(), table)
-    mutate(1, 60)
+        places = np.array([8, 0, 0, 3])
+        assert_same(take_rows(table, places), table.take(pa.array(places)))
+    mutate(1, 400)
 
 
 @pytest.mark.long
