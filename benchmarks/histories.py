@@ -3,7 +3,8 @@
 ``python -m benchmarks.histories [--store STORE] [--runs 30] [--epochs 3000] [--rounds 15] [--json]`` takes the eight
 histories that summaries read, of a store's run files or made up, and lets the codec and pyarrow take turns in this
 process, on one thread. ``columns`` are chunks between bytes in memory and Arrow arrays, without footers; ``file`` is a
-file of these columns, footer included; ``run file`` has all columns of a run file. The table has medians of CPU
+file of these columns, footer included; ``run file`` has all columns of a run file; ``order rows`` takes the rows of
+these columns in another order. The table has medians of CPU
 milliseconds, and how often the codec fits into pyarrow's. Exit code 1: what one wrote, the other reads otherwise.
 """
 
@@ -20,15 +21,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.synthetic import run_table
-from butter_etl.store.history_chunks import chunk_of, is_history
+from butter_etl.store.history_chunks import DOUBLE, FLOAT, INT32, UNCOMPRESSED, ZSTD, chunk_of, is_history
 from butter_etl.store.history_files import HistoryFile
+from butter_etl.store.lists import lists_of
 from butter_etl.store.page_reading import read_lists
-from butter_etl.store.page_writing import ChunkEncoder, HistoryWriter, lists_of
+from butter_etl.store.page_writing import ChunkEncoder, HistoryWriter
 from butter_etl.store.parquet import ZSTD_LEVEL, parquet_options
+from butter_etl.store.row_order import take_rows
 from butter_etl.store.store import Store
 from butter_etl.studies import usual_encoding
 from butter_etl.studies.butter.study import BUTTER
@@ -102,8 +106,8 @@ def read_by_codec(data: bytes) -> pa.Table:
 
 def _chunk_reader(data: bytes, table: pa.Table) -> Callable[[], object]:
     """Decode the chunks of a file that lies in memory and whose footer has been read."""
-    numbers = {"FLOAT": 4, "DOUBLE": 5, "INT32": 1}
-    codecs = {"ZSTD": 6, "UNCOMPRESSED": 0}
+    numbers = {"FLOAT": FLOAT, "DOUBLE": DOUBLE, "INT32": INT32}
+    codecs = {"ZSTD": ZSTD, "UNCOMPRESSED": UNCOMPRESSED}
     chunks = []
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         group = file.metadata.row_group(0)
@@ -138,6 +142,7 @@ def measure(table: pa.Table, rounds: int) -> list[Result]:
     """Let both take turns; raises Disagreement where one reads otherwise than the other."""
     table = table.combine_chunks()
     histories = table.select([name for name in HISTORIES if is_history(table[name].type)])
+    order = np.random.default_rng(0).permutation(table.num_rows)
     theirs, ours, whole = by_pyarrow(histories), by_codec(histories), by_codec(table)
     for data, wanted in ((theirs, histories), (ours, histories), (whole, table)):
         if not read_by_codec(data).equals(read_by_pyarrow(data)) or not read_by_pyarrow(data).equals(wanted):
@@ -150,6 +155,10 @@ def measure(table: pa.Table, rounds: int) -> list[Result]:
             "write file": (partial(by_pyarrow, histories), partial(by_codec, histories)),
             "read run file": (partial(read_by_pyarrow, whole), partial(read_by_codec, whole)),
             "write run file": (partial(by_pyarrow, table), partial(by_codec, table)),
+            "order rows": (
+                lambda: histories.take(pa.array(order)).combine_chunks(),
+                lambda: take_rows(histories, order),
+            ),
         }
         return [_result(what, *pair, rounds) for what, pair in pairs.items()]
 

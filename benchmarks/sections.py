@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.training import DEPTH, Settings, load_shape, make_problem
 from butter_etl.engines import kernel_cache
+from butter_etl.engines.compiling import compiled
 from butter_etl.engines.fused import engine, kernels, measures, products
 from butter_etl.engines.fused.lanes import LANES, flush_subnormals, restore_subnormals
 from butter_etl.engines.fused.memory import INPUT, OUTPUT, Plan, Run, Scratch
-from butter_etl.engines.fused.vector_math import compiled
 from butter_etl.studies.butter.topology import find_topology
 from butter_etl.studies.user_folders import data_folder
 

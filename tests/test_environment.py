@@ -99,7 +99,7 @@ def test_it_is_that_of_all_parts_of_a_run(dataset, engine, tmp_path, monkeypatch
         assert all(rows[name].equals(whole[name]) for name in HISTORIES)
 
 
-def test_a_study_without_the_column_does_without(monkeypatch):
+def test_a_study_without_the_column_does_without():
     (rows,) = train_stack(DESCENTS, stack_of(ONES[0], [0]), data_of(stack_of(ONES[0], [0])))
     assert "environment" not in rows.schema.names
 

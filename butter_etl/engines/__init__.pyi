@@ -1,4 +1,6 @@
 from .batched.engine import free_gpu_bytes as free_gpu_bytes
+from .compiling import compiled as compiled
+from .compiling import compiled_in_place as compiled_in_place
 from .contract import HISTORIES as HISTORIES
 from .contract import METRICS as METRICS
 from .contract import ON_DEVICE as ON_DEVICE

@@ -29,6 +29,7 @@ import numba as untyped_numba
 from llvmlite import binding  # type: ignore[import-untyped]
 from numba.core import caching
 
+from butter_etl.engines import compiling
 from butter_etl.engines.private_folders import is_on_this_machine, make_private, read_private, write_private
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ _BETWEEN_LOOKS = 0.1
 
 
 def fingerprint(sources: Sequence[Path]) -> str:
-    """Hash what compiled code depends on: the sources, the versions, and the CPU that it is compiled for.
+    """Hash what compiled code depends on: sources, how and for which CPU they are compiled, and by which versions.
 
     Returns 16 hexadecimal digits.
     """
     versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
     facts = [platform.python_version(), *versions, binding.get_host_cpu_name(), _cpu_features()]
     digest = hashlib.sha256("\n".join(facts).encode())
-    for source in sources:
+    for source in (Path(compiling.__file__), *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

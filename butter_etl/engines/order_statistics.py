@@ -29,13 +29,13 @@ from __future__ import annotations
 import math
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from butter_etl.engines import kernel_cache
+from butter_etl.engines.compiling import compiled, compiled_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,24 +98,13 @@ def sorting_network(count: int) -> Positions:
     return network
 
 
-def _compiled(function: _Function) -> _Function:
-    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy")(function)
-    return result
-
-
-def _compiled_in_place(function: _Function) -> _Function:
-    """Compile like `_compiled`, but into the callers: for a row of a tile, a call takes longer than the work."""
-    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
-    return result
-
-
-@_compiled_in_place
+@compiled_in_place
 def _missing(keys: Keys) -> int:
     """Return the key of everything that is not finite: the largest integer, which as the bits of a float is NaN."""
     return np.iinfo(keys.dtype).max
 
 
-@_compiled_in_place
+@compiled_in_place
 def _encode(bits: Keys, keys: Keys, wide: Wide) -> None:
     """Write to ``keys`` the keys of floats that are given as bits."""
     missing = _missing(bits)
@@ -127,7 +116,7 @@ def _encode(bits: Keys, keys: Keys, wide: Wide) -> None:
         keys[lane] = key if magnitude <= largest else missing
 
 
-@_compiled_in_place
+@compiled_in_place
 def _decode(keys: Keys) -> None:
     """Turn keys into the bits of their floats, in place."""
     missing = _missing(keys)
@@ -135,7 +124,7 @@ def _decode(keys: Keys) -> None:
         keys[lane] = keys[lane] if keys[lane] >= 0 else -keys[lane] | ~missing
 
 
-@_compiled
+@compiled
 def sort_columns(tile: Keys, network: Positions) -> None:
     """Sort each column of ``tile`` (runs, LANES) in place."""
     for comparator in range(len(network)):
@@ -146,7 +135,7 @@ def sort_columns(tile: Keys, network: Positions) -> None:
             lower[lane] = max(a, b)
 
 
-@_compiled
+@compiled
 def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, first: int, width: int, wide: Wide) -> None:
     """Fill ``tile`` with the keys of ``width`` epochs from ``first`` on; the lanes that are left are 0."""
     missing = _missing(tile)
@@ -160,7 +149,7 @@ def _fill_tile(tile: Keys, bits: Keys, starts: Integers, lengths: Integers, firs
         _encode(bits[begin : begin + count], tile[run, :count], wide)
 
 
-@_compiled
+@compiled
 def _count(tile: Keys, lengths: Integers, first: int, num: Integers, num_finite: Integers, finite_only: bool) -> bool:
     """Count the runs that reach each lane's epoch, and the finite keys of the sorted columns; tell whether all are.
 
@@ -187,14 +176,14 @@ def _count(tile: Keys, lengths: Integers, first: int, num: Integers, num_finite:
     return False
 
 
-@_compiled
+@compiled
 def _bound(averages: Float64s, bounds: Float64s) -> None:
     """Move averages that lie outside their bounds to the nearer one."""
     for lane in range(LANES):
         averages[lane] = min(max(averages[lane], bounds[0, lane]), bounds[1, lane])
 
 
-@_compiled
+@compiled
 def _moments(
     ordered: Floats, num_finite: Integers, bounds: Float64s | None, averages: Float64s, deviations: Float64s
 ) -> None:
@@ -232,7 +221,7 @@ def _moments(
         deviations[lane] = math.sqrt(deviations[lane] / max(num_finite[lane] - 1, 1))
 
 
-@_compiled
+@compiled
 def _scaled_moments(
     ordered: Floats, num_finite: Integers, extremes: Float64s, averages: Float64s, deviations: Float64s
 ) -> None:
@@ -254,7 +243,7 @@ def _scaled_moments(
         deviations[lane] /= scales[lane]
 
 
-@_compiled
+@compiled
 def _extremes(ordered: Floats, num_finite: Integers, complete: bool, least: Float64s, largest: Float64s) -> None:
     """Take the first and the last finite value of each column; 0 where there is none."""
     first, last = ordered[0], ordered[len(ordered) - 1]
@@ -269,7 +258,7 @@ def _extremes(ordered: Floats, num_finite: Integers, complete: bool, least: Floa
             largest[lane] = ordered[num_finite[lane] - 1, lane]
 
 
-@_compiled
+@compiled
 def _quantiles(ordered: Floats, num: Integers, complete: bool, fraction: float, quantiles: Float64s) -> None:
     """Compute NumPy's `linear` quantile of the first ``num[lane]`` rows of each column; NaN where a NaN has a weight.
 
@@ -292,7 +281,7 @@ def _quantiles(ordered: Floats, num: Integers, complete: bool, fraction: float, 
         quantiles[lane] = quantile if num[lane] > 0 else 0.0
 
 
-@_compiled
+@compiled
 def _wide_quantiles(ordered: Floats, num: Integers, fraction: float, quantiles: Float64s) -> None:
     """Compute `_quantiles` of numbers whose differences float64 may not hold, rounded as `numpy.quantile` rounds."""
     for lane in range(LANES):
@@ -307,14 +296,14 @@ def _wide_quantiles(ordered: Floats, num: Integers, fraction: float, quantiles: 
         quantiles[lane] = quantile if num[lane] > 0 else 0.0
 
 
-@_compiled_in_place
+@compiled_in_place
 def _store(results: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Fill ``out``, of another type and maybe shorter, from the first results."""
     for lane in range(len(out)):
         out[lane] = results[lane]
 
 
-@_compiled
+@compiled
 def _tile_statistics(
     tile: Keys,
     ordered: Floats,
@@ -358,7 +347,7 @@ def _tile_statistics(
         _store(results[row], out[row, begin : begin + width])
 
 
-@_compiled
+@compiled
 def _epoch_statistics(
     bits: Keys,
     starts: Integers,
@@ -411,7 +400,7 @@ def _statistics_of_many(
         _tile_statistics(tile, ordered, lengths, first, width, *what, at + first)
 
 
-@_compiled
+@compiled
 def _best_entries(
     values: Floats,
     bits: Keys,

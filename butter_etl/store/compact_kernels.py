@@ -8,16 +8,12 @@ same for few values at a time. With ``NUMBA_DISABLE_JIT=1`` the same functions r
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    _Function = TypeVar("_Function", bound="Callable[..., Any]")
+from butter_etl.engines import compiled, compiled_in_place
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -41,18 +37,6 @@ int32: Any = np.int32
 #: The types of values.
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 _DEEPEST: Final = 16
-
-
-def compiled(function: _Function) -> _Function:
-    """Compile a function; other threads run meanwhile."""
-    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy")(function)
-    return result
-
-
-def compiled_in_place(function: _Function) -> _Function:
-    """Compile a function into its callers."""
-    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
-    return result
 
 
 @compiled
@@ -144,6 +128,32 @@ def skip(data: Bytes, position: int, end: int, kind: int) -> int:
             else:
                 left[depth - 1] -= 1
                 pending = kinds[depth - 1]
+
+
+@compiled_in_place
+def next_field(data: Bytes, position: int, end: int, number: int) -> tuple[int, int, int]:
+    """Return type and number of the field after ``number``, and where its value begins.
+
+    The type is 0 at the end of the structure, which the position is behind; the position is -1 where there is neither.
+    """
+    if position >= end:
+        return 0, number, -1
+    head = int64(data[position])
+    kind = head & 0x0F
+    if head == 0:
+        return 0, number, position + 1
+    if kind == 0:
+        return 0, number, -1
+    if head >> 4:
+        return kind, number + (head >> 4), position + 1
+    value, position = varint(data, position + 1, end)
+    return kind, signed(value), position
+
+
+@compiled_in_place
+def skip_field(data: Bytes, position: int, end: int, kind: int) -> int:
+    """Return the position behind the value of a field of a structure, -1 where there is none: a bool has no bytes."""
+    return position if kind == TRUE or kind == FALSE else skip(data, position, end, kind)
 
 
 @compiled

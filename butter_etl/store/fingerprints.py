@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
-import pyarrow as pa
-
 from butter_etl.store.files import Location
+from butter_etl.store.footers import read_footer
 from butter_etl.store.layout import RunFile
+from butter_etl.store.thrift import read_varint
 from butter_etl.studies import Frame
 
 METADATA_KEY = b"butter_etl.fingerprints"
@@ -50,12 +50,12 @@ def raw_fingerprints(location: Location, name: str) -> bytes | None:
     """
     try:
         with location.open_input(name) as file, location.errors(name):
-            footer = _footer(file)
+            footer = read_footer(file, _TAIL)
     except FileNotFoundError:
         return None
     found = -1 if footer is None else footer.rfind(_KEY_IN_FOOTER)
     if footer is not None and found >= 0:
-        length, start = _varint(footer, found + len(_KEY_IN_FOOTER))
+        length, start = read_varint(footer, found + len(_KEY_IN_FOOTER))
         return footer[start : start + length]
     with location.parquet_file(name) as parquet:
         metadata: dict[bytes, bytes] = parquet.metadata.metadata or {}
@@ -66,33 +66,3 @@ def raw_fingerprints(location: Location, name: str) -> bytes | None:
 # and field 2, the value: a byte for "the next field, a string", the length as a variable-length integer, the bytes.
 _STRING_FIELD = b"\x18"
 _KEY_IN_FOOTER = _STRING_FIELD + bytes([len(METADATA_KEY)]) + METADATA_KEY + _STRING_FIELD
-_MAGIC = b"PAR1"
-
-
-def _footer(file: pa.NativeFile) -> bytes | None:
-    """Return the footer of a Parquet file; None if it does not end like one."""
-    size = file.size()
-    if size < 12:
-        return None
-    file.seek(max(0, size - _TAIL))
-    tail: bytes = file.read(_TAIL)
-    length = int.from_bytes(tail[-8:-4], "little") + 8
-    if tail[-4:] != _MAGIC or length > size:
-        return None
-    if length <= len(tail):
-        return tail[-length:-8]
-    file.seek(size - length)
-    footer: bytes = file.read(length - 8)
-    return footer
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Decode an integer, seven bits a byte; return it with the position behind it."""
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position

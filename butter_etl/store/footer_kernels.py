@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from butter_etl.engines import compiled, compiled_in_place
 from butter_etl.store.compact_kernels import (
     DAMAGED,
     FALSE,
@@ -22,14 +23,14 @@ from butter_etl.store.compact_kernels import (
     TRUE,
     Bytes,
     Integers,
-    compiled,
-    compiled_in_place,
     copy_bytes,
     int64,
+    next_field,
     put_signed,
     put_varint,
     signed,
     skip,
+    skip_field,
     varint,
 )
 
@@ -62,23 +63,14 @@ def read_header(data: Bytes, position: int, end: int, facts: Integers) -> int:
     inner = 0  # the field that holds the structure that we are in, 0 at the top
     outer = 0
     while True:
-        if position >= end:
+        kind, number, position = next_field(data, position, end, number)
+        if position < 0:
             return DAMAGED
-        head = int64(data[position])
-        position += 1
-        if head == 0:
+        if kind == 0:
             if inner == 0:
                 break
             inner, number = 0, outer
             continue
-        kind = head & 0x0F
-        if head >> 4:
-            number += head >> 4
-        else:
-            value, position = varint(data, position, end)
-            if position < 0:
-                return DAMAGED
-            number = signed(value)
         if inner == 0 and kind == STRUCT and (number == 5 or number == 7):
             inner, outer, number = number, number, 0
             continue
@@ -94,8 +86,8 @@ def read_header(data: Bytes, position: int, end: int, facts: Integers) -> int:
                 place = VALUES + number - 1
             if place >= 0:
                 facts[place] = value & 0xFFFFFFFF if place == CRC else value
-        elif kind != TRUE and kind != FALSE:
-            position = skip(data, position, end, kind)
+        else:
+            position = skip_field(data, position, end, kind)
             if position < 0:
                 return DAMAGED
     facts[BODY] = position
@@ -120,23 +112,18 @@ def _place_of(number: int) -> int:
 def _scan_sizes(data: Bytes, position: int, end: int, said: Integers) -> int:
     """Note of how many definition levels a chunk's statistics of sizes speak; return the position behind, or -1."""
     number = 0
-    while position < end:
-        head = int64(data[position])
-        position += 1
-        if head == 0:
+    while True:
+        kind, number, position = next_field(data, position, end, number)
+        if kind == 0:
             return position
-        number += head >> 4
-        kind = head & 0x0F
-        if number == 3 and kind == LIST and position < end:
+        if number == 3 and kind == LIST and 0 <= position < end:
             size: int = int64(data[position]) >> 4
             if size == 15:
                 size, _ = varint(data, position + 1, end)
             said[CHUNK_LEVELS] = size
-        if kind > FALSE:
-            position = skip(data, position, end, kind)
+        position = skip_field(data, position, end, kind) if position >= 0 else -1
         if position < 0:
             return -1
-    return -1
 
 
 @compiled
@@ -144,23 +131,14 @@ def _scan_chunk(data: Bytes, position: int, end: int, said: Integers) -> int:
     """Fill ``said`` (CHUNK_SAID,) from the chunk at ``position``; return the position behind, -1 if there is none."""
     said[:] = -1
     number, inner = 0, False
-    while position < end:
-        head = int64(data[position])
-        position += 1
-        if head == 0:
+    while True:
+        kind, number, position = next_field(data, position, end, number)
+        if position < 0:
+            return -1
+        if kind == 0:
             if not inner:
                 return position
             inner, number = False, 3
-            continue
-        kind = head & 0x0F
-        if head >> 4:
-            number += head >> 4
-        else:
-            value, position = varint(data, position, end)
-            if position < 0:
-                return -1
-            number = signed(value)
-        if kind == TRUE or kind == FALSE:
             continue
         if not inner and number == 3 and kind == STRUCT:
             inner, number = True, 0
@@ -177,10 +155,9 @@ def _scan_chunk(data: Bytes, position: int, end: int, said: Integers) -> int:
             value, position = varint(data, position, end)
             said[place] = signed(value)
         else:
-            position = skip(data, position, end, kind)
+            position = skip_field(data, position, end, kind)
         if position < 0:
             return -1
-    return -1
 
 
 @compiled
@@ -191,15 +168,12 @@ def scan_footer(data: Bytes, slots: Integers, rows: Integers, said: npt.NDArray[
     that are not wanted; ``rows`` int64 (groups,) gets how many rows each row group has.
     """
     end, position, number = len(data), 0, 0
-    while position < end:
-        head = int64(data[position])
-        position += 1
-        if head == 0 or head >> 4 == 0:
+    while True:
+        kind, number, position = next_field(data, position, end, number)
+        if position < 0 or kind == 0:
             return DAMAGED
-        number += head >> 4
         if number != 4:
-            if head & 0x0F > FALSE:
-                position = skip(data, position, end, head & 0x0F)
+            position = skip_field(data, position, end, kind)
             if position < 0:
                 return DAMAGED
             continue
@@ -211,7 +185,6 @@ def scan_footer(data: Bytes, slots: Integers, rows: Integers, said: npt.NDArray[
             if position < 0:
                 return DAMAGED
         return OK
-    return DAMAGED
 
 
 @compiled_in_place
@@ -233,15 +206,12 @@ def _scan_group(
     number = 0
     rows[0] = -1
     columns = -1
-    while position < end:
-        head = int64(data[position])
-        position += 1
-        if head == 0:
-            return position if rows[0] >= 0 and columns == len(slots) else -1
-        if head >> 4 == 0:
+    while True:
+        kind, number, position = next_field(data, position, end, number)
+        if position < 0:
             return -1
-        number += head >> 4
-        kind = head & 0x0F
+        if kind == 0:
+            return position if rows[0] >= 0 and columns == len(slots) else -1
         if number == 1:
             columns, position = _list_of_structs(data, position, end)
             if position < 0 or columns != len(slots):
@@ -257,11 +227,10 @@ def _scan_group(
         elif number == 3 and kind == I64:
             value, position = varint(data, position, end)
             rows[0] = signed(value)
-        elif kind > FALSE:
-            position = skip(data, position, end, kind)
+        else:
+            position = skip_field(data, position, end, kind)
         if position < 0:
             return -1
-    return -1
 
 
 #: The places of what `put_chunk` writes of a chunk, besides its path and its type.
@@ -490,20 +459,19 @@ def _find_indexes(data: Bytes, position: int, end: int, found: Integers) -> int:
     """Fill ``found`` (4,) with places and sizes of a chunk's offset index and column index; return 0, else -1."""
     found[:] = -1
     number = 0
-    while position < end:
-        head = int64(data[position])
-        position += 1
-        if head == 0:
+    while True:
+        kind, number, position = next_field(data, position, end, number)
+        if position < 0:
+            return -1
+        if kind == 0:
             return 0
-        number += head >> 4
         if 4 <= number <= 7:
             value, position = varint(data, position, end)
             found[number - 4] = signed(value)
         else:
-            position = skip(data, position, end, head & 0x0F)
+            position = skip_field(data, position, end, kind)
         if position < 0:
             return -1
-    return -1
 
 
 @compiled

@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from butter_etl.store.thrift import read_struct
 
-#: How Parquet numbers the types of stored numbers, and compressions.
+#: How Parquet numbers the types of stored numbers, compressions, encodings and pages.
 INT32, FLOAT, DOUBLE = 1, 4, 5
 UNCOMPRESSED, ZSTD = 0, 6
+PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY, BYTE_STREAM_SPLIT = 0, 2, 3, 8, 9
+DATA_PAGE, DICTIONARY_PAGE = 0, 2
 #: Offsets of lists are int32.
 _MOST_ENTRIES: Final = 2**31 - 1
 #: The numbers that lists are read of: as files store them, and as whole numbers of the same width.

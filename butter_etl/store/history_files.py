@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from butter_etl.store.footers import alone, read_footer
 from butter_etl.store.history_chunks import Passed, check_footer, is_history_field
 
-_MAGIC: Final = b"PAR1"
-#: How much of a file's end is read at first: a footer is rarely longer.
-_TAIL: Final = 2**16
 #: Smaller files pyarrow reads in less time.
 SMALL_FILE: Final = 2**17
 
@@ -26,26 +25,21 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
     """
 
     def __init__(self, source: pa.NativeFile, *, checked: bool = False, is_remote: bool = False) -> None:
-        self._source, self._checked = source, checked
-        try:
-            # Each would ask for the footer.
-            metadata = self._metadata() if is_remote else None
-            super().__init__(source, metadata=metadata, page_checksum_verification=checked, pre_buffer=is_remote)
-        except UnicodeDecodeError as error:
-            source.close()
-            raise pa.ArrowInvalid(f"has names that are no text ({error})") from error
-        except BaseException:
-            source.close()
-            raise
+        self._source = source
+        with ExitStack() as stack:
+            stack.callback(source.close)
+            try:
+                # Each would ask for the footer.
+                metadata = pq.read_metadata(pa.BufferReader(alone(self._footer))) if is_remote else None
+                super().__init__(source, metadata=metadata, page_checksum_verification=checked, pre_buffer=is_remote)
+            except UnicodeDecodeError as error:
+                raise pa.ArrowInvalid(f"has names that are no text ({error})") from error
+            stack.pop_all()
         # Each of these is made anew when it is asked for.
         self._schema, self._facts = self.schema_arrow, self.metadata
         self._fields = {name: place for place, name in enumerate(self._schema.names)}
         # A column of the file for each of the schema: whoever nests otherwise is read by pyarrow.
         self._is_flat = self._facts.num_columns == len(self._schema) == len(self._fields)
-
-    def _metadata(self) -> pq.FileMetaData:
-        end = len(self._footer).to_bytes(4, "little") + _MAGIC
-        return pq.read_metadata(pa.BufferReader(_MAGIC + self._footer + end))
 
     def close(self, force: bool = False) -> None:
         """Close the file."""
@@ -81,14 +75,12 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
 
     def _histories(self, groups: list[int], wanted: list[str]) -> dict[str, pa.ChunkedArray]:
         """Return those of the columns that are read here; none where pyarrow reads them in less time."""
+        fields = {self._fields[name]: field for name in wanted if is_history_field(field := self._field(name))}
         size = self._source.size()
-        if not (groups and self._is_flat and size >= SMALL_FILE):
+        if not (fields and groups and self._is_flat and size >= SMALL_FILE):
             return {}
-        if not Passed.are_many(size * len(groups) // self._facts.num_row_groups):
-            return {}
-        known = {self._fields[name]: self._field(name) for name in wanted}
-        fields = {place: field for place, field in known.items() if self._checked or is_history_field(field)}
-        if not fields:
+        share = len(groups) * len(fields) / (self._facts.num_row_groups * len(self._fields))
+        if not Passed.are_many(round(size * share)):
             return {}
         # Compiled code, which most that opens files does without.
         from butter_etl.store.page_reading import read_histories
@@ -119,12 +111,7 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
     @cached_property
     def _footer(self) -> bytes:
         """Return the footer, whose metadata pyarrow does not give without ending the process where they are damaged."""
-        size = self._source.size()
-        tail: bytes = self._source.read_at(min(size, _TAIL), max(0, size - _TAIL))
-        length = int.from_bytes(tail[-8:-4], "little")
-        if length + 8 > size or tail[-4:] != _MAGIC:
+        footer = read_footer(self._source)
+        if footer is None:
             raise pa.ArrowInvalid("does not end as Parquet does")
-        if length + 8 <= len(tail):
-            return tail[-8 - length : -8]
-        footer: bytes = self._source.read_at(length, size - 8 - length)
         return footer

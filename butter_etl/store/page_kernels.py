@@ -13,14 +13,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from butter_etl.engines import compiled, compiled_in_place
 from butter_etl.store.compact_kernels import (
     DAMAGED,
     OK,
     UNUSUAL,
     Bytes,
     Integers,
-    compiled,
-    compiled_in_place,
     int32,
     int64,
     put_varint,

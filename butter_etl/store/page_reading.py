@@ -20,6 +20,13 @@ from butter_etl.engines import ready
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.history_chunks import (
+    BYTE_STREAM_SPLIT,
+    DATA_PAGE,
+    DICTIONARY_PAGE,
+    PLAIN,
+    PLAIN_DICTIONARY,
+    RLE,
+    RLE_DICTIONARY,
     STORED_AS,
     Chunk,
     DamagedPageError,
@@ -31,9 +38,6 @@ from butter_etl.store.history_chunks import (
 
 _ZSTD: Final = pa.Codec("zstd")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-#: How Parquet numbers encodings.
-_PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _BYTE_STREAM_SPLIT = 0, 2, 3, 8, 9
-_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 #: Columns of fewer entries pyarrow reads in less time.
 _FEW_ENTRIES: Final = 2**12
 #: Chunks with at most so many bytes between them are read at once, so many in all.
@@ -79,7 +83,7 @@ class _Lists:
         """Return the lists."""
         entries = 0
         for facts, page in self._pages():
-            if facts[footer_kernels.KIND] == _DICTIONARY_PAGE:
+            if facts[footer_kernels.KIND] == DICTIONARY_PAGE:
                 self._read_dictionary(facts, page)
                 continue
             count = int(facts[footer_kernels.VALUES])
@@ -114,7 +118,7 @@ class _Lists:
 
     def _content(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         kind, size = int(facts[footer_kernels.KIND]), int(facts[footer_kernels.UNCOMPRESSED])
-        if kind not in (_DATA_PAGE, _DICTIONARY_PAGE):
+        if kind not in (DATA_PAGE, DICTIONARY_PAGE):
             raise Unusual
         if self._checked and facts[footer_kernels.CRC] >= 0 and isal_zlib.crc32(page) != facts[footer_kernels.CRC]:
             raise DamagedPageError("has a page that does not agree with its checksum")
@@ -130,7 +134,7 @@ class _Lists:
             raise DamagedPageError(f"has a page that cannot be decompressed ({error})") from error
 
     def _read_dictionary(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> None:
-        if facts[footer_kernels.ENCODING] not in (_PLAIN, _PLAIN_DICTIONARY):
+        if facts[footer_kernels.ENCODING] not in (PLAIN, PLAIN_DICTIONARY):
             raise Unusual
         if len(page) != facts[footer_kernels.VALUES] * self._stored.itemsize:
             raise DamagedPageError(f"has a dictionary of {facts[footer_kernels.VALUES]} entries in {len(page)} bytes")
@@ -145,7 +149,7 @@ class _Lists:
         return stored.astype(self._numbers)
 
     def _read_values(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8], count: int) -> None:
-        if facts[footer_kernels.DEFINITION] != _RLE or facts[footer_kernels.REPETITION] != _RLE:
+        if facts[footer_kernels.DEFINITION] != RLE or facts[footer_kernels.REPETITION] != RLE:
             raise Unusual
         before = int(self._state[1])
         found = kernels.read_levels(page, 0, len(page), count, self._ends[1:], self._valid, self._state)
@@ -155,16 +159,16 @@ class _Lists:
             return
         encoding = int(facts[footer_kernels.ENCODING])
         size = len(page) - begin
-        if encoding in (_BYTE_STREAM_SPLIT, _PLAIN) and size != (end - before) * self._stored.itemsize:
+        if encoding in (BYTE_STREAM_SPLIT, PLAIN) and size != (end - before) * self._stored.itemsize:
             raise DamagedPageError(f"has {end - before} values in {size} bytes")
         out = self._room()[before:end]
-        if encoding == _BYTE_STREAM_SPLIT:
+        if encoding == BYTE_STREAM_SPLIT:
             if self._stored.itemsize != self._numbers.itemsize:
                 raise Unusual
             _require(kernels.join_streams(page, begin, len(page), out), "values")
-        elif encoding == _PLAIN:
+        elif encoding == PLAIN:
             out[:] = self._converted(page[begin:].view(self._stored))
-        elif encoding in (_RLE_DICTIONARY, _PLAIN_DICTIONARY):
+        elif encoding in (RLE_DICTIONARY, PLAIN_DICTIONARY):
             if self._dictionary is None:
                 raise DamagedPageError("has no dictionary")
             _require(kernels.look_up(page, begin, len(page), self._dictionary, out), "indices")

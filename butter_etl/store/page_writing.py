@@ -16,14 +16,27 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
 from butter_etl.engines import ready
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
-from butter_etl.store.history_chunks import INT32, STORED_AS, UNCOMPRESSED, ZSTD, is_history_field
+from butter_etl.store.footers import MAGIC
+from butter_etl.store.history_chunks import (
+    BYTE_STREAM_SPLIT,
+    DATA_PAGE,
+    DICTIONARY_PAGE,
+    INT32,
+    PLAIN,
+    RLE,
+    RLE_DICTIONARY,
+    STORED_AS,
+    UNCOMPRESSED,
+    ZSTD,
+    is_history_field,
+)
+from butter_etl.store.lists import Lists, lists_of
 from butter_etl.store.thrift import (
     BINARY,
     I32,
@@ -44,9 +57,6 @@ from butter_etl.store.thrift import (
 )
 from butter_etl.studies import PageEncoding
 
-_MAGIC: Final = b"PAR1"
-_PLAIN, _RLE, _RLE_DICTIONARY, _BYTE_STREAM_SPLIT = 0, 3, 8, 9
-_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 #: A page holds lists of about so many bytes, or one list that is longer.
 PAGE_BYTES: Final = 2**20
 #: Dictionaries have at most so many entries: beyond, splitting is as small and quicker.
@@ -76,34 +86,6 @@ class _Chunk(NamedTuple):
 # --- chunks that are encoded here --------------------------------------------------------------------------------
 
 
-class _Lists(NamedTuple):
-    """The lists of a column: their ends (lists + 1,), which of them are there, and their numbers, all in one piece."""
-
-    ends: npt.NDArray[np.int32]
-    valid: npt.NDArray[np.uint8]
-    values: npt.NDArray[Any]
-
-
-def lists_of(column: pa.ListArray) -> _Lists | None:
-    """Return the lists of a column; None where entries are null."""
-    rows = len(column)
-    if column.null_count == rows:
-        return _Lists(
-            np.zeros(rows + 1, np.int32),
-            np.zeros(rows, np.uint8),
-            np.zeros(0, column.type.value_type.to_pandas_dtype()),
-        )
-    if column.null_count:  # what lies below a null list is nobody's
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-        ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        values, valid = column.flatten(), column.is_valid().to_numpy(zero_copy_only=False).astype(np.uint8)
-    else:
-        offsets = column.offsets.to_numpy()
-        ends, valid = offsets - offsets[0], np.ones(rows, np.uint8)
-        values = column.values.slice(offsets[0], ends[-1])
-    return None if values.null_count else _Lists(ends, valid, values.to_numpy(zero_copy_only=True))
-
-
 class ChunkEncoder:
     """Encodes the chunks of one column."""
 
@@ -116,18 +98,18 @@ class ChunkEncoder:
         self._begin = partial(_begin_of_chunk, name, self._stored, UNCOMPRESSED if self._codec is None else ZSTD)
         _ready_kernels(self._whole)
 
-    def encode(self, lists: _Lists, offset: int, put: Callable[[Any], object]) -> _Chunk:
+    def encode(self, lists: Lists, offset: int, put: Callable[[Any], object]) -> _Chunk:
         """Write the lists as a chunk, from ``offset`` of the file on: pieces of bytes, given to ``put``."""
         values, facts = lists.values.view(self._whole), np.empty(footer_kernels.CHUNK_FACTS, np.int64)
         dictionary, indices = self._dictionary(values) if self._layout == "dictionary" else (None, None)
         known = 0 if dictionary is None else len(dictionary)
         size = uncompressed = entries = 0
         facts[footer_kernels.DICTIONARY_OFFSET] = -1
-        encoding = _PLAIN if self._stored == INT32 else _BYTE_STREAM_SPLIT
+        encoding = PLAIN if self._stored == INT32 else BYTE_STREAM_SPLIT
         if dictionary is not None:
-            encoding, facts[footer_kernels.DICTIONARY_OFFSET] = _RLE_DICTIONARY, offset
+            encoding, facts[footer_kernels.DICTIONARY_OFFSET] = RLE_DICTIONARY, offset
             stored = dictionary.astype(np.int32) if self._stored == INT32 else dictionary
-            size, uncompressed = self._put(put, stored.view(np.uint8), _DICTIONARY_PAGE, len(dictionary), _PLAIN)
+            size, uncompressed = self._put(put, stored.view(np.uint8), DICTIONARY_PAGE, len(dictionary), PLAIN)
         facts[footer_kernels.DATA_OFFSET] = offset + size
         pages = []
         for first, last in _page_bounds(lists.ends, self._numbers.itemsize):
@@ -135,7 +117,7 @@ class ChunkEncoder:
             part = values if indices is None else indices
             body = self._body(ends, valid, part[ends[0] : ends[-1]], encoding, known)
             count = kernels.count_entries(ends)
-            page = self._put(put, body, _DATA_PAGE, count, encoding)
+            page = self._put(put, body, DATA_PAGE, count, encoding)
             pages.append((offset + size, page[0], first))
             size, uncompressed, entries = size + page[0], uncompressed + page[1], entries + count
         rows = len(lists.valid)
@@ -162,11 +144,11 @@ class ChunkEncoder:
     ) -> npt.NDArray[np.uint8]:
         """Return the content of a page: levels, then values, or indices of a dictionary of so many entries."""
         room = kernels.levels_room(len(valid))
-        if encoding == _RLE_DICTIONARY:
+        if encoding == RLE_DICTIONARY:
             width = max(1, (known - 1).bit_length())
             body = np.empty(room + kernels.indices_room(len(part), width), np.uint8)
             return body[: kernels.put_indexed_page(ends, valid, part, width, body)]
-        if encoding == _BYTE_STREAM_SPLIT:
+        if encoding == BYTE_STREAM_SPLIT:
             body = np.empty(room + part.nbytes, np.uint8)
             return body[: kernels.put_split_page(ends, valid, part, body)]
         body = np.empty(room, np.uint8)
@@ -178,7 +160,7 @@ class ChunkEncoder:
         """Write a page; return its bytes, and what they would be uncompressed."""
         content: Any = body.data if self._codec is None else self._codec.compress(body)
         length = memoryview(content).nbytes
-        levels = _RLE if kind == _DATA_PAGE else -1
+        levels = RLE if kind == DATA_PAGE else -1
         facts = np.array([kind, body.nbytes, length, isal_zlib.crc32(content), count, encoding, levels, levels, 0])
         header = np.empty(footer_kernels.HEADER_ROOM, np.uint8)
         used = footer_kernels.put_header(facts, header)
@@ -195,7 +177,7 @@ def _begin_of_chunk(name: str, stored: int, compression: int, encoding: int) -> 
     write_field_head(3, 2, STRUCT, out)
     column = {
         1: i32(stored),
-        2: Field(LIST, List(I32, [_PLAIN, _RLE, encoding] if encoding == _RLE_DICTIONARY else [_RLE, encoding])),
+        2: Field(LIST, List(I32, [PLAIN, RLE, encoding] if encoding == RLE_DICTIONARY else [RLE, encoding])),
         3: Field(LIST, List(BINARY, [name.encode(), b"list", b"element"])),
         4: i32(compression),
     }
@@ -232,7 +214,7 @@ class _Part:
         self._memory = io.BytesIO()
         self._writer = pq.ParquetWriter(self._memory, schema, **options)
         self._groups = 0
-        self._end = len(_MAGIC)
+        self._end = len(MAGIC)
 
     def write(self, table: pa.Table, offset: int) -> tuple[bytes, _Group]:
         """Write a row group; return its bytes, which shall lie at ``offset`` of the other file."""
@@ -348,7 +330,7 @@ class HistoryWriter:
         self._groups: list[_RowGroup] = []
         self._metadata: dict[str, str] = {}
         self._position = 0
-        self._put(_MAGIC)
+        self._put(MAGIC)
 
     def __enter__(self) -> HistoryWriter:
         return self
@@ -426,7 +408,7 @@ class HistoryWriter:
             last = 5
         write_fields(after, footer, after=last)
         footer.append(0)
-        self._put(bytes(footer) + len(footer).to_bytes(4, "little") + _MAGIC)
+        self._put(bytes(footer) + len(footer).to_bytes(4, "little") + MAGIC)
 
     def _put_group(self, group: _RowGroup, footer: bytearray) -> None:
         """Write the offset indexes of a row group; append what the footer says of it."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from butter_etl.engines.compiling import compiled
 from butter_etl.engines.fused.lanes import (
     COLUMNS,
     LANES,
@@ -43,7 +44,6 @@ from butter_etl.engines.fused.memory import (
     panel_step,
 )
 from butter_etl.engines.fused.products import backward, forward
-from butter_etl.engines.fused.vector_math import compiled
 from butter_etl.engines.streams import shuffle
 
 if TYPE_CHECKING:

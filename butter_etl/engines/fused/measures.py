@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from butter_etl.engines.compiling import compiled, compiled_in_place
 from butter_etl.engines.fused.lanes import (
     LANES,
     add_to_sums,
@@ -49,7 +50,7 @@ from butter_etl.engines.fused.memory import (
     Plan,
     panel_step,
 )
-from butter_etl.engines.fused.vector_math import compiled, compiled_in_place, exp_of_negative, log, log1p, log1p_ratio
+from butter_etl.engines.fused.vector_math import exp_of_negative, log, log1p, log1p_ratio
 
 if TYPE_CHECKING:
     from butter_etl.engines.fused.lanes import Array, Vector

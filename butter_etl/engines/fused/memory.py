@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from butter_etl.engines.compiling import compiled
 from butter_etl.engines.fused.lanes import LANES
-from butter_etl.engines.fused.vector_math import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

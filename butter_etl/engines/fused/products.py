@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from butter_etl.engines.compiling import compiled
 from butter_etl.engines.fused.lanes import (
     COLUMNS,
     LANES,
@@ -43,7 +44,6 @@ from butter_etl.engines.fused.memory import (
     Scratch,
     panel_step,
 )
-from butter_etl.engines.fused.vector_math import compiled
 
 if TYPE_CHECKING:
     from butter_etl.engines.fused.lanes import Array, Group, Tile

@@ -9,10 +9,9 @@ last place (ulp), each tested on a dense grid against NumPy's float64 functions.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
-from numba import njit
-
+from butter_etl.engines.compiling import compiled_in_place
 from butter_etl.engines.fused.lanes import (
     INTEGER_SHIFT,
     exponent,
@@ -24,24 +23,7 @@ from butter_etl.engines.fused.lanes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from butter_etl.engines.fused.lanes import Vector
-
-_Function = TypeVar("_Function", bound="Callable[..., Any]")
-
-
-def compiled(function: _Function) -> _Function:
-    """Compile for calls from other compiled functions: without the interpreter, divisions by zero as NumPy's."""
-    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy")(function)
-    return result
-
-
-def compiled_in_place(function: _Function) -> _Function:
-    """Compile like `compiled`, but into the callers: a call would move all their vectors to memory and back."""
-    result: _Function = cast("Any", njit)(nogil=True, error_model="numpy", forceinline=True)(function)
-    return result
-
 
 #: ln 2 in two parts, the first of so few digits that its product with an exponent is exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
