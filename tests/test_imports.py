@@ -802,3 +802,12 @@ def test_a_killed_import_restarted_ends_in_the_same_bytes(store, tmp_path, as_fi
     there = contents(tmp_path / "killed", without=("state",))
     assert {name: one for name, one in there.items() if not name.endswith(".tmp")} == expected
     assert not list((tmp_path / "killed/state").glob("imports/*"))
+
+
+def test_a_file_that_is_no_parquet_is_not_for_verify_to_mend(tmp_path, run):
+    """Nothing of a store's is missing: the source is wrong."""
+    (tmp_path / "noise.parquet").write_bytes(np.random.default_rng(0).bytes(300_000))
+    code, out, err = run("import", tmp_path / "noise.parquet", tmp_path / "store")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "leave it out, or get it anew [torn-file]" in err
+    assert "verify" not in err

@@ -261,7 +261,7 @@ def scan_file(study: Study, url: str, name: str, size: int, profile: Profile) ->
     location = Location(url)
     place = f"{location}/{name}"
     keys, wanted = path_keys(name), _scanned(study)
-    with location.parquet_file(name, checked=True) as file:
+    with _open(location, name, place) as file:
         schema = file.schema_arrow
         unknown = check_columns(study, schema, keys, profile, place)
         try:
@@ -284,6 +284,15 @@ def scan_file(study: Study, url: str, name: str, size: int, profile: Profile) ->
     is_ours = schema.remove_metadata() in (study.run_files, study.without_later(study.run_files))
     whole = _whole(study, name, size, rows, examples) if is_ours else None
     return FileScan(groups, examples, unknown, whole)
+
+
+def _open(location: Location, name: str, place: str) -> HistoryFile:
+    """Open a file of a source, which is no store's: what is wrong with it, nobody here can mend."""
+    try:
+        return location.parquet_file(name, checked=True)
+    except TornFileError as error:
+        reason = one_line(error.__cause__ or error)
+        raise TornFileError(f"{place} cannot be read ({reason}); leave it out, or get it anew") from error
 
 
 def _check_histories(study: Study, file: HistoryFile, rows: pa.Table, profile: Profile, place: str) -> None:
