@@ -78,8 +78,9 @@ def repeat(section: int, plan: Plan, run: Run, scratch: Scratch, layers: NDArray
     mode = flush_subnormals()
     for epoch in range(times):
         if section == EPOCH:
-            kernels.train_epoch(plan, run, scratch, layers, epoch)
-            kernels.test_epoch(plan, run, scratch, layers)
+            training = kernels.batches_of(plan.train_count, plan.batch_size)
+            kernels.train_batches(plan, run, scratch, layers, epoch, 0, training)
+            kernels.test_batches(plan, run, scratch, layers, 0, kernels.batches_of(plan.test_count, plan.batch_size))
         elif section == ORDER:
             kernels.fill_order(scratch.order, scratch.words, run.key_low, run.key_high, epoch)
         elif section < TEST_GATHER:
@@ -104,6 +105,7 @@ def microseconds(prepared: Prepared, rounds: int = ROUNDS) -> list[float]:
             repeat(FORWARD, plan, run, scratch, layers, 1)
             times[section] = min(times[section], _seconds(section, prepared, count) / count)
             scratch.sums[:] = 0
+            scratch.test_sums[:] = 0
     return [1e6 * seconds for seconds in times]
 
 

@@ -274,4 +274,4 @@ def test_check_refuses_what_could_do_nothing(tmp_path, capsys):
     assert run("cluster", "check", site) == 1
     found = " ".join(capsys.readouterr().out.split())
     assert "191 MiB a process: interpreter, kernels and the smallest task take 300 MiB; raise `memory`" in found
-    assert "90 s: a worker must start, compile its kernels, finish an epoch and save it; give jobs 120 s" in found
+    assert "90 s: a worker must start, compile its kernels, train a little and save it; give jobs 120 s" in found

@@ -209,17 +209,32 @@ def test_threads_do_not_notice_each_other():
             assert_same(future.result(), alone)
 
 
-def test_a_run_does_not_depend_on_how_many_epochs_a_call_trains(monkeypatch):
+def test_a_run_does_not_depend_on_how_many_batches_a_call_trains(monkeypatch):
     data, start = stack_data(BINARY), stack_starts(SEEDS, BINARY)
     longer = replace(ADAM, epochs=12)
     expected = train(BINARY, longer, data, SEEDS, start)
     calls = []
-    run_epochs = fused_engine.kernels.run_epochs
+    run_batches = fused_engine.kernels.run_batches
     monkeypatch.setattr(fused_engine, "SECONDS_PER_CALL", 0.0)
     monkeypatch.setattr(fused_engine.kernel_cache, "ready", lambda *arguments: None)
-    monkeypatch.setattr(fused_engine.kernels, "run_epochs", lambda *a: calls.append(a[-2:]) or run_epochs(*a))
+    monkeypatch.setattr(fused_engine.kernels, "run_batches", lambda *a: calls.append(a[-2:]) or run_batches(*a))
     assert_same(train(BINARY, longer, data, SEEDS, start), expected)
-    assert calls == [(epoch, epoch + 1) for epoch in range(12)] * 3
+    batches = 3 + 1  # an epoch: of training rows, and of test rows
+    assert calls == [(batch, batch + 1) for batch in range(12 * batches)] * 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 75, 1000])
+def test_calls_end_with_an_epoch_where_they_come_to_its_end(monkeypatch, batch_size):
+    data, start = stack_data(BINARY), stack_starts(SEEDS, BINARY)
+    epoch = -(-75 // batch_size) + -(-25 // batch_size)
+    calls = []
+    run_batches = fused_engine.kernels.run_batches
+    monkeypatch.setattr(fused_engine.kernel_cache, "ready", lambda *arguments: None)
+    monkeypatch.setattr(fused_engine.kernels, "run_batches", lambda *a: calls.append(a[-2:]) or run_batches(*a))
+    trained = train(BINARY, Optimization("adam", 0.01, batch_size, epochs=30), data, SEEDS, start)
+    assert not np.isnan(trained.histories["val_loss"]).any()
+    assert [end for _, end in calls[:-1] if end != 30 * epoch] == [begin for begin, _ in calls[1:] if begin]
+    assert all(begin // epoch == end // epoch or end % epoch == 0 for begin, end in calls)
 
 
 @NETWORKS
@@ -284,9 +299,9 @@ def test_data_of_other_layouts_compile_nothing_anew():
         train_rows=np.asfortranarray(data.train_rows.astype(np.int32)),
         train_targets=np.repeat(data.train_targets, 2, axis=1)[:, ::2],
     )
-    before = len(getattr(fused_engine.kernels.run_epochs, "signatures", ()))
+    before = len(getattr(fused_engine.kernels.run_batches, "signatures", ()))
     assert_same(train(SOFTMAX, ADAM, other, SEEDS, start), expected)
-    assert len(getattr(fused_engine.kernels.run_epochs, "signatures", ())) == before
+    assert len(getattr(fused_engine.kernels.run_batches, "signatures", ())) == before
 
 
 def test_what_it_cannot_do_is_said():

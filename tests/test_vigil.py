@@ -20,6 +20,7 @@ from butter_etl.campaign.vigil import CLAIM_SECONDS, SAFETY_SECONDS, Stopped, Vi
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.experiments import RunSpec
 
 
 class Clock:
@@ -81,6 +82,20 @@ def test_a_task_begins_only_where_an_epoch_and_a_checkpoint_fit(tmp_path, clock)
     clock.now = 1090.0
     assert not vigil.has_time_for(0.0, 0.0)
     assert Vigil(tmp_path, None, 60.0, clock=clock).has_time_for(1e9, 1e12)
+
+
+def test_a_task_begins_where_an_epoch_takes_longer_than_the_job(tmp_path, clock):
+    """Training of such networks can be stopped about every second."""
+    vigil = Vigil(tmp_path, None, 60.0, end=1100.0, clock=clock)
+    large = RunSpec(make_experiment(dataset="wine", size=2**25, depth=3, batch_size=1), 0)
+    cost = BUTTER.trainer.estimator("torch", "cpu")(large)
+    epoch = cost.seconds / BUTTER.trainer.points(large)
+    assert 0 < cost.watch_seconds < epoch / 100
+    assert vigil.has_time_for(cost.watch_seconds, 0.0)
+    assert not vigil.has_time_for(epoch, 0.0)
+    small = RunSpec(make_experiment(dataset="wine", size=32, depth=3), 0)
+    cost = BUTTER.trainer.estimator("fused", "cpu")(small)
+    assert cost.watch_seconds == pytest.approx(cost.seconds / BUTTER.trainer.points(small))
 
 
 def test_training_stops_when_the_claim_is_lost(tmp_path, clock):

@@ -1,4 +1,4 @@
-"""Checkpoints: stacks that were stopped between two epochs, in files that can be trusted.
+"""Checkpoints: stacks that were stopped between two steps, in files that can be trusted.
 
 A file holds all that `butter_etl.campaign.stacks.train_stack` needs to go on, and nothing that runs when it is read::
 
@@ -10,7 +10,7 @@ other versions of what results depend on, or is of another stack, is found out o
     checkpoints = Checkpoints(store.state, store.study)
     unfinished = checkpoints.read(stack)         # None: from the start
 
-    def watch(epochs, take):                     # called between epochs, at most about once a second by `fused`
+    def watch(points, take):                     # called between points, and every few seconds within them
         if time_to_keep_or_to_end():
             checkpoints.write(take())
         if time_to_end():

@@ -63,7 +63,7 @@ class Stack(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A stack that was stopped between two epochs, with all that `train_stack` needs to go on.
+    """A stack that was stopped between two steps, with all that `train_stack` needs to go on.
 
     ``core_seconds`` were spent on the whole stack so far, from unix time ``started`` on; ``cpu_families`` are the kinds
     of processor that had a part in it, and ``environment`` is where it was trained, if that was the same throughout.

@@ -168,7 +168,7 @@ def _side_by_side(study: Study, items: Iterable[Item], device: Device) -> Iterat
 def _has_time_for(vigil: Vigil, items: Sequence[Item], settings: Settings) -> bool:
     runs = [run for item in items for run in item.runs()]
     cost = settings.study.trainer.estimator(settings.engine, settings.device)(runs[0])
-    return vigil.has_time_for(cost.point_seconds, len(runs) * cost.state_bytes)
+    return vigil.has_time_for(cost.watch_seconds, len(runs) * cost.state_bytes)
 
 
 def _train_items(store: Store, items: Sequence[Item], settings: Settings, vigil: Vigil, teller: Teller) -> TaskReport:

@@ -1,4 +1,4 @@
-"""Watching over training between epochs: when to write a checkpoint, and when to stop.
+"""Watching over training while it goes on: when to write a checkpoint, and when to stop.
 
 Training stops of its own accord, with a checkpoint, when the job is about to end or is told to (it was cancelled, or
 preempted), when the driver has lost its claim on the experiment, or when Dask's worker is being closed (its scheduler
@@ -28,7 +28,7 @@ _WRITE_RATE = 20e6
 
 
 class Stopped(Exception):  # noqa: N818 (no error: training goes on elsewhere)
-    """Training was stopped between two epochs; ``saved`` says whether a checkpoint holds what was trained."""
+    """Training was stopped between two steps; ``saved`` says whether a checkpoint holds what was trained."""
 
     def __init__(self, reason: str, *, saved: bool) -> None:
         super().__init__(reason)
@@ -53,13 +53,13 @@ class Vigil:
         self._looked = 0.0
         self._write_rate = _WRITE_RATE
 
-    def has_time_for(self, point_seconds: float, state_bytes: float) -> bool:
-        """Tell whether one measuring point and one checkpoint of that size can be done before the job ends."""
+    def has_time_for(self, watch_seconds: float, state_bytes: float) -> bool:
+        """Tell whether the watch is called and a checkpoint of that size is written before the job ends."""
         if told_to_end.is_set():
             return False
         if self._end is None:
             return True
-        needed = SAFETY_SECONDS + 2 * (point_seconds + state_bytes / self._write_rate)
+        needed = SAFETY_SECONDS + 2 * (watch_seconds + state_bytes / self._write_rate)
         return self._clock() + needed < self._end
 
     def over(self, experiment_id: int, save: Callable[[Unfinished], int]) -> StackWatch:

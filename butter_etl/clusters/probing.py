@@ -32,7 +32,7 @@ _PACKAGES = ("butter-etl", "dask", "distributed", "numpy", "pyarrow", "numba")
 
 #: Below this, in bytes, a process cannot hold interpreter, kernels and the smallest task.
 LEAST_MEMORY = 300 * 2**20
-#: In less time, in seconds, a job cannot start a worker, compile its kernels, finish an epoch and save it.
+#: In less time, in seconds, a job cannot start a worker, compile its kernels, train a little and save it.
 LEAST_SECONDS = 120
 #: From this share of its memory on Dask pauses a worker.
 _FULL = 0.8
@@ -78,7 +78,7 @@ def site_findings(site: SiteFile) -> list[Fact]:
     if memory is not None and memory < LEAST_MEMORY:
         found.append(Fact("memory", "wrong", f"{_mib(memory)} a process: {_needs(LEAST_MEMORY)}"))
     if seconds is not None and seconds < LEAST_SECONDS:
-        said = f"{seconds} s: a worker must start, compile its kernels, finish an epoch and save it"
+        said = f"{seconds} s: a worker must start, compile its kernels, train a little and save it"
         found.append(Fact("walltime", "wrong", f"{said}; give jobs {LEAST_SECONDS} s at least, better hours"))
     return found
 

@@ -4,9 +4,10 @@ An engine trains a *stack*: several runs of networks of one topology side by sid
 ``train(network, optimization, data, seeds, start) -> Trained``; the table `ENGINES` names the functions. Engines know
 nothing of experiments, files or Dask, so any two can be held against each other and against Keras.
 
-Training can be stopped between any two epochs and go on later, in another process or on another machine of the same
-CPU family, to the same bits: a *watch* is called between epochs and may take a `State`, and a `State` is what an engine
-starts from in place of start weights. Order, split and noise are functions of the seeds, so no generator has a state.
+Training can be stopped between any two batches and go on later, in another process or on another machine of the same
+CPU family, to the same bits: a *watch* is called every second or so and may take a `State`, and a `State` is what an
+engine starts from in place of start weights. Order, split and noise are functions of the seeds, so no generator has a
+state.
 """
 
 from __future__ import annotations
@@ -103,35 +104,30 @@ class Trained:
 
 @dataclass(frozen=True)
 class State:
-    """A stack between two epochs: all that the engine that made it needs to go on, to the same bits.
+    """A stack between two batches: all that the engine that made it needs to go on, to the same bits.
 
-    ``epochs`` int64 (runs,) are the epochs that each run has been trained for: one number for all in the torch engine,
-    while the fused engine has finished runs, one in progress, and runs not begun. ``moments`` are what the optimizer
-    remembers, each shaped like ``weights``; of a finished run they are of no use, and zero. ``histories`` are those of
-    `Trained`, NaN from each run's ``epochs`` on.
+    ``epochs`` int64 (runs,) are the epochs that each run has behind it: one number for all in the torch engine, while
+    the fused engine has finished runs, one in progress, and runs not begun. ``batches`` int64 (runs,) are those that
+    each run has behind it in its next epoch, of the training rows and then of the test rows; ``sums`` float64
+    (runs, numbers) are what the engine has added up of that epoch, None where no run is within one. ``moments`` are
+    what the optimizer remembers, each shaped like ``weights``; of a finished run they are of no use, and zero.
+    ``histories`` are those of `Trained`, NaN from each run's ``epochs`` on.
     """
 
     epochs: NDArray[np.int64]
+    batches: NDArray[np.int64]
     weights: Weights
     moments: tuple[Weights, ...]
     histories: dict[str, NDArray[np.float32]]
-
-    def part(self, runs: slice) -> State:
-        """Return the state of some of the stack's runs."""
-
-        def of(weights: Weights) -> Weights:
-            return [(kernel[runs], bias[runs]) for kernel, bias in weights]
-
-        histories = {name: values[runs] for name, values in self.histories.items()}
-        return State(self.epochs[runs], of(self.weights), tuple(map(of, self.moments)), histories)
+    sums: NDArray[np.float64] | None = None
 
 
-#: ``watch(epochs, take_state)`` is called between epochs with the number of epochs trained so far, added up over the
-#: stack's runs, and a function that copies the stack's `State` out. The fused engine, whose epochs may take
-#: microseconds, calls it about once a second. Training ends where it is by the watch raising: the exception passes
-#: through the engine, and nothing but the states that were taken is left. Neither watching nor stopping and going on
-#: changes a bit of the result.
-Watch = Callable[[int, Callable[[], State]], None]
+#: ``watch(epochs, take_state)`` is called with the number of epochs trained so far, added up over the stack's runs
+#: (fractions count), and a function that copies the stack's `State` out: between epochs, and within those that take
+#: longer about once a second. The fused engine, whose epochs may take microseconds, calls it about once a second.
+#: Training ends where it is by the watch raising: the exception passes through the engine, and nothing but the states
+#: that were taken is left. Neither watching nor stopping and going on changes a bit of the result.
+Watch = Callable[[float, Callable[[], State]], None]
 
 
 class Engine(Protocol):

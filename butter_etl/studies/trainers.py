@@ -30,12 +30,13 @@ E_contra = TypeVar("E_contra", bound=OwnExperiment, contravariant=True)
 class Cost(NamedTuple):
     """An estimate of what a run costs: it plans, and never touches results.
 
-    ``seconds`` are of one core for the whole run, ``point_seconds`` for the dearest measuring point. ``bytes`` are what
-    it takes of a worker's memory beside others of its stack, ``state_bytes`` what it adds to a checkpoint.
+    ``seconds`` are of one core for the whole run, ``watch_seconds`` for the longest that training goes on between two
+    calls of its `Watch`. ``bytes`` are what it takes of a worker's memory beside others of its stack, ``state_bytes``
+    what it adds to a checkpoint.
     """
 
     seconds: float
-    point_seconds: float
+    watch_seconds: float
     bytes: float
     state_bytes: float
 

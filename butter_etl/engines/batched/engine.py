@@ -11,9 +11,11 @@ device trains, and gets the twenty values of an epoch in one copy. Products are 
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device, Loss, Network, Optimization, StackData, Watch, Weights
+
+#: Within an epoch the watch is called about so often.
+SECONDS_PER_WATCH = 1.0
 
 #: What the bits of results depend on here, besides the versions of packages.
 facts = torch_facts
@@ -126,9 +131,7 @@ class _Stack:
         self._layers = StackedLayers.of(start.weights if isinstance(start, State) else start, device)
         self._moments = [StackedLayers.like(self._layers) for _ in range(MOMENTS[optimization.optimizer])]
         self._histories = {name: np.full((runs, optimization.epochs), np.nan, np.float32) for name in HISTORIES}
-        self._epochs = 0
-        if isinstance(start, State):
-            self._go_on_from(start)
+        self._epochs = self._batches = 0
         optimizer = make_optimizer(optimization.optimizer, variants, self._moments, device)
         penalties = Penalties(variants, device)
         x, y = torch.tensor(data.x, device=device), torch.tensor(data.y, device=device)
@@ -137,28 +140,48 @@ class _Stack:
         rates = epoch_rates(optimization.optimizer, variants, 0, 1).shape[1]
         gradient = StackedLayers.like(self._layers)
         step = partial(_train_on, network, self._layers, gradient, penalties, optimizer)
-        self._training = Pass(x, targets, runs, self._train_count, batch_size, network.loss, step, launcher, rates)
+        # Forward, and twice as much backward.
+        products = 3 * sum(kernel.shape[1] * kernel.shape[2] for kernel in self._layers.kernels)
+        self._training = Pass(
+            x, targets, runs, self._train_count, batch_size, network.loss, products, step, launcher, rates
+        )
         check = partial(_look_at, network, self._layers, penalties)
         test_rows = torch.tensor(data.test_rows, device=device)
-        self._test = Pass(x, y, runs, test_rows.shape[1], batch_size, network.loss, check, launcher)
+        self._test = Pass(x, y, runs, test_rows.shape[1], batch_size, network.loss, products, check, launcher)
         self._test.arrange(test_rows, test_rows)
         self._train_rows = torch.tensor(data.train_rows, device=device)
         self._first_target = torch.arange(runs, device=device)[:, None] * self._train_count
+        if isinstance(start, State):
+            self._go_on_from(start)
 
     def train(self, watch: Watch | None) -> Trained:
         """Train all epochs that are left."""
-        epochs, runs = self._optimization.epochs, len(self._seeds)
+        epochs, training = self._optimization.epochs, self._training.batches
+        clock = _WatchClock(never=watch is None)
         order = self._order(self._epochs)
         while self._epochs < epochs:
             self._arrange(order)
-            self._training.run()
-            self._test.run()
+            for batches in self._training.run(self._batches, clock.is_due):
+                self._look(watch, clock, batches)
+            for batches in self._test.run(max(self._batches - training, 0), clock.is_due):
+                if batches < self._test.batches:  # else the epoch is over, and about to be recorded
+                    self._look(watch, clock, training + batches)
             if self._epochs + 1 < epochs:  # now, while the device is at work
                 order = self._order(self._epochs + 1)
             self._record(torch.stack([self._test.values(), self._training.values()]).cpu().numpy())
-            if watch is not None and self._epochs < epochs:
-                watch(self._epochs * runs, self._state)
+            if self._epochs < epochs:
+                self._look(watch, clock, 0)
         return Trained(histories=self._histories, weights=self._layers.to_numpy())
+
+    def _look(self, watch: Watch | None, clock: _WatchClock, batches: int) -> None:
+        """Let the watch have a look when so many batches of an epoch are done."""
+        self._batches = batches
+        if watch is None:
+            return
+        if self._device == "cuda":
+            torch.cuda.current_stream().synchronize()  # or the device would be far behind what the watch is told
+        watch((self._epochs + batches / (self._training.batches + self._test.batches)) * len(self._seeds), self._state)
+        clock.restart()
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._optimization.shuffle:
@@ -179,21 +202,44 @@ class _Stack:
             self._histories[f"val_{metric}"][:, self._epochs] = values[0, row]
             self._histories[metric][:, self._epochs] = values[1, row]
         self._epochs += 1
+        self._batches = 0
 
     def _state(self) -> State:
+        runs = len(self._seeds)
         return State(
-            epochs=np.full(len(self._seeds), self._epochs, dtype=np.int64),
+            epochs=np.full(runs, self._epochs, dtype=np.int64),
+            batches=np.full(runs, self._batches, dtype=np.int64),
             weights=self._layers.to_numpy(),
             moments=tuple(moment.to_numpy() for moment in self._moments),
             histories={name: values.copy() for name, values in self._histories.items()},
+            sums=np.hstack([self._training.sums(), self._test.sums()]) if self._batches else None,
         )
 
     def _go_on_from(self, state: State) -> None:
-        self._epochs = int(state.epochs[0])
+        self._epochs, self._batches = int(state.epochs[0]), int(state.batches[0])
         for moment, earlier in zip(self._moments, state.moments, strict=True):
             moment.flat.copy_(StackedLayers.of(earlier, self._device).flat)
         for name, values in state.histories.items():
             self._histories[name][:] = values
+        if state.sums is not None:
+            for one, sums in zip((self._training, self._test), np.hsplit(state.sums, 2), strict=True):
+                one.restore(sums)
+
+
+class _WatchClock:
+    """Tells when the watch is due within an epoch."""
+
+    def __init__(self, *, never: bool) -> None:
+        self._seconds = inf if never else SECONDS_PER_WATCH
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count anew."""
+        self._end = time.perf_counter() + self._seconds
+
+    def is_due(self) -> bool:
+        """Tell whether the time has come."""
+        return time.perf_counter() >= self._end
 
 
 def _train_on(

@@ -8,6 +8,7 @@ a pass.
 from __future__ import annotations
 
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -17,11 +18,18 @@ from butter_etl.engines.batched.metrics import epoch_values, metric_sums
 from butter_etl.engines.contract import METRICS
 
 if TYPE_CHECKING:
-    from butter_etl.engines.batched.launches import Launcher, Work
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from butter_etl.engines.batched.launches import Launcher
     from butter_etl.engines.contract import Device, Loss
 
 #: Metrics are computed for several batches at once, up to so many outputs: fewer calls, and still in cache on a CPU.
 OUTPUTS_AT_ONCE: dict[Device, int] = {"cpu": 2**15, "cuda": 2**22}
+#: And up to so many multiplications of those batches in training, some ten seconds: a pass is left only in between.
+PRODUCTS_AT_ONCE: dict[Device, float] = {"cpu": 2e11, "cuda": 2e14}
 
 
 class Step(Protocol):
@@ -39,7 +47,8 @@ class Step(Protocol):
 class Pass:
     """A way through rows of the tables ``x`` (rows, inputs) and ``y`` (rows, outputs) in batches of ``batch_size``.
 
-    Each run has ``count`` rows; the last, partial batch is kept. ``rates`` is how many rates a step has, 1 or runs.
+    Each run has ``count`` rows; the last, partial batch is kept. ``products`` are the multiplications that a row takes,
+    ``rates`` is how many rates a step has, 1 or runs.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class Pass:
         count: int,
         batch_size: int,
         loss: Loss,
+        products: int,
         step: Step,
         launcher: Launcher,
         rates: int = 1,
@@ -59,34 +69,50 @@ class Pass:
         self._penalty = torch.zeros(runs, dtype=torch.float64, device=x.device)
         whole, rest = divmod(count, batch_size)
         shapes = [(number, size) for number, size in ((whole, batch_size), (1, rest)) if number * size]
-        self._parts = [_Batches(x, y, runs, number, size, rates) for number, size in shapes]
         # What is launched refers to tensors and not to this object: a circle would keep them from being freed at once.
-        self._launches: list[Work] = []
-        for batches in self._parts:
-            work = launcher.ready(partial(_work_on, batches, step, self._penalty))
-            groups = batches.groups()
-            measures = {
-                filled: launcher.ready(partial(_measure, batches, filled, loss, self._sums)) for filled in set(groups)
-            }
-            for filled in groups:
-                self._launches += [work] * filled + [measures[filled]]
+        self._parts = [
+            _Part(_Batches(x, y, runs, number, size, products, rates), step, loss, self._sums, self._penalty, launcher)
+            for number, size in shapes
+        ]
+        #: The number of batches.
+        self.batches = sum(number for number, _ in shapes)
 
     def arrange(self, x_rows: Tensor, y_rows: Tensor, rates: Tensor | None = None) -> None:
         """Set the rows of ``x`` and of ``y``, int64 (runs, count), in order, and the rates (steps, 1 or runs)."""
         batch, begin = 0, 0
-        for batches in self._parts:
+        for batches in (part.batches for part in self._parts):
             end = begin + batches.number * batches.size
             batches.arrange(x_rows[:, begin:end], y_rows[:, begin:end])
             if rates is not None:
                 batches.rates.copy_(rates[batch : batch + batches.number])
             batch, begin = batch + batches.number, end
 
-    def run(self) -> None:
-        """Launch the pass without waiting for the device."""
-        self._sums.zero_()
-        self._penalty.zero_()
-        for launch in self._launches:
-            launch()
+    def run(self, first: int, due: Callable[[], bool]) -> Iterator[int]:
+        """Launch the pass from batch ``first`` on, without waiting for the device.
+
+        Yields the number of batches launched, ``first`` included, wherever all of them are measured and ``due`` returns
+        true: there the pass can be left, to be gone on with from `sums`. Batches are measured at once as they would be
+        in a pass that is not left, on which the last bits of metrics depend.
+        """
+        if first == 0:
+            self._sums.zero_()
+            self._penalty.zero_()
+        before = 0
+        for part in self._parts:
+            if first < before + part.batches.number:
+                for done in part.run(max(first - before, 0), due):
+                    yield before + done
+            before += part.batches.number
+
+    def sums(self) -> NDArray[np.float64]:
+        """Return a copy of what has been added up, float64 (runs, metrics + 1)."""
+        return torch.cat([self._sums, self._penalty[None]]).T.contiguous().cpu().numpy()
+
+    def restore(self, sums: NDArray[np.float64]) -> None:
+        """Set what has been added up to that of a pass that was left, as `sums` returned it."""
+        both = torch.from_numpy(sums.T.copy())
+        self._sums.copy_(both[:-1])
+        self._penalty.copy_(both[-1])
 
     def values(self) -> Tensor:
         """Return the recorded values of the last pass, float32 (metrics, runs)."""
@@ -101,21 +127,49 @@ def _work_on(batches: _Batches, step: Step, penalty: Tensor) -> None:
     batches.keep(logits, y)
 
 
-def _measure(batches: _Batches, filled: int, loss: Loss, sums: Tensor) -> None:
-    values = metric_sums(loss, *batches.kept(filled))
+def _measure(batches: _Batches, slots: slice, loss: Loss, sums: Tensor) -> None:
+    values = metric_sums(loss, *batches.kept(slots))
     # One after the other, so that the result does not depend on how many batches are measured at once.
     for batch_values in torch.split(values, sums.shape[1], dim=1):
         sums += batch_values
 
 
+class _Part:
+    """The batches of one size in a pass, and what is launched for them."""
+
+    def __init__(
+        self, batches: _Batches, step: Step, loss: Loss, sums: Tensor, penalty: Tensor, launcher: Launcher
+    ) -> None:
+        self.batches = batches
+        self._work = launcher.ready(partial(_work_on, batches, step, penalty))
+        self._measure = partial(_measure, batches, loss=loss, sums=sums)
+        self._ready = {group: launcher.ready(partial(self._measure, slice(*group))) for group in batches.groups(0)}
+
+    def run(self, first: int, due: Callable[[], bool]) -> Iterator[int]:
+        """Launch the batches from ``first`` on; see `Pass.run`."""
+        if first:
+            self.batches.go_to(first)
+        done = first
+        for group in self.batches.groups(first):
+            begin, end = group
+            for _ in range(begin, end):
+                self._work()
+            # A stack that was cut, or comes from another device, may go on from within one of its groups.
+            self._ready.get(group, partial(self._measure, slice(*group)))()
+            done += end - begin
+            if due():
+                yield done
+
+
 class _Batches:
     """The batches of one size: ``number`` of ``size`` rows of each run, and the logits of those not yet measured."""
 
-    def __init__(self, x: Tensor, y: Tensor, runs: int, number: int, size: int, rates: int) -> None:
+    def __init__(self, x: Tensor, y: Tensor, runs: int, number: int, size: int, products: int, rates: int) -> None:
         self.number, self.size = number, size
         self._x, self._y, self._runs = x, y, runs
-        outputs = runs * y.shape[1] * size
-        self._slots = min(number, -(-OUTPUTS_AT_ONCE["cuda" if x.is_cuda else "cpu"] // outputs))
+        device: Device = "cuda" if x.is_cuda else "cpu"
+        few, short = OUTPUTS_AT_ONCE[device] / y.shape[1], PRODUCTS_AT_ONCE[device] / products
+        self._slots = min(number, ceil(min(few, short) / (runs * size)))
         self._x_rows = torch.zeros((number, runs * size), dtype=torch.int64, device=x.device)
         self._y_rows = torch.zeros_like(self._x_rows)
         self.rates = torch.zeros((number, rates), device=x.device)
@@ -124,10 +178,17 @@ class _Batches:
         self._logits = torch.zeros((self._slots, runs, y.shape[1], size), device=x.device)
         self._targets = torch.zeros_like(self._logits)
 
-    def groups(self) -> list[int]:
-        """Return the numbers of batches that are measured at once, in turn."""
-        whole, rest = divmod(self.number, self._slots)
-        return [self._slots] * whole + [rest] * (rest > 0)
+    def groups(self, first: int) -> list[tuple[int, int]]:
+        """Return the slots, from one to before another, of the batches from ``first`` on that are measured at once."""
+        return [
+            (max(first - begin, 0), min(self._slots, self.number - begin))
+            for begin in range(first - first % self._slots, self.number, self._slots)
+        ]
+
+    def go_to(self, batch: int) -> None:
+        """Make a batch the next one."""
+        self._next.fill_(batch)
+        self._slot.fill_(batch % self._slots)
 
     def arrange(self, x_rows: Tensor, y_rows: Tensor) -> None:
         """Set the rows, int64 (runs, number * size)."""
@@ -149,6 +210,6 @@ class _Batches:
         self._next.add_(1).remainder_(self.number)
         torch.remainder(self._next, self._slots, out=self._slot)
 
-    def kept(self, filled: int) -> tuple[Tensor, Tensor]:
-        """Return logits and targets of the last ``filled`` batches, each (filled * runs, outputs, size)."""
-        return self._logits[:filled].flatten(0, 1), self._targets[:filled].flatten(0, 1)
+    def kept(self, slots: slice) -> tuple[Tensor, Tensor]:
+        """Return logits and targets of the batches in some slots, each (batches * runs, outputs, size)."""
+        return self._logits[slots].flatten(0, 1), self._targets[slots].flatten(0, 1)

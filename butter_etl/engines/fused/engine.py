@@ -1,7 +1,7 @@
 """The fast engine on a CPU: one run after the other, each whole epoch in compiled code
 (`butter_etl.engines.fused.kernels`).
 
-A run's bits do not depend on the stack that it is in, on other threads, on how many epochs one call trains, or on
+A run's bits do not depend on the stack that it is in, on other threads, on how many batches one call trains, or on
 whether it was stopped and went on; on another kind of CPU they may differ in the last digits. The interpreter is not
 held while a run trains, so threads can train different stacks side by side and share the data.
 """
@@ -44,10 +44,10 @@ SOURCES = [
     if module.__file__
 ]
 
-#: A call of compiled code lasts about so long (or one epoch): interrupts are noticed in between.
+#: A call of compiled code lasts about so long (or one batch): interrupts are noticed in between.
 SECONDS_PER_CALL = 1.0
 
-#: The name of each row of a run's histories, as `kernels.run_epochs` fills them.
+#: The name of each row of a run's histories, as `kernels.run_batches` fills them.
 _ROWS = (*METRICS, *(f"val_{name}" for name in METRICS))
 
 
@@ -73,14 +73,14 @@ def train(
     tables = _Tables(data, network.loss)
     plan, layers, work_size = make_plan(network, optimization, data, tables)
     scratch = _make_scratch(plan, work_size)
-    stack = _Stack(start, plan, layers, len(seeds), optimization.epochs)
+    stack = _Stack(start, plan, layers, scratch, len(seeds), optimization.epochs)
     for number, seed in enumerate(seeds):
         run = stack.begin(number, _make_run(tables, number, seed, stack.weights[number], stack.moments(number)))
         own = _complete(plan, variants[number] if variants else Variant.of(network, optimization))
         if number == 0:
             # All runs of a stack have arguments of the same types; finding out takes longer than short runs.
-            kernel_cache.ready(kernels.run_epochs, (own, run, scratch, layers, stack.history(0), 0, 1), SOURCES)
-        train_run(own, run, scratch, layers, stack.history(number), int(stack.epochs[number]), stack.watched(watch))
+            kernel_cache.ready(kernels.run_batches, (own, run, scratch, layers, stack.history(0), 0, 1), SOURCES)
+        train_run(own, run, scratch, layers, stack.history(number), stack.behind(number), stack.watched(watch))
     return Trained(histories=stack.histories(), weights=stack.layered(stack.weights))
 
 
@@ -106,23 +106,33 @@ class _Stack:
     _run: Run
     _number: int
 
-    def __init__(self, start: Weights | State, plan: Plan, layers: NDArray[np.int64], runs: int, epochs: int) -> None:
-        self._layers = layers
+    def __init__(
+        self, start: Weights | State, plan: Plan, layers: NDArray[np.int64], scratch: Scratch, runs: int, epochs: int
+    ) -> None:
+        self._layers, self._scratch = layers, scratch
         self._begun = start if isinstance(start, State) else None
         self._shapes = start.weights if isinstance(start, State) else start
         self.weights = _flatten(self._shapes, plan, layers)
         self._earlier = [_flatten(moment, plan, layers) for moment in self._begun.moments] if self._begun else []
         self._values = np.full((runs, len(HISTORIES), epochs), np.nan, dtype=np.float32)
-        self.epochs = np.zeros(runs, dtype=np.int64)
+        self._batches_an_epoch = _batches_an_epoch(plan)
+        #: The batches that each run has behind it, those of all epochs.
+        self._behind = np.zeros(runs, dtype=np.int64)
         if self._begun:
-            self.epochs[:] = self._begun.epochs
+            self._behind += self._begun.epochs * self._batches_an_epoch + self._begun.batches
             for row, name in enumerate(_ROWS):
                 self._values[:, row] = self._begun.histories[name]
 
     def begin(self, number: int, run: Run) -> Run:
         """Make run ``number`` the one that is being trained, and return ``run``."""
         self._number, self._run = number, run
+        if self._begun and self._begun.sums is not None:
+            self._scratch.sums[:], self._scratch.test_sums[:] = np.split(self._begun.sums[number], 2)
         return run
+
+    def behind(self, run: int) -> int:
+        """Return the number of batches that a run has behind it, those of all epochs."""
+        return int(self._behind[run])
 
     def moments(self, run: int) -> tuple[NDArray[np.float32], ...]:
         """Return the two moments that a run begins with or goes on from."""
@@ -150,21 +160,30 @@ class _Stack:
             self.layered([moment if run == self._number else nothing for run in range(len(self.weights))])
             for moment in (self._run.first_moment, self._run.second_moment)
         )
-        return State(self.epochs.copy(), self.layered(self.weights), moments, self.histories())
+        epochs, batches = np.divmod(self._behind, self._batches_an_epoch)
+        sums = None
+        if batches.any():
+            sums = np.zeros((len(self.weights), self._scratch.sums.size + self._scratch.test_sums.size))
+            sums[self._number] = np.concatenate([self._scratch.sums, self._scratch.test_sums])
+        return State(epochs, batches, self.layered(self.weights), moments, self.histories(), sums)
 
     def watched(self, watch: Watch | None) -> Callable[[int], None]:
-        """Return a function to call with each number of epochs that the run reaches; it calls ``watch``.
+        """Return a function to call with each number of batches that the run reaches; it calls ``watch``.
 
         It does not call ``watch`` when all runs are finished.
         """
 
-        def reached(epoch: int) -> None:
-            self.epochs[self._number] = epoch
-            done = int(self.epochs.sum())
-            if watch is not None and done < self._values.shape[2] * len(self.epochs):
+        def reached(batch: int) -> None:
+            self._behind[self._number] = batch
+            done = int(self._behind.sum()) / self._batches_an_epoch
+            if watch is not None and done < self._values.shape[2] * len(self.weights):
                 watch(done, self.state)
 
         return reached
+
+
+def _batches_an_epoch(plan: Plan) -> int:
+    return sum(-(-count // plan.batch_size) for count in (plan.train_count, plan.test_count))
 
 
 def train_run(
@@ -174,24 +193,26 @@ def train_run(
     layers: NDArray[np.int64],
     history: NDArray[np.float32],
     first: int = 0,
-    reached: Callable[[int], None] = lambda epoch: None,
+    reached: Callable[[int], None] = lambda batch: None,
 ) -> None:
-    """Train one run in place from epoch ``first`` on and fill ``history`` (20, epochs).
+    """Train one run in place from batch ``first`` on and fill ``history`` (20, epochs).
 
-    Compiled code is called for about `SECONDS_PER_CALL` at a time; after each call ``reached`` gets the number of
-    epochs done.
+    Compiled code is called for about `SECONDS_PER_CALL` at a time, and to the end of an epoch where it comes to one;
+    after each call ``reached`` gets the number of batches done.
     """
-    epochs = history.shape[1]
-    epoch, count = first, 1
-    while epoch < epochs:
-        last = min(epoch + count, epochs)
+    epoch = _batches_an_epoch(plan)
+    end, count = history.shape[1] * epoch, 1
+    while first < end:
+        last = min(first + count, end)
+        if last // epoch > first // epoch:
+            last -= last % epoch
         started = time.perf_counter()
-        kernels.run_epochs(plan, run, scratch, layers, history, epoch, last)
+        kernels.run_batches(plan, run, scratch, layers, history, first, last)
         seconds = max(time.perf_counter() - started, 1e-6)
-        # At most tenfold: the first epochs, in a cold cache, tell little.
-        count = max(1, min(10 * count, int(count * SECONDS_PER_CALL / seconds)))
-        epoch = last
-        reached(epoch)
+        # At most tenfold: the first batches, in a cold cache, tell little.
+        count = max(1, min(10 * count, int((last - first) * SECONDS_PER_CALL / seconds)))
+        first = last
+        reached(first)
 
 
 class _Tables:
@@ -338,6 +359,7 @@ def _make_scratch(plan: Plan, work_size: int) -> Scratch:
     return Scratch(
         work=_aligned(work_size),
         sums=np.zeros((len(METRICS) + 2) * lanes.LANES, dtype=np.float64),
+        test_sums=np.zeros((len(METRICS) + 2) * lanes.LANES, dtype=np.float64),
         order=np.arange(plan.train_count, dtype=np.uint32),
         words=np.empty(-(-plan.train_count // 4) * 4, dtype=np.uint32),
         feature_starts=np.zeros(rows, dtype=np.int64),

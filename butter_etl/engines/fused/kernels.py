@@ -1,4 +1,4 @@
-"""The compiled part of the fused engine: whole epochs of one run, without the interpreter.
+"""The compiled part of the fused engine: batches and epochs of one run, without the interpreter.
 
 An epoch is the rows' order, and for each batch the gathering of its rows into panels
 (`butter_etl.engines.fused.memory`), the forward and backward products (`butter_etl.engines.fused.products`) with what
@@ -225,17 +225,28 @@ def optimize(plan: Plan, run: Run, step: int) -> None:
     update(plan, run, plan.biases, run.weights.size, 0.0, step)
 
 
-# -- epochs
+# -- batches and epochs
 
 
 @compiled
-def train_epoch(plan: Plan, run: Run, scratch: Scratch, layers: Integers, epoch: int) -> None:
-    """Make one pass over the training rows, a step a batch; leave the metrics in ``scratch.sums``."""
+def batches_of(count: int, batch_size: int) -> int:
+    """Return the number of batches of ``count`` rows; the last one may be partial."""
+    return (count + batch_size - 1) // batch_size
+
+
+@compiled
+def train_batches(
+    plan: Plan, run: Run, scratch: Scratch, layers: Integers, epoch: int, first_batch: int, last_batch: int
+) -> None:
+    """Take a step a batch of the training rows, from ``first_batch`` to before ``last_batch`` of an epoch.
+
+    Adds the batches' metrics to ``scratch.sums``.
+    """
     if plan.shuffle:
         fill_order(scratch.order, scratch.words, run.key_low, run.key_high, epoch)
     work, logits = scratch.work, layers[plan.depth - 1, OUTPUT]
-    batches = (plan.train_count + plan.batch_size - 1) // plan.batch_size
-    for batch in range(batches):
+    batches = batches_of(plan.train_count, plan.batch_size)
+    for batch in range(first_batch, last_batch):
         first = batch * plan.batch_size
         rows = min(plan.batch_size, plan.train_count - first)
         panels = (rows + LANES - 1) // LANES
@@ -247,15 +258,19 @@ def train_epoch(plan: Plan, run: Run, scratch: Scratch, layers: Integers, epoch:
 
 
 @compiled
-def test_epoch(plan: Plan, run: Run, scratch: Scratch, layers: Integers) -> None:
-    """Make one pass over the test rows, in batches as in training; leave the metrics in ``scratch.sums``."""
-    for first in range(0, plan.test_count, plan.batch_size):
+def test_batches(plan: Plan, run: Run, scratch: Scratch, layers: Integers, first_batch: int, last_batch: int) -> None:
+    """Add the metrics of the test rows' batches from ``first_batch`` to before ``last_batch`` to `Scratch.test_sums`.
+
+    The batches are as large as in training.
+    """
+    for batch in range(first_batch, last_batch):
+        first = batch * plan.batch_size
         rows = min(plan.batch_size, plan.test_count - first)
         panels = (rows + LANES - 1) // LANES
         gather_test(plan, run, scratch, layers[0, INPUT], first, rows)
         forward(plan, run.weights, scratch.work, layers, panels)
         logits = layers[plan.depth - 1, OUTPUT]
-        measure(plan, run.test_kind, run.weights, scratch.work, logits, rows, panels, scratch.sums)
+        measure(plan, run.test_kind, run.weights, scratch.work, logits, rows, panels, scratch.test_sums)
 
 
 @compiled
@@ -275,24 +290,31 @@ def record(sums: Sums, rows: int, histories: NDArray[np.float32], first_row: int
 
 
 @compiled
-def run_epochs(
+def run_batches(
     plan: Plan,
     run: Run,
     scratch: Scratch,
     layers: Integers,
     histories: NDArray[np.float32],
-    first_epoch: int,
-    last_epoch: int,
+    first: int,
+    last: int,
 ) -> None:
-    """Train one run from ``first_epoch`` to before ``last_epoch``; only its state goes from one epoch to the next.
+    """Train one run from batch ``first`` to before batch ``last``, the batches of all epochs counted on.
 
-    ``layers`` is int64 (depth, `LAYER_COLUMNS`). Epoch e fills column e of ``histories`` float32 (20, epochs): the ten
-    training metrics, then the ten test metrics.
+    An epoch's batches are those of the training rows, then those of the test rows. What goes from one batch to the next
+    is the run's state and the sums in ``scratch``. ``layers`` is int64 (depth, `LAYER_COLUMNS`). Epoch e, when it is
+    over, fills column e of ``histories`` float32 (20, epochs): the ten training metrics, then the ten test metrics.
     """
     mode = flush_subnormals()
-    for epoch in range(first_epoch, last_epoch):
-        train_epoch(plan, run, scratch, layers, epoch)
-        record(scratch.sums, plan.train_count, histories, 0, epoch)
-        test_epoch(plan, run, scratch, layers)
-        record(scratch.sums, plan.test_count, histories, METRIC_COUNT, epoch)
+    training = batches_of(plan.train_count, plan.batch_size)
+    both = training + batches_of(plan.test_count, plan.batch_size)
+    for epoch in range(first // both, batches_of(last, both)):
+        begin, end = max(first - epoch * both, 0), min(last - epoch * both, both)
+        if begin < training:
+            train_batches(plan, run, scratch, layers, epoch, begin, min(end, training))
+        if end > training:
+            test_batches(plan, run, scratch, layers, max(begin - training, 0), end - training)
+        if end == both:
+            record(scratch.sums, plan.train_count, histories, 0, epoch)
+            record(scratch.test_sums, plan.test_count, histories, METRIC_COUNT, epoch)
     restore_subnormals(mode)

@@ -110,8 +110,11 @@ class Scratch(NamedTuple):
     """Memory that runs share one after the other."""
 
     work: Array
-    #: Float64 (metrics + 2, lanes), flat: the metrics' sums, the penalty's, and one to add up in.
+    #: Of an epoch's training rows, float64 (metrics + 2, lanes), flat: the metrics' sums, the penalty's, and one to add
+    #: up in.
     sums: Sums
+    #: Of its test rows, the same.
+    test_sums: Sums
     order: Rows
     words: NDArray[np.uint32]
     #: Where the rows of a batch begin in the tables of features and targets.

@@ -76,6 +76,16 @@ def core_seconds(spec: ExperimentSpec, parameters: int, info: DatasetInfo, rates
     )
 
 
+def watch_seconds(spec: ExperimentSpec, seconds: float, info: DatasetInfo) -> float:
+    """Estimate how long a run, of so many seconds, goes on between two calls of the watch: an epoch, or about a second.
+
+    A batch that takes longer is finished first.
+    """
+    batches = math.ceil(info.train_rows / spec.batch_size) + math.ceil(info.test_rows / spec.batch_size)
+    epoch = seconds / spec.epochs
+    return min(epoch, max(1.0, epoch / batches))
+
+
 def stack_bytes(parameters: int, info: DatasetInfo) -> float:
     """Estimate a worker's memory for one run of a stack, in bytes: weights and their copies, its rows and targets."""
     return 4.0 * (_WEIGHT_COPIES * parameters + info.train_rows * (info.outputs + 2))

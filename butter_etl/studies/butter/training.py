@@ -24,7 +24,14 @@ from butter_etl.engines import (
     stack_starts,
 )
 from butter_etl.engines import State as EngineState
-from butter_etl.studies.butter.costs import core_seconds, gpu_stack_limit, load_rates, stack_bytes, state_bytes
+from butter_etl.studies.butter.costs import (
+    core_seconds,
+    gpu_stack_limit,
+    load_rates,
+    stack_bytes,
+    state_bytes,
+    watch_seconds,
+)
 from butter_etl.studies.butter.datasets import Dataset, cached_dataset, ensure_dataset, info_of
 from butter_etl.studies.butter.encoding import noisy_targets, split_rows
 from butter_etl.studies.butter.experiments import ExperimentSpec
@@ -75,7 +82,8 @@ class ButterTrainer:
             info, topology = info_of(spec), experiment_topology(spec)
             parameters = spec.size if topology is None else topology.num_free_parameters
             seconds = core_seconds(spec, parameters, info, rates)
-            return Cost(seconds, seconds / spec.epochs, stack_bytes(parameters, info), state_bytes(parameters, spec))
+            watch = watch_seconds(spec, seconds, info)
+            return Cost(seconds, watch, stack_bytes(parameters, info), state_bytes(parameters, spec))
 
         return estimate
 
@@ -130,7 +138,7 @@ class ButterTrainer:
         topology = find_topology(spec.shape, spec.size, spec.depth, info.inputs, info.outputs)
         network, optimization = network_of(spec, info.inputs, topology.widths), optimization_of(spec)
 
-        def watch_engine(epochs: int, take_state: Callable[[], EngineState]) -> None:
+        def watch_engine(epochs: float, take_state: Callable[[], EngineState]) -> None:
             if watch is not None:
                 watch(epochs, lambda: state_of(take_state()))
 
@@ -157,12 +165,12 @@ def _spec(run: RunSpec) -> ExperimentSpec:
 
 
 def state_of(state: EngineState) -> State:
-    """Return what an engine goes on from as named arrays: ``history NAME``, ``kernel N LAYER``, ``bias N LAYER``.
+    """Return what an engine goes on from as named arrays: ``history NAME``, ``kernel N LAYER``, ``bias N LAYER``,
+    ``sums``.
 
-    N is 0 for weights, and counts the optimizer's moments from 1.
+    N is 0 for weights, and counts the optimizer's moments from 1. A step is a batch.
     """
-    points = np.asarray(state.epochs, dtype=np.int64)
-    return State(points, np.zeros_like(points), dict(_arrays_of(state)))
+    return State(state.epochs, state.batches, dict(_arrays_of(state)))
 
 
 def _arrays_of(state: EngineState) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -172,6 +180,8 @@ def _arrays_of(state: EngineState) -> Iterator[tuple[str, NDArray[Any]]]:
         for layer, (kernel, bias) in enumerate(weights):
             yield f"kernel {number} {layer}", kernel
             yield f"bias {number} {layer}", bias
+    if state.sums is not None:
+        yield "sums", state.sums
 
 
 def engine_state(state: State) -> EngineState:
@@ -184,7 +194,7 @@ def engine_state(state: State) -> EngineState:
         for number in range(copies)
     )
     histories = {name.removeprefix("history "): arrays[name] for name in arrays if name.startswith("history ")}
-    return EngineState(state.points, weights, tuple(moments), histories)
+    return EngineState(state.points, state.steps, weights, tuple(moments), histories, arrays.get("sums"))
 
 
 # --- experiments as engines take them -----------------------------------------------------------------------------
