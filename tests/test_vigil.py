@@ -87,7 +87,7 @@ def test_a_task_begins_only_where_an_epoch_and_a_checkpoint_fit(tmp_path, clock)
 def test_a_task_begins_where_an_epoch_takes_longer_than_the_job(tmp_path, clock):
     """Training of such networks can be stopped about every second."""
     vigil = Vigil(tmp_path, None, 60.0, end=1100.0, clock=clock)
-    large = RunSpec(make_experiment(dataset="wine", size=2**25, depth=3, batch_size=1), 0)
+    large = RunSpec(make_experiment(dataset="nursery", size=2**25, depth=3, batch_size=1), 0)
     cost = BUTTER.trainer.estimator("torch", "cpu")(large)
     epoch = cost.seconds / BUTTER.trainer.points(large)
     assert 0 < cost.watch_seconds < epoch / 100
