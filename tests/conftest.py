@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from butter_etl.store.history_chunks import Passed
+
 if TYPE_CHECKING:
     from tests.swift import Swift
 
@@ -26,6 +28,9 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 # Tests that move the home, or run another copy of the package, still find what was compiled before.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path("~/.cache/butter_etl/kernels").expanduser()))
+
+# Files here are small: compiled code reads and writes them as it does large ones.
+Passed.worth_loading = Passed.worth_compiling = 0
 
 # Compiling on first use and busy machines make single examples slow; pytest-timeout guards the tests.
 settings.register_profile("butter_etl", deadline=None, suppress_health_check=[HealthCheck.too_slow])

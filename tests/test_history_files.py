@@ -386,10 +386,11 @@ def test_names_and_levels_of_a_footer_are_held_against_its_schema():
 
 
 def test_little_is_left_to_pyarrow_until_much_has_passed(monkeypatch):
-    monkeypatch.delitem(sys.modules, "numba")
     monkeypatch.setattr(Passed, "total", 0)
-    monkeypatch.setattr(Passed, "worth", 100)
-    assert [Passed.are_many(40) for _ in range(4)] == [False, False, True, True]
+    monkeypatch.setattr(Passed, "worth_loading", 70)
+    monkeypatch.setattr(Passed, "worth_compiling", 140)
+    asked = iter([False, True])
+    assert [Passed.are_many(40, partial(next, asked)) for _ in range(5)] == [False, False, True, True, True]
 
 
 def test_lying_sizes_are_one_line():

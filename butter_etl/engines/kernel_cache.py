@@ -22,21 +22,17 @@ import tempfile
 import threading
 import time
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba as untyped_numba
 from llvmlite import binding  # type: ignore[import-untyped]
-from numba.core import caching
 
-from butter_etl.engines import compiling
+from butter_etl.engines import compiling, native_code
 from butter_etl.engines.private_folders import is_on_this_machine, make_private, read_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-# It says that it is typed but leaves most of its functions untyped.
-numba: Any = untyped_numba
 
 _log = logging.getLogger("butter_etl")
 _lock = threading.Lock()
@@ -51,12 +47,18 @@ def fingerprint(sources: Sequence[Path]) -> str:
 
     Returns 16 hexadecimal digits.
     """
-    versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
-    facts = [platform.python_version(), *versions, binding.get_host_cpu_name(), _cpu_features()]
+    python = [platform.python_version(), str(object.__basicsize__)]
+    facts = [*python, *_versions(), binding.get_host_cpu_name(), _cpu_features()]
     digest = hashlib.sha256("\n".join(facts).encode())
-    for source in (Path(compiling.__file__), *sources):
+    ours = [Path(compiling.__file__).with_name(f"{name}.py") for name in ("compiling", "native_code", "native_entries")]
+    for source in (*ours, *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    return tuple(importlib.metadata.version(name) for name in ("numba", "llvmlite", "numpy"))
 
 
 def target() -> str:
@@ -112,58 +114,119 @@ def _tell(line: str) -> None:
 
 
 def ready(function: Any, arguments: tuple[Any, ...], sources: Sequence[Path]) -> None:
-    """Load the compiled ``function`` for such ``arguments`` from the cache, or compile it and keep it there."""
-    if not hasattr(function, "compile"):  # numba is switched off
+    """Load the compiled ``function`` for such ``arguments`` from the cache, or compile it and keep it there.
+
+    A kernel of arrays and numbers is loaded without numba, any other function as numba keeps it.
+    """
+    kernel = function if isinstance(function, compiling.Kernel) else None
+    if kernel is None and not hasattr(function, "compile"):  # numba is switched off
         return
     with _lock:
-        signature = tuple(numba.typeof(argument) for argument in arguments)
-        if signature not in function.overloads:
-            started = time.perf_counter()
-            kept = KeptKernels(function, cache_folders(sources))
-            function._cache = kept
-            with kept.turn(signature):
-                function.compile(signature)
-            _log.debug("kernels ready after %.1f s", time.perf_counter() - started)
+        signature = native_code.signature_of(arguments) if kernel else None
+        if kernel is None or signature is None:
+            _ready_by_numba(function if kernel is None else kernel.dispatcher, arguments, sources)
+        elif signature not in kernel.natives:
+            _ready_native(kernel, signature, sources)
 
 
-class KeptKernels(caching.NullCache):
-    """What numba asks for compiled code of a function, and gives it to: a file for each of its signatures.
+def are_at_hand(kernels: Sequence[tuple[Any, tuple[Any, ...]]], sources: Sequence[Path]) -> bool:
+    """Tell whether nothing needs to be compiled for calls of these kernels with such arguments."""
+    missing = []
+    for kernel, arguments in kernels:
+        signature = native_code.signature_of(arguments)
+        if isinstance(kernel, compiling.Kernel) and signature not in kernel.natives:
+            missing.append((kernel, signature))
+    if not missing:
+        return True
+    folders = cache_folders(sources)
+    names = [KeptFiles(kernel.py_func, folders).name("native", signature) for kernel, signature in missing]
+    return all(any((folder / name).exists() for folder in folders) for name in names)
 
-    A file is the SHA-256 of what follows it, which is numba's pickle of a compiled function.
+
+def _ready_native(kernel: compiling.Kernel, signature: native_code.Signature, sources: Sequence[Path]) -> None:
+    started = time.perf_counter()
+    kept = KeptFiles(kernel.py_func, cache_folders(sources))
+    name = kept.name("native", signature)
+    with kept.turn(name):
+        content = kept.content(name)
+        if content is None:
+            kept.tell_of_compiling()
+            content = native_code.build(kernel.dispatcher, signature)
+            kept.keep(name, content)
+    kernel.add(signature, native_code.load(content))
+    _log.debug("kernel %s ready after %.3f s", kernel.py_func.__name__, time.perf_counter() - started)
+
+
+def _ready_by_numba(function: Any, arguments: tuple[Any, ...], sources: Sequence[Path]) -> None:
+    numba: Any = import_module("numba")  # it says that it is typed but leaves most of its functions untyped
+    signature = tuple(numba.typeof(argument) for argument in arguments)
+    if signature not in function.overloads:
+        started = time.perf_counter()
+        kept = KeptKernels(KeptFiles(function.py_func, cache_folders(sources)))
+        function._cache = kept
+        with kept.turn(signature):
+            function.compile(signature)
+        _log.debug("kernels ready after %.1f s", time.perf_counter() - started)
+
+
+class KeptKernels:
+    """What numba asks for compiled code of a function, and gives it to, in place of its own cache.
+
+    A file holds numba's pickle of a compiled function.
     """
 
-    def __init__(self, function: Any, folders: Sequence[Path]) -> None:
-        self._function = function.py_func
-        self._folders = folders
+    cache_path = None
+
+    def __init__(self, files: KeptFiles) -> None:
+        self._files = files
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled function for a signature; None if it is not kept."""
-        content = self._content(self._name(sig))
+        content = self._files.content(self._name(sig))
         if content is None:
-            where = f", once for this CPU and version; kept in {self._folders[-1]}" if self._folders else ""
-            _log.info("compiling kernels%s", where or "; there is no folder to keep them in")
+            self._files.tell_of_compiling()
             return None
         target_context.refresh()
-        return numba.core.compiler.CompileResult._rebuild(target_context, *pickle.loads(content))  # noqa: S301 (nobody else's)
+        results: Any = import_module("numba.core.compiler").CompileResult
+        return results._rebuild(target_context, *pickle.loads(content))  # noqa: S301 (nobody else's)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled function wherever that is possible; one with addresses of this process in it, nowhere."""
-        if data.library.has_dynamic_globals:
-            return
-        content = numba.core.serialize.dumps(data._reduce())
-        for folder in self._folders:
-            self._keep(folder / self._name(sig), content)
+        if not data.library.has_dynamic_globals:
+            self._files.keep(self._name(sig), _pickled(data._reduce()))
+
+    def turn(self, signature: Any) -> contextlib.AbstractContextManager[None]:
+        """Wait for other processes that are compiling the function for a signature, where it is not kept yet."""
+        return self._files.turn(self._name(signature))
+
+    def _name(self, signature: Any) -> str:
+        return self._files.name("kernel", signature)
+
+
+class KeptFiles:
+    """The files with the compiled code of a function, one for each of its signatures.
+
+    A file is the SHA-256 of what follows it.
+    """
+
+    def __init__(self, function: Any, folders: Sequence[Path]) -> None:
+        self._function = function
+        self._folders = folders
+
+    def tell_of_compiling(self) -> None:
+        """Log that the function is compiled, and where it is kept."""
+        where = f", once for this CPU and version; kept in {self._folders[-1]}" if self._folders else ""
+        _log.info("compiling kernels%s", where or "; there is no folder to keep them in")
 
     @contextlib.contextmanager
-    def turn(self, signature: Any) -> Iterator[None]:
-        """Wait for other processes that are compiling the function, where it is not kept yet.
+    def turn(self, name: str) -> Iterator[None]:
+        """Wait for other processes that are compiling what a file is to keep, where it is not kept yet.
 
         A node full of workers would compile it in each of them. Locks end with their process; on file systems that have
         none, each compiles as if alone.
         """
-        name = self._name(signature)
         with contextlib.ExitStack() as stack:
-            if self._content(name) is None:
+            if self.content(name) is None:
                 for folder in reversed(self._folders):
                     with contextlib.suppress(OSError):  # of a folder that cannot be written
                         path = os.open(folder / f"{name}.turn", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -174,7 +237,7 @@ class KeptKernels(caching.NullCache):
     def _wait(self, file: Any, name: str) -> None:
         """Wait for the lock on ``file``, or for the kernel of a ``name``, as long as that can take."""
         until = time.monotonic() + PATIENCE_SECONDS
-        while self._content(name) is None and time.monotonic() < until:
+        while self.content(name) is None and time.monotonic() < until:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -186,31 +249,51 @@ class KeptKernels(caching.NullCache):
             else:
                 return
 
-    def _content(self, name: str) -> bytes | None:
-        """Return the pickle in a kept file, from the first folder that has it; folders before get a copy of it."""
+    def content(self, name: str) -> bytes | None:
+        """Return what a file keeps, from the first folder that has it; folders before get a copy of it."""
         for number, folder in enumerate(self._folders):
             content = _read(folder / name)
             if content is not None:
                 for nearer in self._folders[:number]:
-                    self._keep(nearer / name, content)
+                    _keep(nearer / name, content)
                 return content
         return None
 
-    def _keep(self, file: Path, content: bytes) -> None:
-        try:
-            write_private(file, hashlib.sha256(content).digest() + content)
-        except OSError as error:
-            _tell(f"compiled kernels are not kept in {file.parent}: {error}")
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep something under a name, wherever that is possible."""
+        for folder in self._folders:
+            _keep(folder / name, content)
 
-    def _name(self, signature: Any) -> str:
-        code = self._function.__code__.co_code
-        cells = numba.core.serialize.dumps(tuple(cell.cell_contents for cell in self._function.__closure__ or ()))
-        what = repr((self._function.__module__, self._function.__qualname__, signature, code, cells))
-        return f"kernel-{hashlib.sha256(what.encode()).hexdigest()[:24]}"
+    def name(self, kind: str, signature: Any) -> str:
+        """Return the name of the file that keeps code of some kind for a signature."""
+        function = self._function
+        code = function.__code__.co_code
+        what = repr((function.__module__, function.__qualname__, signature, code, _cells(function)))
+        return f"{kind}-{hashlib.sha256(what.encode()).hexdigest()[:24]}"
+
+
+def _cells(function: Any) -> bytes:
+    """Return what a function has from the functions around it, as bytes."""
+    cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+    return _pickled(cells) if cells else b""
+
+
+def _pickled(value: Any) -> bytes:
+    """Return numba's pickle of a value."""
+    serialize: Any = import_module("numba.core.serialize")
+    content: bytes = serialize.dumps(value)
+    return content
+
+
+def _keep(file: Path, content: bytes) -> None:
+    try:
+        write_private(file, hashlib.sha256(content).digest() + content)
+    except OSError as error:
+        _tell(f"compiled kernels are not kept in {file.parent}: {error}")
 
 
 def _read(file: Path) -> bytes | None:
-    """Return the pickle in a file; None where there is no such file, it is torn, or might be somebody else's."""
+    """Return what a file keeps; None where there is no such file, it is torn, or might be somebody else's."""
     try:
         content = read_private(file)
     except FileNotFoundError:
@@ -218,8 +301,8 @@ def _read(file: Path) -> bytes | None:
     except OSError as error:
         _tell(f"a kept kernel is not used: {error}")
         return None
-    digest, pickled = content[:32], content[32:]
-    if hashlib.sha256(pickled).digest() != digest:
+    digest, kept = content[:32], content[32:]
+    if hashlib.sha256(kept).digest() != digest:
         _tell(f"a kept kernel is not used: {file} is torn")
         return None
-    return pickled
+    return kept

@@ -62,6 +62,8 @@ LARGEST_NETWORK: Final = 512
 #: Rows of the output before those of the quantiles.
 MOMENTS: Final = ("avg", "stddev", "min", "max")
 _AVG, _STDDEV, _MIN, _MAX, _QUANTILES = range(5)
+#: What `_scaled_moments` needs.
+_SCRATCH_ROWS: Final = 3
 
 
 # The largest finite keys of entries of float32; and as float64, where the declared type is float32 and where it is not.
@@ -223,13 +225,19 @@ def _moments(
 
 @compiled
 def _scaled_moments(
-    ordered: Floats, num_finite: Integers, extremes: Float64s, averages: Float64s, deviations: Float64s
+    ordered: Floats,
+    num_finite: Integers,
+    extremes: Float64s,
+    averages: Float64s,
+    deviations: Float64s,
+    scratch: Float64s,
 ) -> None:
     """Compute `_moments` of numbers of any size, and spoil ``ordered``; ``extremes`` (2, LANES) are its `_extremes`.
 
     Each column is multiplied by a power of two that brings its largest magnitude near 1, and the results divided by it.
+    ``scratch`` is (3, LANES).
     """
-    scales, bounds = np.empty(LANES), np.empty((2, LANES))
+    scales, bounds = scratch[2], scratch[:2]
     for lane in range(LANES):
         _, exponent = math.frexp(max(abs(extremes[0, lane]), abs(extremes[1, lane])))
         scales[lane] = math.ldexp(1.0, -min(max(exponent, -_FARTHEST), _FARTHEST))
@@ -322,7 +330,8 @@ def _tile_statistics(
 ) -> None:
     """Compute `epoch_statistics` of one tile of sorted keys, and spoil it; ``ordered`` is the tile again, as floats.
 
-    ``num``, ``num_finite`` and ``results`` are scratch, ``begin`` is the position of the first lane.
+    ``num``, ``num_finite`` (LANES,) and ``results`` (as many as of ``out`` and `_SCRATCH_ROWS`, LANES) are scratch,
+    ``begin`` is the position of the first lane.
     """
     complete = _count(tile, lengths, first, num, num_finite, finite_only)
     least = tile[0, 0]
@@ -340,7 +349,8 @@ def _tile_statistics(
     if wide is None:
         _moments(ordered, num_finite, None, results[_AVG], results[_STDDEV])
     else:
-        _scaled_moments(ordered, num_finite, results[_MIN : _MAX + 1], results[_AVG], results[_STDDEV])
+        extremes, scratch = results[_MIN : _MAX + 1], results[len(out) :]
+        _scaled_moments(ordered, num_finite, extremes, results[_AVG], results[_STDDEV], scratch)
     _store(num, counts[0, begin : begin + width])
     _store(num_finite, counts[1, begin : begin + width])
     for row in range(len(out)):
@@ -360,12 +370,16 @@ def _epoch_statistics(
     out: Floats,
     at: int,
     network: Positions,
+    tile: Keys,
     ordered: Floats,
+    num: Integers,
+    num_finite: Integers,
+    results: Float64s,
 ) -> None:
-    """Compute `epoch_statistics`, given the floats' bits, the network for so many runs, and scratch (runs, LANES)."""
-    tile = ordered.view(bits.dtype)
-    num, num_finite = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    results = np.empty((len(out), LANES))
+    """Compute `epoch_statistics`, given the floats' bits, the network for so many runs, and scratch.
+
+    That is ``tile`` (runs, LANES), the same memory as floats in ``ordered``, and what `_tile_statistics` takes.
+    """
     for first in range(0, epochs, LANES):
         width = min(LANES, epochs - first)
         _fill_tile(tile, bits, starts, lengths, first, width, wide)
@@ -387,12 +401,14 @@ def _statistics_of_many(
     counts: Counts,
     out: Floats,
     at: int,
+    tile: Keys,
     ordered: Floats,
+    num: Integers,
+    num_finite: Integers,
+    results: Float64s,
 ) -> None:
     """Compute `epoch_statistics` without a network: not compiled but for its parts, as numba's sort is a slow one."""
-    tile = ordered.view(bits.dtype)
-    scratch = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty((len(out), LANES))
-    what = fractions, finite_only, wide, *scratch, counts, out
+    what = fractions, finite_only, wide, num, num_finite, results, counts, out
     for first in range(0, epochs, LANES):
         width = min(LANES, epochs - first)
         _fill_tile(tile, bits, starts, lengths, first, width, wide)
@@ -411,10 +427,13 @@ def _best_entries(
     wide: Wide,
     entries: Floats,
     at: int,
+    keys: Keys,
 ) -> None:
-    """Find `best_entries`, given also the floats' bits; the best is the least with ``sign`` 1, the largest with -1."""
+    """Find `best_entries`, given also the floats' bits; the best is the least with ``sign`` 1, the largest with -1.
+
+    ``keys`` (LANES,), of the type of the bits, is scratch.
+    """
     missing = _missing(bits)
-    keys = np.empty(LANES, bits.dtype)
     for run in range(len(starts)):
         best, epoch = missing, 0
         count = min(lengths[run], epochs)
@@ -449,21 +468,29 @@ def _prepare_statistics(
     """Load or compile the kernels for inputs and outputs of these types."""
     _, bits = _as_kernels_take(np.zeros(0, values))
     what, results = (np.zeros(1), False, wide), (np.zeros((2, 1), counts), np.zeros((1, 1), out), 0)
-    ordered = np.zeros((1, LANES), values)
+    scratch = _scratch(1, values, 1)
     if with_network:
-        whole = bits, *_NO_LISTS, *what, *results, sorting_network(1), ordered
+        whole = bits, *_NO_LISTS, *what, *results, sorting_network(1), *scratch
         kernel_cache.ready(_epoch_statistics, whole, _SOURCES)
         return
-    tile, lanes = ordered.view(bits.dtype), np.zeros(LANES, np.int64)
+    tile, ordered, num, num_finite, numbers = scratch
     kernel_cache.ready(_fill_tile, (tile, bits, *_NO_LISTS, 0, wide), _SOURCES)
-    part = tile, ordered, lanes, 0, 0, *what, lanes, lanes, ordered.astype(np.float64), *results
+    part = tile, ordered, num, 0, 0, *what, num, num_finite, numbers, *results
     kernel_cache.ready(_tile_statistics, part, _SOURCES)
 
 
 @cache
 def _prepare_entries(values: np.dtype[Any], entries: np.dtype[Any], wide: Wide) -> None:
     floats, bits = _as_kernels_take(np.zeros(0, values))
-    kernel_cache.ready(_best_entries, (floats, bits, *_NO_LISTS, 1, wide, np.zeros((1, 2), entries), 0), _SOURCES)
+    what = floats, bits, *_NO_LISTS, 1, wide, np.zeros((1, 2), entries), 0, np.zeros(LANES, bits.dtype)
+    kernel_cache.ready(_best_entries, what, _SOURCES)
+
+
+def _scratch(runs: int, values: np.dtype[Any], rows: int) -> tuple[Keys, Floats, Integers, Integers, Float64s]:
+    """Return what `_epoch_statistics` takes as scratch for so many runs and rows of its output."""
+    ordered: Floats = np.empty((runs, LANES), values)
+    num, num_finite = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    return ordered.view(_BITS[values]), ordered, num, num_finite, np.empty((rows + _SCRATCH_ROWS, LANES))
 
 
 def _wide(kind: Kind) -> Wide:
@@ -499,12 +526,12 @@ def epoch_statistics(
     """
     runs, wide, (_, bits) = len(starts), _wide(kind), _as_kernels_take(values)
     _prepare_statistics(values.dtype, counts.dtype, out.dtype, wide, runs <= LARGEST_NETWORK)
-    ordered = np.empty((runs, LANES), values.dtype)
+    scratch = _scratch(runs, values.dtype, len(out))
     arguments = bits, starts, lengths, epochs, fractions, finite_only, wide, counts, out, at
     if runs <= LARGEST_NETWORK:
-        _epoch_statistics(*arguments, sorting_network(runs), ordered)
+        _epoch_statistics(*arguments, sorting_network(runs), *scratch)
     else:
-        _statistics_of_many(*arguments, ordered)
+        _statistics_of_many(*arguments, *scratch)
 
 
 def best_entries(
@@ -525,4 +552,5 @@ def best_entries(
     """
     sign, wide = 1 if best == "min" else -1, _wide(kind)
     _prepare_entries(values.dtype, entries.dtype, wide)
-    _best_entries(*_as_kernels_take(values), starts, lengths, epochs, sign, wide, entries, at)
+    floats, bits = _as_kernels_take(values)
+    _best_entries(floats, bits, starts, lengths, epochs, sign, wide, entries, at, np.empty(LANES, bits.dtype))

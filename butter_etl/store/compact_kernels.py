@@ -36,7 +36,8 @@ int32: Any = np.int32
 
 #: The types of values.
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
-_DEEPEST: Final = 16
+#: What Parquet's headers and footers hold is in six others at most.
+_DEEPEST: Final = 8
 
 
 @compiled
@@ -60,22 +61,40 @@ def signed(value: int) -> int:
     return (value >> 1) ^ -(value & 1)
 
 
+@compiled_in_place
+def next_field(data: Bytes, position: int, end: int, number: int) -> tuple[int, int, int]:
+    """Return type and number of the field after ``number``, and where its value begins.
+
+    The type is 0 at the end of the structure, which the position is behind; the position is -1 where there is neither.
+    """
+    if position >= end:
+        return 0, number, -1
+    head = int64(data[position])
+    kind = head & 0x0F
+    if head == 0:
+        return 0, number, position + 1
+    if kind == 0:
+        return 0, number, -1
+    if head >> 4:
+        return kind, number + (head >> 4), position + 1
+    value, position = varint(data, position + 1, end)
+    return kind, signed(value), position
+
+
 @compiled
 def skip(data: Bytes, position: int, end: int, kind: int) -> int:
-    """Return the position behind a value of a type; -1 where there is no such value."""
-    # What is open: structures (-1), and lists with so many values of a type left.
-    left = np.empty(_DEEPEST, np.int64)
-    kinds = np.empty(_DEEPEST, np.int64)
+    """Return the position behind a value of a type; -1 where there is no such value, or others are too deep in it."""
+    # What is open, the innermost first: structures (-1), and lists with so many values of a type left.
+    zero = int64(0)
+    inside = (zero, zero, zero, zero, zero, zero, zero, zero)
     depth = 0
     pending = kind
     while True:
         if pending == STRUCT or pending == LIST or pending == SET:
             if depth == _DEEPEST:
                 return -1
-            if pending == STRUCT:
-                left[depth] = -1
-                kinds[depth] = 0
-            else:
+            opened = int64(-1)
+            if pending != STRUCT:
                 if position >= end:
                     return -1
                 head = int64(data[position])
@@ -85,8 +104,8 @@ def skip(data: Bytes, position: int, end: int, kind: int) -> int:
                     size, position = varint(data, position, end)
                     if position < 0 or size > end - position:
                         return -1
-                left[depth] = size
-                kinds[depth] = head & 0x0F
+                opened = size << 4 | head & 0x0F
+            inside = (opened,) + inside[:-1]  # noqa: RUF005 (here and below: numba has no other way)
             depth += 1
         elif pending == I16 or pending == I32 or pending == I64:
             _, position = varint(data, position, end)
@@ -108,13 +127,14 @@ def skip(data: Bytes, position: int, end: int, kind: int) -> int:
         while pending == 0:
             if depth == 0:
                 return position
-            if left[depth - 1] == -1:
+            if inside[0] == -1:
                 if position >= end:
                     return -1
                 head = int64(data[position])
                 position += 1
                 if head == 0:
                     depth -= 1
+                    inside = inside[1:] + (zero,)  # noqa: RUF005
                     continue
                 if head >> 4 == 0:
                     _, position = varint(data, position, end)
@@ -123,31 +143,16 @@ def skip(data: Bytes, position: int, end: int, kind: int) -> int:
                 pending = head & 0x0F
                 if pending == TRUE or pending == FALSE:
                     pending = 0  # the value is in the head
-            elif left[depth - 1] == 0:
+                elif pending == 0:
+                    return -1
+            elif inside[0] >> 4 == 0:
                 depth -= 1
+                inside = inside[1:] + (zero,)  # noqa: RUF005
             else:
-                left[depth - 1] -= 1
-                pending = kinds[depth - 1]
-
-
-@compiled_in_place
-def next_field(data: Bytes, position: int, end: int, number: int) -> tuple[int, int, int]:
-    """Return type and number of the field after ``number``, and where its value begins.
-
-    The type is 0 at the end of the structure, which the position is behind; the position is -1 where there is neither.
-    """
-    if position >= end:
-        return 0, number, -1
-    head = int64(data[position])
-    kind = head & 0x0F
-    if head == 0:
-        return 0, number, position + 1
-    if kind == 0:
-        return 0, number, -1
-    if head >> 4:
-        return kind, number + (head >> 4), position + 1
-    value, position = varint(data, position + 1, end)
-    return kind, signed(value), position
+                pending = inside[0] & 0x0F
+                inside = (inside[0] - 16,) + inside[1:]  # noqa: RUF005
+                if pending == 0:
+                    return -1
 
 
 @compiled_in_place

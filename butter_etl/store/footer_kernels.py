@@ -475,12 +475,11 @@ def _find_indexes(data: Bytes, position: int, end: int, found: Integers) -> int:
 
 
 @compiled
-def column_indexes(data: Bytes, position: int, end: int, count: int, span: Integers) -> int:
+def column_indexes(data: Bytes, position: int, end: int, count: int, span: Integers, found: Integers) -> int:
     """Widen ``span`` (2,), from where to where column indexes lie, to those of the chunks at ``position``.
 
-    Returns the position behind them; -1 where there are not so many.
+    ``found`` (4,) is scratch. Returns the position behind them; -1 where there are not so many.
     """
-    found = np.empty(4, np.int64)
     for _ in range(count):
         if _find_indexes(data, position, end, found) < 0:
             return -1
@@ -502,14 +501,14 @@ def move_chunks(
     out: Bytes,
     bounds: Integers,
     indexes: Bytes,
+    found: Integers,
 ) -> int:
     """Copy what a footer says of the chunks of a row group that has moved by ``shift``.
 
     ``bounds`` (chunks + 1,) get where each lies in ``out``, the copies of their offset indexes are written to
-    ``indexes``, which will lie at ``base`` of the file. Returns how many bytes these have; -1 if there are not so many
-    chunks with offset indexes.
+    ``indexes``, which will lie at ``base`` of the file; ``found`` (4,) is scratch. Returns how many bytes these have;
+    -1 if there are not so many chunks with offset indexes.
     """
-    found = np.empty(4, np.int64)
     at = used = 0
     bounds[0] = 0
     for number in range(len(bounds) - 1):

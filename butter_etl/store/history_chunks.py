@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -32,20 +31,20 @@ _LIST: Final = pa.list_(pa.float32()).id
 class Passed:
     """How many bytes of histories this process has read and written by pyarrow.
 
-    To load compiled code takes most of a second, and saves about a millisecond a megabyte. So it is loaded once that
-    would have paid: at worst, twice the least is taken. Who has loaded it for something else, as whoever trains or
-    summarises, has it for nothing.
+    Compiled code saves about a millisecond a megabyte. To load it takes some milliseconds, to compile it, once for a
+    processor, twenty seconds. So it is loaded or compiled once that pays, now or for others that come.
     """
 
-    #: Of so many it would have paid.
-    worth: ClassVar[int] = 2**29
+    #: Of so many bytes, to load it, and to compile it, pays.
+    worth_loading: ClassVar[int] = 2**22
+    worth_compiling: ClassVar[int] = 2**29
     total: ClassVar[int] = 0
 
     @classmethod
-    def are_many(cls, more: int) -> bool:
-        """Count ``more`` bytes; tell whether compiled code is there, or pays by now."""
+    def are_many(cls, more: int, is_compiled: Callable[[], bool]) -> bool:
+        """Count ``more`` bytes; tell whether compiled code pays by now, given whether it is to be compiled."""
         cls.total += more
-        return "numba" in sys.modules or cls.total >= cls.worth
+        return cls.total >= cls.worth_compiling or (cls.total >= cls.worth_loading and is_compiled())
 
 
 class DamagedPageError(pa.ArrowInvalid):  # type: ignore[misc]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 import pyarrow as pa
@@ -80,11 +80,12 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
         if not (fields and groups and self._is_flat and size >= SMALL_FILE):
             return {}
         share = len(groups) * len(fields) / (self._facts.num_row_groups * len(self._fields))
-        if not Passed.are_many(round(size * share)):
-            return {}
         # Compiled code, which most that opens files does without.
-        from butter_etl.store.page_reading import read_histories
+        from butter_etl.store.page_reading import are_compiled, read_histories
 
+        kinds = {field.type for field in fields.values()}
+        if not Passed.are_many(round(size * share), partial(are_compiled, kinds)):
+            return {}
         return read_histories(self._source, self._footer, self._shape, groups, fields)
 
     @property
@@ -100,9 +101,9 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
         """Raise DamagedPageError where the footer's chunks are not those of its schema: a name may be damaged."""
         if not self._is_flat:
             return
-        if Passed.are_many(len(self._footer)):
-            from butter_etl.store.page_reading import find_chunks
+        from butter_etl.store.page_reading import are_compiled, find_chunks
 
+        if Passed.are_many(len(self._footer), partial(are_compiled, [pa.list_(pa.float32())])):
             fields = dict(enumerate(self._schema))
             find_chunks(self._source.size(), self._footer, self._shape, range(self._shape[0]), fields)
         else:

@@ -260,7 +260,8 @@ def copy_lists(
     out_offsets[0] = 0
     for number in range(len(places)):
         begin, end = offsets[places[number]], offsets[places[number] + 1]
-        out[at : at + end - begin] = values[begin:end]
+        for place in range(end - begin):
+            out[at + place] = values[begin + place]
         at += end - begin
         out_offsets[number + 1] = at
 

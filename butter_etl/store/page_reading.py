@@ -7,7 +7,7 @@ left to pyarrow, a column at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from isal import isal_zlib
 
-from butter_etl.engines import ready
+from butter_etl.engines import are_at_hand, ready
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.history_chunks import (
@@ -73,11 +73,8 @@ class _Lists:
         self._state = np.zeros(4, np.int64)
         self._dictionary: npt.NDArray[Any] | None = None
         self._values: pa.Buffer | None = None
-        _ready_kernels(self._of_width(self._numbers))
-
-    @staticmethod
-    def _of_width(numbers: np.dtype[Any]) -> np.dtype[Any]:
-        return np.dtype(f"u{numbers.itemsize}")
+        self._width = _width_of(kind)
+        _ready_kernels(self._width)
 
     def read(self) -> pa.Array:
         """Return the lists."""
@@ -179,7 +176,7 @@ class _Lists:
         """Return the numbers of all entries that the chunk may have, as whole numbers of their width."""
         if self._values is None:
             self._values = pa.allocate_buffer(self._chunk.entries * self._numbers.itemsize)
-        return np.frombuffer(self._values, self._of_width(self._numbers))
+        return np.frombuffer(self._values, self._width)
 
 
 def _require(found: int, what: str) -> None:
@@ -288,16 +285,35 @@ def _together(chunks: list[_Placed]) -> Iterator[list[_Placed]]:
 _READY: set[np.dtype[Any]] = set()
 
 
-def _ready_kernels(numbers: np.dtype[Any]) -> None:
-    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
-    if numbers in _READY:
-        return
+def are_compiled(kinds: Iterable[pa.DataType]) -> bool:
+    """Tell whether the kernels that read lists of these types are at hand, and need not be compiled."""
+    wanted = {_width_of(kind) for kind in kinds} - _READY
+    return all(are_at_hand(_kernels(numbers), compact_kernels.SOURCES) for numbers in wanted)
+
+
+def _width_of(kind: pa.DataType) -> np.dtype[Any]:
+    """Return whole numbers as wide as those of lists of a type."""
+    return np.dtype(f"u{kind.value_type.bit_width // 8}")
+
+
+def _kernels(numbers: np.dtype[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Return the kernels that read whole numbers of a width, each with arguments as it will have."""
     data, facts, empty = np.zeros(1, np.uint8), np.zeros(footer_kernels.HEADER_FACTS, np.int64), np.zeros(0, numbers)
     place, said = facts[:1], np.zeros((1, 1, footer_kernels.CHUNK_SAID), np.int64)
-    ready(footer_kernels.scan_footer, (np.frombuffer(b" ", np.uint8), place, place, said), compact_kernels.SOURCES)
-    ready(footer_kernels.read_header, (data, 0, 0, facts), compact_kernels.SOURCES)
-    ready(kernels.read_levels, (data, 0, 0, 0, np.zeros(0, np.int32), data, facts), compact_kernels.SOURCES)
-    ready(kernels.look_up, (data, 0, 0, empty, empty), compact_kernels.SOURCES)
+    found: list[tuple[Any, tuple[Any, ...]]] = [
+        (footer_kernels.scan_footer, (data, place, place, said)),
+        (footer_kernels.read_header, (data, 0, 0, facts)),
+        (kernels.read_levels, (data, 0, 0, 0, np.zeros(0, np.int32), data, facts)),
+        (kernels.look_up, (data, 0, 0, empty, empty)),
+    ]
     if numbers.itemsize >= np.dtype(np.uint32).itemsize:
-        ready(kernels.join_streams, (data, 0, 0, empty), compact_kernels.SOURCES)
-    _READY.add(numbers)
+        found.append((kernels.join_streams, (data, 0, 0, empty)))
+    return found
+
+
+def _ready_kernels(numbers: np.dtype[Any]) -> None:
+    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
+    if numbers not in _READY:
+        for function, arguments in _kernels(numbers):
+            ready(function, arguments, compact_kernels.SOURCES)
+        _READY.add(numbers)

@@ -8,7 +8,7 @@ chunks are moved into the file, and what pyarrow's footer says of them goes into
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
-from butter_etl.engines import ready
+from butter_etl.engines import are_at_hand, ready
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.footers import MAGIC
@@ -238,7 +238,9 @@ class _Part:
         span = np.array([2**62, -1])
         for _ in range(self._groups):
             _, chunks = _list_head(self._data, position + 1)  # behind the head of the first field
-            behind = footer_kernels.column_indexes(self._bytes, chunks, self._footer_end, len(self.columns), span)
+            behind = footer_kernels.column_indexes(
+                self._bytes, chunks, self._footer_end, len(self.columns), span, np.empty(4, np.int64)
+            )
             said, position = read_struct(self._data, behind, after=1)
             self._lists.append((chunks, said))
         self._column_indexes = (int(span[0]), int(span[1])) if span[1] >= 0 else (0, 0)
@@ -271,7 +273,16 @@ class _Part:
         out, indexes = np.empty(2 * len(self._data) + 64 * count, np.uint8), np.empty(2 * len(self._data), np.uint8)
         bounds = np.empty(count + 1, np.int64)
         used = footer_kernels.move_chunks(
-            self._bytes, position, self._footer_end, group.shift, self._column_shift, offset, out, bounds, indexes
+            self._bytes,
+            position,
+            self._footer_end,
+            group.shift,
+            self._column_shift,
+            offset,
+            out,
+            bounds,
+            indexes,
+            np.empty(4, np.int64),
         )
         if used < 0:
             raise AssertionError(f"pyarrow {pa.__version__} writes footers of another kind")
@@ -455,13 +466,22 @@ def _file_facts(schema: pa.Schema) -> tuple[bytes, Struct]:
 _READY: set[np.dtype[Any]] = set()
 
 
-def _ready_kernels(whole: np.dtype[Any]) -> None:
-    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
-    if whole in _READY:
-        return
+def are_compiled(kinds: Iterable[pa.DataType]) -> bool:
+    """Tell whether the kernels that write lists of these types are at hand, and need not be compiled."""
+    wanted = {_width_of(kind) for kind in kinds} - _READY
+    return all(are_at_hand(_kernels(whole), compact_kernels.SOURCES) for whole in wanted)
+
+
+def _width_of(kind: pa.DataType) -> np.dtype[Any]:
+    """Return the whole numbers that those of lists of a type are encoded as."""
+    return np.dtype(STORED_AS[kind.value_type][2])
+
+
+def _kernels(whole: np.dtype[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Return the kernels that write whole numbers of a width, each with arguments as it will have."""
     ends, places, data = np.zeros(1, np.int32), np.zeros(2, np.int64), np.zeros(8, np.uint8)
     empty, table = np.zeros(0, whole), np.zeros(1, np.int32)
-    for function, arguments in (
+    found: list[tuple[Any, tuple[Any, ...]]] = [
         (kernels.put_levels, (ends, data, data)),
         (kernels.count_entries, (ends,)),
         (kernels.find_entries, (empty, table, empty, 0, table)),
@@ -470,10 +490,17 @@ def _ready_kernels(whole: np.dtype[Any]) -> None:
         (footer_kernels.put_chunk, (data, places, data)),
         (footer_kernels.put_offset_index, (places[None], data)),
         (compact_kernels.skip, (data, 0, 0, 0)),
-        (footer_kernels.column_indexes, (data, 0, 0, 0, places)),
-        (footer_kernels.move_chunks, (data, 0, 0, 0, 0, 0, data, places, data)),
-    ):
-        ready(function, arguments, compact_kernels.SOURCES)
+        (footer_kernels.column_indexes, (data, 0, 0, 0, places, places)),
+        (footer_kernels.move_chunks, (data, 0, 0, 0, 0, 0, data, places, data, places)),
+    ]
     if whole.itemsize >= np.dtype(np.uint32).itemsize:
-        ready(kernels.put_split_page, (ends, data, empty, data), compact_kernels.SOURCES)
-    _READY.add(whole)
+        found.append((kernels.put_split_page, (ends, data, empty, data)))
+    return found
+
+
+def _ready_kernels(whole: np.dtype[Any]) -> None:
+    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
+    if whole not in _READY:
+        for function, arguments in _kernels(whole):
+            ready(function, arguments, compact_kernels.SOURCES)
+        _READY.add(whole)

@@ -96,7 +96,7 @@ class ParquetFileWriter:
         """Write rows, in row groups of so many or in one."""
         if self._writer is None:
             size = _history_bytes(table)
-            self._writer = self._begin(is_long=size >= SMALL_BYTES and Passed.are_many(size))
+            self._writer = self._begin(is_long=size >= SMALL_BYTES and Passed.are_many(size, self._is_compiled))
         self._writer.write_table(table, row_group_size)
 
     def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:
@@ -109,6 +109,11 @@ class ParquetFileWriter:
         if self._metadata:
             writer.add_key_value_metadata(self._metadata)
         writer.close()
+
+    def _is_compiled(self) -> bool:
+        from butter_etl.store.page_writing import are_compiled
+
+        return are_compiled({field.type for field in self._schema if is_history(field.type)})
 
     def _begin(self, *, is_long: bool) -> HistoryWriter | _SmallFile:
         if not is_long:

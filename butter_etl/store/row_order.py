@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -19,8 +21,7 @@ def take_rows(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
 def _take(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):  # without any rows
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    is_usual = is_history(column.type) and len(column) and Passed.are_many(column.nbytes)
-    lists = lists_of(column) if is_usual else None
+    lists = lists_of(column) if is_history(column.type) and len(column) else None
     if lists is None:
         return column.take(pa.array(places))
     width = lists.values.itemsize
@@ -28,12 +29,15 @@ def _take(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
     room, ends = pa.allocate_buffer(count * width), pa.allocate_buffer(4 * (len(places) + 1))
     out, out_ends = np.frombuffer(room, f"u{width}"), np.frombuffer(ends, np.int32)
     # Compiled code, which most that imports this does without.
-    from butter_etl.engines import ready
+    from butter_etl.engines import are_at_hand, ready
     from butter_etl.store import compact_kernels
     from butter_etl.store import page_kernels as kernels
 
     arguments = lists.values.view(f"u{width}"), lists.ends, places, out, out_ends
-    ready(kernels.copy_lists, arguments, compact_kernels.SOURCES)
+    call = kernels.copy_lists, arguments
+    if not Passed.are_many(column.nbytes, partial(are_at_hand, [call], compact_kernels.SOURCES)):
+        return column.take(pa.array(places))
+    ready(*call, compact_kernels.SOURCES)
     kernels.copy_lists(*arguments)
     taken = pa.Array.from_buffers(column.type.value_type, count, [None, room])
     valid = lists.valid[places]
