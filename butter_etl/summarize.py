@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from butter_etl.clusters import Sealed, map_each, thread_count
 from butter_etl.engines import SummaryBlock
@@ -294,6 +293,8 @@ def _with_all_points(row: pa.Table, runs: pa.Table, column: str | None) -> pa.Ta
     """Return the row of an experiment with the measuring points of its longest run: those of others end before."""
     if column is None or column not in row.column_names:
         return row
+    import pyarrow.compute as pc  # here and below: whoever finds nothing to do does without
+
     lengths = pc.fill_null(pc.list_value_length(runs[column]), 0)
     longest = pc.index(lengths, pc.max(lengths)).as_py()
     return row.set_column(row.column_names.index(column), runs.field(column), runs[column].slice(longest, 1))
@@ -457,6 +458,8 @@ def _summarize_frame(frame: pd.DataFrame, study: Sealed[Study]) -> pd.DataFrame:
 
 def _experiments(runs: pa.Table) -> Iterator[pa.Table]:
     """Yield the rows of each experiment, in the order of the ids; without copies where they stand in that order."""
+    import pyarrow.compute as pc
+
     order = pc.sort_indices(runs["experiment_id"])
     ids = runs["experiment_id"].take(order)
     starts = pc.run_end_encode(ids.combine_chunks()).run_ends.to_pylist() if len(ids) else []

@@ -17,21 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from butter_etl.campaign import (
-    Checkpoints,
-    Claims,
-    Driver,
-    Heartbeat,
-    Progress,
-    Settings,
-    Share,
-    TrainReport,
-    Wanted,
-    begun_stacks,
-    discard_landed,
-    full_disk_stops,
-    target_task_seconds,
-)
+from butter_etl.campaign import Checkpoints, Claims, Share, Wanted, begun_stacks, discard_landed, target_task_seconds
 from butter_etl.clusters import thread_count
 from butter_etl.engines import Device
 from butter_etl.errors import SelectError, UsageError, counted, writing
@@ -40,6 +26,8 @@ from butter_etl.studies import Choice, Landed, Propose, RunSpec, Selection, Stud
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from butter_etl.campaign import Heartbeat, Progress, Settings, TrainReport
 
 
 @dataclass
@@ -203,6 +191,9 @@ def run_training(
     of a driver that had to wait for its cluster. An interrupt (Ctrl-C) cancels what is in flight and returns a report
     that says so. Raises CampaignError when nothing that it does succeeds.
     """
+    # Here and below: what trains, which plans and whoever asks for the status do without.
+    from butter_etl.campaign import Driver, Heartbeat, TrainReport, full_disk_stops
+
     plan = campaign.plan
     wanted = claim_ids(plan, campaign.registry, store)
     rounds = Rounds(store)
@@ -336,6 +327,8 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
     The store is returned with the settings of its tasks; unfinished training is saved every ``checkpoint_seconds``. The
     driver alone downloads, before anything is written; tasks never do. Raises DatasetError.
     """
+    from butter_etl.campaign import Settings
+
     require_state(campaign.path, campaign.state)
     _ = campaign.registry.study.reference  # tasks import the study; one that cannot be is told before anything is made
     study, specs = campaign.registry.study, [wanted.spec for wanted in campaign.plan.wanted]

@@ -7,7 +7,8 @@ import pytest
 from butter_etl.errors import DatasetError, TornFileError
 from butter_etl.store.copies import cached_copy, copy_names, difference, keep, read_copy, read_kept, require_copy
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.own_data import Declaration, load_content
+from butter_etl.studies.butter.declarations import Declaration
+from butter_etl.studies.butter.own_data import load_content
 
 DECLARED = Declaration(
     file="mine.csv", task="classification", target="kind", columns={"size": "numeric", "area": "numeric"}

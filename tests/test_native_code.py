@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_etl.engines import are_at_hand, kernel_cache, native_code, ready
+from butter_etl.engines import are_at_hand, kernel_cache, native_code, native_entries, ready
 from butter_etl.engines.compiling import Kernel, compiled, compiled_in_place
 from butter_etl.engines.native_code import OTHER, signature_of
 
@@ -50,7 +50,7 @@ def is_long(values):
 
 
 def native(kernel, *arguments):
-    return native_code.load(native_code.build(kernel.dispatcher, signature_of(arguments)))
+    return native_code.load(native_entries.build(kernel.dispatcher, signature_of(arguments)))
 
 
 ARGUMENTS = np.arange(9, dtype=np.uint16), np.arange(6, dtype=np.int32).reshape(2, 3), 2, 1.5, True, None
@@ -137,7 +137,7 @@ def test_a_kernel_takes_machine_code_that_is_at_hand_and_numba_for_all_else(tmp_
     assert kernel(np.zeros((9, 2))[:, 0]) is True
     again = Kernel(is_long.py_func)
     assert are_at_hand([(again, (bytes_,))], [])
-    monkeypatch.setattr(native_code, "build", lambda *_: pytest.fail("it is kept"))
+    monkeypatch.setattr(native_entries, "build", lambda *_: pytest.fail("it is kept"))
     ready(again, (bytes_,), [])
     assert again(bytes_) is True
 

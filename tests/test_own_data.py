@@ -20,12 +20,11 @@ from hypothesis import strategies as st
 
 from butter_etl.errors import DatasetError, SpecError
 from butter_etl.studies.butter.datasets import dataset_path, load_dataset
+from butter_etl.studies.butter.declarations import Declaration, check_declaration
 from butter_etl.studies.butter.encoding import encode_features, encode_target
 from butter_etl.studies.butter.own_data import (
     _NUMBER,
-    Declaration,
     _fractions,
-    check_declaration,
     content_sha256,
     describe,
     load_content,

@@ -32,7 +32,8 @@ from butter_etl.store.files import Location
 from butter_etl.store.registry import Registry
 from butter_etl.store.s3 import Service
 from butter_etl.store.store import Store
-from butter_etl.studies.butter.own_data import Declaration, load_content
+from butter_etl.studies.butter.declarations import Declaration
+from butter_etl.studies.butter.own_data import load_content
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice, Selection

@@ -11,11 +11,12 @@ import msgspec
 from butter_etl.campaign.cutting import Task
 from butter_etl.campaign.progress import Pace, Progress, TaskProgress, places_of
 from butter_etl.campaign.share import Share
-from butter_etl.campaign.tasks import TaskReport
 from butter_etl.clusters import told_progress
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from butter_etl.campaign.tasks import TaskReport
 
 #: How often workers are asked how far their tasks are, in seconds; many of them are asked less often.
 _LOOK_SECONDS = 2.0

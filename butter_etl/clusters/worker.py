@@ -5,7 +5,6 @@ This module is a preload of Dask's workers (`dask_setup`).
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import signal
@@ -209,6 +208,8 @@ def leave_worker() -> None:
 
 
 async def _close_when_done(worker: Any) -> None:
+    import asyncio  # which workers have, and most commands that know of workers do without
+
     while _at_work:
         await asyncio.sleep(0.1)
     await asyncio.sleep(_DELIVERY_SECONDS)

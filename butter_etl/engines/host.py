@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ def cpu_family() -> str:
 
 def package_version(package: str) -> str | None:
     """Return the version of an installed package; None if it is not there."""
+    from importlib.metadata import PackageNotFoundError, version  # which most that import this do without
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -151,7 +151,9 @@ def _ready_native(kernel: compiling.Kernel, signature: native_code.Signature, so
         content = kept.content(name)
         if content is None:
             kept.tell_of_compiling()
-            content = native_code.build(kernel.dispatcher, signature)
+            from butter_etl.engines.native_entries import build  # and numba with it
+
+            content = build(kernel.dispatcher, signature)
             kept.keep(name, content)
     kernel.add(signature, native_code.load(content))
     _log.debug("kernel %s ready after %.3f s", kernel.py_func.__name__, time.perf_counter() - started)

@@ -24,7 +24,7 @@ Signature = tuple[str, ...]
 INT, BOOL, FLOAT, NONE = "int", "bool", "float", "none"
 
 #: What an entry returns where an argument is of another type, and what a call then returns.
-_OTHER: Final = -(2**63)
+OTHER_NUMBER: Final = -(2**63)
 OTHER: Final = object()
 #: The types of their elements.
 DTYPES: Final = frozenset(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"])
@@ -46,7 +46,7 @@ NEVER_CALLED: Final = (
 FROM_C: Final = {"numba_frexp": "frexp", "numba_ldexp": "ldexp"}
 
 
-class _Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True):
     """How to call what follows it: the entry's name, and the types of arguments and of the result."""
 
     entry: str
@@ -95,28 +95,10 @@ def _type_of(argument: Any) -> str | None:
     return NONE if argument is None else None
 
 
-# --- building -----------------------------------------------------------------------------------------------------
-
-
-def build(function: Any, signature: Signature) -> bytes:
-    """Return the machine code of a function that numba compiles, for arguments of these types, and how to call it.
-
-    Raises TypeError for a function that cannot be called so.
-    """
-    from butter_etl.engines.native_entries import compile_entry
-
-    name, result, code = compile_entry(function, signature, _OTHER)
-    header = msgspec.json.encode(_Header(name, signature, result))
-    return len(header).to_bytes(4, "little") + header + code
-
-
-# --- loading ------------------------------------------------------------------------------------------------------
-
-
 def load(content: bytes) -> Native:
-    """Return a function that `build` returned the code of; it stays loaded."""
+    """Return a function that `butter_etl.engines.native_entries.build` returned the code of; it stays loaded."""
     end = 4 + int.from_bytes(content[:4], "little")
-    header = msgspec.json.decode(content[4:end], type=_Header)
+    header = msgspec.json.decode(content[4:end], type=Header)
     address = _linker().add(header.entry, content[end:])
     takes = [ctypes.c_double if kind == FLOAT else ctypes.c_int64 for kind in header.signature]
     # Without the lock of the interpreter: threads compute side by side.
@@ -127,7 +109,7 @@ def load(content: bytes) -> Native:
     called: dict[str, Any] = {"entry": entry, "index": index, "flag": _flag, "OTHER": OTHER}
     exec(  # noqa: S102 (of what is read here, nothing is in it)
         f"def native({', '.join(names)}):\n    found = entry({', '.join([str(_ARRAY_TYPE), *given])})\n"
-        f"    return OTHER if found == {_OTHER} else {RESULTS[header.result]}",
+        f"    return OTHER if found == {OTHER_NUMBER} else {RESULTS[header.result]}",
         called,
     )
     return cast("Native", called["native"])

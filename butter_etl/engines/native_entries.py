@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numba as untyped_numba
 import numba.extending as untyped_extending
 import numpy as np
@@ -13,7 +14,19 @@ from numba.core import cgutils
 from numba.core import types as untyped_types
 from numba.core.registry import cpu_target
 
-from butter_etl.engines.native_code import BOOL, DTYPES, FLOAT, FROM_C, INT, NEVER_CALLED, NONE, RESULTS, Signature
+from butter_etl.engines.native_code import (
+    BOOL,
+    DTYPES,
+    FLOAT,
+    FROM_C,
+    INT,
+    NEVER_CALLED,
+    NONE,
+    OTHER_NUMBER,
+    RESULTS,
+    Header,
+    Signature,
+)
 
 # It says that it is typed but leaves most of its functions untyped.
 numba: Any = untyped_numba
@@ -65,6 +78,20 @@ def _is_array(kind: int, address: int, number: int, dimensions: int) -> bool:
     return is_plain
 
 
+def build(function: Any, signature: Signature) -> bytes:
+    """Return the machine code of a function that numba compiles, for arguments of these types, and how to call it.
+
+    Raises TypeError for a function that raises, allocates, calls what is not in its machine code, or returns what
+    entries do not.
+    """
+    result = _result_of(function, signature)
+    if result not in RESULTS:
+        raise TypeError(f"{function.__name__} returns {result}, which an entry cannot")
+    entry = _compile_entry(function, signature, result)
+    header = msgspec.json.encode(Header(entry._wrapper_name, signature, result))
+    return len(header).to_bytes(4, "little") + header + _machine_code(entry._library)
+
+
 class _Argument(NamedTuple):
     """An argument of an entry: numba's type of it, and lines of Python about it."""
 
@@ -92,21 +119,14 @@ def _argument(kind: str, name: str) -> _Argument:
     )
 
 
-def compile_entry(function: Any, signature: Signature, other: int) -> tuple[str, str, bytes]:
-    """Compile a function's entry; return its name, the type of its result, and machine code for this processor.
-
-    It returns ``other`` for arguments of other types. Raises TypeError for a function that raises, allocates, calls
-    what is not in its machine code, or returns what entries do not.
-    """
+def _compile_entry(function: Any, signature: Signature, result: str) -> Any:
+    """Return numba's C function that calls a function, or returns `OTHER_NUMBER` for arguments of other types."""
     arguments = {f"a{number}": _argument(kind, f"a{number}") for number, kind in enumerate(signature)}
-    result = _result_of(function, signature)
-    if result not in RESULTS:
-        raise TypeError(f"{function.__name__} returns {result}, which an entry cannot")
     call = f"function({', '.join(one.given for one in arguments.values())})"
     lines = [
         f"def entry({', '.join(['kind', *arguments])}):",
         f"    if not ({' and '.join(one.check for one in arguments.values() if one.check) or 'True'}):",
-        f"        return {other}",
+        f"        return {OTHER_NUMBER}",
         *(f"    {one.array}" for one in arguments.values() if one.array),
         *([f"    {call}", "    return 0"] if result == "none" else [f"    return {call}"]),
     ]
@@ -114,8 +134,7 @@ def compile_entry(function: Any, signature: Signature, other: int) -> tuple[str,
     names |= {"EXTENTS": _EXTENTS, "DATA": _DATA, **{code: numba.from_dtype(np.dtype(code)) for code in DTYPES}}
     exec("\n".join(lines), names)  # noqa: S102 (nothing in it comes from outside)
     takes = types.int64(types.int64, *(one.takes for one in arguments.values()))
-    compiled = numba.cfunc(takes, error_model="numpy")(names["entry"])
-    return compiled._wrapper_name, result, _machine_code(compiled._library)
+    return numba.cfunc(takes, error_model="numpy")(names["entry"])
 
 
 def _result_of(function: Any, signature: Signature) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -25,7 +25,10 @@ from butter_etl.store.layout import DATA
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
-from butter_etl.studies import Content, Dataset, DatasetInfo, Declaration, OwnData, Task, content_sha256, own_info
+from butter_etl.studies import Dataset, DatasetInfo, Declaration, OwnData, Task, content_sha256, own_info
+
+if TYPE_CHECKING:
+    from butter_etl.studies import Content
 
 _KEY = b"butter_etl.dataset"
 _NUMBERS = pa.list_(pa.field("element", pa.float32()))

@@ -8,15 +8,7 @@ from pathlib import Path
 from butter_etl.errors import DatasetError
 from butter_etl.store.copies import copy_names, difference, keep, other_content, read_kept
 from butter_etl.store.store import Store
-from butter_etl.studies import (
-    DatasetInfo,
-    Declaration,
-    Lookup,
-    describe,
-    fetch_source,
-    find_source,
-    load_content,
-)
+from butter_etl.studies import DatasetInfo, Declaration, Lookup, fetch_source, find_source
 
 
 class OwnDatasets:
@@ -52,6 +44,8 @@ class OwnDatasets:
 
     def from_files(self, spec_file: str, directory: Path | None) -> Lookup:
         """Return a look-up of the data sets that a sweep file declares, by their files or by the store's copies."""
+        from butter_etl.studies import describe, load_content  # which most commands do without
+
         folder = Path(spec_file).parent
 
         def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
@@ -87,6 +81,8 @@ class OwnDatasets:
 
         Raises DatasetError where one is not what its name stands for there.
         """
+        from butter_etl.studies import load_content  # which most commands do without
+
         self.store = store
         for name, declaration in store.study.reader.declarations(spec_file).items():
             if read_kept(store.location, name) is None:

@@ -13,13 +13,13 @@ from .butter.datasets import Dataset as Dataset
 from .butter.datasets import DatasetInfo as DatasetInfo
 from .butter.datasets import content_sha256 as content_sha256
 from .butter.datasets import own_info as own_info
+from .butter.declarations import Declaration as Declaration
+from .butter.declarations import fetch_source as fetch_source
+from .butter.declarations import find_source as find_source
 from .butter.encoding import Task as Task
 from .butter.experiments import OwnData as OwnData
 from .butter.own_data import Content as Content
-from .butter.own_data import Declaration as Declaration
 from .butter.own_data import describe as describe
-from .butter.own_data import fetch_source as fetch_source
-from .butter.own_data import find_source as find_source
 from .butter.own_data import load_content as load_content
 from .cards import LICENSE_URL as LICENSE_URL
 from .cards import NOBODY as NOBODY

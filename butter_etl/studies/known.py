@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import entry_points
 from typing import Final
 
 from butter_etl.errors import StudyError, suggestion
@@ -39,6 +38,8 @@ def load_study(reference: str, folder: str | None = None) -> Study:
 
 def installed() -> Mapping[str, str]:
     """Return the references of all studies that are installed, the package's own first, by name."""
+    from importlib.metadata import entry_points  # which takes longer to import than all else here
+
     others = {one.name: f"{one.module}:{one.attr}" for one in entry_points(group=GROUP)}
     return {**others, **BUILT_IN}
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import starmap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.campaign import Activity, RunningDriver, TrainReport, current_activity
+from butter_etl.campaign import Activity, RunningDriver, current_activity
 from butter_etl.clusters import queue_lines
 from butter_etl.errors import agreeing, all_of, counted, duration, plural, rate
 from butter_etl.store import Failure, Registry, Store, StudyLike, read_summary, to_arrow
@@ -21,6 +21,9 @@ from butter_etl.studies import Choice, Cube, DatasetInfo, FixedIds, Selection, S
 from butter_etl.summarize import plan_summaries
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
 from butter_etl.views.terminal import core_hours, core_time
+
+if TYPE_CHECKING:
+    from butter_etl.campaign import TrainReport
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _PLACES_SHOWN = 20

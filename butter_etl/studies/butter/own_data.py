@@ -24,17 +24,14 @@ from numpy.typing import NDArray
 from butter_etl.errors import DatasetError, SpecError, counted, one_line, suggestion
 from butter_etl.studies.arrow_types import plain_column
 from butter_etl.studies.butter.datasets import (
-    DATASETS,
     DatasetInfo,
     content_sha256,
-    dataset_path,
-    ensure_pmlb,
     own_info,
 )
-from butter_etl.studies.butter.encoding import Encoding, Task, encode_column, encode_target
+from butter_etl.studies.butter.declarations import DELIMITERS, Declaration, file_format
+from butter_etl.studies.butter.encoding import Encoding, encode_column, encode_target
 from butter_etl.studies.butter.experiments import OwnData
 from butter_etl.studies.butter.text_tables import read_text_table
-from butter_etl.studies.user_folders import data_folder, expanded
 
 #: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
 MAX_TEXT_CATEGORIES = 100
@@ -45,33 +42,13 @@ MAX_BYTES = 2**35
 #: What stands for a missing value in a CSV or TSV file, in columns that are not declared as ``one-hot``.
 MISSING_WORDS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "?")
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf(inity)?)$"
 #: Numbers as many countries write them. A column of nothing else would pass for texts, and be one-hot encoded.
 _DECIMAL_COMMA = r"^[+-]?\d*,\d+$"
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_COMPRESSED = (".gz", ".bz2", ".zst")
 #: What pandas calls an index without a name in Parquet.
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 #: What pandas, R and readers of their files call row numbers. A column of such a name that counts up is one.
 _ROW_NUMBER = re.compile(r"Unnamed: \d+|level_\d+|X|\.\.\.1|(?i:index|id|row[._]?(?:names?|numbers?|id))")
-
-
-class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A data set as a sweep file declares it: a file, or a data set of PMLB by name; what to predict, and how.
-
-    ``file`` is relative to the sweep file. ``columns`` says how input columns are encoded, where that is not ``auto``.
-    """
-
-    task: Task
-    file: str | None = None
-    pmlb: str | None = None
-    target: str = "target"
-    columns: dict[str, Encoding] = {}
-
-    def means_the_same(self, other: Declaration) -> bool:
-        """Tell whether two declarations differ at most in where the file is."""
-        return msgspec.structs.replace(self, file=None) == msgspec.structs.replace(other, file=None)
 
 
 @dataclass(frozen=True)
@@ -83,62 +60,6 @@ class Content:
     y: NDArray[np.float32]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-
-
-# --- declarations ------------------------------------------------------------------------------------------------
-
-
-def check_declaration(name: str, declaration: Declaration, place: str) -> None:
-    """Raise SpecError, naming the place, for what is wrong with a declaration whatever its file holds."""
-    if not _NAME.fullmatch(name):
-        raise SpecError(f"{place}: a name is up to 100 letters, digits, _, - and ., not beginning with - or .")
-    if name in DATASETS:
-        raise SpecError(f"{place}: {name!r} is the name of a data set that comes with the package; choose another")
-    if (declaration.file is None) == (declaration.pmlb is None):
-        raise SpecError(f"{place}: say where the data are: either `file: PATH` or `pmlb: NAME`")
-    if declaration.pmlb is not None and not _NAME.fullmatch(declaration.pmlb):
-        raise SpecError(f"{place}.pmlb: {declaration.pmlb!r} is no name of a data set of PMLB")
-    if declaration.file is not None:
-        _format(Path(declaration.file), place)
-    if declaration.target in declaration.columns:
-        raise SpecError(f"{place}.columns: {declaration.target!r} is the target; take it out")
-
-
-def _format(path: Path, place: str) -> str:
-    """Return the suffix that tells the format, ``.csv``, ``.tsv`` or ``.parquet``; raise SpecError for any other."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".parquet":
-        return ".parquet"
-    if suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    if not suffixes or suffixes[-1] not in _DELIMITERS:
-        raise SpecError(f"{place}.file: {path.name!r} must end in .csv, .tsv (also with .gz, .bz2, .zst) or .parquet")
-    return suffixes[-1]
-
-
-def find_source(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path | None:
-    """Return the file of a declaration in a sweep file in ``folder``; None if it is not there. Download nothing."""
-    path = _source_path(declaration, folder, directory)
-    return path if path.is_file() else None
-
-
-def fetch_source(declaration: Declaration, folder: Path, directory: str | Path | None, place: str) -> Path:
-    """Return the file of a declaration; download it to ``directory`` where it is PMLB's and absent.
-
-    Raises DatasetError if it cannot be had.
-    """
-    if declaration.pmlb is not None:
-        return ensure_pmlb(declaration.pmlb, data_folder(directory))
-    path = _source_path(declaration, folder, directory)
-    if not path.is_file():
-        raise DatasetError(f"{place}: {path} is not there; put the file there, or correct `file`")
-    return path
-
-
-def _source_path(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path:
-    if declaration.pmlb is not None:
-        return dataset_path(declaration.pmlb, data_folder(directory))
-    return folder / expanded(declaration.file or "")
 
 
 # --- from a file to its content ----------------------------------------------------------------------------------
@@ -180,12 +101,12 @@ def load_content(name: str, declaration: Declaration, path: Path, place: str) ->
 
 def _read(path: Path, declaration: Declaration, place: str) -> pa.Table:
     """Read the table of a file. Of CSV and TSV, all columns are text, and nothing is null."""
-    kind = _format(path, place)
+    kind = file_format(path, place)
     try:
         if kind == ".parquet":
             with pq.ParquetFile(path) as file:
                 return file.read()
-        return read_text_table(path, _DELIMITERS[kind])
+        return read_text_table(path, DELIMITERS[kind])
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 from butter_etl.errors import SpecError, suggestion
 from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, unknown_dataset
+from butter_etl.studies.butter.declarations import Declaration, check_declaration, fetch_source
 from butter_etl.studies.butter.encoding import Encoding, Task
 from butter_etl.studies.butter.experiments import HYPERPARAMETERS, MAX_REPETITIONS
-from butter_etl.studies.butter.own_data import Declaration, check_declaration, describe, fetch_source
 from butter_etl.studies.butter.sweeps import PUBLISHED, Cube, Optimizer, Sweep, check_momentum
 from butter_etl.studies.identity import canonical_float
 from butter_etl.studies.sweep_files import Lookup, SweepReader, read_text
@@ -116,6 +116,9 @@ def parse_sweep(text: str, origin: str, lookup: Lookup | None = None) -> Sweep:
 
 def from_files(folder: Path) -> Lookup:
     """Return the look-up of declared data sets by their files; ``folder`` is where the sweep file is."""
+
+    # Here, as it needs most of Arrow, and most commands read no data set.
+    from butter_etl.studies.butter.own_data import describe
 
     def look_up(name: str, declaration: Declaration, place: str) -> DatasetInfo:
         return describe(name, declaration, fetch_source(declaration, folder, None, place), place)

@@ -1,0 +1,87 @@
+"""Users' own data sets as sweep files declare them: what they say, and the files that they mean."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from butter_etl.errors import DatasetError, SpecError
+from butter_etl.studies.butter.datasets import DATASETS, dataset_path, ensure_pmlb
+from butter_etl.studies.butter.encoding import Encoding, Task
+from butter_etl.studies.user_folders import data_folder, expanded
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_COMPRESSED = (".gz", ".bz2", ".zst")
+
+
+class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A data set as a sweep file declares it: a file, or a data set of PMLB by name; what to predict, and how.
+
+    ``file`` is relative to the sweep file. ``columns`` says how input columns are encoded, where that is not ``auto``.
+    """
+
+    task: Task
+    file: str | None = None
+    pmlb: str | None = None
+    target: str = "target"
+    columns: dict[str, Encoding] = {}
+
+    def means_the_same(self, other: Declaration) -> bool:
+        """Tell whether two declarations differ at most in where the file is."""
+        return msgspec.structs.replace(self, file=None) == msgspec.structs.replace(other, file=None)
+
+
+def check_declaration(name: str, declaration: Declaration, place: str) -> None:
+    """Raise SpecError, naming the place, for what is wrong with a declaration whatever its file holds."""
+    if not _NAME.fullmatch(name):
+        raise SpecError(f"{place}: a name is up to 100 letters, digits, _, - and ., not beginning with - or .")
+    if name in DATASETS:
+        raise SpecError(f"{place}: {name!r} is the name of a data set that comes with the package; choose another")
+    if (declaration.file is None) == (declaration.pmlb is None):
+        raise SpecError(f"{place}: say where the data are: either `file: PATH` or `pmlb: NAME`")
+    if declaration.pmlb is not None and not _NAME.fullmatch(declaration.pmlb):
+        raise SpecError(f"{place}.pmlb: {declaration.pmlb!r} is no name of a data set of PMLB")
+    if declaration.file is not None:
+        file_format(Path(declaration.file), place)
+    if declaration.target in declaration.columns:
+        raise SpecError(f"{place}.columns: {declaration.target!r} is the target; take it out")
+
+
+def file_format(path: Path, place: str) -> str:
+    """Return the suffix that tells the format, ``.csv``, ``.tsv`` or ``.parquet``; raise SpecError for any other."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".parquet":
+        return ".parquet"
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    if not suffixes or suffixes[-1] not in DELIMITERS:
+        raise SpecError(f"{place}.file: {path.name!r} must end in .csv, .tsv (also with .gz, .bz2, .zst) or .parquet")
+    return suffixes[-1]
+
+
+def find_source(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path | None:
+    """Return the file of a declaration in a sweep file in ``folder``; None if it is not there. Download nothing."""
+    path = _source_path(declaration, folder, directory)
+    return path if path.is_file() else None
+
+
+def fetch_source(declaration: Declaration, folder: Path, directory: str | Path | None, place: str) -> Path:
+    """Return the file of a declaration; download it to ``directory`` where it is PMLB's and absent.
+
+    Raises DatasetError if it cannot be had.
+    """
+    if declaration.pmlb is not None:
+        return ensure_pmlb(declaration.pmlb, data_folder(directory))
+    path = _source_path(declaration, folder, directory)
+    if not path.is_file():
+        raise DatasetError(f"{place}: {path} is not there; put the file there, or correct `file`")
+    return path
+
+
+def _source_path(declaration: Declaration, folder: Path, directory: str | Path | None) -> Path:
+    if declaration.pmlb is not None:
+        return dataset_path(declaration.pmlb, data_folder(directory))
+    return folder / expanded(declaration.file or "")
