@@ -208,7 +208,7 @@ def test_a_cache_that_cannot_be_made_is_no_error(tmp_path, monkeypatch, said):
     assert why == (
         f"compiled kernels are not kept in {tmp_path}/file: [Errno 20] Not a directory: '{tmp_path}/file/{name()}'"
     )
-    assert compiling == ["compiling kernels; there is no folder to keep them in"] * 2
+    assert compiling == ["compiling kernels; there is no folder to keep them in"]  # once a process
 
 
 def name():

@@ -216,9 +216,9 @@ class KeptFiles:
         self._folders = folders
 
     def tell_of_compiling(self) -> None:
-        """Log that the function is compiled, and where it is kept."""
-        where = f", once for this CPU and version; kept in {self._folders[-1]}" if self._folders else ""
-        _log.info("compiling kernels%s", where or "; there is no folder to keep them in")
+        """Log that kernels are compiled, and where they are kept."""
+        kept = f", once for this CPU and version; kept in {self._folders[-1]}" if self._folders else ""
+        _tell(f"compiling kernels{kept or '; there is no folder to keep them in'}")
 
     @contextlib.contextmanager
     def turn(self, name: str) -> Iterator[None]:

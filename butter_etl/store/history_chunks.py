@@ -37,7 +37,7 @@ class Passed:
 
     #: Of so many bytes, to load it, and to compile it, pays.
     worth_loading: ClassVar[int] = 2**22
-    worth_compiling: ClassVar[int] = 2**29
+    worth_compiling: ClassVar[int] = 2**26
     total: ClassVar[int] = 0
 
     @classmethod

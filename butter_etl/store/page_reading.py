@@ -39,7 +39,7 @@ from butter_etl.store.history_chunks import (
 _ZSTD: Final = pa.Codec("zstd")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 #: Columns of fewer entries pyarrow reads in less time.
-_FEW_ENTRIES: Final = 2**12
+_FEW_ENTRIES: Final = 2**14
 #: Chunks with at most so many bytes between them are read at once, so many in all.
 _GAP: Final = 2**16
 _AT_ONCE: Final = 2**23

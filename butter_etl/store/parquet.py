@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: The level of compression: decision 7 has what others would take.
 ZSTD_LEVEL: Final = 3
-#: Histories of fewer bytes pyarrow writes in less time.
-SMALL_BYTES: Final = 2**19
+#: Columns of histories of fewer bytes, on average, pyarrow writes in less time.
+SMALL_BYTES: Final = 2**16
 
 #: How columns are encoded that are encoded otherwise than their types ask for, by name.
 Encodings = Mapping[str, PageEncoding]
@@ -95,8 +95,9 @@ class ParquetFileWriter:
     def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write rows, in row groups of so many or in one."""
         if self._writer is None:
-            size = _history_bytes(table)
-            self._writer = self._begin(is_long=size >= SMALL_BYTES and Passed.are_many(size, self._is_compiled))
+            sizes = [column.nbytes for column in table.columns if is_history(column.type)]
+            is_long = sum(sizes) >= SMALL_BYTES * max(1, len(sizes))
+            self._writer = self._begin(is_long=is_long and Passed.are_many(sum(sizes), self._is_compiled))
         self._writer.write_table(table, row_group_size)
 
     def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:
@@ -145,10 +146,6 @@ class _SmallFile(pq.ParquetWriter):  # type: ignore[misc]
         if self._upload is not None and self._memory is not None:
             self._upload.write(self._memory.getvalue())
             self._upload = None
-
-
-def _history_bytes(table: pa.Table) -> int:
-    return sum(column.nbytes for column in table.columns if is_history(column.type))
 
 
 class _Pieces(list[Any]):
