@@ -28,6 +28,7 @@ from butter_etl.exchange.sources import (
     Reader,
     check_history_lengths,
     hash_ids,
+    lengths_of,
     scan_rows,
 )
 from butter_etl.store import Registry, RunFile, partition_path, take_rows
@@ -244,7 +245,7 @@ def spool_rows(study: Study, rows: pa.Table, folder: str, place: str) -> FileSca
     Raises what `scan_rows` raises, and LandingError if the file cannot be written.
     """
     codes, examples = scan_rows(study, rows, place)
-    check_history_lengths(study, rows, rows, place)
+    check_history_lengths(study, rows, lengths_of(study, rows), place)
     hashes = hash_ids(rows["run_id"]) if rows.num_rows else np.zeros(0, np.uint64)
     return FileScan(_write_spool(rows, codes, hashes, folder), examples, [])
 

@@ -296,21 +296,32 @@ def _open(location: Location, name: str, place: str) -> HistoryFile:
 
 
 def _check_histories(study: Study, file: HistoryFile, rows: pa.Table, profile: Profile, place: str) -> None:
-    """Decode all histories of a file, a slice at a time.
+    """Decode all histories of a file, a slice at a time, or of pages with checksums as much as their lengths take.
 
     Raises TornFileError for damaged pages, SourceError for values that do not fit, SpecError for histories that are too
     long.
     """
     names = [profile.theirs(name) for name in study.histories]
     wanted = pa.schema([study.runs.field(name) for name in study.histories])
+    schema = file.schema_arrow
+    is_ours = all(
+        theirs in schema.names and schema.field(theirs).type.equals(field.type) and field.name not in profile.constants
+        for theirs, field in zip(names, wanted, strict=True)
+    )
     start = 0
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         at_once = max(1, SLICE_BYTES * group.num_rows // max(group.total_byte_size, 1))
         try:
+            lengths = file.read_lengths(number, names) if is_ours else None
+            if lengths is not None:
+                own = {name: lengths[profile.theirs(name)] for name in study.histories}
+                check_history_lengths(study, rows.slice(start, group.num_rows), own, place)
+                start += group.num_rows
+                continue
             for part in _parts(file, number, names, at_once):
-                histories = conform(part, {}, profile, wanted, place)
-                check_history_lengths(study, rows.slice(start, part.num_rows), histories, place)
+                own = lengths_of(study, conform(part, {}, profile, wanted, place))
+                check_history_lengths(study, rows.slice(start, part.num_rows), own, place)
                 start += part.num_rows
         except (pa.ArrowException, OSError) as error:
             raise TornFileError(f"{place} cannot be read ({one_line(error)})") from error
@@ -325,14 +336,19 @@ def _parts(file: HistoryFile, group: int, columns: list[str], rows: int) -> Iter
         yield pa.table(batch)
 
 
-def check_history_lengths(study: Study, rows: pa.Table, histories: pa.Table, place: str) -> None:
+def lengths_of(study: Study, histories: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Return how long each run's history is, by name, null where a list is."""
+    return {name: pc.list_value_length(histories[name]) for name in study.histories}
+
+
+def check_history_lengths(study: Study, rows: pa.Table, lengths: Mapping[str, Any], place: str) -> None:
     """Raise SpecError if a history of some rows of our own task is longer than the row says that runs are."""
     names = ["task", "task_version", *filter(None, [study.points.count])]
     said = rows.select(names).to_pylist()
     limits = [length_limit(study, row["task"], row["task_version"], study.most_points(row)) for row in said]
     try:
         for name in study.histories:
-            check_lengths(study, name, pc.list_value_length(histories[name]), np.array(limits, np.int64))
+            check_lengths(study, name, lengths[name], np.array(limits, np.int64))
     except SpecError as error:
         raise SpecError(f"{place}: {error}") from error
 

@@ -88,6 +88,25 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
             return {}
         return read_histories(self._source, self._footer, self._shape, groups, fields)
 
+    def read_lengths(self, group: int, columns: Collection[str]) -> dict[str, pa.Array] | None:
+        """Return the lengths of history columns in a row group, int32, null where a list is; reading takes far longer.
+
+        All of their pages are held against their checksums. Returns None where a page of a column has none, the column
+        is no history, or pyarrow reads it in less time. Raises what reading raises.
+        """
+        fields = {self._fields[name]: self._field(name) for name in columns if name in self._fields}
+        whole = self._facts.row_group(group).total_byte_size
+        if len(fields) < len(columns) or not self._is_flat or whole < SMALL_FILE:
+            return None
+        # Compiled code, which most that opens files does without.
+        from butter_etl.store.page_reading import are_compiled, read_all_lengths
+
+        kinds = {field.type for field in fields.values() if is_history_field(field)}
+        if not kinds or not Passed.are_many(whole, partial(are_compiled, kinds)):
+            return None
+        found = read_all_lengths(self._source, self._footer, self._shape, group, fields)
+        return found if len(found) == len(fields) else None
+
     @property
     def names(self) -> Collection[str]:
         """Return the names of the columns."""

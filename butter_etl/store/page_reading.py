@@ -7,7 +7,7 @@ left to pyarrow, a column at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -43,6 +43,8 @@ _FEW_ENTRIES: Final = 2**14
 #: Chunks with at most so many bytes between them are read at once, so many in all.
 _GAP: Final = 2**16
 _AT_ONCE: Final = 2**23
+#: The first so many bytes of a page have all of its levels, most often.
+_LEVELS: Final = 2**12
 
 
 def read_lists(data: Any, chunk: Chunk, kind: pa.DataType, rows: int, *, checked: bool = True) -> pa.Array:
@@ -52,6 +54,15 @@ def read_lists(data: Any, chunk: Chunk, kind: pa.DataType, rows: int, *, checked
     pyarrow to read, DamagedPageError for what cannot be.
     """
     return _Lists(np.frombuffer(data, np.uint8), chunk, kind, rows, checked=checked).read()
+
+
+def read_lengths(data: Any, chunk: Chunk, kind: pa.DataType, rows: int) -> pa.Array:
+    """Return the lengths of the lists of a chunk, int32 (rows,), null where a list is, without most of its decoding.
+
+    All pages are held against their checksums. Raises `Unusual` also where pages have none, since then only their
+    decoding tells whether they are sound, and what `read_lists` raises.
+    """
+    return _Lists(np.frombuffer(data, np.uint8), chunk, kind, rows, checked=True).lengths()
 
 
 class _Lists:
@@ -71,6 +82,7 @@ class _Lists:
         self._ends[0] = 0
         self._valid = np.empty(rows, np.uint8)
         self._state = np.zeros(4, np.int64)
+        self._entries = 0
         self._dictionary: npt.NDArray[Any] | None = None
         self._values: pa.Buffer | None = None
         self._width = _width_of(kind)
@@ -78,21 +90,34 @@ class _Lists:
 
     def read(self) -> pa.Array:
         """Return the lists."""
-        entries = 0
         for facts, page in self._pages():
+            content = self._content(facts, page)
             if facts[footer_kernels.KIND] == DICTIONARY_PAGE:
-                self._read_dictionary(facts, page)
+                self._read_dictionary(facts, content)
+            else:
+                self._read_values(facts, content)
+        self._require_all()
+        return self._array()
+
+    def lengths(self) -> pa.Array:
+        """Return the lengths of the lists."""
+        for facts, page in self._pages():
+            if facts[footer_kernels.CRC] < 0:
+                raise Unusual
+            if facts[footer_kernels.KIND] == DICTIONARY_PAGE:
                 continue
-            count = int(facts[footer_kernels.VALUES])
-            if count < 0 or entries + count > self._chunk.entries:
-                raise DamagedPageError(f"has {entries + count} entries, not {self._chunk.entries}")
-            entries += count
-            self._read_values(facts, page, count)
+            if self._read_levels(facts, self._beginning(page)) != compact_kernels.OK:
+                _require(self._read_levels(facts, self._content(facts, page)), "levels of lists")
+        self._require_all()
+        valid = self._valid.view(bool)
+        return pa.array(np.diff(self._ends), mask=None if valid.all() else ~valid)
+
+    def _require_all(self) -> None:
+        entries = self._entries
         if entries != self._chunk.entries or self._state[0] != self._rows:
             raise DamagedPageError(
                 f"has {entries} entries in {self._state[0]} rows, not {self._chunk.entries} in {self._rows}"
             )
-        return self._array()
 
     def _array(self) -> pa.Array:
         count, nulls = int(self._state[1]), int(self._state[2])
@@ -103,7 +128,7 @@ class _Lists:
     # --- pages -------------------------------------------------------------------------------------------------
 
     def _pages(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
-        """Yield what each page's header says, and its content, decompressed."""
+        """Yield what each page's header says, and the page, held against its checksum."""
         position, end = 0, len(self._data)
         while position < end:
             facts = np.empty(footer_kernels.HEADER_FACTS, np.int64)
@@ -111,16 +136,18 @@ class _Lists:
                 raise DamagedPageError(f"has no page where one should begin, at byte {self._chunk.start + position}")
             body = int(facts[footer_kernels.BODY])
             position = body + int(facts[footer_kernels.COMPRESSED])
-            yield facts, self._content(facts, self._data[body:position])
+            page, checksum = self._data[body:position], int(facts[footer_kernels.CRC])
+            if facts[footer_kernels.KIND] not in (DATA_PAGE, DICTIONARY_PAGE):
+                raise Unusual
+            if self._checked and checksum >= 0 and isal_zlib.crc32(page) != checksum:
+                raise DamagedPageError("has a page that does not agree with its checksum")
+            yield facts, page
 
     def _content(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        kind, size = int(facts[footer_kernels.KIND]), int(facts[footer_kernels.UNCOMPRESSED])
-        if kind not in (DATA_PAGE, DICTIONARY_PAGE):
-            raise Unusual
-        if self._checked and facts[footer_kernels.CRC] >= 0 and isal_zlib.crc32(page) != facts[footer_kernels.CRC]:
-            raise DamagedPageError("has a page that does not agree with its checksum")
+        """Return what a page holds, decompressed."""
         if not self._chunk.is_compressed:
             return page
+        size = int(facts[footer_kernels.UNCOMPRESSED])
         if _content_size(page) not in (None, size):
             raise DamagedPageError(f"has a page of {size} bytes that does not hold so many")
         if size > self._chunk.uncompressed:  # more than the file has reason to ask for
@@ -129,6 +156,14 @@ class _Lists:
             return np.frombuffer(_ZSTD.decompress(page, decompressed_size=size), np.uint8)
         except (OSError, ValueError) as error:
             raise DamagedPageError(f"has a page that cannot be decompressed ({error})") from error
+
+    def _beginning(self, page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the first bytes of what a page holds: most often all of its levels; none where it is damaged."""
+        if not self._chunk.is_compressed:
+            return page
+        with suppress(OSError), pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(page)), "zstd") as stream:
+            return np.frombuffer(stream.read(_LEVELS), np.uint8)
+        return page[:0]
 
     def _read_dictionary(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> None:
         if facts[footer_kernels.ENCODING] not in (PLAIN, PLAIN_DICTIONARY):
@@ -145,12 +180,21 @@ class _Lists:
             raise Unusual
         return stored.astype(self._numbers)
 
-    def _read_values(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8], count: int) -> None:
+    def _read_levels(self, facts: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> int:
+        """Read the levels of a page, with which its content begins; return what `kernels.read_levels` does."""
         if facts[footer_kernels.DEFINITION] != RLE or facts[footer_kernels.REPETITION] != RLE:
             raise Unusual
+        count = int(facts[footer_kernels.VALUES])
+        if count < 0 or self._entries + count > self._chunk.entries:
+            raise DamagedPageError(f"has {self._entries + count} entries, not {self._chunk.entries}")
+        found = kernels.read_levels(content, 0, len(content), count, self._ends[1:], self._valid, self._state)
+        if found == compact_kernels.OK:
+            self._entries += count
+        return found
+
+    def _read_values(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> None:
         before = int(self._state[1])
-        found = kernels.read_levels(page, 0, len(page), count, self._ends[1:], self._valid, self._state)
-        _require(found, "levels of lists")
+        _require(self._read_levels(facts, page), "levels of lists")
         end, begin = int(self._state[1]), int(self._state[3])
         if end == before:
             return
@@ -229,6 +273,34 @@ def read_histories(
     if sum(one.chunk.entries for one in chunks) < _FEW_ENTRIES * len(chunks):
         return {}
     kinds = {field.name: field.type for field in columns.values() if is_history_field(field)}
+    found = _read_chunks(source, chunks, kinds, read_lists)
+    return {
+        name: pa.chunked_array([found[name][group] for group in groups], kind)
+        for name, kind in kinds.items()
+        if all(group in found[name] for group in groups)
+    }
+
+
+def read_all_lengths(
+    source: pa.NativeFile, footer: bytes, shape: tuple[int, int], group: int, columns: Mapping[int, pa.Field]
+) -> dict[str, pa.Array]:
+    """Return the lengths of history columns in a row group: of those whose checksums tell that they are sound.
+
+    Takes what `read_histories` takes, and raises what it raises.
+    """
+    chunks = find_chunks(source.size(), footer, shape, [group], columns)
+    kinds = {field.name: field.type for field in columns.values() if is_history_field(field)}
+    found = _read_chunks(source, chunks, kinds, read_lengths)
+    return {name: arrays[group] for name, arrays in found.items() if group in arrays}
+
+
+def _read_chunks(
+    source: pa.NativeFile,
+    chunks: Iterable[_Placed],
+    kinds: Mapping[str, pa.DataType],
+    read: Callable[[memoryview, Chunk, pa.DataType, int], pa.Array],
+) -> dict[str, dict[int, pa.Array]]:
+    """Return what ``read`` makes of chunks, by column and row group, but for those that are for pyarrow to read."""
     arrays: dict[str, dict[int, pa.Array]] = {name: {} for name in kinds}
     for some in _together(sorted(chunks)):
         first, last = some[0].start, max(one.start + one.chunk.size for one in some)
@@ -236,12 +308,8 @@ def read_histories(
         for one in some:
             part = data[one.start - first : one.start - first + one.chunk.size]
             with suppress(Unusual):
-                arrays[one.name][one.group] = read_lists(part, one.chunk, kinds[one.name], one.rows)
-    return {
-        name: pa.chunked_array([arrays[name][group] for group in groups], kind)
-        for name, kind in kinds.items()
-        if all(group in arrays[name] for group in groups)
-    }
+                arrays[one.name][one.group] = read(part, one.chunk, kinds[one.name], one.rows)
+    return arrays
 
 
 def find_chunks(

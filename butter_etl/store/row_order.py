@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from butter_etl.store.history_chunks import Passed, is_history
 from butter_etl.store.lists import lists_of
 
-
 #: Fewer bytes of a column Arrow orders in less time.
 SMALL_BYTES: Final = 2**18
 
