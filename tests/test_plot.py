@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from butter_etl.cli.group import main
-from butter_etl.errors import UsageError
+from butter_etl.errors import StaleSummaryWarning, UsageError
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.studies.study import Points
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.views import plot
+from butter_etl.views import page_data, plot
 from tests.strategies import land
 
 
@@ -65,10 +65,33 @@ def test_curves_are_the_medians_and_the_quartiles(summary):
 
 def test_of_several_experiments_the_best_is_drawn(summary):
     (axes,) = plot.learning_curves(summary, by="size").axes
-    assert [line.get_label() for line in axes.lines] == ["64 (best of 2)", "128 (best of 2)"]
+    assert [line.get_label() for line in axes.lines] == [
+        "64 (best of 2: depth 3)",
+        "128 (best of 2: depth 3)",
+    ]
+    assert "of several experiments the one whose median ends lowest" in axes.get_title(loc="left")
     np.testing.assert_allclose(axes.lines[0].get_ydata()[-1], 64 / (50 * 3) + 1, rtol=1e-6)
     (axes,) = plot.learning_curves(summary, by="size", series="test_accuracy").axes
     np.testing.assert_allclose(axes.lines[0].get_ydata()[-1], 64 / (50 * 2) + 1, rtol=1e-6)
+    assert axes.lines[0].get_label() == "64 (best of 2: depth 2)"
+    assert "of several experiments the one whose median ends highest" in axes.get_title(loc="left")
+    (axes,) = plot.learning_curves(rows(summary, depth=2), by="size").axes
+    assert "several" not in axes.get_title(loc="left")
+    (axes,) = plot.learning_curves(summary).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["best of 4: depth 3, size 64"]
+
+
+def test_a_legend_names_a_few_parameters_of_the_best(summary):
+    changed = summary
+    for name in ("batch_size", "learning_rate", "label_noise"):
+        place, field = summary.column_names.index(name), summary.schema.field(name)
+        values = pa.array(range(1, summary.num_rows + 1)).cast(field.type)
+        changed = changed.set_column(place, name, values)
+    (axes,) = plot.learning_curves(changed).axes
+    (text,) = axes.get_legend().get_texts()
+    assert text.get_text().startswith("best of 4: ")
+    assert text.get_text().endswith(", …")
+    assert text.get_text().count(",") == 3
 
 
 def beside(summary, **others):
@@ -92,9 +115,15 @@ def test_the_best_is_chosen_within_one_data_set(summary):
     assert axes.get_legend().get_title().get_text() == "size, dataset"
     assert "depth 2" in axes.get_title(loc="left")
     (axes,) = plot.learning_curves(both).axes
-    assert [line.get_label() for line in axes.lines] == ["529_pollen (best of 2)", "banana (best of 2)"]
+    assert [line.get_label() for line in axes.lines] == [
+        "529_pollen (best of 2: size 64)",
+        "banana (best of 2: size 64)",
+    ]
     (axes,) = plot.learning_curves(both, by="dataset").axes
-    assert [line.get_label() for line in axes.lines] == ["529_pollen (best of 2)", "banana (best of 2)"]
+    assert [line.get_label() for line in axes.lines] == [
+        "529_pollen (best of 2: size 64)",
+        "banana (best of 2: size 64)",
+    ]
     with pytest.raises(UsageError, match=r"2 values of dataset, .*; select one, such as --where dataset=529_pollen"):
         plot.best_map(both)
     many = pa.concat_tables([both, *(beside(summary, dataset=f"data {number}") for number in range(6))])
@@ -145,6 +174,41 @@ def test_the_map_has_the_best_of_each_size_and_depth(summary):
     assert sorted(text.get_text() for text in figure.axes[0].texts) == sorted(
         f"{v:.3g}" for row in expected for v in row
     )
+
+
+@pytest.fixture
+def stale(tmp_path):
+    """A store with two experiments, one of which has a run that its summary lacks."""
+    store = Store.create(tmp_path / "store")
+    specs = [make_experiment(dataset=name, size=64, depth=2) for name in ("529_pollen", "banana")]
+    for spec in specs:
+        land(store, spec, BUTTER.fixed_ids.id_of(spec), [0, 1], epochs=50)
+    run_summaries(plan_summaries(store), store)
+    land(store, specs[0], BUTTER.fixed_ids.id_of(specs[0]), [2], epochs=50)
+    return store
+
+
+def test_summaries_that_miss_runs_are_told_wherever_they_are_shown(stale, tmp_path, capsys):
+    said = "the summaries of 1 experiment are missing or out of date; run `butter-etl summarize`"
+    with pytest.warns(StaleSummaryWarning, match=said):
+        plot.summary_table(str(stale))
+    plot.summary_table(str(stale), where=["dataset=banana"])  # nothing of this is out of date
+    for arguments, wanted in (
+        (["plot", str(stale), str(tmp_path / "curves.png")], said),
+        (["plot", str(stale), str(tmp_path / "curves.png"), "--where", "dataset=banana"], None),
+        (["plot", str(stale), str(tmp_path / "map.png"), "--where", "dataset=529_pollen", "--kind", "map"], said),
+        (["plot", str(stale), str(tmp_path / "runs.png"), "--where", "dataset=529_pollen", "--kind", "runs"], None),
+        (["report", str(stale), str(tmp_path / "report.html")], said),
+        (["report", str(stale), str(tmp_path / "report.html"), "--where", "dataset=banana"], None),
+    ):
+        with pytest.raises(SystemExit) as done:
+            main(arguments)
+        assert done.value.code in (0, None)
+        assert capsys.readouterr().err == (f"warning: {wanted}\n" if wanted else "")
+    assert page_data(stale, Choice())["stale"] == said
+    run_summaries(plan_summaries(stale), stale)
+    plot.summary_table(str(stale))
+    assert page_data(stale, Choice())["stale"] is None
 
 
 def test_repetitions_are_drawn_one_by_one(store):

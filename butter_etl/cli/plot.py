@@ -44,11 +44,12 @@ def plot(
     butter-etl plot store one.svg --where size=512 --where depth=2 --kind runs
     """
     from butter_etl.store import Store
-    from butter_etl.views import best_map, learning_curves, repetitions, save, selected
+    from butter_etl.views import best_map, learning_curves, repetitions, save, selected, stale_line
 
     if by is not None and kind != "curves":
         raise UsageError("--by goes with --kind curves")
-    study = Store.open(store, state).study
+    opened = Store.open(store, state)
+    study = opened.study
     rows = selected(store, choice, state, runs=kind == "runs")
     if kind == "runs":
         figure = repetitions(rows, series=series, study=study)
@@ -58,3 +59,6 @@ def plot(
         figure = learning_curves(rows, by=by, series=series, study=study)
     save(figure, out)
     click.echo(f"drew {out}")
+    stale = stale_line(opened, choice) if kind != "runs" else None
+    if stale is not None:
+        click.echo(f"warning: {stale}", err=True)

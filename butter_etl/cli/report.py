@@ -35,4 +35,6 @@ def report(store: str, out: str, choice: Choice, state: str | None) -> None:
 
     data = page_data(Store.open(store, state), choice)
     size = write_page(data, out)
+    if data["stale"] is not None:
+        click.echo(f"warning: {data['stale']}", err=True)
     click.echo(f"wrote {out}: {counted(len(data['runs']), 'experiment')}, {size / 1e6:.1f} MB")

@@ -19,6 +19,7 @@ from .tree import SelectError as SelectError
 from .tree import SourceError as SourceError
 from .tree import SpecError as SpecError
 from .tree import StaleSummaryError as StaleSummaryError
+from .tree import StaleSummaryWarning as StaleSummaryWarning
 from .tree import StorageError as StorageError
 from .tree import StoreError as StoreError
 from .tree import StudyError as StudyError

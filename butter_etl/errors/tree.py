@@ -195,6 +195,10 @@ class StaleSummaryError(ButterError):
     kind = "stale-summary"
 
 
+class StaleSummaryWarning(UserWarning):
+    """Summaries that are looked at do not cover all runs that are there."""
+
+
 class OutputError(ButterError):
     """Standard output could not be written whole; what the command did is done."""
 

@@ -259,6 +259,14 @@ def _selection_facts(registry: Registry, selection: Selection, present: Mapping[
     return {"experiments": len(masks), "runs_there": sum(mask.bit_count() for mask in masks)}
 
 
+def stale_line(store: Store, choice: Choice) -> str | None:
+    """Return what to say of a choice's summaries that are missing, or were not made from all of its runs; else None."""
+    stale = plan_summaries(store, Registry(store).select(choice)).stale
+    if not stale:
+        return None
+    return f"the summaries of {counted(stale, 'experiment')} are missing or out of date; run `butter-etl summarize`"
+
+
 def status_lines(study: Study, facts: dict[str, Any]) -> Iterator[str]:
     """Yield the facts of `status_facts` about a store of a study, in words."""
     yield f"{facts['store']}: {counted(facts['runs'], 'run')} of {counted(facts['experiments'], 'experiment')}"

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from butter_etl.store import Registry, Store, write_whole
 from butter_etl.studies import RUNS, Choice, Figures, Selection, Study, Sweep, float_text
-from butter_etl.views.facts import status_facts, status_lines
+from butter_etl.views.facts import stale_line, status_facts, status_lines
 from butter_etl.views.plot import numbered
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
     present = store.repetitions()
     return {
         "store": store.location.address(),
+        "stale": stale_line(store, choice),
         "lines": [line for line in status_lines(study, facts) if not line.startswith("failed: ")],
         "core_seconds": _core_seconds(store),
         "coverage": [_coverage(sweep, registry, present) for sweep in _sweeps(registry)],

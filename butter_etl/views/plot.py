@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 import textwrap
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import reduce
 from pathlib import Path
@@ -24,9 +25,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.errors import UsageError, suggestion
+from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import StudyLike, as_study, write_whole
 from butter_etl.studies import Choice, Points, Study, default_study
+from butter_etl.views.facts import stale_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +40,8 @@ MOST_CURVES: Final = 12
 _FORMATS: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
 _TITLE_LETTERS: Final = 70
+#: Parameters that a legend says of a curve, at most.
+_MOST_WORDS: Final = 3
 
 
 class Style(msgspec.Struct, frozen=True):
@@ -56,15 +60,21 @@ def summary_table(
 ) -> pa.Table:
     """Return the summary frame of a store, or of an exported summary, as one Arrow table.
 
-    ``where`` is as for `read_summary`. A store's study is known by its name, or is ``study``.
+    ``where`` is as for `read_summary`. A store's study is known by its name, or is ``study``. Warns
+    (StaleSummaryWarning) where summaries of a store do not cover all runs that are there.
     """
     from butter_etl.store import COMMON_METADATA, Location, Store, read_export, read_schema, read_summary, to_arrow
 
     location = Location(store)
-    is_export = location.kind(COMMON_METADATA) == pa.fs.FileType.File
-    schema = read_schema(location, "") if is_export else Store.open(store, study=study).study.summary
-    frame = (read_export if is_export else read_summary)(store, where=where)
-    return to_arrow(frame.compute(scheduler="synchronous"), schema)
+    if location.kind(COMMON_METADATA) == pa.fs.FileType.File:
+        frame = read_export(store, where=where)
+        return to_arrow(frame.compute(scheduler="synchronous"), read_schema(location, ""))
+    opened, choice = Store.open(store, study=study), Choice(where=tuple(where))
+    stale = stale_line(opened, choice)
+    if stale is not None:
+        warnings.warn(f"{opened}: {stale}", StaleSummaryWarning, stacklevel=2)
+    frame = read_summary(store, where=choice.where)
+    return to_arrow(frame.compute(scheduler="synchronous"), opened.study.summary)
 
 
 def selected(
@@ -107,8 +117,8 @@ def learning_curves(
 
     There is one curve for each value of ``by`` (any parameter); where experiments differ in what values can be compared
     within, such as a data set, one for each value of that too. Where several experiments share a value, the curve is
-    that of the experiment whose median ends best, as the legend then says. Points are on a log scale where all are
-    positive. ``study`` is the frame's, by default that of new stores. Raises UsageError for an
+    that of the experiment whose median ends best: the title says so, and the legend which one that is. Points are on a
+    log scale where all are positive. ``study`` is the frame's, by default that of new stores. Raises UsageError for an
     unknown series or parameter, or where there is nothing to draw.
     """
     of = as_study(study) or default_study()
@@ -121,17 +131,20 @@ def learning_curves(
         row = _best_row(of, rows, name)
         median = _curve(rows, f"{name}_median", row)
         points = _points_of(of.points, rows, row, len(median))
-        several = f" (best of {rows.num_rows})" if rows.num_rows > 1 else ""
-        label = f"{', '.join(map(_value_text, values))}{several}" if keys else None
+        label = _label(of, values, rows, row, keys)
         if {f"{name}_q1", f"{name}_q3"} <= set(rows.column_names):
             low, high = (_curve(rows, f"{name}_{quartile}", row) for quartile in ("q1", "q3"))
             axes.fill_between(points, low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(points, median, color=colour, linewidth=1.4, label=label)
+        axes.plot(points, median, color=colour, linewidth=1.4, label=label or None)
         drawn.append(points)
     _finish_curves(of, axes, name, np.concatenate(drawn))
-    if keys:
-        axes.legend(title=", ".join(key.replace("_", " ") for key in keys), frameon=False)
-    _set_title(axes, _common_title(of, summary, keys), "median and quartiles over repetitions")
+    if any(not str(line.get_label()).startswith("_") for line in axes.lines):
+        axes.legend(title=", ".join(key.replace("_", " ") for key in keys) or None, frameon=False)
+    lines = ["median and quartiles over repetitions"]
+    if any(rows.num_rows > 1 for _, rows in groups):
+        end = "highest" if name in of.figures.higher_is_better else "lowest"
+        lines.append(f"of several experiments the one whose median ends {end}")
+    _set_title(axes, _common_title(of, summary, keys), *lines)
     return figure
 
 
@@ -269,6 +282,22 @@ def _groups(
     if len(values) > MOST_CURVES:
         raise UsageError(_too_many(keys, by, len(values)))
     return [(one, summary.filter(_all_equal(summary, keys, one))) for one in values], keys
+
+
+def _label(study: Study, values: Sequence[Any], rows: pa.Table, row: int, keys: Sequence[str]) -> str:
+    """Return what the legend says of a curve: its values and, of several experiments, which one is drawn."""
+    said = ", ".join(map(_value_text, values))
+    if rows.num_rows == 1:
+        return said
+    differing = [
+        name
+        for name in study.where_keys
+        if name not in keys and name in rows.column_names and len(rows[name].unique()) > 1
+    ]
+    which = [f"{name.replace('_', ' ')} {_value_text(rows[name][row].as_py())}" for name in differing]
+    more = ", …" if len(which) > _MOST_WORDS else ""
+    best = f"best of {rows.num_rows}{': ' if which else ''}{', '.join(which[:_MOST_WORDS])}{more}"
+    return f"{said} ({best})" if said else best
 
 
 def _too_many(keys: list[str], by: str | None, count: int) -> str:
