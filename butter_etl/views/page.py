@@ -49,7 +49,9 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
         "stale": stale_line(store, choice),
         "lines": [line for line in status_lines(study, facts) if not line.startswith("failed: ")],
         "core_seconds": _core_seconds(store),
-        "coverage": [_coverage(sweep, registry, present) for sweep in _sweeps(registry)],
+        "coverage": sorted(
+            (_coverage(sweep, registry, present) for sweep in _sweeps(registry)), key=lambda one: one["runs"] == 0
+        ),
         "failures": [
             {
                 "experiment": failure.experiment,
