@@ -103,34 +103,56 @@ def beside(summary, **others):
     return pa.concat_tables([summary, again])
 
 
-def test_the_best_is_chosen_within_one_data_set(summary):
-    both = beside(rows(summary, depth=2), dataset="banana")
-    (axes,) = plot.learning_curves(both, by="size").axes
-    assert [line.get_label() for line in axes.lines] == [
-        "64, 529_pollen",
-        "64, banana",
-        "128, 529_pollen",
-        "128, banana",
-    ]
-    assert axes.get_legend().get_title().get_text() == "size, dataset"
-    assert "depth 2" in axes.get_title(loc="left")
-    (axes,) = plot.learning_curves(both).axes
-    assert [line.get_label() for line in axes.lines] == [
-        "529_pollen (best of 2: size 64)",
-        "banana (best of 2: size 64)",
-    ]
-    (axes,) = plot.learning_curves(both, by="dataset").axes
-    assert [line.get_label() for line in axes.lines] == [
-        "529_pollen (best of 2: size 64)",
-        "banana (best of 2: size 64)",
-    ]
-    with pytest.raises(UsageError, match=r"2 values of dataset, .*; select one, such as --where dataset=529_pollen"):
-        plot.best_map(both)
-    many = pa.concat_tables([both, *(beside(summary, dataset=f"data {number}") for number in range(6))])
+def labels(axes):
+    return [line.get_label() for line in axes.lines]
+
+
+def test_data_sets_are_drawn_in_panels_of_their_own(summary):
+    """Three data sets: no curve of one is in the panel of another, and the best is chosen within each."""
+    pollen = rows(summary, depth=2)
+    three = pa.concat_tables(
+        [pollen, beside(pollen, dataset="banana").slice(2), beside(pollen, dataset="mnist").slice(2)]
+    )
+    figure = plot.learning_curves(three, by="size")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["529_pollen", "banana", "mnist"]
+    for axes in figure.axes:
+        assert labels(axes) == ["64", "128"]
+        assert axes.get_legend().get_title().get_text() == "size"
+    colours = [[line.get_color() for line in axes.lines] for axes in figure.axes]
+    assert colours[0] == colours[1] == colours[2]
+    assert "depth 2" in figure.get_suptitle()
+    assert "several" not in figure.get_suptitle()
+    for by in (None, "dataset"):
+        figure = plot.learning_curves(three, by=by)
+        assert [labels(axes) for axes in figure.axes] == [["best of 2: size 64"]] * 3
+        assert "of several experiments the one whose median ends lowest" in figure.get_suptitle()
+    many = pa.concat_tables([three, *(beside(pollen, dataset=f"data {number}").slice(2) for number in range(6))])
     with pytest.raises(
-        UsageError, match="combinations of size, dataset, more than 12 curves; select less, such as one d"
+        UsageError,
+        match="9 combinations of dataset, between which nothing can be compared, more than 6 panels; select less, such",
     ):
         plot.learning_curves(many, by="size")
+
+
+def test_whatever_a_study_declares_is_drawn_apart(summary):
+    """As of a study whose losses compare only where optimizers are the same too, since each has a loss of its own."""
+    study = replace(BUTTER, figures=replace(BUTTER.figures, comparable=("dataset", "optimizer")))
+    pollen = rows(summary, depth=2)
+    two = pa.concat_tables([beside(pollen, optimizer=name).slice(2) for name in ("SGD", "adam")])
+    figure = plot.learning_curves(two, by="size", study=study)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["SGD", "adam"]
+    both = pa.concat_tables([two, beside(two, dataset="banana").slice(4)])
+    figure = plot.learning_curves(both, by="size", study=study)
+    titles = ["529_pollen, SGD", "529_pollen, adam", "banana, SGD", "banana, adam"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == titles
+    with pytest.raises(UsageError, match=r"2 values of optimizer, between which nothing can be compared; select one"):
+        plot.best_map(two, study=study)
+
+
+def test_a_map_of_several_data_sets_is_refused(summary):
+    both = beside(summary, dataset="banana")
+    with pytest.raises(UsageError, match=r"2 values of dataset, .*; select one, such as --where dataset=529_pollen"):
+        plot.best_map(both)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import io
 import os
 import textwrap
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 #: Curves in one figure, at most: more cannot be told apart.
 MOST_CURVES: Final = 12
+#: Panels in one figure, at most, and side by side.
+MOST_PANELS: Final = 6
+_PANELS_A_LINE: Final = 3
 _FORMATS: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
 _TITLE_LETTERS: Final = 70
@@ -115,37 +118,53 @@ def learning_curves(
 ) -> Figure:
     """Draw the median over repetitions at each measuring point, with the band between the quartiles.
 
-    There is one curve for each value of ``by`` (any parameter); where experiments differ in what values can be compared
-    within, such as a data set, one for each value of that too. Where several experiments share a value, the curve is
-    that of the experiment whose median ends best: the title says so, and the legend which one that is. Points are on a
-    log scale where all are positive. ``study`` is the frame's, by default that of new stores. Raises UsageError for an
-    unknown series or parameter, or where there is nothing to draw.
+    There is one curve for each value of ``by`` (any parameter), and side by side a panel for each value of what values
+    can only be compared within, such as a data set, where experiments differ in it. Where several experiments share a
+    value, the curve is that of the experiment whose median ends best: the title says so, and the legend which one that
+    is. Points are on a log scale where all are positive. ``study`` is the frame's, by default that of new stores.
+    Raises UsageError for an unknown series or parameter, or where there is nothing to draw.
     """
     of = as_study(study) or default_study()
     name = _series(of, series)
     _require(summary, f"{name}_median")
-    groups, keys = _groups(of, summary, by)
-    figure, axes = _figure(style)
-    drawn = []
-    for (values, rows), colour in zip(groups, _colours(len(groups)), strict=True):
-        row = _best_row(of, rows, name)
-        median = _curve(rows, f"{name}_median", row)
-        points = _points_of(of.points, rows, row, len(median))
-        label = _label(of, values, rows, row, keys)
-        if {f"{name}_q1", f"{name}_q3"} <= set(rows.column_names):
-            low, high = (_curve(rows, f"{name}_{quartile}", row) for quartile in ("q1", "q3"))
-            axes.fill_between(points, low, high, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(points, median, color=colour, linewidth=1.4, label=label or None)
-        drawn.append(points)
-    _finish_curves(of, axes, name, np.concatenate(drawn))
-    if any(not str(line.get_label()).startswith("_") for line in axes.lines):
-        axes.legend(title=", ".join(key.replace("_", " ") for key in keys) or None, frameon=False)
-    lines = ["median and quartiles over repetitions"]
-    if any(rows.num_rows > 1 for _, rows in groups):
+    panels, apart = _panels(of, summary, by)
+    figure, places = _figure(style, len(panels))
+    coloured = _in_order(value for panel in panels for value, _ in panel.curves)
+    colours = dict(zip(coloured, _colours(len(coloured)), strict=True))
+    for axes, panel in zip(places, panels, strict=True):
+        _draw_curves(of, axes, panel, name, [*apart, *([by] if by else [])], colours)
+    lines = [_common_title(of, summary, [*apart, *([by] if by else [])]), "median and quartiles over repetitions"]
+    if any(rows.num_rows > 1 for panel in panels for _, rows in panel.curves):
         end = "highest" if name in of.figures.higher_is_better else "lowest"
         lines.append(f"of several experiments the one whose median ends {end}")
-    _set_title(axes, _common_title(of, summary, keys), *lines)
+    if apart:
+        figure.suptitle(_wrapped(*lines), x=0.01, ha="left", fontsize="medium")
+    else:
+        _set_title(places[0], *lines)
     return figure
+
+
+def _draw_curves(
+    study: Study, axes: Axes, panel: _Panel, series: str, named: Sequence[str], colours: Mapping[Any, Any]
+) -> None:
+    """Draw the curves of a panel; ``named`` are the parameters that its title and its legend speak of anyway."""
+    drawn, is_told = [], False
+    for value, rows in panel.curves:
+        row = _best_row(study, rows, series)
+        median = _curve(rows, f"{series}_median", row)
+        points = _points_of(study.points, rows, row, len(median))
+        label = _label(study, _value_text(value) if panel.by else "", rows, row, named)
+        is_told = is_told or label != ""
+        if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
+            low, high = (_curve(rows, f"{series}_{quartile}", row) for quartile in ("q1", "q3"))
+            axes.fill_between(points, low, high, color=colours[value], alpha=0.25, linewidth=0)
+        axes.plot(points, median, color=colours[value], linewidth=1.4, label=label or None)
+        drawn.append(points)
+    _finish_curves(study, axes, series, np.concatenate(drawn))
+    if is_told:
+        axes.legend(title=panel.by.replace("_", " ") if panel.by else None, frameon=False)
+    if panel.values:
+        axes.set_title(", ".join(map(_value_text, panel.values)), loc="left", fontsize="medium")
 
 
 def best_map(
@@ -178,7 +197,7 @@ def best_map(
         cells[at] = better(cells[at], value)
     if np.isnan(cells).all():
         raise UsageError("nothing to draw: the selection has no summaries with finite values")
-    figure, axes = _figure(style)
+    figure, (axes,) = _figure(style)
     image = axes.imshow(cells, aspect="auto", origin="lower", cmap="cividis" if is_higher_better else "cividis_r")
     axes.set_xticks(range(len(columns)), [_size_text(column) for column in columns])
     axes.set_yticks(range(len(lines)), [_value_text(line) for line in lines])
@@ -207,7 +226,7 @@ def repetitions(
     experiments = len(runs["experiment_id"].unique())
     if experiments != 1:
         raise UsageError(f"a picture of repetitions is of one experiment; the selection has {experiments}")
-    figure, axes = _figure(style)
+    figure, (axes,) = _figure(style)
     ordered, drawn = runs.sort_by("repetition"), []
     for row, colour in enumerate(_colours(ordered.num_rows)):
         curve = _curve(ordered, of.reduction.histories[name], row)
@@ -263,50 +282,64 @@ def _points_of(points: Points, table: pa.Table, row: int, count: int) -> NDArray
     return numbered(points, np.arange(count))
 
 
-def _groups(
-    study: Study, summary: pa.Table, by: str | None
-) -> tuple[list[tuple[tuple[Any, ...], pa.Table]], list[str]]:
-    """Return the rows of each combination of values of some parameters, in order, null first; and the parameters.
+class _Panel(NamedTuple):
+    """Rows that can be compared: the values that they have in common, and the rows of each value of a parameter.
 
-    These are ``by``, and those that values can only be compared within, where the rows differ in them.
+    Without a parameter there is one group, of the value None.
     """
+
+    values: tuple[Any, ...]
+    by: str | None
+    curves: list[tuple[Any, pa.Table]]
+
+
+def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Panel], list[str]]:
+    """Return the panels of a picture of curves, and the parameters in which they differ, without ``by``."""
     if summary.num_rows == 0:
         raise UsageError("nothing to draw: the selection has no summaries; run `butter-etl summarize`, or select more")
     known = study.where_keys
     if by is not None and by not in known:
         raise UsageError(f"unknown parameter {by!r}{suggestion(by, known)}; known: {', '.join(known)}")
-    keys = list(dict.fromkeys([*([by] if by else []), *incomparable(study, summary)]))
+    apart = incomparable(study, summary)
+    panels = []
+    for values, rows in _groups(summary, apart):
+        groups: list[tuple[Any, pa.Table]] = [(None, rows)]
+        if by is not None and by not in apart:
+            groups = [(value, some) for (value,), some in _groups(rows, [by])]
+        if len(groups) > MOST_CURVES:
+            raise UsageError(
+                f"{by} has {len(groups)} values in the selection, more than {MOST_CURVES} curves; select less"
+            )
+        panels.append(_Panel(values, by if by not in apart else None, groups))
+    if len(panels) > MOST_PANELS:
+        raise UsageError(
+            f"the selection has {len(panels)} combinations of {', '.join(apart)}, between which nothing can be "
+            f"compared, more than {MOST_PANELS} panels; select less, such as one {apart[0]}"
+        )
+    return panels, apart
+
+
+def _groups(table: pa.Table, keys: Sequence[str]) -> list[tuple[tuple[Any, ...], pa.Table]]:
+    """Return the rows of each combination of values of some parameters, in order, null first."""
     if not keys:
-        return [((), summary)], keys
-    values = _in_order(zip(*(summary[key].to_pylist() for key in keys), strict=True))
-    if len(values) > MOST_CURVES:
-        raise UsageError(_too_many(keys, by, len(values)))
-    return [(one, summary.filter(_all_equal(summary, keys, one))) for one in values], keys
+        return [((), table)]
+    values = _in_order(zip(*(table[key].to_pylist() for key in keys), strict=True))
+    return [(one, table.filter(_all_equal(table, keys, one))) for one in values]
 
 
-def _label(study: Study, values: Sequence[Any], rows: pa.Table, row: int, keys: Sequence[str]) -> str:
-    """Return what the legend says of a curve: its values and, of several experiments, which one is drawn."""
-    said = ", ".join(map(_value_text, values))
+def _label(study: Study, said: str, rows: pa.Table, row: int, named: Sequence[str]) -> str:
+    """Return what the legend says of a curve: its value and, of several experiments, which one is drawn."""
     if rows.num_rows == 1:
         return said
     differing = [
         name
         for name in study.where_keys
-        if name not in keys and name in rows.column_names and len(rows[name].unique()) > 1
+        if name not in named and name in rows.column_names and len(rows[name].unique()) > 1
     ]
     which = [f"{name.replace('_', ' ')} {_value_text(rows[name][row].as_py())}" for name in differing]
     more = ", …" if len(which) > _MOST_WORDS else ""
     best = f"best of {rows.num_rows}{': ' if which else ''}{', '.join(which[:_MOST_WORDS])}{more}"
     return f"{said} ({best})" if said else best
-
-
-def _too_many(keys: list[str], by: str | None, count: int) -> str:
-    if keys == [by]:
-        return f"{by} has {count} values in the selection, more than {MOST_CURVES} curves; select less"
-    return (
-        f"the selection has {count} combinations of {', '.join(keys)}, more than {MOST_CURVES} curves; select less, "
-        f"such as one {keys[-1]}"
-    )
 
 
 def incomparable(study: Study, table: pa.Table) -> list[str]:
@@ -371,22 +404,29 @@ def _best_row(study: Study, rows: pa.Table, series: str) -> int:
     return 0 if np.isnan(ends).all() else int(np.nanargmin(ends))
 
 
-def _figure(style: Style) -> tuple[Figure, Axes]:
+def _figure(style: Style, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, side by side, each a little smaller than one alone."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    columns = min(panels, _PANELS_A_LINE)
+    lines = -(-panels // columns)
+    size = style.width * (1 + 0.6 * (columns - 1)), style.height * (1 + 0.8 * (lines - 1))
     # No pyplot: it keeps figures, and looks for a screen.
     with rc_context({"font.size": style.letters, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(style.width, style.height), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        axes = [figure.add_subplot(lines, columns, number + 1) for number in range(panels)]
     return figure, axes
 
 
+def _wrapped(*lines: str) -> str:
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, _TITLE_LETTERS))
+
+
 def _set_title(axes: Axes, *lines: str) -> None:
-    wrapped = [part for line in lines for part in textwrap.wrap(line, _TITLE_LETTERS)]
-    axes.set_title("\n".join(wrapped), loc="left", fontsize="medium")
+    axes.set_title(_wrapped(*lines), loc="left", fontsize="medium")
 
 
 def _colours(count: int) -> list[Any]:
