@@ -32,6 +32,7 @@ from butter_etl.views.facts import stale_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -43,6 +44,8 @@ _PANELS_A_LINE: Final = 3
 _FORMATS: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
 _TITLE_LETTERS: Final = 70
+#: Above so large a span, marks at powers of ten are enough.
+_MANY_DECADES: Final = 1e4
 #: Parameters that a legend says of a curve, at most.
 _MOST_WORDS: Final = 3
 
@@ -440,6 +443,7 @@ def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.flo
     if points.size and points.min() > 0:
         is_whole = bool((points == np.round(points)).all())
         axes.set_xscale("log")
+        _mark_log(axes.xaxis, points.max() / points.min())
         axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
     axes.set_xlabel(study.points.name)
     axes.set_ylabel(study.figures.label(series))
@@ -447,6 +451,16 @@ def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.flo
     low, high = axes.get_ylim()
     if series not in study.figures.higher_is_better and low > 0 and high / low > 20:
         axes.set_yscale("log")
+        _mark_log(axes.yaxis, high / low)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _mark_log(axis: Axis, span: float) -> None:
+    """Give an axis on a log scale, from one end to the other so many times as large, enough marks with words."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0,) if span > _MANY_DECADES else (1.0, 2.0, 5.0)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _point_text(point: float, *, is_whole: bool) -> str:
