@@ -14,5 +14,6 @@ from .studies import Study as Study
 from .studies import study_of as study_of
 from .summarize import summarize_runs as summarize_runs
 from .train_tasks import train as train
+from .views import read_curves as read_curves
 
 __version__: str

@@ -14,7 +14,9 @@ from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.views.page import POINTS, _kept, page_data, write_page
+from butter_etl.views.curves import POINTS
+from butter_etl.views.curves import thinned as _kept
+from butter_etl.views.page import page_data, write_page
 from tests.strategies import land
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -30,9 +30,12 @@ cubes:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """A folder that every user of the machine can enter, as pytest's own is not."""
+    """A folder that every user of the machine can enter, as pytest's own is not.
+
+    It stays until the end: a server of processes that is started from it begins all others there.
+    """
     folder = Path(tempfile.mkdtemp(prefix="places-"))
     folder.chmod(0o755)
     yield folder

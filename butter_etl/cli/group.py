@@ -15,6 +15,7 @@ from butter_etl import __version__
 from butter_etl.cli.calibrate import calibrate
 from butter_etl.cli.cluster import cluster
 from butter_etl.cli.completion import completion
+from butter_etl.cli.curves import curves
 from butter_etl.cli.demo import demo
 from butter_etl.cli.drop import drop
 from butter_etl.cli.errors import errors
@@ -127,6 +128,7 @@ for _command in (
     export,
     import_runs,
     plot,
+    curves,
     report,
     cluster,
     verify,

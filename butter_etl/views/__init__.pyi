@@ -1,3 +1,7 @@
+from .curves import Thinning as Thinning
+from .curves import curves_table as curves_table
+from .curves import read_curves as read_curves
+from .curves import write_curves as write_curves
 from .facts import activity_lines as activity_lines
 from .facts import best_losses as best_losses
 from .facts import cube_table as cube_table

@@ -21,14 +21,13 @@ import pyarrow.compute as pc
 
 from butter_etl.store import Registry, Store, write_whole
 from butter_etl.studies import RUNS, Choice, Figures, Selection, Study, Sweep, float_text
+from butter_etl.views.curves import thinned
 from butter_etl.views.facts import stale_line, status_facts, status_lines
 from butter_etl.views.plot import numbered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: At most this many points of a curve are kept, evenly spaced on a log scale, the first and the last among them.
-POINTS: Final = 48
 #: The statistics of each series that are drawn, in this order.
 STATISTICS: Final = ("median", "q1", "q3")
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -179,7 +178,7 @@ def _curves(study: Study, table: pa.Table) -> dict[str, Any]:
     """Return the thinned curves: all experiments' points one after the other, ``ends`` where each one's are over."""
     shown = _shown(study.figures)
     lengths = pc.list_value_length(table[f"{shown[0]}_median"]).fill_null(0)
-    kept = [_kept(length) for length in lengths.to_pylist()]
+    kept = [thinned(length) for length in lengths.to_pylist()]
     ends = np.cumsum([len(places) for places in kept], dtype=np.int64).tolist()
     return {
         "ends": ends,
@@ -200,13 +199,6 @@ def _points(study: Study, table: pa.Table, kept: Sequence[NDArray[np.int64]]) ->
         return flat
     named = _thinned(table, column, kept)
     return np.where(np.isfinite(named), named, flat)
-
-
-def _kept(count: int) -> NDArray[np.int64]:
-    """Return the positions, counted from 0, of at most `POINTS` of so many points."""
-    if count == 0:
-        return np.zeros(0, np.int64)
-    return np.unique(np.round(np.geomspace(1, count, min(POINTS, count))).astype(np.int64)) - 1
 
 
 def _thinned(table: pa.Table, name: str, places: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:

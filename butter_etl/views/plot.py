@@ -69,18 +69,26 @@ def summary_table(
     ``where`` is as for `read_summary`. A store's study is known by its name, or is ``study``. Warns
     (StaleSummaryWarning) where summaries of a store do not cover all runs that are there.
     """
+    return study_and_summary(store, where, study=study)[1]
+
+
+def study_and_summary(
+    store: str | os.PathLike[str], where: Iterable[str] = (), *, study: StudyLike | None = None
+) -> tuple[Study, pa.Table]:
+    """Return what `summary_table` returns, and the study that it is of: of an export, ``study`` or the default one."""
     from butter_etl.store import COMMON_METADATA, Location, Store, read_export, read_schema, read_summary, to_arrow
 
     location = Location(store)
     if location.kind(COMMON_METADATA) == pa.fs.FileType.File:
         frame = read_export(store, where=where)
-        return to_arrow(frame.compute(scheduler="synchronous"), read_schema(location, ""))
+        table = to_arrow(frame.compute(scheduler="synchronous"), read_schema(location, ""))
+        return as_study(study) or default_study(), table
     opened, choice = Store.open(store, study=study), Choice(where=tuple(where))
     stale = stale_line(opened, choice)
     if stale is not None:
-        warnings.warn(f"{opened}: {stale}", StaleSummaryWarning, stacklevel=2)
+        warnings.warn(f"{opened}: {stale}", StaleSummaryWarning, stacklevel=3)
     frame = read_summary(store, where=choice.where)
-    return to_arrow(frame.compute(scheduler="synchronous"), opened.study.summary)
+    return opened.study, to_arrow(frame.compute(scheduler="synchronous"), opened.study.summary)
 
 
 def selected(
@@ -155,7 +163,7 @@ def _draw_curves(
     for value, rows in panel.curves:
         row = _best_row(study, rows, series)
         median = _curve(rows, f"{series}_median", row)
-        points = _points_of(study.points, rows, row, len(median))
+        points = points_of(study.points, rows, row, len(median))
         label = _label(study, _value_text(value) if panel.by else "", rows, row, named)
         is_told = is_told or label != ""
         if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
@@ -233,7 +241,7 @@ def repetitions(
     ordered, drawn = runs.sort_by("repetition"), []
     for row, colour in enumerate(_colours(ordered.num_rows)):
         curve = _curve(ordered, of.reduction.histories[name], row)
-        drawn.append(_points_of(of.points, ordered, row, len(curve)))
+        drawn.append(points_of(of.points, ordered, row, len(curve)))
         axes.plot(drawn[-1], curve, color=colour, linewidth=0.8, alpha=0.9)
     _finish_curves(of, axes, name, np.concatenate(drawn))
     _set_title(axes, _common_title(of, ordered, ()), f"{ordered.num_rows} repetitions")
@@ -276,7 +284,7 @@ def numbered(points: Points, places: NDArray[np.int64]) -> NDArray[np.float64]:
     return points.first + points.step * places.astype(np.float64)
 
 
-def _points_of(points: Points, table: pa.Table, row: int, count: int) -> NDArray[np.float64]:
+def points_of(points: Points, table: pa.Table, row: int, count: int) -> NDArray[np.float64]:
     """Return the measuring points of a curve: those that its row names, if it names as many, else numbered ones."""
     if points.column is not None and points.column in table.column_names:
         named = _curve(table, points.column, row)
