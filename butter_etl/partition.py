@@ -51,7 +51,15 @@ from butter_etl.exchange import (
     unknown_columns,
     write_archive,
 )
-from butter_etl.store import COMMON_METADATA, Location, Store, StudyLike, common_metadata, read_schema
+from butter_etl.store import (
+    COMMON_METADATA,
+    Location,
+    Store,
+    StudyLike,
+    common_metadata,
+    keep_attribution,
+    read_schema,
+)
 from butter_etl.studies import Attribution, Study, citation, license_text
 
 if TYPE_CHECKING:
@@ -209,7 +217,8 @@ def _publish(
                 files.append(_archive(publication, directory, members))
     schemas = {directory.name: directory.frame.schema for directory in plan}
     cards = partial(_cards, study=store.study, schemas=schemas, dest=publication.dest)
-    changed = publication.publish(facts, files, options.attribution, cards)
+    attribution = keep_attribution(store.location, options.attribution)
+    changed = publication.publish(facts, files, attribution, cards)
     counts = tuple((directory.name, len(directory.files), directory.experiments) for directory in plan)
     return ExportReport(counts, tuple(archives), sum(file.bytes for file in files), changed)
 

@@ -51,6 +51,73 @@ def test_authors_are_said_as_a_text_has_them():
     assert Attribution((), "Mine").spoken(CARD) == '"Mine"'
 
 
+def test_orcids_licences_and_dois_are_said_wherever_they_belong():
+    who = check_attribution(
+        ("Carberry, Josiah <https://orcid.org/0000-0002-1825-0097>", "Group (0000-0002-9079-593X)"),
+        "Curves",
+        "cc0-1.0",
+        "https://doi.org/10.5281/zenodo.1234567",
+    )
+    assert (who.license, who.doi) == ("CC0-1.0", "10.5281/zenodo.1234567")
+    cited = yaml.safe_load(citation(CARD, who))
+    assert cited["authors"] == [
+        {"family-names": "Carberry", "given-names": "Josiah", "orcid": "https://orcid.org/0000-0002-1825-0097"},
+        {"name": "Group", "orcid": "https://orcid.org/0000-0002-9079-593X"},
+    ]
+    assert (cited["license"], cited["doi"]) == ("CC0-1.0", "10.5281/zenodo.1234567")
+    assert who.spoken_authors() == "Josiah Carberry and Group"
+    assert "licensed under [CC0-1.0](https://creativecommons.org/publicdomain/zero/1.0/)" in disclaimer(CARD, who)
+    assert "[10.5281/zenodo.1234567](https://doi.org/10.5281/zenodo.1234567)" in disclaimer(CARD, who)
+    licence = license_text(CARD, who)
+    assert "CC0-1.0" in licence
+    assert "Attribution 4.0" not in licence
+    plain = yaml.safe_load(citation(CARD))
+    assert (plain["license"], "doi" in plain) == ("CC-BY-4.0", False)
+    assert Attribution(license="MIT").license_url == "https://spdx.org/licenses/MIT.html"
+    assert Attribution(license="MIT OR Apache-2.0").license_url == "https://spdx.org/licenses/"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((("Carberry, Josiah <0000-0002-1825-0098>",), None), "is no ORCID"),
+        ((("Carberry, Josiah <someone@example.org>",), None), "an ORCID behind it"),
+        (((), None, "CC-BY"), "--license 'CC-BY': is no identifier of SPDX, such as CC-BY-4.0"),
+        (((), None, None, "zenodo.1234567"), "--doi 'zenodo.1234567': is no DOI"),
+        (((), None, " "), "--license ' ': give a name in one line"),
+    ],
+)
+def test_what_is_no_orcid_licence_or_doi_is_refused(arguments, message):
+    with pytest.raises(UsageError) as found:
+        check_attribution(*arguments)
+    assert message in str(found.value)
+
+
+def test_a_store_keeps_what_an_export_was_told(run, store, tmp_path):
+    """Another folder, later, has the same authors and licence, and what it is given besides."""
+    place = tmp_path / "store"
+    export = ("export", place)
+    sweep = ("--sweep", "primary", "--no-summary")
+    assert run(*export, tmp_path / "plain", *sweep)[0] == 0
+    assert not (place / "attribution.json").exists()
+    told = ("--author", AUTHORS[0], "--license", "ODC-By-1.0")
+    assert run(*export, tmp_path / "one", *sweep, *told)[0] == 0
+    assert json.loads((place / "attribution.json").read_text())["license"] == "ODC-By-1.0"
+    assert run(*export, tmp_path / "two", *sweep, "--doi", "10.1234/abc")[0] == 0
+    manifest = read_manifest(Location(tmp_path / "two"))
+    assert (manifest.authors, manifest.license, manifest.doi) == (AUTHORS[:1], "ODC-By-1.0", "10.1234/abc")
+    described = json.loads((tmp_path / "two" / "croissant.json").read_text())
+    assert described["license"] == "https://spdx.org/licenses/ODC-By-1.0.html"
+    assert described["identifier"] == described["url"] == "https://doi.org/10.1234/abc"
+    for checked in (place, tmp_path / "two"):
+        assert run("verify", checked)[0] == 0
+    (place / "attribution.json").write_text('{"authors": 3}')
+    code, _, err = run(*export, tmp_path / "three", *sweep)
+    assert code == 2
+    assert "attribution.json: cannot be read" in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("authors", "title"), [(("",), None), (("Lovelace,",), None), ((", Ada",), None), (("a\nb",), None), ((), " ")]
 )

@@ -34,8 +34,16 @@ if TYPE_CHECKING:
 @click.option("--summary/--no-summary", default=True, help="Export the summary frames.")
 @click.option("--tar", is_flag=True, help="Make an archive of each summary.")
 @click.option("--compact", is_flag=True, help="Gather run files into few large ones.")
-@click.option("--author", "authors", multiple=True, metavar="NAME", help="An author of the data: 'Family, Given'.")
+@click.option(
+    "--author",
+    "authors",
+    multiple=True,
+    metavar="NAME",
+    help="An author of the data: 'Family, Given <ORCID>'; may be given again.",
+)
 @click.option("--title", metavar="TEXT", help="What the data set is called.")
+@click.option("--license", "license_id", metavar="SPDX", help="The licence of the data (CC-BY-4.0).")
+@click.option("--doi", metavar="DOI", help="The DOI of the data set.")
 @click.option("--allow-stale", is_flag=True, help="Export summaries that miss some runs.")
 @state_option
 @study_options
@@ -52,6 +60,8 @@ def export(
     compact: bool,
     authors: tuple[str, ...],
     title: str | None,
+    license_id: str | None,
+    doi: str | None,
     allow_stale: bool,
     state: str | None,
     quiet: bool,
@@ -69,7 +79,7 @@ def export(
 
     if choice.is_empty and not everything:
         raise UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
-    attribution = check_attribution(authors, title)
+    attribution = check_attribution(authors, title, license_id, doi)
     options = ExportOptions(
         runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale, attribution=attribution
     )

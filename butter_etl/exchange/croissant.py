@@ -22,7 +22,7 @@ from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.exchange.recipes import spelled_type
 from butter_etl.store import COMMON_METADATA
-from butter_etl.studies import LICENSE_URL, NOBODY, Attribution, Study, creators
+from butter_etl.studies import NOBODY, Attribution, Study, creators
 
 CROISSANT = "croissant.json"
 _PARQUET = "application/x-parquet"
@@ -88,8 +88,9 @@ def croissant_json(
         "name": attribution.named(card),
         "description": " ".join((card.summary or card.description).split()),
         "version": card.version,
-        "license": LICENSE_URL,
-        "url": README,
+        "license": attribution.license_url,
+        "url": attribution.doi_url or README,
+        **({"identifier": attribution.doi_url} if attribution.doi else {}),
         **({"isBasedOn": card.url} if card.url else {}),
         "creator": creators(attribution),
         "citeAs": attribution.spoken(card),

@@ -59,6 +59,8 @@ class Manifest(msgspec.Struct, frozen=True):
     study: str | None = None
     authors: tuple[str, ...] = ()
     title: str = ""
+    license: str = ""
+    doi: str = ""
     directories: tuple[ManifestDirectory, ...] = ()
     files: tuple[ManifestFile, ...] = ()
 
@@ -68,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def attribution(self) -> Attribution:
         """Return who made the data set, and what it is called."""
-        return Attribution(self.authors, self.title)
+        return Attribution(self.authors, self.title, self.license, self.doi)
 
 
 def sorted_values(values: Iterable[Any]) -> list[Value]:

@@ -226,10 +226,10 @@ class Publication:
     ) -> bool:
         """Give everything its place and write the manifest; return False if nothing had changed.
 
-        Where ``attribution`` has no authors or no title, those of the former export stay. ``cards`` makes the files
+        What ``attribution`` leaves open stays as in the former export. ``cards`` makes the files
         that describe the data set, of all directories that it will have.
         """
-        attribution = Attribution(attribution.authors or self._former.authors, attribution.title or self._former.title)
+        attribution = attribution.completed(self._former.attribution())
         all_directories = [*directories, *(one for one in self._former.directories if one.name not in self._names)]
         all_files = [*files, *self._kept_files(all_directories)]
         all_directories.sort(key=lambda one: one.name)

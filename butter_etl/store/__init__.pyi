@@ -1,3 +1,4 @@
+from .attributions import keep_attribution as keep_attribution
 from .copies import adopt_copy as adopt_copy
 from .copies import cached_copy as cached_copy
 from .copies import copy_names as copy_names

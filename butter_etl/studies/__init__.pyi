@@ -21,7 +21,6 @@ from .butter.experiments import OwnData as OwnData
 from .butter.own_data import Content as Content
 from .butter.own_data import describe as describe
 from .butter.own_data import load_content as load_content
-from .cards import LICENSE_URL as LICENSE_URL
 from .cards import NOBODY as NOBODY
 from .cards import Attribution as Attribution
 from .cards import check_attribution as check_attribution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from butter_etl.studies.butter.experiments import TASK_VERSION
-from butter_etl.studies.cards import LICENSE_ID, LICENSE_URL, Card
+from butter_etl.studies.cards import Card
 
 BUTTER_DOI = "10.25984/1872441"
 BUTTER_URL = f"https://doi.org/{BUTTER_DOI}"
@@ -23,13 +23,13 @@ REFERENCES = (
     "https://doi.org/10.1186/s13040-017-0154-4",
 )
 
-_TERMS = f"""\
+_TERMS = """\
 These data were made by repeating the experiments that the BUTTER data set describes. They are not that data set:
 the runs are new ones, and the authors and institutions of BUTTER have neither made nor checked them. The data are
 provided as they are, without warranty of any kind. Losses and accuracies are those of networks on the data
 sets that are named.
 
-The data are licensed under [{LICENSE_ID}]({LICENSE_URL}); see `LICENSE`. Cite them as `CITATION.cff` says, and cite
+The data are licensed under {licence}; see `LICENSE`. Cite them as `CITATION.cff` says, and cite
 BUTTER too. The data sets that were learned from are PMLB's and scikit-learn's, or of whoever made the runs, under
 their own terms; none of their rows are in here."""
 
