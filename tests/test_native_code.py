@@ -196,7 +196,7 @@ LATER = """
 import sys
 import numpy as np
 from butter_etl.store import page_reading
-page_reading._ready_kernels(np.dtype(np.uint32))
+page_reading.KERNELS.ready(np.dtype(np.uint32))
 assert "numba" not in sys.modules, "it is imported to read"
 import numba
 
@@ -219,7 +219,7 @@ else:
 def test_numba_that_comes_later_raises_and_allocates_as_ever():
     from butter_etl.store import page_reading
 
-    page_reading._ready_kernels(np.dtype(np.uint32))  # compiled, wherever this runs first
+    page_reading.KERNELS.ready(np.dtype(np.uint32))  # compiled, wherever this runs first
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", LATER], check=False, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

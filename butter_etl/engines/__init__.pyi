@@ -23,6 +23,8 @@ from .host import cpu_family as cpu_family
 from .host import package_version as package_version
 from .host import torch_facts as torch_facts
 from .initialization import stack_starts as stack_starts
+from .kernel_cache import Call as Call
+from .kernel_cache import KernelSet as KernelSet
 from .kernel_cache import are_at_hand as are_at_hand
 from .kernel_cache import ready as ready
 from .statistics import AVG as AVG

@@ -32,7 +32,9 @@ from butter_etl.engines import compiling, native_code
 from butter_etl.engines.private_folders import is_on_this_machine, make_private, read_private, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import numpy as np
 
 _log = logging.getLogger("butter_etl")
 _lock = threading.Lock()
@@ -129,7 +131,11 @@ def ready(function: Any, arguments: tuple[Any, ...], sources: Sequence[Path]) ->
             _ready_native(kernel, signature, sources)
 
 
-def are_at_hand(kernels: Sequence[tuple[Any, tuple[Any, ...]]], sources: Sequence[Path]) -> bool:
+#: A compiled function, and arguments that it is called with.
+Call = tuple[Any, tuple[Any, ...]]
+
+
+def are_at_hand(kernels: Sequence[Call], sources: Sequence[Path]) -> bool:
     """Tell whether nothing needs to be compiled for calls of these kernels with such arguments."""
     missing = []
     for kernel, arguments in kernels:
@@ -141,6 +147,28 @@ def are_at_hand(kernels: Sequence[tuple[Any, tuple[Any, ...]]], sources: Sequenc
     folders = cache_folders(sources)
     names = [KeptFiles(kernel.py_func, folders).name("native", signature) for kernel, signature in missing]
     return all(any((folder / name).exists() for folder in folders) for name in names)
+
+
+class KernelSet:
+    """Kernels that are used together, for each type of the numbers that they work on.
+
+    ``calls`` returns those for a type, each with arguments as it will have.
+    """
+
+    def __init__(self, calls: Callable[[np.dtype[Any]], Sequence[Call]], sources: Sequence[Path]) -> None:
+        self._calls, self._sources = calls, sources
+        self._ready: set[np.dtype[Any]] = set()
+
+    def are_at_hand(self, types: Iterable[np.dtype[Any]]) -> bool:
+        """Tell whether nothing needs to be compiled for numbers of some types."""
+        return all(are_at_hand(self._calls(one), self._sources) for one in set(types) - self._ready)
+
+    def ready(self, numbers: np.dtype[Any]) -> None:
+        """Load all kernels for numbers of a type from the cache, or compile them and keep them there."""
+        if numbers not in self._ready:
+            for function, arguments in self._calls(numbers):
+                ready(function, arguments, self._sources)
+            self._ready.add(numbers)
 
 
 def _ready_native(kernel: compiling.Kernel, signature: native_code.Signature, sources: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from isal import isal_zlib
 
-from butter_etl.engines import are_at_hand, ready
+from butter_etl.engines import Call, KernelSet
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.history_chunks import (
@@ -86,7 +86,7 @@ class _Lists:
         self._dictionary: npt.NDArray[Any] | None = None
         self._values: pa.Buffer | None = None
         self._width = _width_of(kind)
-        _ready_kernels(self._width)
+        KERNELS.ready(self._width)
 
     def read(self) -> pa.Array:
         """Return the lists."""
@@ -319,7 +319,7 @@ def find_chunks(
 
     Raises DamagedPageError for what cannot be, of any of the columns.
     """
-    _ready_kernels(np.dtype(np.uint32))
+    KERNELS.ready(np.dtype(np.uint32))
     slots = np.full(shape[1], -1, np.int64)
     slots[list(columns)] = np.arange(len(columns))
     rows, said = np.empty(shape[0], np.int64), np.empty((shape[0], len(columns), footer_kernels.CHUNK_SAID), np.int64)
@@ -350,13 +350,9 @@ def _together(chunks: list[_Placed]) -> Iterator[list[_Placed]]:
         yield some
 
 
-_READY: set[np.dtype[Any]] = set()
-
-
 def are_compiled(kinds: Iterable[pa.DataType]) -> bool:
     """Tell whether the kernels that read lists of these types are at hand, and need not be compiled."""
-    wanted = {_width_of(kind) for kind in kinds} - _READY
-    return all(are_at_hand(_kernels(numbers), compact_kernels.SOURCES) for numbers in wanted)
+    return KERNELS.are_at_hand(map(_width_of, kinds))
 
 
 def _width_of(kind: pa.DataType) -> np.dtype[Any]:
@@ -364,11 +360,11 @@ def _width_of(kind: pa.DataType) -> np.dtype[Any]:
     return np.dtype(f"u{kind.value_type.bit_width // 8}")
 
 
-def _kernels(numbers: np.dtype[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
+def _calls(numbers: np.dtype[Any]) -> list[Call]:
     """Return the kernels that read whole numbers of a width, each with arguments as it will have."""
     data, facts, empty = np.zeros(1, np.uint8), np.zeros(footer_kernels.HEADER_FACTS, np.int64), np.zeros(0, numbers)
     place, said = facts[:1], np.zeros((1, 1, footer_kernels.CHUNK_SAID), np.int64)
-    found: list[tuple[Any, tuple[Any, ...]]] = [
+    found: list[Call] = [
         (footer_kernels.scan_footer, (data, place, place, said)),
         (footer_kernels.read_header, (data, 0, 0, facts)),
         (kernels.read_levels, (data, 0, 0, 0, np.zeros(0, np.int32), data, facts)),
@@ -379,9 +375,4 @@ def _kernels(numbers: np.dtype[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
     return found
 
 
-def _ready_kernels(numbers: np.dtype[Any]) -> None:
-    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
-    if numbers not in _READY:
-        for function, arguments in _kernels(numbers):
-            ready(function, arguments, compact_kernels.SOURCES)
-        _READY.add(numbers)
+KERNELS: Final = KernelSet(_calls, compact_kernels.SOURCES)

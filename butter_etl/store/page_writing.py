@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
-from butter_etl.engines import are_at_hand, ready
+from butter_etl.engines import Call, KernelSet
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.footers import MAGIC
@@ -96,7 +96,7 @@ class ChunkEncoder:
         self._whole = np.dtype(f"u{self._numbers.itemsize}")
         self._layout = encoding.layout
         self._begin = partial(_begin_of_chunk, name, self._stored, UNCOMPRESSED if self._codec is None else ZSTD)
-        _ready_kernels(self._whole)
+        KERNELS.ready(self._whole)
 
     def encode(self, lists: Lists, offset: int, put: Callable[[Any], object]) -> _Chunk:
         """Write the lists as a chunk, from ``offset`` of the file on: pieces of bytes, given to ``put``."""
@@ -463,13 +463,9 @@ def _file_facts(schema: pa.Schema) -> tuple[bytes, Struct]:
     return bytes(before), {number: said[number] for number in said if number > 5}
 
 
-_READY: set[np.dtype[Any]] = set()
-
-
 def are_compiled(kinds: Iterable[pa.DataType]) -> bool:
     """Tell whether the kernels that write lists of these types are at hand, and need not be compiled."""
-    wanted = {_width_of(kind) for kind in kinds} - _READY
-    return all(are_at_hand(_kernels(whole), compact_kernels.SOURCES) for whole in wanted)
+    return KERNELS.are_at_hand(map(_width_of, kinds))
 
 
 def _width_of(kind: pa.DataType) -> np.dtype[Any]:
@@ -477,11 +473,11 @@ def _width_of(kind: pa.DataType) -> np.dtype[Any]:
     return np.dtype(STORED_AS[kind.value_type][2])
 
 
-def _kernels(whole: np.dtype[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
+def _calls(whole: np.dtype[Any]) -> list[Call]:
     """Return the kernels that write whole numbers of a width, each with arguments as it will have."""
     ends, places, data = np.zeros(1, np.int32), np.zeros(2, np.int64), np.zeros(8, np.uint8)
     empty, table = np.zeros(0, whole), np.zeros(1, np.int32)
-    found: list[tuple[Any, tuple[Any, ...]]] = [
+    found: list[Call] = [
         (kernels.put_levels, (ends, data, data)),
         (kernels.count_entries, (ends,)),
         (kernels.find_entries, (empty, table, empty, 0, table)),
@@ -498,9 +494,4 @@ def _kernels(whole: np.dtype[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
     return found
 
 
-def _ready_kernels(whole: np.dtype[Any]) -> None:
-    """Have the kernels for whole numbers of a width at hand: compiled, or from the cache of compiled ones."""
-    if whole not in _READY:
-        for function, arguments in _kernels(whole):
-            ready(function, arguments, compact_kernels.SOURCES)
-        _READY.add(whole)
+KERNELS: Final = KernelSet(_calls, compact_kernels.SOURCES)
