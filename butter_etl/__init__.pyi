@@ -1,4 +1,6 @@
 from .clusters import start_cluster as start_cluster
+from .partition import export as export
+from .partition import import_runs as import_runs
 from .partition import partition_runs as partition_runs
 from .store import read_executive_summary as read_executive_summary
 from .store import read_export as read_export
@@ -13,6 +15,8 @@ from .studies import Resume as Resume
 from .studies import Study as Study
 from .studies import study_of as study_of
 from .summarize import summarize_runs as summarize_runs
+from .summarize import summarize_store as summarize_store
+from .train_tasks import plan as plan
 from .train_tasks import train as train
 from .views import read_curves as read_curves
 

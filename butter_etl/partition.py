@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from butter_etl.clusters import Sealed
-from butter_etl.errors import ButterError, StoreError, one_line, unwritten
+from butter_etl.errors import ButterError, SelectError, StoreError, html_table, one_line, unwritten
 from butter_etl.exchange import (
     CROISSANT,
     README,
@@ -46,6 +46,7 @@ from butter_etl.exchange import (
     plan_export,
     plan_key,
     publication_day,
+    run_import,
     spool_rows,
     study_of,
     unknown_columns,
@@ -54,13 +55,14 @@ from butter_etl.exchange import (
 from butter_etl.store import (
     COMMON_METADATA,
     Location,
+    Registry,
     Store,
     StudyLike,
     common_metadata,
     keep_attribution,
     read_schema,
 )
-from butter_etl.studies import Attribution, Study, citation, license_text
+from butter_etl.studies import Attribution, Choice, Study, citation, license_text
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -162,6 +164,55 @@ class ExportReport(msgspec.Struct, frozen=True):
     archives: tuple[str, ...]
     bytes: int = 0
     changed: bool = True
+
+    def _repr_html_(self) -> str:
+        """Return the directories as a notebook shows them."""
+        return html_table(self.directories, ("directory", "files", "experiments"))
+
+
+def export(
+    store: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    *,
+    sweep: str | Iterable[str] = (),
+    where: Iterable[str] = (),
+    everything: bool = False,
+    options: ExportOptions | None = None,
+    state: str | os.PathLike[str] | None = None,
+    study: StudyLike | None = None,
+) -> ExportReport:
+    """Copy a part of a store to ``dest`` in the published layout, as ``butter-etl export`` does.
+
+    The part is one sweep or several, experiments that meet conditions (as in `read_runs`), or with ``everything`` all.
+    ``options`` say which frames, in which form and by whom, by default runs and summaries without archives. Raises
+    SelectError where nothing is named, StaleSummaryError where summaries miss runs, and what `run_export` raises.
+    """
+    sweeps = (sweep,) if isinstance(sweep, str) else tuple(sweep)
+    choice, how = Choice(sweeps=sweeps, where=tuple(where)), options or ExportOptions()
+    if choice.is_empty and not everything:
+        raise SelectError("name what to export: a sweep, conditions, or everything")
+    opened = Store.open(store, state, study)
+    plan = plan_export(opened, Registry(opened).select(choice), how, everything=everything)
+    return run_export(plan, opened, Location(dest), how)
+
+
+def import_runs(
+    source: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    profile: str = "seed",
+    prefer: Prefer | None = None,
+    client: Client | None = None,
+    state: str | os.PathLike[str] | None = None,
+    study: StudyLike | None = None,
+) -> ImportReport:
+    """Bring the runs of a store, an export or a folder of Parquet files into a store, as ``butter-etl import`` does.
+
+    The store is made if it is not there; the same again changes nothing. ``prefer`` says whose run stays where two of
+    one id differ. Raises what is wrong with the source, before anything is landed: SelectError, SourceError,
+    TornFileError, SpecError, DuplicateError, DatasetError, StudyError.
+    """
+    return run_import(source, store, profile=profile, prefer=prefer, state=state, client=client, study=study)
 
 
 def run_export(

@@ -10,6 +10,7 @@ written as soon as it is complete. So memory holds a few experiments, however la
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +25,7 @@ import pyarrow as pa
 
 from butter_etl.clusters import Sealed, map_each, thread_count
 from butter_etl.engines import SummaryBlock
-from butter_etl.errors import writing
+from butter_etl.errors import html_table, writing
 from butter_etl.store import (
     LONG,
     SUMMARY_FILE,
@@ -48,7 +49,7 @@ from butter_etl.store import (
     write_common_metadata,
     write_summaries,
 )
-from butter_etl.studies import RUNS, SUMMARY, Selection, Study, default_study
+from butter_etl.studies import RUNS, SUMMARY, Choice, Selection, Study, default_study
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -177,6 +178,12 @@ class SummaryReport(msgspec.Struct, frozen=True):
             self.kept + other.kept,
             self.dropped + other.dropped,
             self.partitions + other.partitions,
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the counts as a notebook shows them."""
+        return html_table(
+            [("experiments summarised", self.computed), ("up to date", self.kept), ("gone", self.dropped)]
         )
 
 
@@ -341,6 +348,30 @@ class _Ahead:
 
 
 # --- in threads, or on a cluster ---------------------------------------------------------------------------------
+
+
+def summarize_store(
+    store: str | os.PathLike[str],
+    *,
+    sweep: str | None = None,
+    where: Iterable[str] = (),
+    full: bool = False,
+    client: Client | None = None,
+    state: str | os.PathLike[str] | None = None,
+    study: StudyLike | None = None,
+) -> SummaryReport:
+    """Bring the summaries of a store up to date with its runs, as ``butter-etl summarize`` does; return the counts.
+
+    With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of some experiments, with ``full``
+    also those that are up to date. Without ``client`` it computes on the cores of this process. Raises SelectError,
+    StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError where summaries cannot be
+    written.
+    """
+    opened = Store.open(store, state, study)
+    selection = Registry(opened).select(Choice(sweeps=(sweep,) if sweep else (), where=tuple(where)))
+    plan = plan_summaries(opened, selection, full=full)
+    done = run_summaries(plan, opened, client, threads=thread_count(client))
+    return SummaryReport(done.computed, plan.fresh, done.dropped, done.partitions)
 
 
 def run_summaries(

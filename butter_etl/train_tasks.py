@@ -20,7 +20,7 @@ import msgspec
 from butter_etl.campaign import Checkpoints, Claims, Share, Wanted, begun_stacks, discard_landed, target_task_seconds
 from butter_etl.clusters import thread_count
 from butter_etl.engines import Device
-from butter_etl.errors import SelectError, UsageError, counted, writing
+from butter_etl.errors import SelectError, UsageError, counted, html_table, writing
 from butter_etl.store import Registry, Store, StudyLike, as_study, read_rounds, require_copy, require_state, write_round
 from butter_etl.studies import Choice, Landed, Propose, RunSpec, Selection, Study, data_folder
 
@@ -292,6 +292,15 @@ class Campaign:
     engine: str
     device: Device
 
+    def _repr_html_(self) -> str:
+        """Return what is there, and missing, of each sweep and outermost key, as a notebook shows it."""
+        head = ("sweep", self.plan.group, "experiments", "there", "missing", "core-hours")
+        rows = [
+            (sweep, value, one.experiments, one.there, one.missing, round(one.core_seconds / 3600, 2))
+            for (sweep, value), one in self.plan.tallies.items()
+        ]
+        return html_table(rows, head)
+
 
 def plan_campaign(
     path: str | Path,
@@ -319,6 +328,34 @@ def plan_campaign(
     return Campaign(
         str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device
     )
+
+
+def plan(
+    store: str | Path,
+    *,
+    sweep: str | None = None,
+    spec: str | Path | None = None,
+    where: Iterable[str] = (),
+    repetitions: int | None = None,
+    first_repetition: int = 0,
+    engine: str = "auto",
+    device: Device = "cpu",
+    data_dir: str | Path | None = None,
+    state: str | Path | None = None,
+    study: StudyLike | None = None,
+) -> Campaign:
+    """Tell what `train` would do with the same arguments, and what it would cost; write nothing.
+
+    Raises what `train` raises of its arguments.
+    """
+    choice = Choice(
+        sweeps=(sweep,) if sweep else (),
+        specs=(str(spec),) if spec else (),
+        where=tuple(where),
+        repetitions=repetitions,
+        first_repetition=first_repetition,
+    )
+    return plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir, study=study)
 
 
 def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 300.0) -> tuple[Store, Settings]:
@@ -370,13 +407,18 @@ def train(
     at hand. Raises SelectError, SpecError, StoreError, DatasetError, and PlaceError or FullDiskError where the store
     cannot be written; what fails in training is in the report and recorded in the store.
     """
-    choice = Choice(
-        sweeps=(sweep,) if sweep else (),
-        specs=(str(spec),) if spec else (),
-        where=tuple(where),
+    campaign = plan(
+        store,
+        sweep=sweep,
+        spec=spec,
+        where=where,
         repetitions=repetitions,
         first_repetition=first_repetition,
+        engine=engine,
+        device=device,
+        data_dir=data_dir,
+        state=state,
+        study=study,
     )
-    campaign = plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir, study=study)
     opened, settings = open_campaign(campaign, data_folder(data_dir))
     return run_training(campaign, opened, settings, client)

@@ -24,7 +24,15 @@ from butter_etl.campaign.share import POLL_SECONDS, Share
 from butter_etl.campaign.stacks import Item
 from butter_etl.campaign.tasks import Settings, TaskError, TaskReport, TaskStopped, train_sealed
 from butter_etl.clusters import DRAINING, Death, Sealed, death_of, deaths_told
-from butter_etl.errors import FULL_DISK, AttemptsError, CampaignError, WorkerMemoryError, one_line
+from butter_etl.errors import (
+    FULL_DISK,
+    AttemptsError,
+    CampaignError,
+    WorkerMemoryError,
+    duration,
+    html_table,
+    one_line,
+)
 from butter_etl.store import Failure, Store
 
 if TYPE_CHECKING:
@@ -62,6 +70,11 @@ class TrainReport:
             self.interrupted or other.interrupted,
             self.failures + other.failures,
         )
+
+    def _repr_html_(self) -> str:
+        """Return the counts as a notebook shows them."""
+        counts = [("runs landed", self.landed), ("there already", self.present), ("failed", self.failed)]
+        return html_table([*counts, ("CPU time", duration(self.core_seconds))])
 
 
 class Driver:

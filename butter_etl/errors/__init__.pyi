@@ -35,5 +35,6 @@ from .words import agreeing as agreeing
 from .words import all_of as all_of
 from .words import counted as counted
 from .words import duration as duration
+from .words import html_table as html_table
 from .words import plural as plural
 from .words import rate as rate

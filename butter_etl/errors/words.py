@@ -5,7 +5,9 @@ Below all other parts, beside `errors`, so that every message can use them.
 
 from __future__ import annotations
 
+import html
 import math
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 _MINUTE: Final = 60
@@ -86,3 +88,20 @@ def rate(a_second: float, noun: str) -> str:
 def _decimal(number: float) -> str:
     """Return a small number with one decimal, if that is not 0."""
     return f"{number:.1f}".removesuffix(".0")
+
+
+def html_table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> str:
+    """Return a table as notebooks show it; numbers have commas and stand on the right."""
+    lines = [_html_row("th", head)] if head else []
+    return f"<table>{''.join([*lines, *(_html_row('td', row) for row in rows)])}</table>"
+
+
+def _html_row(tag: str, cells: Sequence[object]) -> str:
+    return f"<tr>{''.join(_html_cell(tag, cell) for cell in cells)}</tr>"
+
+
+def _html_cell(tag: str, cell: object) -> str:
+    is_number = isinstance(cell, (int, float)) and not isinstance(cell, bool)
+    text = f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+    side = "right" if is_number else "left"
+    return f'<{tag} style="text-align: {side}">{html.escape(text)}</{tag}>'

@@ -34,6 +34,7 @@ from butter_etl.errors import (
     StoreError,
     agreeing,
     counted,
+    html_table,
     writing,
 )
 from butter_etl.exchange.gathering import (
@@ -88,6 +89,12 @@ class ImportReport(msgspec.Struct, frozen=True):
     present: int
     replaced: int
     warnings: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """Return the counts, and the warnings, as a notebook shows them."""
+        counts = [("experiments", self.experiments), ("runs landed", self.landed), ("there already", self.present)]
+        told = [("warning", one) for one in self.warnings]
+        return html_table([*counts, ("replaced", self.replaced), *told])
 
 
 # --- the whole import --------------------------------------------------------------------------------------------
