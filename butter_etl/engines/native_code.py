@@ -26,7 +26,7 @@ INT, BOOL, FLOAT, NONE = "int", "bool", "float", "none"
 #: What an entry returns where an argument is of another type, and what a call then returns.
 OTHER_NUMBER: Final = -(2**63)
 OTHER: Final = object()
-#: The types of their elements.
+#: The types of arrays' elements.
 DTYPES: Final = frozenset(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"])
 #: The most dimensions of an array.
 _MOST_DIMENSIONS: Final = 3
@@ -40,8 +40,6 @@ NEVER_CALLED: Final = (
     "NRT_MemInfo_call_dtor",
     "NRT_Free",
 )
-
-
 #: What numba calls functions of C's mathematics.
 FROM_C: Final = {"numba_frexp": "frexp", "numba_ldexp": "ldexp"}
 
