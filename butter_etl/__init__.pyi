@@ -19,5 +19,6 @@ from .summarize import summarize_store as summarize_store
 from .train_tasks import plan as plan
 from .train_tasks import train as train
 from .views import read_curves as read_curves
+from .views import status as status
 
 __version__: str

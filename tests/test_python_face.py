@@ -75,6 +75,10 @@ def test_the_whole_way(tmp_path, client, capsys):
     assert shown(summarised) == [["experiments summarised", "1"], ["up to date", "0"], ["gone", "0"]]
     assert shown(be.summarize_store(store))[:2] == [["experiments summarised", "1"], ["up to date", "1"]]
     assert be.summarize_store(store, sweep="quick", full=True).computed == 2
+    told = be.status(store, sweep="quick")
+    assert str(told).splitlines()[:2] == [f"{store}: 4 runs of 2 experiments", "summaries: 2 up to date"]
+    assert [line for (line,) in shown(told)] == str(told).splitlines()
+    assert told.facts["selection"]["runs_missing"] == 0
     exported = be.export(store, tmp_path / "dest", sweep="quick", options=ExportOptions(tar=True))
     assert shown(exported)[0] == ["directory", "files", "experiments"]
     assert [row[2] for row in shown(exported)[1:]] == ["2", "2"]

@@ -15,6 +15,7 @@ from .facts import plan_facts as plan_facts
 from .facts import plan_lines as plan_lines
 from .facts import plan_tables as plan_tables
 from .facts import stale_line as stale_line
+from .facts import status as status
 from .facts import status_facts as status_facts
 from .facts import status_lines as status_lines
 from .facts import sweep_table as sweep_table

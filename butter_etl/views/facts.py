@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from butter_etl.campaign import Activity, RunningDriver, current_activity
 from butter_etl.clusters import queue_lines
-from butter_etl.errors import agreeing, all_of, counted, duration, plural, rate
+from butter_etl.errors import agreeing, all_of, counted, duration, html_table, plural, rate
 from butter_etl.store import Failure, Registry, Store, StudyLike, read_summary, to_arrow
 from butter_etl.studies import Choice, Cube, DatasetInfo, FixedIds, Selection, Study, Sweep
 from butter_etl.summarize import plan_summaries
@@ -257,6 +259,39 @@ def _selection_facts(registry: Registry, selection: Selection, present: Mapping[
         }
     masks = [mask for one, mask in present.items() if selection.matches(registry.experiment(one))]
     return {"experiments": len(masks), "runs_there": sum(mask.bit_count() for mask in masks)}
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a store holds, who trains into it and what failed: ``facts`` as plain values, and in words as a text."""
+
+    facts: Mapping[str, Any]
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        """Return the lines as a notebook shows them."""
+        return html_table([(line,) for line in self.lines])
+
+
+def status(
+    store: str | os.PathLike[str],
+    *,
+    sweep: str | None = None,
+    where: Iterable[str] = (),
+    state: str | os.PathLike[str] | None = None,
+    study: StudyLike | None = None,
+) -> Status:
+    """Return what a store holds, who trains into it and what failed, as ``butter-etl status`` tells it.
+
+    With ``sweep`` and ``where`` (conditions as in `read_runs`) also what is missing of that. Raises StoreError where
+    there is no store, SelectError for an unknown sweep.
+    """
+    opened = Store.open(store, state, study)
+    facts = status_facts(opened, Choice(sweeps=(sweep,) if sweep else (), where=tuple(where)))
+    return Status(facts, tuple(status_lines(opened.study, facts)))
 
 
 def stale_line(store: Store, choice: Choice) -> str | None:
