@@ -402,6 +402,7 @@ mutate(int(sys.argv[2]), int(sys.argv[3]))
 def mutate(seed, count):
     """Read so many damaged files, and print how many came to what; raise if values changed without a word."""
     history_files.SMALL_FILE = page_reading._FEW_ENTRIES = 0
+    Passed.worth_loading = Passed.worth_compiling = 0
     table, data = damageable()
     rng = np.random.default_rng(seed)
     counts = Counter()
@@ -495,6 +496,7 @@ def test_files_of_few_or_no_histories_are_pyarrows(tmp_path):
 def check_everything():
     """Write and read small tables of every kind, and damaged ones."""
     history_files.SMALL_FILE = page_reading._FEW_ENTRIES = 0
+    Passed.worth_loading = Passed.worth_compiling = 0
     page_writing.PAGE_BYTES = 400
     lengths = [40, None, 0, 7, 1, 8, 9, 16, 300]
     for few in (False, True):

@@ -42,7 +42,7 @@ def home() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def good(home: Path) -> Path:
     """What the commands read: a summarised store, and files of a sweep and of a site."""
     from butter_etl.summarize import plan_summaries, run_summaries

@@ -7,7 +7,6 @@ import json
 import re
 
 import pytest
-from distributed import Client
 
 import butter_etl as be
 from butter_etl.cli.group import main
@@ -49,12 +48,6 @@ class Cells(html.parser.HTMLParser):
 
 def shown(result):
     return Cells(result._repr_html_()).rows
-
-
-@pytest.fixture(scope="module")
-def client():
-    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
-        yield client
 
 
 def test_the_whole_way(tmp_path, client, capsys):

@@ -27,8 +27,10 @@ MEANT_OTHERWISE = {
     ("campaign/attempts.py", "epochs"): "the measuring points of an attempt, as files of before call them",
     ("campaign/checkpoints.py", "epochs"): "the array of measuring points, as files of before call it",
     ("cli/demo.py", "loss"): "the head of a column of the demo, which is of BUTTER",
+    ("cli/curves.py", "epochs"): "which points of a curve are kept, whatever a study calls them: an option",
     ("errors/tree.py", "dataset"): "a kind of error",
     ("studies/kept_states.py", "shape"): "the shape of a tensor",
+    ("views/curves.py", "epochs"): "which points are kept of a curve, whatever a study calls them: a public argument",
     ("views/facts.py", "dataset"): "the name of a user's own data set, in facts that scripts read",
 }
 #: Who may import what of BUTTER's, by the face of studies: users' own data sets, and how fast machines are.
