@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from butter_etl.store import compact_kernels, footer_kernels, history_files, page_reading, page_writing
+from butter_etl.store import compact_kernels, footer_kernels, history_files, page_reading, page_writing, row_order
 from butter_etl.store.history_chunks import DamagedPageError, Passed, check_footer, is_history
 from butter_etl.store.history_files import HistoryFile
 from butter_etl.store.page_writing import HistoryWriter
@@ -495,7 +495,7 @@ def test_files_of_few_or_no_histories_are_pyarrows(tmp_path):
 
 def check_everything():
     """Write and read small tables of every kind, and damaged ones."""
-    history_files.SMALL_FILE = page_reading._FEW_ENTRIES = 0
+    history_files.SMALL_FILE = page_reading._FEW_ENTRIES = row_order.SMALL_BYTES = 0
     Passed.worth_loading = Passed.worth_compiling = 0
     page_writing.PAGE_BYTES = 400
     lengths = [40, None, 0, 7, 1, 8, 9, 16, 300]

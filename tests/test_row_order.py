@@ -2,11 +2,20 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from butter_etl.store import row_order
 from butter_etl.store.row_order import take_rows
 from tests.test_history_files import assert_same, tables
+
+
+@pytest.fixture(autouse=True, scope="module")
+def all_by_the_kernel():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_order, "SMALL_BYTES", 0)
+        yield
 
 
 @settings(max_examples=80)

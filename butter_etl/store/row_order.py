@@ -25,7 +25,7 @@ def take_rows(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
 def _take(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):  # without any rows
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    is_long = is_history(column.type) and column.nbytes >= SMALL_BYTES
+    is_long = is_history(column.type) and len(column) and column.nbytes >= SMALL_BYTES
     lists = lists_of(column) if is_long else None
     if lists is None:
         return column.take(pa.array(places))
