@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,13 @@ def waiting_command(tmp_path, number, **options):
     command = [*BUTTER_ETL, "plan", tmp_path / "store", "--spec", tmp_path / "spec.yaml"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as process:
         with (tmp_path / "spec.yaml").open("w"):  # returns as soon as the command reads
-            process.send_signal(number)
-            _, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, err.strip()
+            for _ in range(PATIENCE // 10):
+                # One that comes between two instructions, just before the command waits, is noticed after the next.
+                process.send_signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    _, err = process.communicate(timeout=10)
+                    return process.returncode, err.strip()
+    raise AssertionError("the command goes on")
 
 
 @pytest.mark.usefixtures("hears_signals")
