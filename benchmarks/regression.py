@@ -34,6 +34,22 @@ for _ in range(10):
 """
 
 
+_IMPORTS = """
+import json, tempfile, time
+from pathlib import Path
+from benchmarks import repartition
+from butter_etl.exchange.imports import run_import
+with tempfile.TemporaryDirectory() as folder:
+    source, taken = Path(folder, "source"), []
+    repartition.write_source(source, repartition.experiments(16), 30, 3000)
+    for number in range(4):
+        begun = time.process_time()
+        run_import(source, Path(folder, str(number)))
+        taken.append(time.process_time() - begun)
+print(json.dumps(min(taken[1:])))
+"""
+
+
 @dataclass(frozen=True)
 class Workload:
     """What a version's interpreter is to run, and what of its JSON counts; None: the CPU time of all its processes."""
@@ -62,6 +78,7 @@ WORKLOADS = {
     "summaries": Workload(
         _module("summaries", *_RUNS, "--contestants", "ours"), lambda found: _sum(found[0]["results"])
     ),
+    "imports": Workload(("-c", _IMPORTS), float),
     "scale": Workload(_module("scale", "--files", "20000"), lambda found: _sum(found["costs"])),
     "scheduling": Workload(_module("scheduling", *_SCHEDULING), _sum),
 }

@@ -1,12 +1,15 @@
 """Whose data an export says they are: the user's own authors, in every file; the software is named as software."""
 
+import errno
 import json
+import os
 
 import pytest
 import yaml
 
 from butter_etl.errors import UsageError
 from butter_etl.exchange.manifest import read_manifest
+from butter_etl.store.attributions import keep_attribution, read_attribution
 from butter_etl.store.files import Location
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.card import CARD
@@ -75,6 +78,19 @@ def test_orcids_licences_and_dois_are_said_wherever_they_belong():
     assert (plain["license"], "doi" in plain) == ("CC-BY-4.0", False)
     assert Attribution(license="MIT").license_url == "https://spdx.org/licenses/MIT.html"
     assert Attribution(license="MIT OR Apache-2.0").license_url == "https://spdx.org/licenses/"
+
+
+def test_a_store_that_cannot_be_written_says_so_and_the_export_has_what_was_given(store, tmp_path, monkeypatch, caplog):
+    def refused(self, name, data):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+    given = Attribution(AUTHORS[:1])
+    with monkeypatch.context() as patched:
+        patched.setattr(Location, "replace", refused)
+        assert keep_attribution(store.location, given) == given
+    (said,) = caplog.messages
+    assert said.endswith("it does not keep authors, title, licence and DOI for exports that follow")
+    assert read_attribution(store.location) == NOBODY
 
 
 @pytest.mark.parametrize(

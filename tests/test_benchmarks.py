@@ -16,6 +16,7 @@ from benchmarks import (
     campaign,
     fidelity,
     histories,
+    loading,
     parquet_settings,
     peers,
     repartition,
@@ -406,9 +407,23 @@ def test_an_export_of_a_large_store_is_measured(capsys):
 @pytest.mark.long
 def test_the_memory_of_a_large_partition_is_measured(capsys):
     assert scale.main(["--partition", "2", "--json"]) == 0
-    (cost,) = json.loads(capsys.readouterr().out)["costs"]
-    assert cost["command"] == "summarize --json"
-    assert cost["peak_megabytes"] > 50
+    whole, *others = json.loads(capsys.readouterr().out)["costs"]
+    assert whole["command"] == "summarize --json, all"
+    assert whole["peak_megabytes"] > 50
+    assert [one["command"] for one in others] == [
+        "status --json",
+        "summarize --json",
+        "summarize --json, one run added",
+    ]
+
+
+def test_loading_of_kernels_is_measured(capsys):
+    assert loading.main(["--rounds", "1", "--json"]) == 0
+    loaded, called = json.loads(capsys.readouterr().out)
+    assert (loaded["what"], called["what"]) == ("load, CPU ms", "call, microseconds")
+    assert min(one[by] for one in (loaded, called) for by in ("numba", "ours", "ratio")) > 0
+    assert loading.main(["--rounds", "1"]) == 0
+    assert capsys.readouterr().out.startswith("| | numba | without it | times |")
 
 
 @pytest.mark.long

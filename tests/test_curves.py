@@ -84,6 +84,36 @@ def test_points_are_those_of_the_study(summary):
     assert curves_table(summary.slice(0, 0)).num_rows == 0
 
 
+def walk(value: int = 3, seed: int = 0):
+    """A training function of somebody's own, one of whose parameters is called as a column of ours."""
+    yield {"loss": float(value + seed)}
+
+
+def test_a_parameter_that_is_called_as_one_of_our_columns_keeps_a_name_of_its_own():
+    study = be.study_of(walk, name="walks", histories=["loss"], points=1)
+    row = {"experiment_id": 1, "value": 2, "loss_median": [0.5]}
+    summary = pa.Table.from_pylist([row], schema=study.summary)
+    table = curves_table(summary, study=study)
+    assert table.column_names == ["experiment_id", "experiment_value", "epoch", "series", "statistic", "value"]
+    assert table.to_pylist() == [
+        {
+            "experiment_id": 1,
+            "experiment_value": 2,
+            "epoch": 1,
+            "series": "loss",
+            "statistic": "median",
+            "value": 0.5,
+        }
+    ]
+    assert curves_table(summary.slice(0, 0), study=study).schema == table.schema
+
+
+def test_of_an_export_they_are_those_of_the_store(store, tmp_path):
+    be.export(store.location.root, tmp_path / "dest", where=["dataset=529_pollen"])
+    exported = be.read_curves(str(tmp_path / "dest" / "complete_summary"), epochs="log")
+    pd.testing.assert_frame_equal(exported, be.read_curves(str(store), ["dataset=529_pollen"], epochs="log"))
+
+
 @pytest.mark.parametrize("name", ["curves.csv", "curves.parquet"])
 def test_files_are_what_others_read(store, summary, tmp_path, name, capsys):
     path = tmp_path / name
@@ -125,6 +155,6 @@ def test_summaries_that_miss_runs_are_told(store, tmp_path, capsys):
         be.read_curves(str(store))
     with pytest.raises(SystemExit):
         main(["curves", str(store), str(tmp_path / "curves.csv")])
-    assert capsys.readouterr().err.startswith("warning: the summaries of 1 experiment")
+    assert capsys.readouterr().err.startswith("butter-etl: warning: the summaries of 1 experiment")
     with pytest.raises(UsageError, match="epochs are 'all' or 'log', not 'some'"):
         be.read_curves(str(store), ["dataset=529_pollen"], epochs="some")

@@ -352,8 +352,11 @@ def test_it_compiles_once_a_signature(monkeypatch):
     assert {kind for (kind,) in calls} == {numba.int64, numba.float64}
 
 
-def test_plain_functions_need_nothing():
+def test_plain_functions_need_nothing(monkeypatch):
+    """Where numba is switched off: no cache is looked for, and no source is read."""
+    monkeypatch.setattr(kernel_cache, "cache_folders", lambda _: pytest.fail("a cache is looked for"))
     kernel_cache.ready(add_one, (1,), [Path("missing")])
+    assert kernel_cache.are_at_hand([(add_one, (1,))], [Path("missing")])
 
 
 def test_the_fingerprint_follows_sources_and_cpu(tmp_path, monkeypatch):

@@ -226,7 +226,7 @@ def test_summaries_that_miss_runs_are_told_wherever_they_are_shown(stale, tmp_pa
         with pytest.raises(SystemExit) as done:
             main(arguments)
         assert done.value.code in (0, None)
-        assert capsys.readouterr().err == (f"warning: {wanted}\n" if wanted else "")
+        assert capsys.readouterr().err == (f"butter-etl: warning: {wanted}\n" if wanted else "")
     assert page_data(stale, Choice())["stale"] == said
     run_summaries(plan_summaries(stale), stale)
     plot.summary_table(str(stale))

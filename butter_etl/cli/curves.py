@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.completion import files, series_names
+from butter_etl.cli.messages import warn
 from butter_etl.cli.options import select_options, state_option, store_argument, study_options
 from butter_etl.errors import counted
 
@@ -43,7 +44,7 @@ def curves(store: str, out: str, choice: Choice, series: tuple[str, ...], epochs
     butter-etl curves store curves.csv --where dataset=digits --epochs log
     butter-etl curves store all.parquet --series test_loss --series test_accuracy
     """
-    from butter_etl.store import Store
+    from butter_etl.store import Registry, Store
     from butter_etl.views import curves_table, selected, stale_line, write_curves
 
     opened = Store.open(store, state)
@@ -51,6 +52,6 @@ def curves(store: str, out: str, choice: Choice, series: tuple[str, ...], epochs
     table = curves_table(summary, series=series or None, epochs=epochs, study=opened.study)
     write_curves(table, out)
     click.echo(f"wrote {out}: {counted(table.num_rows, 'row')} of {counted(summary.num_rows, 'experiment')}")
-    stale = stale_line(opened, choice)
+    stale = stale_line(opened, Registry(opened).select(choice))
     if stale is not None:
-        click.echo(f"warning: {stale}", err=True)
+        warn(stale)

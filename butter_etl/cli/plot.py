@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.completion import files, parameters, series_names
+from butter_etl.cli.messages import warn
 from butter_etl.cli.options import select_options, state_option, store_argument, study_options
 from butter_etl.errors import UsageError
 
@@ -43,7 +44,7 @@ def plot(
     butter-etl plot store map.png --where dataset=digits --kind map
     butter-etl plot store one.svg --where size=512 --where depth=2 --kind runs
     """
-    from butter_etl.store import Store
+    from butter_etl.store import Registry, Store
     from butter_etl.views import best_map, learning_curves, repetitions, save, selected, stale_line
 
     if by is not None and kind != "curves":
@@ -59,6 +60,6 @@ def plot(
         figure = learning_curves(rows, by=by, series=series, study=study)
     save(figure, out)
     click.echo(f"drew {out}")
-    stale = stale_line(opened, choice) if kind != "runs" else None
+    stale = stale_line(opened, Registry(opened).select(choice)) if kind != "runs" else None
     if stale is not None:
-        click.echo(f"warning: {stale}", err=True)
+        warn(stale)

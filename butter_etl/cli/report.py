@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.completion import files
+from butter_etl.cli.messages import warn
 from butter_etl.cli.options import select_options, state_option, store_argument, study_options
 from butter_etl.errors import counted
 
@@ -36,5 +37,5 @@ def report(store: str, out: str, choice: Choice, state: str | None) -> None:
     data = page_data(Store.open(store, state), choice)
     size = write_page(data, out)
     if data["stale"] is not None:
-        click.echo(f"warning: {data['stale']}", err=True)
+        warn(data["stale"])
     click.echo(f"wrote {out}: {counted(len(data['runs']), 'experiment')}, {size / 1e6:.1f} MB")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from typing import Final
 
 import msgspec
@@ -13,6 +13,8 @@ from butter_etl.store.files import Location
 from butter_etl.studies import NOBODY, Attribution
 
 FILE: Final = "attribution.json"
+
+logger = logging.getLogger(__name__)
 
 
 def read_attribution(location: Location) -> Attribution:
@@ -28,11 +30,15 @@ def read_attribution(location: Location) -> Attribution:
 def keep_attribution(location: Location, given: Attribution) -> Attribution:
     """Return what was given, completed by what a store keeps; the store keeps the result.
 
-    Of a store that this user may only read nothing changes: what is exported keeps what was given in its manifest.
+    Of a store that cannot be written nothing changes, and the log says so: what is exported keeps in its manifest what
+    was given.
     """
     kept = read_attribution(location)
     completed = given.completed(kept)
     if completed != kept:
-        with suppress(PlaceError), writing(location):
-            location.replace(FILE, msgspec.json.format(msgspec.json.encode(completed), indent=1) + b"\n")
+        try:
+            with writing(location):
+                location.replace(FILE, msgspec.json.format(msgspec.json.encode(completed), indent=1) + b"\n")
+        except PlaceError as error:
+            logger.warning("%s: it does not keep authors, title, licence and DOI for exports that follow", error)
     return completed

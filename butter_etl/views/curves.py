@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.errors import UsageError, suggestion
+from butter_etl.errors import UsageError
 from butter_etl.store import StudyLike, as_study, write_whole
 from butter_etl.studies import Study, default_study
+from butter_etl.views.plot import points_of, series_of, study_and_summary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,8 +44,6 @@ def read_curves(
     A store's study is known by its name, or is ``study``. Warns (StaleSummaryWarning) of summaries that miss runs;
     raises what `read_summary` raises, and UsageError for an unknown series.
     """
-    from butter_etl.views.plot import study_and_summary
-
     of, summary = study_and_summary(store, where, study=study)
     return curves_table(summary, series=series, epochs=epochs, study=of).to_pandas(types_mapper=_as_pandas)
 
@@ -59,23 +58,25 @@ def curves_table(
     """Return curves in long form, given rows of the summary frame.
 
     A row is an experiment's, at a measuring point, of a statistic: columns are ``experiment_id``, the experiment's
-    parameters, the point (``epoch``, as the study calls it), ``series``, ``statistic`` and ``value`` (float64). Counts
-    are statistics too. What is null in the summary is left out. Raises UsageError for an unknown series.
+    parameters (with ``experiment_`` before one that is called as a column that follows), the point (``epoch``, as the
+    study calls it), ``series``, ``statistic`` and ``value`` (float64). Counts are statistics too. What is null in the
+    summary is left out. Raises UsageError for an unknown series.
     """
     of = as_study(study) or default_study()
     if epochs not in ("all", "log"):
         raise UsageError(f"epochs are 'all' or 'log', not {epochs!r}")
-    shared = ["experiment_id", *(name for name in of.parameters if name in summary.column_names)]
+    own = _values(of, np.zeros(0), np.zeros(0), "", "")
+    names = ["experiment_id", *(name for name in of.parameters if name in summary.column_names)]
+    # A study's own parameter may be called as one of ours.
+    shared = summary.select(names).rename_columns([f"experiment_{name}" if name in own else name for name in names])
+    wanted = [series] if series is None or isinstance(series, str) else series
     pieces = [
         piece
-        for name in _series(of, series)
+        for name in [series_of(of, one) for one in wanted]
         for statistic in _statistics(of, summary, name)
         if (piece := _piece(of, summary, shared, name, statistic, epochs)).num_rows
     ]
-    if not pieces:
-        empty = {one: pa.array([], summary.schema.field(one).type) for one in shared}
-        return pa.table({**empty, **_values(of, np.zeros(0), np.zeros(0), "", "")})
-    return pa.concat_tables(pieces)
+    return pa.concat_tables(pieces) if pieces else _beside(shared.slice(0, 0), own)
 
 
 def write_curves(table: pa.Table, file: str | os.PathLike[str]) -> None:
@@ -109,15 +110,6 @@ def thinned(count: int) -> NDArray[np.int64]:
 # --- parts -------------------------------------------------------------------------------------------------------
 
 
-def _series(study: Study, series: str | Sequence[str] | None) -> list[str]:
-    known = study.reduction.histories
-    wanted = [study.figures.default] if series is None else [series] if isinstance(series, str) else list(series)
-    for name in wanted:
-        if name not in known:
-            raise UsageError(f"unknown series {name!r}{suggestion(name, known)}; known: {', '.join(known)}")
-    return wanted
-
-
 def _statistics(study: Study, summary: pa.Table, series: str) -> list[str]:
     """Return the names of the statistics that there are of a series at each point."""
     history = study.reduction.histories[series]
@@ -126,11 +118,9 @@ def _statistics(study: Study, summary: pa.Table, series: str) -> list[str]:
 
 
 def _piece(
-    study: Study, summary: pa.Table, shared: Sequence[str], series: str, statistic: str, epochs: Thinning
+    study: Study, summary: pa.Table, shared: pa.Table, series: str, statistic: str, epochs: Thinning
 ) -> pa.Table:
     """Return the rows of one statistic of one series."""
-    from butter_etl.views.plot import points_of
-
     column = summary[f"{series}_{statistic}"]
     lists = pa.chunked_array([*column.chunks, pa.array([], column.type)]).combine_chunks()
     entries = lists.values.cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -145,11 +135,15 @@ def _piece(
         rows.append(np.full(len(kept), row))
         points.append(points_of(study.points, summary, row, length)[kept])
         values.append(entries[start + kept])
-    said = summary.select(shared).take(pa.array(np.concatenate([*rows, []]).astype(np.int64)))
     of = _values(study, np.concatenate([*points, []]), np.concatenate([*values, []]), series, statistic)
-    for name, one in of.items():
-        said = said.append_column(name, one)
-    return said
+    return _beside(shared.take(pa.array(np.concatenate([*rows, []]).astype(np.int64))), of)
+
+
+def _beside(shared: pa.Table, own: Mapping[str, pa.Array]) -> pa.Table:
+    """Return what rows have of their experiment, and beside it what they have of their own."""
+    for name, column in own.items():
+        shared = shared.append_column(name, column)
+    return shared
 
 
 def _values(

@@ -294,12 +294,17 @@ def status(
     return Status(facts, tuple(status_lines(opened.study, facts)))
 
 
-def stale_line(store: Store, choice: Choice) -> str | None:
-    """Return what to say of a choice's summaries that are missing, or were not made from all of its runs; else None."""
-    stale = plan_summaries(store, Registry(store).select(choice)).stale
-    if not stale:
+def stale_line(store: Store, selection: Selection) -> str | None:
+    """Return what to say of summaries that are missing, or were not made from all runs of a selection; else None."""
+    return stale_text(plan_summaries(store, selection).stale)
+
+
+def stale_text(experiments: int) -> str | None:
+    """Return what to say of so many experiments whose summaries are missing or out of date; None of none."""
+    if not experiments:
         return None
-    return f"the summaries of {counted(stale, 'experiment')} are missing or out of date; run `butter-etl summarize`"
+    of = counted(experiments, "experiment")
+    return f"the summaries of {of} are missing or out of date; run `butter-etl summarize`"
 
 
 def status_lines(study: Study, facts: dict[str, Any]) -> Iterator[str]:

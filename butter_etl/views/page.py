@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from butter_etl.store import Registry, Store, write_whole
 from butter_etl.studies import RUNS, Choice, Figures, Selection, Study, Sweep, float_text
 from butter_etl.views.curves import thinned
-from butter_etl.views.facts import stale_line, status_facts, status_lines
+from butter_etl.views.facts import stale_line, stale_text, status_facts, status_lines
 from butter_etl.views.plot import numbered
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
     present = store.repetitions()
     return {
         "store": store.location.address(),
-        "stale": stale_line(store, choice),
+        # The facts have looked at the whole store already.
+        "stale": stale_text(facts["summaries"]["stale"]) if choice.is_empty else stale_line(store, selection),
         "lines": [line for line in status_lines(study, facts) if not line.startswith("failed: ")],
         "core_seconds": _core_seconds(store),
         "coverage": sorted(

@@ -76,7 +76,16 @@ def study_and_summary(
     store: str | os.PathLike[str], where: Iterable[str] = (), *, study: StudyLike | None = None
 ) -> tuple[Study, pa.Table]:
     """Return what `summary_table` returns, and the study that it is of: of an export, ``study`` or the default one."""
-    from butter_etl.store import COMMON_METADATA, Location, Store, read_export, read_schema, read_summary, to_arrow
+    from butter_etl.store import (
+        COMMON_METADATA,
+        Location,
+        Registry,
+        Store,
+        read_export,
+        read_schema,
+        read_summary,
+        to_arrow,
+    )
 
     location = Location(store)
     if location.kind(COMMON_METADATA) == pa.fs.FileType.File:
@@ -84,7 +93,7 @@ def study_and_summary(
         table = to_arrow(frame.compute(scheduler="synchronous"), read_schema(location, ""))
         return as_study(study) or default_study(), table
     opened, choice = Store.open(store, study=study), Choice(where=tuple(where))
-    stale = stale_line(opened, choice)
+    stale = stale_line(opened, Registry(opened).select(choice))
     if stale is not None:
         warnings.warn(f"{opened}: {stale}", StaleSummaryWarning, stacklevel=3)
     frame = read_summary(store, where=choice.where)
@@ -136,7 +145,7 @@ def learning_curves(
     Raises UsageError for an unknown series or parameter, or where there is nothing to draw.
     """
     of = as_study(study) or default_study()
-    name = _series(of, series)
+    name = series_of(of, series)
     _require(summary, f"{name}_median")
     panels, apart = _panels(of, summary, by)
     figure, places = _figure(style, len(panels))
@@ -192,7 +201,7 @@ def best_map(
     where the study has no maps, for experiments whose values cannot be compared, or where there is nothing to draw.
     """
     of = as_study(study) or default_study()
-    name = _series(of, series)
+    name = series_of(of, series)
     if of.figures.map_axes is None:
         raise UsageError(f"the study {of.name} declares no parameters for maps; draw curves, by any parameter")
     _require(summary, f"{name}_median")
@@ -233,7 +242,7 @@ def repetitions(
     UsageError for an unknown series, or where the rows are of none or of several experiments.
     """
     of = as_study(study) or default_study()
-    name = _series(of, series)
+    name = series_of(of, series)
     experiments = len(runs["experiment_id"].unique())
     if experiments != 1:
         raise UsageError(f"a picture of repetitions is of one experiment; the selection has {experiments}")
@@ -265,7 +274,7 @@ def save(figure: Figure, file: str | os.PathLike[str]) -> None:
 # --- parts -------------------------------------------------------------------------------------------------------
 
 
-def _series(study: Study, series: str | None) -> str:
+def series_of(study: Study, series: str | None) -> str:
     """Return the series that is asked for, or the study's first one; raise UsageError for one that it does not have."""
     known = study.reduction.histories
     name = study.figures.default if series is None else series

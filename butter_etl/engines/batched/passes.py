@@ -129,7 +129,8 @@ def _work_on(batches: _Batches, step: Step, penalty: Tensor) -> None:
 
 def _measure(batches: _Batches, slots: slice, loss: Loss, sums: Tensor) -> None:
     values = metric_sums(loss, *batches.kept(slots))
-    # One after the other, so that the result does not depend on how many batches are measured at once.
+    # One after the other, so that sums do not depend on how many batches are measured at once. (The last bits of
+    # torch's sigmoid do.)
     for batch_values in torch.split(values, sums.shape[1], dim=1):
         sums += batch_values
 
@@ -155,7 +156,7 @@ class _Part:
             for _ in range(begin, end):
                 self._work()
             # A stack that was cut, or comes from another device, may go on from within one of its groups.
-            self._ready.get(group, partial(self._measure, slice(*group)))()
+            (self._ready.get(group) or partial(self._measure, slice(*group)))()
             done += end - begin
             if due():
                 yield done
