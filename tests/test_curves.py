@@ -84,8 +84,9 @@ def test_points_are_those_of_the_study(summary):
     assert curves_table(summary.slice(0, 0)).num_rows == 0
 
 
-def walk(value: int = 3, seed: int = 0):
+def walk(resume, value: int = 3, seed: int = 0):
     """A training function of somebody's own, one of whose parameters is called as a column of ours."""
+    resume.keep()
     yield {"loss": float(value + seed)}
 
 
