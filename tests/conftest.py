@@ -57,6 +57,28 @@ _TOGETHER = {
 }
 
 
+_TEMPORARY = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each run of the tests a folder of its own.
+
+    pytest's own are numbered, and each run removes older ones: what a killed run left there, such as a mounted disk,
+    would make it fail.
+    """
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.stash[_TEMPORARY] = Path(tempfile.mkdtemp(prefix="butter-etl-tests-"))
+        config.option.basetemp = str(config.stash[_TEMPORARY] / "t")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove that folder where nothing failed that one would look into."""
+    if _TEMPORARY in session.config.stash and exitstatus != pytest.ExitCode.TESTS_FAILED:
+        shutil.rmtree(session.config.stash[_TEMPORARY], ignore_errors=True)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Tests go to whichever process is free, in their order, one by one but for those that stay together."""
