@@ -50,6 +50,42 @@ print(json.dumps(min(taken[1:])))
 """
 
 
+_EXPORTS = """
+import json, sys, tempfile, time
+from pathlib import Path
+from benchmarks import publish
+from butter_etl.exchange.export_plan import ExportOptions, plan_export
+from butter_etl.partition import run_export
+from butter_etl.store.files import Location
+from butter_etl.store.layout import partition_path
+from butter_etl.store.registry import Registry
+from butter_etl.store.store import Store
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.selection import Choice
+from butter_etl.summarize import plan_summaries, run_summaries
+compact = sys.argv[1] == "compact"
+with tempfile.TemporaryDirectory() as folder:
+    store, taken = Store.create(Path(folder, "store")), []
+    count, runs = (14, 24) if compact else (56, 2)
+    settings = publish.Settings(experiments=count, runs=runs, epochs=3000, rounds=1)
+    for spec in publish.experiments(settings.experiments):
+        number = BUTTER.fixed_ids.id_of(spec)
+        rows = publish.make_rows(spec, number, settings)
+        for first in range(0, settings.runs, 8):
+            store.land(partition_path(BUTTER.keys, spec.parameters()), number, rows.slice(first, 8))
+    options, where = ExportOptions(summary=False, compact=True), ()
+    if not compact:
+        run_summaries(plan_summaries(store), store)
+        options, where = ExportOptions(runs=False), ("size=1024,4096,16384,65536,262144,1048576,4194304",)
+    for number in range(6):
+        begun = time.process_time()
+        chosen = Registry(store).select(Choice(where=where))
+        run_export(plan_export(store, chosen, options), store, Location(Path(folder, str(number))), options)
+        taken.append(time.process_time() - begun)
+print(json.dumps(min(taken[1:])))
+"""
+
+
 @dataclass(frozen=True)
 class Workload:
     """What a version's interpreter is to run, and what of its JSON counts; None: the CPU time of all its processes."""
@@ -79,6 +115,8 @@ WORKLOADS = {
         _module("summaries", *_RUNS, "--contestants", "ours"), lambda found: _sum(found[0]["results"])
     ),
     "imports": Workload(("-c", _IMPORTS), float),
+    "compact": Workload(("-c", _EXPORTS, "compact"), float),
+    "filtered": Workload(("-c", _EXPORTS, "filtered"), float),
     "scale": Workload(_module("scale", "--files", "20000"), lambda found: _sum(found["costs"])),
     "scheduling": Workload(_module("scheduling", *_SCHEDULING), _sum),
 }

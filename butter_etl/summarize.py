@@ -32,6 +32,7 @@ from butter_etl.store import (
     Registry,
     RunFile,
     Store,
+    StoredRows,
     StudyLike,
     SummaryReader,
     as_study,
@@ -238,11 +239,14 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
     return _Work(computed, fingerprints, len(old.keys() - experiments.keys()), points)
 
 
-def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[pa.Table]:
-    """Yield the rows of a partition in the order of the ids, computed or kept, a table for each row group."""
+def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[list[StoredRows]]:
+    """Yield the row groups of a partition in the order of the ids: rows that are computed, or kept."""
     histories = ahead.map(partial(_read_experiment, store), work.computed.values())
     ids = iter(work.fingerprints)
     while group := list(islice(ids, rows_a_group(work.points))):
+        if old is not None and work.computed.keys().isdisjoint(group) and (kept := old.group(group)) is not None:
+            yield [kept]
+            continue
         rows = []
         for is_computed, some in groupby(group, key=work.computed.__contains__):
             if is_computed:
@@ -251,7 +255,7 @@ def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ah
                 rows.append(summary_rows(store.study, some_rows, points=count * work.points))
             elif old is not None:
                 rows += map(old.row, some)
-        yield pa.concat_tables(rows)
+        yield [StoredRows.of(pa.concat_tables(rows))]
 
 
 def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 from butter_etl.errors import LandingError
 from butter_etl.store import (
     CHUNK_BYTES,
+    DamagedPageError,
     Encodings,
+    HistoryFile,
     Location,
-    conform,
+    StoredRows,
     fingerprints_metadata,
     parquet_output,
     read_fingerprints,
@@ -82,17 +85,18 @@ def filter_file(
 ) -> None:
     """Make ``target`` of the rows of a file that belong to ``experiments``; row groups of others are not read.
 
-    What the footer says of the rows that remain goes with them. Raises TornFileError if the source cannot be read.
+    What the footer says of the rows that remain goes with them; row groups have up to as many rows as those of the
+    file. Raises TornFileError if the source cannot be read.
     """
     made_from = read_fingerprints(source, name)
     kept = {one: made_from[one] for one in experiments if one in made_from}
     with source.parquet_file(name) as file:
         schema = file.schema_arrow.remove_metadata()
         wanted = pa.array(experiments, schema.field("experiment_id").type)
-        groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), wanted)]
-        tables = (_rows_of(table, wanted) for table in _read(source, name, file, groups))
-        some = (table for table in tables if table.num_rows)
-        _write(dest, target, schema, some, encodings, fingerprints_metadata(kept))
+        most = max((file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)), default=0)
+        rows = _united(_rows_of(source, name, file, wanted), lambda some: some.num_rows, most)
+        with _decoding(source, [name]):
+            _write(dest, target, schema, rows, encodings, fingerprints_metadata(kept))
 
 
 def gather_files(
@@ -100,50 +104,83 @@ def gather_files(
 ) -> None:
     """Make ``target`` of all rows of several files in their order, in the columns of ``schema``.
 
-    Columns that a file does not have are null. Small row groups are united up to `GROUP_BYTES`.
+    Columns that a file does not have are null. Small row groups are united up to `GROUP_BYTES`. Raises TornFileError if
+    a file cannot be read.
     """
-    _write(dest, target, schema, _united(_all_groups(source, names, schema)), encodings, {})
+    sources = list(names)
+    with _decoding(source, sources):
+        groups = _united(_all_groups(source, sources), lambda some: some.nbytes, GROUP_BYTES)
+        _write(dest, target, schema, groups, encodings, {})
 
 
-def _all_groups(source: Location, names: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
+def _all_groups(source: Location, names: Iterable[str]) -> Iterator[StoredRows]:
     for name in names:
-        with source.parquet_file(name) as file:
-            for table in _read(source, name, file, range(file.num_row_groups)):
-                yield conform(table, schema)
+        with source.parquet_file(name) as file, _reading(source, name):
+            for group in range(file.num_row_groups):
+                yield file.read_stored(group)
 
 
-def _united(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    waiting: list[pa.Table] = []
+def _rows_of(source: Location, name: str, file: HistoryFile, wanted: pa.Array) -> Iterator[StoredRows]:
+    """Yield the rows of the experiments in each row group that has any; a whole one as it is stored."""
+    with _reading(source, name):
+        for group in range(file.num_row_groups):
+            if not _may_hold(file.metadata.row_group(group), wanted):
+                continue
+            own = pc.is_in(file.read_row_group(group, ["experiment_id"], use_threads=False)["experiment_id"], wanted)
+            if pc.all(own).as_py():
+                yield file.read_stored(group)
+            elif pc.any(own).as_py():
+                yield StoredRows.of(file.read_row_group(group, use_threads=False).filter(own))
+
+
+@contextmanager
+def _reading(location: Location, name: str) -> Iterator[None]:
+    """Raise TornFileError for what pyarrow raises of a file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise location.torn(name, error) from error
+
+
+@contextmanager
+def _decoding(location: Location, names: Iterable[str]) -> Iterator[None]:
+    """Raise TornFileError for the file whose pages, which agreed with their checksums, cannot be decoded."""
+    try:
+        yield
+    except DamagedPageError:
+        for name in names:
+            location.read_table(name)
+        raise
+
+
+def _united(
+    groups: Iterable[StoredRows], size_of: Callable[[StoredRows], int], most: int
+) -> Iterator[list[StoredRows]]:
+    """Yield row groups that are written as one: up to so large, or a single one that is larger."""
+    waiting: list[StoredRows] = []
     size = 0
-    for table in tables:
-        if waiting and size + table.nbytes > GROUP_BYTES:
-            yield pa.concat_tables(waiting)
+    for rows in groups:
+        own = size_of(rows)
+        if waiting and size + own > most:
+            yield waiting
             waiting, size = [], 0
-        waiting.append(table)
-        size += table.nbytes
+        waiting.append(rows)
+        size += own
     if waiting:
-        yield pa.concat_tables(waiting)
-
-
-def _read(location: Location, name: str, file: pq.ParquetFile, groups: Iterable[int]) -> Iterator[pa.Table]:
-    for group in groups:
-        try:
-            yield file.read_row_group(group, use_threads=False).replace_schema_metadata(None)
-        except (pa.ArrowException, OSError) as error:
-            raise location.torn(name, error) from error
+        yield waiting
 
 
 def _write(
     dest: Location,
     target: str,
     schema: pa.Schema,
-    groups: Iterable[pa.Table],
+    groups: Iterable[list[StoredRows]],
     encodings: Encodings,
     metadata: dict[str, str],
 ) -> None:
     with parquet_output(dest, target, schema, encodings) as writer:
-        for table in groups:
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
+        for rows in groups:
+            writer.write_rows(rows)
         if metadata:
             writer.add_key_value_metadata(metadata)
 
@@ -158,7 +195,3 @@ def _may_hold(group: pq.RowGroupMetaData, wanted: pa.Array) -> bool:
             low, high = column.statistics.min, column.statistics.max
             return bool(pc.any(pc.and_(pc.greater_equal(wanted, low), pc.less_equal(wanted, high))).as_py())
     return True
-
-
-def _rows_of(table: pa.Table, wanted: pa.Array) -> pa.Table:
-    return table.filter(pc.is_in(table["experiment_id"], wanted))

@@ -31,6 +31,7 @@ from .frames import read_schema as read_schema
 from .frames import read_summary as read_summary
 from .frames import to_arrow as to_arrow
 from .frames import to_frame as to_frame
+from .history_chunks import DamagedPageError as DamagedPageError
 from .history_files import HistoryFile as HistoryFile
 from .layout import DATA as DATA
 from .layout import EXPERIMENTS as EXPERIMENTS
@@ -58,7 +59,6 @@ from .locks import take_over as take_over
 from .locks import this_process as this_process
 from .parquet import Encodings as Encodings
 from .parquet import common_metadata as common_metadata
-from .parquet import conform as conform
 from .parquet import parquet_output as parquet_output
 from .parquet import write_common_metadata as write_common_metadata
 from .proposals import read_rounds as read_rounds
@@ -73,6 +73,7 @@ from .store import encode_runs as encode_runs
 from .store import quarantine_stamp as quarantine_stamp
 from .store import read_store_file as read_store_file
 from .store import require_state as require_state
+from .stored_rows import StoredRows as StoredRows
 from .summaries import LONG as LONG
 from .summaries import SummaryReader as SummaryReader
 from .summaries import delete_summaries as delete_summaries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -66,6 +67,37 @@ class Chunk(NamedTuple):
     entries: int
     uncompressed: int
     is_compressed: bool
+
+
+@dataclass(frozen=True)
+class StoredLists:
+    """The lists of a chunk, still as the pages that hold them; these agree with their checksums.
+
+    ``data`` are the bytes of the chunk, of which a dictionary, if there is one, takes the first ``dictionary``.
+    ``pages`` int64 (pages, 3) has of each other page where it begins in ``data``, its bytes, and its first list.
+    ``encoding`` is that of these pages, ``numbers`` and ``nulls`` count numbers and null lists. ``decode`` gives the
+    lists.
+    """
+
+    data: npt.NDArray[np.uint8]
+    chunk: Chunk
+    kind: pa.DataType
+    rows: int
+    nulls: int
+    numbers: int
+    encoding: int
+    dictionary: int
+    pages: npt.NDArray[np.int64]
+    decode: Callable[[], pa.Array]
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes that they take once they are read."""
+        return 4 * self.rows + self.numbers * int(self.kind.value_type.bit_width) // 8
+
+    def read(self) -> pa.ChunkedArray:
+        """Return the lists; raise DamagedPageError where pages cannot be decoded after all."""
+        return pa.chunked_array([self.decode()])
 
 
 def is_history(kind: pa.DataType) -> bool:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from butter_etl.store.footers import alone, read_footer
-from butter_etl.store.history_chunks import Passed, check_footer, is_history_field
+from butter_etl.store.history_chunks import Passed, StoredLists, check_footer, is_history_field
+from butter_etl.store.stored_rows import StoredRows
 
 #: Smaller files pyarrow reads in less time.
 SMALL_FILE: Final = 2**17
@@ -106,6 +107,23 @@ class HistoryFile(pq.ParquetFile):  # type: ignore[misc]
             return None
         found = read_all_lengths(self._source, self._footer, self._shape, group, fields)
         return found if len(found) == len(fields) else None
+
+    def read_stored(self, group: int) -> StoredRows:
+        """Return a row group to be written elsewhere: histories as the pages that hold them, where that saves time.
+
+        Their pages are held against their checksums. Raises what reading raises.
+        """
+        fields = {place: field for name, place in self._fields.items() if is_history_field(field := self._field(name))}
+        found: dict[str, StoredLists] = {}
+        whole = self._facts.row_group(group).total_byte_size
+        if fields and self._is_flat and whole >= SMALL_FILE:
+            from butter_etl.store.page_reading import are_compiled, read_all_stored
+
+            if Passed.are_many(whole, partial(are_compiled, {field.type for field in fields.values()})):
+                found = read_all_stored(self._source, self._footer, self._shape, group, fields)
+        rest = super().read_row_groups([group], [name for name in self._fields if name not in found], use_threads=False)
+        columns = {name: found[name] if name in found else rest[name] for name in self._fields}
+        return StoredRows(columns, self._facts.row_group(group).num_rows)
 
     @property
     def names(self) -> Collection[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +31,14 @@ from butter_etl.store.history_chunks import (
     STORED_AS,
     Chunk,
     DamagedPageError,
+    StoredLists,
     Unusual,
     check_column,
     chunk_of,
     is_history_field,
 )
+
+_Read = TypeVar("_Read")
 
 _ZSTD: Final = pa.Codec("zstd")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -65,6 +69,15 @@ def read_lengths(data: Any, chunk: Chunk, kind: pa.DataType, rows: int) -> pa.Ar
     return _Lists(np.frombuffer(data, np.uint8), chunk, kind, rows, checked=True).lengths()
 
 
+def read_stored(data: Any, chunk: Chunk, kind: pa.DataType, rows: int) -> StoredLists:
+    """Return the lists of a chunk as the pages that hold them, to be written elsewhere as they are.
+
+    Raises `Unusual` also where a page has no checksum, a list goes on in the next, or pages are encoded differently;
+    and what `read_lists` raises.
+    """
+    return _Lists(np.frombuffer(data, np.uint8), chunk, kind, rows, checked=True).stored()
+
+
 class _Lists:
     """The lists of a chunk, as far as they are read."""
 
@@ -90,7 +103,7 @@ class _Lists:
 
     def read(self) -> pa.Array:
         """Return the lists."""
-        for facts, page in self._pages():
+        for _, facts, page in self._pages():
             content = self._content(facts, page)
             if facts[footer_kernels.KIND] == DICTIONARY_PAGE:
                 self._read_dictionary(facts, content)
@@ -101,16 +114,51 @@ class _Lists:
 
     def lengths(self) -> pa.Array:
         """Return the lengths of the lists."""
-        for facts, page in self._pages():
-            if facts[footer_kernels.CRC] < 0:
-                raise Unusual
-            if facts[footer_kernels.KIND] == DICTIONARY_PAGE:
-                continue
-            if self._read_levels(facts, self._beginning(page)) != compact_kernels.OK:
-                _require(self._read_levels(facts, self._content(facts, page)), "levels of lists")
+        for _, facts, page in self._pages():
+            self._read_levels_of(facts, page)
         self._require_all()
         valid = self._valid.view(bool)
         return pa.array(np.diff(self._ends), mask=None if valid.all() else ~valid)
+
+    def stored(self) -> StoredLists:
+        """Return the lists as the pages that hold them."""
+        pages, encodings, uncompressed, dictionary = [], set(), 0, 0
+        for begin, facts, page in self._pages():
+            rows = int(self._state[0])
+            end = self._ends[rows]
+            self._read_levels_of(facts, page)
+            if self._ends[rows] != end:  # a list that began in the page before
+                raise Unusual
+            body = int(facts[footer_kernels.BODY])
+            size = body - begin + int(facts[footer_kernels.COMPRESSED])
+            uncompressed += body - begin + int(facts[footer_kernels.UNCOMPRESSED])
+            if facts[footer_kernels.KIND] == DICTIONARY_PAGE:
+                dictionary += size
+            else:
+                encodings.add(int(facts[footer_kernels.ENCODING]))
+                pages.append((begin, size, rows))
+        self._require_all()
+        if len(encodings) != 1 or bool(dictionary) != (encodings == {RLE_DICTIONARY}):
+            raise Unusual
+        return StoredLists(
+            self._data,
+            self._chunk._replace(uncompressed=uncompressed),
+            self._kind,
+            self._rows,
+            nulls=int(self._state[2]),
+            numbers=int(self._state[1]),
+            encoding=encodings.pop(),
+            dictionary=dictionary,
+            pages=np.array(pages, np.int64),
+            decode=partial(read_lists, self._data, self._chunk, self._kind, self._rows, checked=False),
+        )
+
+    def _read_levels_of(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> None:
+        """Read the levels of a page, if it has any; only its checksum tells that it is sound."""
+        if facts[footer_kernels.CRC] < 0:
+            raise Unusual
+        if facts[footer_kernels.KIND] == DATA_PAGE and self._read_levels(facts, self._beginning(page)):
+            _require(self._read_levels(facts, self._content(facts, page)), "levels of lists")
 
     def _require_all(self) -> None:
         entries = self._entries
@@ -127,10 +175,11 @@ class _Lists:
 
     # --- pages -------------------------------------------------------------------------------------------------
 
-    def _pages(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
-        """Yield what each page's header says, and the page, held against its checksum."""
+    def _pages(self) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
+        """Yield where each page begins, what its header says, and the page, held against its checksum."""
         position, end = 0, len(self._data)
         while position < end:
+            begin = position
             facts = np.empty(footer_kernels.HEADER_FACTS, np.int64)
             if footer_kernels.read_header(self._data, position, end, facts):
                 raise DamagedPageError(f"has no page where one should begin, at byte {self._chunk.start + position}")
@@ -141,7 +190,7 @@ class _Lists:
                 raise Unusual
             if self._checked and checksum >= 0 and isal_zlib.crc32(page) != checksum:
                 raise DamagedPageError("has a page that does not agree with its checksum")
-            yield facts, page
+            yield begin, facts, page
 
     def _content(self, facts: npt.NDArray[np.int64], page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return what a page holds, decompressed."""
@@ -294,14 +343,27 @@ def read_all_lengths(
     return {name: arrays[group] for name, arrays in found.items() if group in arrays}
 
 
+def read_all_stored(
+    source: pa.NativeFile, footer: bytes, shape: tuple[int, int], group: int, columns: Mapping[int, pa.Field]
+) -> dict[str, StoredLists]:
+    """Return history columns of a row group as the pages that hold them: those that can be moved as they are.
+
+    Takes what `read_histories` takes, and raises what it raises.
+    """
+    chunks = find_chunks(source.size(), footer, shape, [group], columns)
+    kinds = {field.name: field.type for field in columns.values() if is_history_field(field)}
+    found = _read_chunks(source, chunks, kinds, read_stored)
+    return {name: stored[group] for name, stored in found.items() if group in stored}
+
+
 def _read_chunks(
     source: pa.NativeFile,
     chunks: Iterable[_Placed],
     kinds: Mapping[str, pa.DataType],
-    read: Callable[[memoryview, Chunk, pa.DataType, int], pa.Array],
-) -> dict[str, dict[int, pa.Array]]:
+    read: Callable[[memoryview, Chunk, pa.DataType, int], _Read],
+) -> dict[str, dict[int, _Read]]:
     """Return what ``read`` makes of chunks, by column and row group, but for those that are for pyarrow to read."""
-    arrays: dict[str, dict[int, pa.Array]] = {name: {} for name in kinds}
+    arrays: dict[str, dict[int, _Read]] = {name: {} for name in kinds}
     for some in _together(sorted(chunks)):
         first, last = some[0].start, max(one.start + one.chunk.size for one in some)
         data = memoryview(source.read_at(last - first, first))

@@ -8,7 +8,7 @@ chunks are moved into the file, and what pyarrow's footer says of them goes into
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol
@@ -34,9 +34,11 @@ from butter_etl.store.history_chunks import (
     STORED_AS,
     UNCOMPRESSED,
     ZSTD,
+    StoredLists,
     is_history_field,
 )
 from butter_etl.store.lists import Lists, lists_of
+from butter_etl.store.stored_rows import StoredRows, decoded, table_of
 from butter_etl.store.thrift import (
     BINARY,
     I32,
@@ -59,6 +61,8 @@ from butter_etl.studies import PageEncoding
 
 #: A page holds lists of about so many bytes, or one list that is longer.
 PAGE_BYTES: Final = 2**20
+#: Pages of fewer bytes on average are not put side by side: a reader of a column would have very many.
+_LARGE: Final = 2**16
 #: Dictionaries have at most so many entries: beyond, splitting is as small and quicker.
 MOST_ENTRIES: Final = 2**12
 
@@ -126,6 +130,38 @@ class ChunkEncoder:
         facts[footer_kernels.ALL_UNCOMPRESSED], facts[footer_kernels.ALL_COMPRESSED] = uncompressed, size
         facts[footer_kernels.PAGES], facts[footer_kernels.PAGE_ENCODING] = len(pages), encoding
         return _Chunk(self._begin(encoding), facts, np.array(pages, np.int64))
+
+    def takes(self, column: Sequence[StoredLists]) -> bool:
+        """Tell whether pages may be moved into a chunk as they are: of one chunk, or large ones of several."""
+        alike = {(one.encoding, one.chunk.is_compressed, one.kind.value_type.to_pandas_dtype()) for one in column}
+        if alike != {(column[0].encoding, self._codec is not None, self._numbers.type)}:
+            return False
+        return len(column) == 1 or all(
+            not one.dictionary and one.chunk.size >= _LARGE * len(one.pages) for one in column
+        )
+
+    def move(self, column: Sequence[StoredLists], offset: int, put: Callable[[Any], object]) -> _Chunk:
+        """Write pages as a chunk, from ``offset`` of the file on, as they are: `takes` must allow it."""
+        facts, pages = np.zeros(footer_kernels.CHUNK_FACTS, np.int64), []
+        first = column[0]
+        facts[footer_kernels.DICTIONARY_OFFSET] = offset if first.dictionary else -1
+        facts[footer_kernels.DATA_OFFSET] = offset + first.dictionary
+        for one in column:
+            shift = offset + facts[footer_kernels.ALL_COMPRESSED], 0, facts[footer_kernels.ROWS]
+            pages.append(one.pages + np.array(shift, np.int64))
+            for place, value in (
+                (footer_kernels.ROWS, one.rows),
+                (footer_kernels.NULLS, one.nulls),
+                (footer_kernels.ENTRIES, one.chunk.entries),
+                (footer_kernels.NUMBERS, one.numbers),
+                (footer_kernels.ALL_UNCOMPRESSED, one.chunk.uncompressed),
+                (footer_kernels.ALL_COMPRESSED, one.chunk.size),
+                (footer_kernels.PAGES, len(one.pages)),
+            ):
+                facts[place] += value
+            put(one.data)
+        facts[footer_kernels.PAGE_ENCODING] = first.encoding
+        return _Chunk(self._begin(first.encoding), facts, np.concatenate(pages))
 
     def _dictionary(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any] | None, npt.NDArray[np.int32] | None]:
         """Return the numbers that there are, and which of them each is; None where they are too many, or none."""
@@ -367,23 +403,30 @@ class HistoryWriter:
             raise ValueError(f"rows of another schema: {table.schema}, not {self._schema}")
         size = row_group_size or table.num_rows
         for start in range(0, table.num_rows, max(1, size)):
-            self._write_group(table.slice(start, size))
+            self.write_rows([StoredRows.of(table.slice(start, size))])
 
-    def _write_group(self, table: pa.Table) -> None:
+    def write_rows(self, pieces: Sequence[StoredRows]) -> None:
+        """Write rows of the schema, which follow each other, as one row group; pages as they are where they may be."""
         start, moved, own = self._position, [], {}
         if self._part is not None:
-            moved.append(self._move(self._part, table.select(self._part.columns)))
+            others = pa.schema([self._schema.field(name) for name in self._part.columns])
+            moved.append(self._move(self._part, table_of(pieces, others)))
         for name, encoder in self._encoders.items():
-            column = table[name]
+            columns = [piece.columns[name] for piece in pieces]
+            stored = [one for one in columns if isinstance(one, StoredLists)]
+            if len(stored) == len(columns) and encoder.takes(stored):
+                own[name] = encoder.move(stored, self._position, self._put)
+                continue
+            column = decoded(columns, self._schema.field(name).type)
             lists = lists_of(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
             if lists is None:
                 schema = pa.schema([self._schema.field(name)])
                 part = _Part(schema, self._options(schema))
                 self._parts.append(part)
-                moved.append(self._move(part, table.select([name])))
+                moved.append(self._move(part, pa.table([column], schema=schema)))
                 continue
             own[name] = encoder.encode(lists, self._position, self._put)
-        self._groups.append(_RowGroup(table.num_rows, start, own, moved))
+        self._groups.append(_RowGroup(sum(piece.num_rows for piece in pieces), start, own, moved))
 
     def _move(self, part: _Part, table: pa.Table) -> _Group:
         data, group = part.write(table, self._position)

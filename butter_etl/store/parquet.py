@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from butter_etl.store.files import COMMON_METADATA, Location
 from butter_etl.store.history_chunks import Passed, is_history
+from butter_etl.store.stored_rows import StoredRows, table_of
 from butter_etl.studies import PageEncoding, usual_encoding
 
 if TYPE_CHECKING:
@@ -94,11 +95,20 @@ class ParquetFileWriter:
 
     def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write rows, in row groups of so many or in one."""
+        self._writer_of([StoredRows.of(table)]).write_table(table, row_group_size)
+
+    def write_rows(self, pieces: Sequence[StoredRows]) -> None:
+        """Write rows, which follow each other, as one row group; their histories as they are stored where that pays."""
+        same = [piece.conform(self._schema) for piece in pieces]
+        self._writer_of(same).write_rows(same)
+
+    def _writer_of(self, pieces: Sequence[StoredRows]) -> HistoryWriter | _SmallFile:
         if self._writer is None:
-            sizes = [column.nbytes for column in table.columns if is_history(column.type)]
-            is_long = sum(sizes) >= SMALL_BYTES * max(1, len(sizes))
-            self._writer = self._begin(is_long=is_long and Passed.are_many(sum(sizes), self._is_compiled))
-        self._writer.write_table(table, row_group_size)
+            names = [field.name for field in self._schema if is_history(field.type)]
+            size = sum(piece.columns[name].nbytes for piece in pieces for name in names)
+            is_long = size >= SMALL_BYTES * max(1, len(names))
+            self._writer = self._begin(is_long=is_long and Passed.are_many(size, self._is_compiled))
+        return self._writer
 
     def add_key_value_metadata(self, metadata: Mapping[str, str]) -> None:
         """Put texts into the footer."""
@@ -135,6 +145,11 @@ class _SmallFile(pq.ParquetWriter):  # type: ignore[misc]
         self._upload = None if is_file else sink
         self._memory = None if is_file else pa.BufferOutputStream()
         super().__init__(sink if is_file else self._memory, schema, **parquet_options(schema, encodings))
+
+    def write_rows(self, pieces: Sequence[StoredRows]) -> None:
+        """Write rows as one row group."""
+        table = table_of(pieces, self.schema)
+        self.write_table(table, row_group_size=max(1, table.num_rows))
 
     def abandon(self) -> None:
         """Let go of what is in memory; pyarrow must have ended its file for that."""
@@ -181,11 +196,7 @@ def parquet_output(
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table with exactly the columns of ``schema``, in its types; columns that it does not have are null."""
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+    return table_of([StoredRows.of(table).conform(schema)], schema)
 
 
 def common_metadata(schema: pa.Schema) -> bytes:

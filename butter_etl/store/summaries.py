@@ -6,18 +6,21 @@ columns. Both carry the same fingerprints, so that one that lags behind the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.fs
-import pyarrow.parquet as pq
 
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
+from butter_etl.store.history_chunks import DamagedPageError
+from butter_etl.store.history_files import HistoryFile
 from butter_etl.store.layout import SUMMARY_FILE
 from butter_etl.store.parquet import conform, parquet_output
+from butter_etl.store.stored_rows import StoredRows
 from butter_etl.studies import EXECUTIVE, SUMMARY, Study
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
@@ -42,11 +45,15 @@ def executive_name(partition: str) -> str:
 
 
 def write_summaries(
-    location: Location, study: Study, partition: str, row_groups: Iterable[pa.Table], fingerprints: Mapping[int, str]
+    location: Location,
+    study: Study,
+    partition: str,
+    row_groups: Iterable[Sequence[StoredRows]],
+    fingerprints: Mapping[int, str],
 ) -> None:
     """Replace the summary files of a partition, with the fingerprints of their rows in their metadata.
 
-    Each table of ``row_groups``, in the order of the experiment ids, becomes a row group as soon as it comes. The old
+    Those of ``row_groups``, in the order of the experiment ids, are row groups as soon as they come. The old
     files stay as they are if one of them raises. The complete summary takes its place first: if that is all that
     happens, the fingerprints of the two differ, and the next pass writes them anew.
     """
@@ -60,9 +67,12 @@ def write_summaries(
             )
             if schema.names
         ]
-        for table in row_groups:
+        for rows in row_groups:
             for output, schema in outputs:
-                output.write_table(table.select(schema.names))
+                try:
+                    output.write_rows([some.select(schema.names) for some in rows])
+                except DamagedPageError as error:  # of rows that are kept, encoded otherwise than by now
+                    raise location.torn(summary_name(partition), error) from error
         for output, _ in outputs:
             output.add_key_value_metadata(metadata)
 
@@ -87,7 +97,7 @@ def is_executive_current(location: Location, study: Study, partition: str) -> bo
 class SummaryReader:
     """One summary file, opened once: what is read belongs together, whoever replaces the file meanwhile."""
 
-    def __init__(self, location: Location, name: str, file: pq.ParquetFile, schema: pa.Schema) -> None:
+    def __init__(self, location: Location, name: str, file: HistoryFile, schema: pa.Schema) -> None:
         self._location, self._name, self._file, self._schema = location, name, file, schema
         metadata = file.metadata.metadata or {}
         #: The fingerprint of each row, by experiment id.
@@ -107,6 +117,17 @@ class SummaryReader:
         with location.parquet_file(name) as file:
             yield cls(location, name, file, schema)
 
+    def group(self, experiments: Sequence[int]) -> StoredRows | None:
+        """Return the row group that has the rows of just these experiments, its histories as they are stored.
+
+        They are in the present schema. Returns None if there is no such row group.
+        """
+        number = self._group_of.get(experiments[0])
+        if number is None or self._ids[number] != experiments:
+            return None
+        with self._reading():
+            return self._file.read_stored(number).conform(self._schema)
+
     def row(self, experiment_id: int) -> pa.Table:
         """Return the row of an experiment, in the present schema; columns that the file does not have are null.
 
@@ -116,22 +137,27 @@ class SummaryReader:
         number = self._group_of[experiment_id]
         if self._group[0] != number:
             self._group = (-1, self._group[1].slice(0, 0))  # not two at a time
-            self._group = (number, self._read(number))
-        table = self._group[1]
-        return table.slice(table["experiment_id"].to_pylist().index(experiment_id), 1)
+            with self._reading():
+                table = self._file.read_row_group(number, use_threads=False)
+            self._group = (number, conform(table, self._schema))
+        return self._group[1].slice(self._ids[number].index(experiment_id), 1)
+
+    @cached_property
+    def _ids(self) -> list[list[int]]:
+        """Return the experiment ids of each row group."""
+        with self._reading():
+            ids = iter(self._file.read(["experiment_id"], use_threads=False)["experiment_id"].to_pylist())
+        groups = range(self._file.num_row_groups)
+        return [list(islice(ids, self._file.metadata.row_group(group).num_rows)) for group in groups]
 
     @cached_property
     def _group_of(self) -> dict[int, int]:
         """Return the number of each experiment's row group, by experiment id."""
-        return {
-            experiment_id: group
-            for group in range(self._file.num_row_groups)
-            for experiment_id in self._read(group, ["experiment_id"])["experiment_id"].to_pylist()
-        }
+        return {experiment_id: group for group, some in enumerate(self._ids) for experiment_id in some}
 
-    def _read(self, group: int, columns: list[str] | None = None) -> pa.Table:
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            table = self._file.read_row_group(group, columns=columns, use_threads=False)
+            yield
         except (pa.ArrowException, OSError) as error:
             raise self._location.torn(self._name, error) from error
-        return table if columns else conform(table, self._schema)
