@@ -79,6 +79,48 @@ def test_every_column_and_archive_is_described(published):
     assert len([key for key in document if key.startswith("rai:")]) >= 12
 
 
+def test_a_null_key_comes_out_as_its_text_and_its_description_says_so(tmp_path):
+    dest = tmp_path / "dest"
+    export(make_store(tmp_path / "store"), dest, where=["dataset=mnist", "label_noise=0", "batch_size=256"])
+    kinds = {
+        record["all_runs/kernel_regularizer.type"]
+        for record in mlcroissant.Dataset(str(dest / "croissant.json")).records("all_runs")
+    }
+    assert kinds == {b"l1", b"__HIVE_DEFAULT_PARTITION__"}
+    fields = fields_of(dest, "all_runs")
+    note = "penalty on the kernels: l1, l2, or null for none; a null comes out as the text __HIVE_DEFAULT_PARTITION__"
+    assert fields["kernel_regularizer.type"]["description"] == note
+    assert [name for name, one in fields.items() if "HIVE" in one["description"]] == ["kernel_regularizer.type"]
+
+
+def test_nothing_is_said_of_nulls_that_are_not_there(tmp_path):
+    dest = tmp_path / "dest"
+    export(make_store(tmp_path / "store"), dest, "regularization", where=["kernel_regularizer.type=l1"])
+    fields = fields_of(dest, "regularization_sweep_runs")
+    assert fields["kernel_regularizer.type"]["description"] == "penalty on the kernels: l1, l2, or null for none"
+
+
+def test_numbers_that_are_null_in_some_paths_are_text(tmp_path):
+    """The reader would stop at a number whose text is none."""
+    dest = tmp_path / "dest"
+    export(make_store_of_fits(tmp_path / "store"), dest, where=["steps=4"])
+    records = list(mlcroissant.Dataset(str(dest / "croissant.json")).records("all_runs"))
+    assert {(record["all_runs/order"], float(record["all_runs/rate"])) for record in records} == {
+        (b"__HIVE_DEFAULT_PARTITION__", 0.25)
+    }
+    order, rate = (fields_of(dest, "all_runs")[name] for name in ("order", "rate"))
+    text = "a null comes out as the text __HIVE_DEFAULT_PARTITION__, every other value as the text of a uint8"
+    assert (order["dataType"], order["description"]) == ("sc:Text", f"parameter order; {text}")
+    assert (rate["dataType"], rate["description"]) == ("cr:Float32", "parameter rate")
+
+
+def fields_of(dest, directory):
+    (records,) = (
+        one for one in json.loads((dest / "croissant.json").read_text())["recordSet"] if one["@id"] == directory
+    )
+    return {one["name"]: one for one in records["field"]}
+
+
 def test_the_date_is_what_the_environment_says(monkeypatch):
     assert "datePublished" not in json.loads(croissant_json(BUTTER, [], [], {}))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1654214400")
