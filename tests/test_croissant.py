@@ -9,6 +9,7 @@ from butter_etl.errors import UsageError
 from butter_etl.exchange.croissant import croissant_json, publication_day
 from butter_etl.exchange.manifest import read_manifest
 from butter_etl.store.files import Location
+from butter_etl.store.layout import NULL
 from butter_etl.studies.butter.study import BUTTER
 from tests.exports import export, make_store
 from tests.other_study import FITS, make_store_of_fits
@@ -114,6 +115,23 @@ def test_numbers_that_are_null_in_some_paths_are_text(tmp_path):
     assert (rate["dataType"], rate["description"]) == ("cr:Float32", "parameter rate")
 
 
+@pytest.mark.parametrize(
+    ("where", "text", "note"),
+    [
+        ("decay>0", b"True", "comes out as the text True or False"),
+        ("steps=4", NULL.encode(), f"comes out as the text True or False, a null as {NULL}"),
+    ],
+)
+def test_keys_that_are_true_or_false_are_text(tmp_path, where, text, note):
+    """The reader would take any text for true, `False` too."""
+    dest = tmp_path / "dest"
+    export(make_store_of_fits(tmp_path / "store"), dest, where=[where])
+    field = fields_of(dest, "all_runs")["centred"]
+    assert (field["dataType"], field["description"]) == ("sc:Text", f"parameter centred; {note}")
+    records = mlcroissant.Dataset(str(dest / "croissant.json")).records("all_runs")
+    assert {record["all_runs/centred"] for record in records} == {text}
+
+
 def fields_of(dest, directory):
     (records,) = (
         one for one in json.loads((dest / "croissant.json").read_text())["recordSet"] if one["@id"] == directory
@@ -145,7 +163,7 @@ def test_types_of_another_study(tmp_path):
     kinds = {one["name"]: (one["dataType"], one.get("isArray", False)) for one in runs["field"]}
     assert list(kinds) == FITS.runs.names
     assert [kinds[key][0].partition(":")[2] for key in FITS.keys] == [
-        *("Text", "Boolean", "Int8", "Int16", "Int32", "Int64"),
+        *("Text", "Text", "Int8", "Int16", "Int32", "Int64"),
         *("UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"),
     ]
     assert (kinds["seconds"], kinds["error"]) == (("cr:Float64", False), ("cr:Float64", True))

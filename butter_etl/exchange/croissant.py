@@ -21,7 +21,7 @@ from butter_etl.errors import UsageError, counted
 from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.exchange.recipes import spelled_type
-from butter_etl.store import COMMON_METADATA, NULL
+from butter_etl.store import COMMON_METADATA, NULL, key_text
 from butter_etl.studies import NOBODY, Attribution, Study, creators
 
 CROISSANT = "croissant.json"
@@ -181,7 +181,7 @@ def _field(study: Study, one: ManifestDirectory, field: pa.Field, *, is_null: bo
     """Return the description of a column; ``is_null`` says whether it is a partition key that is null in some path.
 
     Croissant has no null for a part of a path, and its reader turns the text into whatever type the field has: that
-    of a null is no number. So such a key is described as text.
+    of a null is no number, and any text is true. So such keys, and those that are true or false, are described as text.
     """
     source: dict[str, Any] = {"fileSet": {"@id": f"{one.name}-files"}}
     if field.name in study.keys:
@@ -193,7 +193,10 @@ def _field(study: Study, one: ManifestDirectory, field: pa.Field, *, is_null: bo
     kind = field.type.value_type if is_list else field.type
     # A directory of an earlier export may have columns that the study declares no more.
     notes = [study.columns[field.name].note] if field.name in study.columns else []
-    if is_null and pa.types.is_string(kind):
+    if pa.types.is_boolean(kind) and "transform" in source:
+        notes.append(f"comes out as the text {key_text(True)} or {key_text(False)}" + f", a null as {NULL}" * is_null)
+        kind = pa.string()
+    elif is_null and pa.types.is_string(kind):
         notes.append(f"a null comes out as the text {NULL}")
     elif is_null:
         notes.append(f"a null comes out as the text {NULL}, every other value as the text of a {spelled_type(kind)}")
