@@ -33,8 +33,9 @@ def by_datafusion():
     return context.sql("select penalty from runs").to_arrow_table()["penalty"].to_pylist()
 
 
-def by_clickhouse():
-    asked = chdb.query(f"select penalty from file('{pattern}', 'Parquet', 'loss Float64, penalty Nullable(String)')")
+def by_clickhouse(expression="penalty"):
+    structure = "loss Float64, penalty Nullable(String)"
+    asked = chdb.query(f"select {expression} from file('{pattern}', 'Parquet', '{structure}')")
     return [None if line == r"\N" else line.strip('"') for line in str(asked).splitlines()]
 
 
@@ -52,6 +53,10 @@ readers = {
 seen = {name: read() for name, read in readers.items()}
 for name, penalties in seen.items():
     print(name, penalties)
+context = datafusion.SessionContext()
+context.register_dataset("runs", ds.dataset(data, partitioning=keys))
+print("DataFusion by pyarrow's data set:", context.sql("select penalty from runs").to_pydict()["penalty"])
+print("ClickHouse with nullIf:", by_clickhouse("nullIf(penalty, '__HIVE_DEFAULT_PARTITION__')"))
 as_text = all(set(penalties) == {"l2", "__HIVE_DEFAULT_PARTITION__"} for penalties in seen.values())
 sys.exit(0 if as_text else "one of them knows the null of Hive now")
 PYTHON
