@@ -9,6 +9,7 @@ from butter_etl.errors import UsageError
 from butter_etl.exchange.croissant import croissant_json, publication_day
 from butter_etl.exchange.manifest import read_manifest
 from butter_etl.store.files import Location
+from butter_etl.store.layout import NULL
 from butter_etl.studies.butter.study import BUTTER
 from tests.exports import export, make_store
 from tests.other_study import FITS, make_store_of_fits
@@ -79,6 +80,65 @@ def test_every_column_and_archive_is_described(published):
     assert len([key for key in document if key.startswith("rai:")]) >= 12
 
 
+def test_a_null_key_comes_out_as_its_text_and_its_description_says_so(tmp_path):
+    dest = tmp_path / "dest"
+    export(make_store(tmp_path / "store"), dest, where=["dataset=mnist", "label_noise=0", "batch_size=256"])
+    kinds = {
+        record["all_runs/kernel_regularizer.type"]
+        for record in mlcroissant.Dataset(str(dest / "croissant.json")).records("all_runs")
+    }
+    assert kinds == {b"l1", b"__HIVE_DEFAULT_PARTITION__"}
+    fields = fields_of(dest, "all_runs")
+    note = "penalty on the kernels: l1, l2, or null for none; a null comes out as the text __HIVE_DEFAULT_PARTITION__"
+    assert fields["kernel_regularizer.type"]["description"] == note
+    assert [name for name, one in fields.items() if "HIVE" in one["description"]] == ["kernel_regularizer.type"]
+
+
+def test_nothing_is_said_of_nulls_that_are_not_there(tmp_path):
+    dest = tmp_path / "dest"
+    export(make_store(tmp_path / "store"), dest, "regularization", where=["kernel_regularizer.type=l1"])
+    fields = fields_of(dest, "regularization_sweep_runs")
+    assert fields["kernel_regularizer.type"]["description"] == "penalty on the kernels: l1, l2, or null for none"
+
+
+def test_numbers_that_are_null_in_some_paths_are_text(tmp_path):
+    """The reader would stop at a number whose text is none."""
+    dest = tmp_path / "dest"
+    export(make_store_of_fits(tmp_path / "store"), dest, where=["steps=4"])
+    records = list(mlcroissant.Dataset(str(dest / "croissant.json")).records("all_runs"))
+    assert {(record["all_runs/order"], float(record["all_runs/rate"])) for record in records} == {
+        (b"__HIVE_DEFAULT_PARTITION__", 0.25)
+    }
+    order, rate = (fields_of(dest, "all_runs")[name] for name in ("order", "rate"))
+    text = "a null comes out as the text __HIVE_DEFAULT_PARTITION__, every other value as the text of a uint8"
+    assert (order["dataType"], order["description"]) == ("sc:Text", f"parameter order; {text}")
+    assert (rate["dataType"], rate["description"]) == ("cr:Float32", "parameter rate")
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "note"),
+    [
+        ("decay>0", b"True", "comes out as the text True or False"),
+        ("steps=4", NULL.encode(), f"comes out as the text True or False, a null as {NULL}"),
+    ],
+)
+def test_keys_that_are_true_or_false_are_text(tmp_path, where, text, note):
+    """The reader would take any text for true, `False` too."""
+    dest = tmp_path / "dest"
+    export(make_store_of_fits(tmp_path / "store"), dest, where=[where])
+    field = fields_of(dest, "all_runs")["centred"]
+    assert (field["dataType"], field["description"]) == ("sc:Text", f"parameter centred; {note}")
+    records = mlcroissant.Dataset(str(dest / "croissant.json")).records("all_runs")
+    assert {record["all_runs/centred"] for record in records} == {text}
+
+
+def fields_of(dest, directory):
+    (records,) = (
+        one for one in json.loads((dest / "croissant.json").read_text())["recordSet"] if one["@id"] == directory
+    )
+    return {one["name"]: one for one in records["field"]}
+
+
 def test_the_date_is_what_the_environment_says(monkeypatch):
     assert "datePublished" not in json.loads(croissant_json(BUTTER, [], [], {}))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1654214400")
@@ -103,7 +163,7 @@ def test_types_of_another_study(tmp_path):
     kinds = {one["name"]: (one["dataType"], one.get("isArray", False)) for one in runs["field"]}
     assert list(kinds) == FITS.runs.names
     assert [kinds[key][0].partition(":")[2] for key in FITS.keys] == [
-        *("Text", "Boolean", "Int8", "Int16", "Int32", "Int64"),
+        *("Text", "Text", "Int8", "Int16", "Int32", "Int64"),
         *("UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"),
     ]
     assert (kinds["seconds"], kinds["error"]) == (("cr:Float64", False), ("cr:Float64", True))

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from butter_etl.errors import UsageError, counted
 from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.exchange.recipes import spelled_type
-from butter_etl.store import COMMON_METADATA
+from butter_etl.store import COMMON_METADATA, NULL, key_text
 from butter_etl.studies import NOBODY, Attribution, Study, creators
 
 CROISSANT = "croissant.json"
@@ -80,7 +80,8 @@ def croissant_json(
     attribution: Attribution = NOBODY,
 ) -> str:
     """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included."""
-    there, card = list(directories), study.card
+    there, all_files, card = list(directories), list(files), study.card
+    null = _null_keys(all_files)
     document: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -97,8 +98,8 @@ def croissant_json(
         **({"keywords": list(card.keywords)} if card.keywords else {}),
         **_published(),
         **card.responsible_ai,
-        "distribution": [*_file_objects(files), *map(_file_set, there)],
-        "recordSet": [_record_set(study, one, schemas[one.name]) for one in there],
+        "distribution": [*_file_objects(all_files), *map(_file_set, there)],
+        "recordSet": [_record_set(study, one, schemas[one.name], null.get(one.name, ())) for one in there],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -153,17 +154,35 @@ def _file_set(one: ManifestDirectory) -> dict[str, Any]:
     }
 
 
-def _record_set(study: Study, one: ManifestDirectory, schema: pa.Schema) -> dict[str, Any]:
+def _null_keys(files: Iterable[ManifestFile]) -> dict[str, set[str]]:
+    """Return for each directory the partition keys that are null in the path of one of its files."""
+    found: dict[str, set[str]] = {}
+    for file in files:
+        if f"={NULL}/" not in file.path:
+            continue
+        directory, *segments = file.path.split("/")
+        found.setdefault(directory, set()).update(
+            segment.removesuffix(f"={NULL}") for segment in segments if segment.endswith(f"={NULL}")
+        )
+    return found
+
+
+def _record_set(study: Study, one: ManifestDirectory, schema: pa.Schema, null_keys: Collection[str]) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": one.name,
         "name": one.name,
         "description": f"{counted(one.rows, 'row')} of {counted(one.experiments, 'experiment')}.",
-        "field": [_field(study, one, field) for field in schema],
+        "field": [_field(study, one, field, is_null=field.name in null_keys) for field in schema],
     }
 
 
-def _field(study: Study, one: ManifestDirectory, field: pa.Field) -> dict[str, Any]:
+def _field(study: Study, one: ManifestDirectory, field: pa.Field, *, is_null: bool) -> dict[str, Any]:
+    """Return the description of a column; ``is_null`` says whether it is a partition key that is null in some path.
+
+    Croissant has no null for a part of a path, and its reader turns the text into whatever type the field has: that
+    of a null is no number, and any text is true. So such keys, and those that are true or false, are described as text.
+    """
     source: dict[str, Any] = {"fileSet": {"@id": f"{one.name}-files"}}
     if field.name in study.keys:
         source["extract"] = {"fileProperty": "fullpath"}
@@ -171,13 +190,23 @@ def _field(study: Study, one: ManifestDirectory, field: pa.Field) -> dict[str, A
     else:
         source["extract"] = {"column": field.name}
     is_list = pa.types.is_list(field.type)
+    kind = field.type.value_type if is_list else field.type
+    # A directory of an earlier export may have columns that the study declares no more.
+    notes = [study.columns[field.name].note] if field.name in study.columns else []
+    if pa.types.is_boolean(kind) and "transform" in source:
+        notes.append(f"comes out as the text {key_text(True)} or {key_text(False)}" + f", a null as {NULL}" * is_null)
+        kind = pa.string()
+    elif is_null and pa.types.is_string(kind):
+        notes.append(f"a null comes out as the text {NULL}")
+    elif is_null:
+        notes.append(f"a null comes out as the text {NULL}, every other value as the text of a {spelled_type(kind)}")
+        kind = pa.string()
     described = {
         "@type": "cr:Field",
         "@id": f"{one.name}/{field.name}",
         "name": field.name,
-        # A directory of an earlier export may have columns that the study declares no more.
-        **({"description": study.columns[field.name].note} if field.name in study.columns else {}),
-        "dataType": _data_type(field.type.value_type if is_list else field.type),
+        **({"description": "; ".join(notes)} if notes else {}),
+        "dataType": _data_type(kind),
         "source": source,
     }
     return described | ({"isArray": True, "arrayShape": "-1"} if is_list else {})
