@@ -2,7 +2,7 @@
 
 Thirteen are PMLB's (https://github.com/EpistasisLab/pmlb), one ``.tsv.gz`` each, named by their SHA-256; others
 scikit-learn carries with it; users bring their own (`butter_etl.studies.butter.own_data`). Only the driver downloads
-(`ensure_dataset`); tasks only read (`load_dataset`).
+and encodes (`ensure_dataset`, `keep_encoded`); tasks only read (`cached_dataset`).
 Encoding, split and label noise follow the published framework but for the departures named at each function.
 """
 
@@ -24,8 +24,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.engines import Loss
+from butter_etl.engines import Loss, package_version
 from butter_etl.errors import DatasetError, SpecError, suggestion
+from butter_etl.studies.butter.encoded_files import encoded_path, is_encoded, read_encoded, write_encoded
 from butter_etl.studies.butter.encoding import Task, count_test_rows, encode_features, encode_target
 from butter_etl.studies.butter.experiments import ExperimentSpec, OwnData
 
@@ -357,7 +358,7 @@ def load_dataset(name: str, directory: str | Path) -> Dataset:
 
 
 def cached_dataset(name: str, directory: str | Path) -> Dataset:
-    """Call `load_dataset`, remembering the last few data sets.
+    """Return what `load_dataset` does, of its encoded file if there is one, remembering the last few data sets.
 
     There is one copy for all threads of a worker process: do not write to it.
     """
@@ -367,15 +368,55 @@ def cached_dataset(name: str, directory: str | Path) -> Dataset:
 
 @lru_cache(maxsize=3)
 def _remembered_dataset(name: str, directory: str | Path) -> Dataset:
+    info = dataset_info(name)
+    found = read_encoded(encoded_path(name, directory), _source(info, directory))
+    if found is None:
+        return load_dataset(name, directory)
+    x, y, sha256 = found
+    dataset = Dataset(info, x, y)
+    if dataset.sha256 == sha256 and (x.shape, y.shape) == ((info.rows, info.inputs), (info.rows, info.outputs)):
+        return dataset
+    _LOG.warning("%s has other content than it says; the data set is encoded anew", encoded_path(name, directory))
     return load_dataset(name, directory)
 
 
-def _read_pmlb(info: DatasetInfo, directory: str | Path) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+def keep_encoded(name: str, directory: str | Path) -> None:
+    """Write the encoded file of a data set, unless there is one: workers read it in place of the source.
+
+    Where the folder may only be read, they encode the source themselves; the log says so. Raises what `load_dataset`
+    raises.
+    """
+    info, path = dataset_info(name), encoded_path(name, directory)
+    source = _source(info, directory)
+    if is_encoded(path, source):
+        return
+    dataset = load_dataset(name, directory)
+    try:
+        write_encoded(path, source, dataset.x, dataset.y, dataset.sha256)
+    except OSError as error:
+        _LOG.info("data set %s: %s cannot be written (%s); each worker encodes it", name, path, error)
+
+
+def _source(info: DatasetInfo, directory: str | Path) -> str:
+    """Return what a data set is encoded from: the SHA-256 of PMLB's file, or scikit-learn by its version.
+
+    Raises DatasetError if the file is absent or not the one that the name stands for.
+    """
+    if info.source != "pmlb":
+        return f"scikit-learn {package_version('scikit-learn')}"
+    return _checked_sha256(info, _present(info, directory))
+
+
+def _present(info: DatasetInfo, directory: str | Path) -> Path:
     path = dataset_path(info.name, directory)
-    # pmlb would download an absent file, and reads a damaged one as far as it goes: both are ruled out before.
     if not path.is_file():
         raise DatasetError(f"data set {info.name}: {path} is absent; {_way_out(path)}")
-    _checked_sha256(info, path)
+    return path
+
+
+def _read_pmlb(info: DatasetInfo, directory: str | Path) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+    # pmlb would download an absent file, and reads a damaged one as far as it goes: both are ruled out before.
+    _checked_sha256(info, _present(info, directory))
     from pmlb import fetch_data
 
     # No file has a missing value; pmlb's way to drop them is deprecated in pandas 3.

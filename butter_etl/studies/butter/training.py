@@ -32,7 +32,7 @@ from butter_etl.studies.butter.costs import (
     state_bytes,
     watch_seconds,
 )
-from butter_etl.studies.butter.datasets import Dataset, cached_dataset, ensure_dataset, info_of
+from butter_etl.studies.butter.datasets import Dataset, cached_dataset, ensure_dataset, info_of, keep_encoded
 from butter_etl.studies.butter.encoding import noisy_targets, split_rows
 from butter_etl.studies.butter.experiments import ExperimentSpec
 from butter_etl.studies.butter.sweeps import experiment_topology
@@ -102,10 +102,14 @@ class ButterTrainer:
         return gpu_stack_limit(spec, topology, info, free_gpu_bytes())
 
     def fetch(self, experiments: Iterable[ExperimentSpec], folder: Path) -> None:
-        """Download the data sets that are not at hand. Raises DatasetError for one that cannot be had."""
+        """Download the data sets that are not at hand, and encode them for workers.
+
+        Raises DatasetError for one that cannot be had.
+        """
         infos = {one.dataset: info_of(one) for one in experiments}
         for name in (name for name, info in infos.items() if info.own is None):
             ensure_dataset(name, folder)
+            keep_encoded(name, folder)
 
     def load(self, one: ExperimentSpec, folder: Path, kept: Kept) -> Dataset:
         """Return the data set of an experiment: a user's own from the store, another from the data folder."""
