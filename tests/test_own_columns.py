@@ -2,8 +2,11 @@
 
 import json
 import random
+import re
 import string
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 import butter_etl as be
 from butter_etl.errors import DatasetError, SpecError
+from butter_etl.store.copies import Kept, read_kept
 from butter_etl.studies.butter.declarations import ColumnChoice, Declaration, Fill, check_declaration
 from butter_etl.studies.butter.encoded_columns import EncodedColumn, describe_columns, doubt_lines
 from butter_etl.studies.butter.own_data import load_content
@@ -457,6 +461,27 @@ def test_plan_lists_the_encoding_of_each_column_and_warns(here, run):
     }  # fmt: skip
 
 
+def test_the_example_of_the_documents_is_planned(tmp_path, monkeypatch, run):
+    text = (Path(__file__).parents[1] / "docs/how-to.md").read_text()
+    (example,) = re.findall(r"```yaml\n(name: filled_in\n.*?)```", text, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    names = {"dose": NUMBERS, "hand": ["left" if k % 5 else "right" for k in range(ROWS)]}
+    table = {name: messy()[name] for name in ("age", "job", "ward", "note")} | names
+    write(
+        tmp_path,
+        "data/patients.csv",
+        {**{name: without(values, 1) for name, values in table.items()}, "outcome": OUTCOME},
+    )
+    (tmp_path / "filled-in.yaml").write_text(example)
+    code, out, err = run("plan", "store", "--spec", "filled-in.yaml")
+    assert (code, err) == (0, "")
+    assert [line.partition("; ")[2] for line in out.split("content ")[1].splitlines()[1:]] == [
+        "4 missing: median 25.5", "3 missing: a category of their own", "2 missing: most-frequent 0", "",
+        "1 missing: 0", "1 missing: 'right'",
+    ]  # fmt: skip
+
+
 def test_python_has_the_same_as_values(here):
     campaign = be.plan("store", spec="own.yaml")
     assert campaign.warnings == WARNINGS
@@ -479,6 +504,19 @@ def test_a_registered_sweep_tells_what_its_copy_does(here, run):
         assert code == 0
         assert out.endswith(ENCODED)
         assert err.count("warning: ") == len(WARNINGS)
+
+
+def test_copies_of_before_are_read_and_do_not_tell(here, run):
+    store, _ = open_campaign(be.plan("store", spec="own.yaml"), here)
+    kept = read_kept(store.location, "mine")
+    before = {key: value for key, value in msgspec.to_builtins(kept).items() if key != "columns"}
+    assert msgspec.convert(before, Kept) == msgspec.structs.replace(kept, columns=())
+    table = pq.read_table("store/datasets/mine.parquet")
+    footer = {b"butter_etl.dataset": msgspec.json.encode(before)}
+    pq.write_table(table.replace_schema_metadata(footer), "store/datasets/mine.parquet")
+    code, out, err = run("plan", "store", "--sweep", "own")
+    assert (code, err) == (0, "")
+    assert out.split("content ")[1].count("\n") == 1
 
 
 def test_many_columns_are_told_by_their_encoding(here, run):

@@ -112,6 +112,11 @@ def _wrong_rule(encoding: Encoding, rule: Rule | int | float | Fill) -> str:
     return ""
 
 
+def yaml_key(name: str) -> str:
+    """Return the name of a column as a sweep file has it."""
+    return "'" + name.replace("'", "''") + "'" if re.search(r"\W", name) or not name else name
+
+
 def file_format(path: Path, place: str) -> str:
     """Return the suffix that tells the format, ``.csv``, ``.tsv`` or ``.parquet``; raise SpecError for any other."""
     suffixes = [suffix.lower() for suffix in path.suffixes]

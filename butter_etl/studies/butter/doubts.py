@@ -6,17 +6,15 @@ They are judged by their values over all rows, each in one pass or two. A judgem
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from butter_etl.studies.butter.encoded_columns import Doubt
 from butter_etl.studies.butter.table_columns import Values
-
-#: What a column is taken for.
-Doubt = Literal["target", "row-numbers", "dates", "names"]
 
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?"
 _ZONE = r"( ?(Z|UTC|GMT|[+-]\d{2}:?(\d{2})?))?"

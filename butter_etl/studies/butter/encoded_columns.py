@@ -8,14 +8,16 @@ from typing import Final, Literal
 import msgspec
 
 from butter_etl.errors import agreeing, counted
-from butter_etl.studies.butter.declarations import ColumnChoice, Fill
-from butter_etl.studies.butter.doubts import Doubt
+from butter_etl.studies.butter.declarations import ColumnChoice, Fill, yaml_key
 from butter_etl.studies.butter.encoding import Form
-from butter_etl.studies.butter.table_columns import yaml_key
+
+#: What a column is taken for that is probably no feature.
+Doubt = Literal["target", "row-numbers", "dates", "names"]
 
 #: Of more columns than this, those of one encoding are told together.
 MOST_TOLD = 20
 _WARNINGS_TOLD = 10
+_LONGEST_KEY = 100
 _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_LIST = 32, 20, 28
 _UNENCODED: Final = {
     "dropped": "dropped as declared",
@@ -65,9 +67,10 @@ def doubt_lines(name: str, columns: Sequence[EncodedColumn]) -> Iterator[str]:
 
 
 def _doubt(one: EncodedColumn) -> str:
-    key = yaml_key(_short(one.name, _LONGEST_NAME))
+    name = _short(one.name, _LONGEST_KEY)
+    key = yaml_key(name)
     declared = "numeric" if one.encoding == "scaled" else "one-hot"
-    column, drop = f"column {_short(one.name, _LONGEST_NAME)!r}", f"write `{key}: drop`"
+    column, drop = f"column {name!r}", f"write `{key}: drop`"
     texts = {
         "target": f"gives the target away, one value for each; {drop} unless it is known before the target",
         "row-numbers": f"numbers the rows; {drop}, or declare it {declared} to learn from it",

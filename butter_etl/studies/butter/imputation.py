@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from butter_etl.studies.butter.declarations import ColumnChoice, Fill
+from butter_etl.studies.butter.declarations import ColumnChoice, Fill, yaml_key
 from butter_etl.studies.butter.encoding import MAX_CATEGORIES
-from butter_etl.studies.butter.table_columns import Refuse, TableColumn, Values, texts_of, yaml_key
+from butter_etl.studies.butter.table_columns import Refuse, TableColumn, Values, texts_of
 
 #: What the category of missing values is called in the names of inputs.
 _OWN_CATEGORY = "(missing)"

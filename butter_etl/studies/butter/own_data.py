@@ -27,13 +27,13 @@ from butter_etl.studies.butter.datasets import (
     content_sha256,
     own_info,
 )
-from butter_etl.studies.butter.declarations import DELIMITERS, ColumnChoice, Declaration, file_format
+from butter_etl.studies.butter.declarations import DELIMITERS, ColumnChoice, Declaration, file_format, yaml_key
 from butter_etl.studies.butter.doubts import Target, doubt_of, doubt_of_texts
 from butter_etl.studies.butter.encoded_columns import EncodedColumn, rule_name
 from butter_etl.studies.butter.encoding import Encoding, encode_column, encode_target, form_of
 from butter_etl.studies.butter.experiments import OwnData
-from butter_etl.studies.butter.imputation import fill_in
-from butter_etl.studies.butter.table_columns import TableColumn, Values, yaml_key
+from butter_etl.studies.butter.imputation import Filled, fill_in
+from butter_etl.studies.butter.table_columns import TableColumn, Values
 from butter_etl.studies.butter.text_tables import read_text_table
 
 #: A text column of more distinct values is a name or an id: it is not one-hot encoded unless that is asked for.
@@ -129,6 +129,15 @@ def _read(path: Path, declaration: Declaration, place: str) -> pa.Table:
         raise DatasetError(f"{place}: {path} cannot be read as {kind[1:]} ({one_line(error)}){hint}") from error
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """An encoded column: arrays of float32 (rows, width), what each of their columns stands for, and how it came."""
+
+    parts: list[NDArray[np.float32]]
+    names: list[str]
+    column: EncodedColumn
+
+
 class _Table:
     """A table that is read by a declaration; every method complains of it in one line."""
 
@@ -179,10 +188,10 @@ class _Table:
             if (left_out := self._left_out(name)) is not None:
                 columns.append(EncodedColumn(name=name, encoding=left_out, inputs=0))
                 continue
-            some, stand_for, column = self._encode(name, len(names), target)
-            parts += some
-            names += stand_for
-            columns.append(column)
+            encoded = self._encode(name, len(names), target)
+            parts += encoded.parts
+            names += encoded.names
+            columns.append(encoded.column)
         if not names:
             self._refuse("has no column to learn from: all are dropped or have one value only")
         x = np.ascontiguousarray(np.concatenate(parts, axis=1))
@@ -195,10 +204,8 @@ class _Table:
             return "dropped"
         return "row numbers" if self._is_unnamed_index(name) else None
 
-    def _encode(
-        self, name: str, so_far: int, target: Target
-    ) -> tuple[list[NDArray[np.float32]], list[str], EncodedColumn]:
-        """Encode a column that comes after ``so_far`` inputs: its parts, what each input stands for, and how."""
+    def _encode(self, name: str, so_far: int, target: Target) -> _Encoded:
+        """Encode a column that comes after ``so_far`` inputs."""
         choice = self._choices.get(name, _AUTO)
         encoding = choice.encoding
         column = TableColumn(name, self._table[name], encoding, self._refuse)
@@ -210,25 +217,10 @@ class _Table:
             parts = [encode_column(values.numbers, values.encoding(encoding))]
         self._check_scaled(name, parts[0])
         names = _input_names(name, values, encoding, parts[0].shape[1])
-        has_indicator = choice.indicator and filled.is_filled is not None
-        if has_indicator:
-            parts.append(np.asarray(filled.is_filled, np.float32)[:, np.newaxis])
+        if choice.indicator and filled.is_filled is not None:
+            parts.append(filled.is_filled.astype(np.float32)[:, np.newaxis])
             names.append(f"{name} is missing")
-        doubt = doubt_of(values, filled.present, target) if values.distinct.size > 1 else None
-        return (
-            parts,
-            names,
-            EncodedColumn(
-                name=name,
-                encoding=form_of(values.distinct.size, values.encoding(encoding), is_numeric=True),
-                inputs=len(names),
-                filled=filled.count,
-                missing=rule_name(choice),
-                value=filled.value,
-                indicator=has_indicator,
-                doubt=doubt if encoding == "auto" or doubt == "target" else None,
-            ),
-        )
+        return _Encoded(parts, names, _told(name, choice, filled, len(names), target))
 
     def _is_unnamed_index(self, name: str) -> bool:
         """Tell whether a column is an index that has no name, and is not declared: it is no input.
@@ -307,3 +299,19 @@ def _input_names(name: str, values: Values, encoding: Encoding, width: int) -> l
         return [f"{name}={values.name(value)}" for value in distinct[:width]]
     is_flag = encoding != "numeric" and distinct.size == 2
     return [f"{name}={values.name(values.numbers[0])}" if is_flag else name]
+
+
+def _told(name: str, choice: ColumnChoice, filled: Filled, inputs: int, target: Target) -> EncodedColumn:
+    """Say what became of a column that is encoded as ``inputs`` columns, and whether it is probably no feature."""
+    values, encoding = filled.values, choice.encoding
+    doubt = doubt_of(values, filled.present, target) if values.distinct.size > 1 else None
+    return EncodedColumn(
+        name=name,
+        encoding=form_of(values.distinct.size, values.encoding(encoding), is_numeric=True),
+        inputs=inputs,
+        filled=filled.count,
+        missing=rule_name(choice),
+        value=filled.value,
+        indicator=choice.indicator and filled.count > 0,
+        doubt=doubt if encoding == "auto" or doubt == "target" else None,
+    )

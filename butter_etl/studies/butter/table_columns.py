@@ -5,7 +5,6 @@ Every complaint is one line that names the column, the row in the file, and the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from butter_etl.errors import counted
 from butter_etl.studies.arrow_types import plain_column
+from butter_etl.studies.butter.declarations import yaml_key
 from butter_etl.studies.butter.encoding import Encoding, form_of
 
 #: What stands for a missing value in a CSV or TSV file, in columns that are not declared as ``one-hot``.
@@ -56,11 +56,6 @@ class Values:
     def name(self, number: Any) -> str:
         """Return what a value is called in the name of an input."""
         return f"{number}" if self.texts is None else str(self.texts[int(number)])
-
-
-def yaml_key(name: str) -> str:
-    """Return the name of a column as a sweep file has it."""
-    return "'" + name.replace("'", "''") + "'" if re.search(r"\W", name) or not name else name
 
 
 class TableColumn:
