@@ -8,7 +8,7 @@ of this may be killed and started again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from butter_etl.campaign import Heartbeat, Progress, Settings, TrainReport
+    from butter_etl.studies import EncodedColumn
 
 
 @dataclass
@@ -292,14 +293,40 @@ class Campaign:
     engine: str
     device: Device
 
+    @cached_property
+    def own_columns(self) -> Mapping[str, Sequence[EncodedColumn]]:
+        """Return what became of each column of the users' own data sets of the sweeps, by data set.
+
+        Where its file is gone and the store's copy does not tell, a data set has none.
+        """
+        infos = [info for sweep in self.selection.sweeps for info in sweep.own_datasets()]
+        return {info.name: self.registry.own_datasets.columns(info.name) for info in infos}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return a line for each column of users' own data sets that is probably no feature."""
+        from butter_etl.studies import doubt_lines  # which most plans do without
+
+        return [line for name, columns in self.own_columns.items() for line in doubt_lines(name, columns)]
+
     def _repr_html_(self) -> str:
-        """Return what is there, and missing, of each sweep and outermost key, as a notebook shows it."""
+        """Return what is there, and missing, of each sweep and outermost key, as a notebook shows it.
+
+        Below are the columns of users' own data sets, and the warnings.
+        """
         head = ("sweep", self.plan.group, "experiments", "there", "missing", "core-hours")
         rows = [
             (sweep, value, one.experiments, one.there, one.missing, round(one.core_seconds / 3600, 2))
             for (sweep, value), one in self.plan.tallies.items()
         ]
-        return html_table(rows, head)
+        return html_table(rows, head) + self._own_data_html()
+
+    def _own_data_html(self) -> str:
+        from butter_etl.studies import describe_columns
+
+        rows = [(name, *one) for name, columns in self.own_columns.items() for one in describe_columns(columns)]
+        columns = html_table(rows, ("data set", "columns", "encoding")) if rows else ""
+        return columns + (html_table([(line,) for line in self.warnings], ("warnings",)) if self.warnings else "")
 
 
 def plan_campaign(

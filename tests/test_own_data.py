@@ -23,12 +23,11 @@ from butter_etl.studies.butter.datasets import dataset_path, load_dataset
 from butter_etl.studies.butter.declarations import Declaration, check_declaration
 from butter_etl.studies.butter.encoding import encode_features, encode_target
 from butter_etl.studies.butter.own_data import (
-    _NUMBER,
-    _fractions,
     content_sha256,
     describe,
     load_content,
 )
+from butter_etl.studies.butter.table_columns import _NUMBER, fractions
 
 ROOT = Path(__file__).parents[1]
 PLACE = "mine.yaml: datasets.mine"
@@ -236,7 +235,7 @@ def test_one_long_text_among_short_ones_takes_its_own_room_only(tmp_path, name):
     assert len(content.inputs) == 42
     assert content.inputs[-1] == f"word={words[1]}"
     several = {**table, "word": [f"{word}{k}" for k, word in enumerate(words)]}
-    with pytest.raises(DatasetError, match=r"'word' has 30000 distinct texts; write `word: drop`"):
+    with pytest.raises(DatasetError, match=r"'word' has 30000 distinct texts, nearly one .*; write `word: drop`"):
         load(write(tmp_path, name, several), columns={})
     with pytest.raises(DatasetError, match="target 'word' has 30000 classes in 30000 rows"):
         load(tmp_path / name, target="word", columns={})
@@ -291,6 +290,11 @@ def test_the_hash_of_a_known_table():
 def test_the_content_of_a_known_file(tmp_path):
     """Reading or encoding otherwise would make other experiments of the same files."""
     assert load(write(tmp_path, "a.csv")).info.sha256[0].startswith("efda3762ee7bd27af95e7ce9559cfb89")
+    columns = {"code": "one-hot", "ward": "numeric", "sex": "one-hot", "age": "auto", "same": "drop"}
+    declared = load(tmp_path / "a.csv", columns=columns).info
+    assert declared.sha256[0].startswith("3644e23627ca09f278477690bea2c19f")
+    response = load(tmp_path / "a.csv", task="regression", target="weight").info
+    assert response.sha256[0].startswith("1baa2f5d907506d2a8bc220e0f23de67")
 
 
 texts = st.text(string.ascii_lowercase, min_size=1, max_size=3).filter(lambda word: word not in ("nan", "inf"))
@@ -313,7 +317,7 @@ def tables(draw):
 @given(st.lists(st.one_of(st.text("0123456789.eE+-xnaif_ ", max_size=6), st.floats().map(repr)), min_size=1))
 def test_the_short_way_to_numbers_is_the_long_one(texts):
     column = pa.array(texts, pa.large_string())
-    found = _fractions(column)
+    found = fractions(column)
     if found is not None:
         assert all(re.search(_NUMBER.replace("(?i:inf(inity)?)", "x"), text) for text in texts)
         assert found.tolist() == [float(text) for text in texts]
@@ -379,7 +383,9 @@ def changed(name, row, value):
         ({name: values[:4] for name, values in COLUMNS.items()}, {}, r"mine.csv: has 4 rows; 5 are the least"),
         ({"same": COLUMNS["same"], "outcome": COLUMNS["outcome"]}, {"columns": {}}, r"has no column to learn from"),
         ({"a": [f"x{k}" for k in range(300)], "outcome": [k % 2 for k in range(300)]}, {"columns": {}},
-         r"column 'a' has 300 distinct texts; write `a: drop`, or `a: one-hot` to make"),
+         r"'a' has 300 distinct texts, nearly one for each row, as names and ids are; write `a: drop`, or"),
+        ({"a": [f"1.{1 + k % 12}.{2000 + k // 12}" for k in range(240)], "outcome": [0, 1] * 120}, {"columns": {}},
+         r"column 'a' has \d+ distinct texts, all of them dates or times; write `a: drop`"),
         ({"age ": COLUMNS["age"], **COLUMNS}, {}, r"mine.csv: column 'age' is there twice; rename one"),
     ],
 )  # fmt: skip

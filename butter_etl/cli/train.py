@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from butter_etl.cli.completion import engine_names, known_engines
-from butter_etl.cli.messages import log_level
+from butter_etl.cli.messages import log_level, warn
 from butter_etl.cli.options import (
     INTERRUPTED,
     cluster_option,
@@ -71,6 +71,8 @@ def plan(
     device: Device = "cpu" if "cpu" in devices else next(iter(devices), "cpu")
     campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir)
     at_once = tasks_at_once(cluster, workers, _threads(campaign))
+    for warning in campaign.warnings:
+        warn(warning)
     if as_json:
         print_json(plan_facts(campaign, at_once))
         return

@@ -25,7 +25,16 @@ from butter_etl.store.layout import DATA
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
-from butter_etl.studies import Dataset, DatasetInfo, Declaration, OwnData, Task, content_sha256, own_info
+from butter_etl.studies import (
+    Dataset,
+    DatasetInfo,
+    Declaration,
+    EncodedColumn,
+    OwnData,
+    Task,
+    content_sha256,
+    own_info,
+)
 
 if TYPE_CHECKING:
     from butter_etl.studies import Content
@@ -43,6 +52,7 @@ class Kept(msgspec.Struct, frozen=True):
     """The contents of a copy's footer. ``inputs`` and ``outputs`` name the columns of ``x`` and ``y``.
 
     ``source`` is the name of the file that the copy was made from, ``source_sha256`` that of its bytes.
+    ``columns`` says what became of the columns of that file; copies of before do not have it.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Kept(msgspec.Struct, frozen=True):
     source: str
     source_sha256: str
     version: Literal[1] = 1
+    columns: tuple[EncodedColumn, ...] = ()
 
     @property
     def info(self) -> DatasetInfo:
@@ -138,7 +149,17 @@ def _encode(content: Content, declaration: Declaration, path: Path) -> bytes:
             source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DatasetError(f"data set {info.name}: {path} cannot be read ({one_line(error)})") from error
-    kept = Kept(info.name, info.task, info.own, content.inputs, content.outputs, declaration, path.name, source_sha256)
+    kept = Kept(
+        info.name,
+        info.task,
+        info.own,
+        content.inputs,
+        content.outputs,
+        declaration,
+        path.name,
+        source_sha256,
+        columns=content.columns,
+    )
     table = pa.table([_lists(content.x), _lists(content.y)], schema=_SCHEMA)
     rows = max(1, _CHUNK_ELEMENTS // info.inputs)
     return parquet_bytes(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from butter_etl.errors import DatasetError
 from butter_etl.store.copies import copy_names, difference, keep, other_content, read_kept
 from butter_etl.store.store import Store
-from butter_etl.studies import DatasetInfo, Declaration, Lookup, fetch_source, find_source
+from butter_etl.studies import DatasetInfo, Declaration, EncodedColumn, Lookup, fetch_source, find_source
 
 
 class OwnDatasets:
@@ -17,6 +17,7 @@ class OwnDatasets:
     def __init__(self, store: Store | None) -> None:
         self.store = store
         self._of_experiments: dict[str, DatasetInfo] = {}
+        self._columns: dict[str, Sequence[EncodedColumn]] = {}
 
     def add(self, info: DatasetInfo) -> None:
         """Note a data set that an experiment of the store is trained on."""
@@ -33,6 +34,15 @@ class OwnDatasets:
         kept = read_kept(self.store.location, name)
         return kept.info if kept else None
 
+    def columns(self, name: str) -> Sequence[EncodedColumn]:
+        """Say what became of each column of a data set: of its file where that was read, else of the store's copy.
+
+        Copies of before do not tell.
+        """
+        if name not in self._columns and self.store is not None and (kept := read_kept(self.store.location, name)):
+            self._columns[name] = kept.columns
+        return self._columns.get(name, ())
+
     def refuse_other_content(self, infos: Iterable[DatasetInfo]) -> None:
         """Raise DatasetError if data sets are not what their names stand for in the store, or share a name."""
         known: dict[str, DatasetInfo] = {}
@@ -44,7 +54,7 @@ class OwnDatasets:
 
     def from_files(self, spec_file: str, directory: Path | None) -> Lookup:
         """Return a look-up of the data sets that a sweep file declares, by their files or by the store's copies."""
-        from butter_etl.studies import describe, load_content  # which most commands do without
+        from butter_etl.studies import describe, encoded_columns, load_content  # which most commands do without
 
         folder = Path(spec_file).parent
 
@@ -60,6 +70,7 @@ class OwnDatasets:
                     f"{place}: {path} is not what {self.store} has runs or a copy of as {name!r}: {how}; "
                     "restore the file and the declaration, or give the data set another name"
                 )
+            self._columns[name] = encoded_columns(name, declaration, path, place)
             return info
 
         return look_up

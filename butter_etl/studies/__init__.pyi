@@ -16,10 +16,14 @@ from .butter.datasets import own_info as own_info
 from .butter.declarations import Declaration as Declaration
 from .butter.declarations import fetch_source as fetch_source
 from .butter.declarations import find_source as find_source
+from .butter.encoded_columns import EncodedColumn as EncodedColumn
+from .butter.encoded_columns import describe_columns as describe_columns
+from .butter.encoded_columns import doubt_lines as doubt_lines
 from .butter.encoding import Task as Task
 from .butter.experiments import OwnData as OwnData
 from .butter.own_data import Content as Content
 from .butter.own_data import describe as describe
+from .butter.own_data import encoded_columns as encoded_columns
 from .butter.own_data import load_content as load_content
 from .cards import NOBODY as NOBODY
 from .cards import Attribution as Attribution

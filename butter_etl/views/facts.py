@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from butter_etl.campaign import Activity, RunningDriver, current_activity
 from butter_etl.clusters import queue_lines
 from butter_etl.errors import agreeing, all_of, counted, duration, html_table, plural, rate
 from butter_etl.store import Failure, Registry, Store, StudyLike, read_summary, to_arrow
-from butter_etl.studies import Choice, Cube, DatasetInfo, FixedIds, Selection, Study, Sweep
+from butter_etl.studies import Choice, Cube, DatasetInfo, FixedIds, Selection, Study, Sweep, describe_columns
 from butter_etl.summarize import plan_summaries
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
 from butter_etl.views.terminal import core_hours, core_time
@@ -31,6 +32,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 _PLACES_SHOWN = 20
 _FAILURES_SHOWN = 10
 _LAST_LINES = 3
+_WIDTH = 80
 
 
 def activity_lines(study: Study, activity: Activity) -> Iterator[str]:
@@ -116,10 +118,17 @@ def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
         "seconds": plan.seconds(at_once),
         plural(plan.group): plan.groups,
         "own_datasets": [
-            {"dataset": info.name, "task": info.task, "outputs": info.outputs, **msgspec.structs.asdict(info.own)}
+            {
+                "dataset": info.name,
+                "task": info.task,
+                "outputs": info.outputs,
+                **msgspec.structs.asdict(info.own),
+                "columns": [msgspec.structs.asdict(one) for one in campaign.own_columns[info.name]],
+            }
             for info in _own_datasets(campaign.selection)
             if info.own
         ],
+        "warnings": campaign.warnings,
         "parts": [
             {"sweep": sweep, plan.group: value, **_tally_facts(tally)} for (sweep, value), tally in plan.tallies.items()
         ],
@@ -174,6 +183,8 @@ def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
         what = "a response" if info.task == "regression" else counted(max(info.outputs, 2), "class")
         size = f"{counted(info.rows, 'row')}, {counted(info.inputs, 'input')}"
         yield f"{info.name}: {size}, {what}, content {info.sha256[0][:12]}"
+        for which, how in describe_columns(campaign.own_columns[info.name]):
+            yield textwrap.fill(f"{which}: {how}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _infeasible(campaign: Campaign) -> str:

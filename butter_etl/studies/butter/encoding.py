@@ -16,6 +16,8 @@ MAX_CATEGORIES = 20
 Task = Literal["classification", "regression"]
 #: How an input column is encoded; see `encode_column`.
 Encoding = Literal["auto", "numeric", "one-hot", "drop"]
+#: What an encoding makes of a column.
+Form = Literal["dropped", "one value", "0/1", "one-hot", "scaled"]
 
 
 def encode_features(columns: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
@@ -32,14 +34,22 @@ def encode_column(values: NDArray[Any], encoding: Encoding = "auto") -> NDArray[
     to be scaled, a column must have two at least.
     """
     distinct = np.unique(values)
-    if encoding == "drop" or (encoding == "auto" and distinct.size == 1):
+    form = form_of(distinct.size, encoding, is_numeric=values.dtype.kind in "iuf")
+    if form in ("dropped", "one value"):
         return np.empty((values.size, 0), dtype=np.float32)
-    if encoding == "auto" and distinct.size == 2:
-        return _one_hot(values, values[:1])
-    is_categorical = distinct.size <= MAX_CATEGORIES or values.dtype.kind not in "iuf"
-    if encoding == "one-hot" or (encoding == "auto" and is_categorical):
-        return _one_hot(values, distinct)
-    return _min_max(values)
+    if form == "scaled":
+        return _min_max(values)
+    return _one_hot(values, values[:1] if form == "0/1" else distinct)
+
+
+def form_of(distinct: int, encoding: Encoding, *, is_numeric: bool) -> Form:
+    """Return what `encode_column` makes of a column with so many distinct values."""
+    if encoding == "auto":
+        if distinct <= 2:
+            return "0/1" if distinct == 2 else "one value"
+        return "scaled" if is_numeric and distinct > MAX_CATEGORIES else "one-hot"
+    forms: dict[Encoding, Form] = {"drop": "dropped", "numeric": "scaled", "one-hot": "one-hot"}
+    return forms[encoding]
 
 
 def encode_target(values: NDArray[Any], task: Task) -> NDArray[np.float32]:

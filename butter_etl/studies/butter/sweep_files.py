@@ -13,7 +13,14 @@ from typing import Any, get_args
 
 from butter_etl.errors import SpecError, suggestion
 from butter_etl.studies.butter.datasets import DATASETS, DatasetInfo, unknown_dataset
-from butter_etl.studies.butter.declarations import Declaration, check_declaration, fetch_source
+from butter_etl.studies.butter.declarations import (
+    ColumnChoice,
+    Declaration,
+    Fill,
+    Rule,
+    check_declaration,
+    fetch_source,
+)
 from butter_etl.studies.butter.encoding import Encoding, Task
 from butter_etl.studies.butter.experiments import HYPERPARAMETERS, MAX_REPETITIONS
 from butter_etl.studies.butter.sweeps import PUBLISHED, Cube, Optimizer, Sweep, check_momentum
@@ -85,12 +92,22 @@ class ButterReader(SweepReader):
     def explain(self, message: str, raw: Any) -> str:
         """Say what msgspec found wrong with a sweep file, with the value and the way out; it names a path."""
         if match := _NO_CHOICE.fullmatch(message):
-            known = get_args(Encoding if ".columns" in message else Task)
-            return f"{match[2]}: unknown {match[1]!r}{suggestion(match[1], known)}; known: {', '.join(known)}"
+            word, path = match[1], match[2]
+            is_rule = _is_of_column(path) and path.endswith(".missing")
+            known = get_args(Rule if is_rule else Encoding if _is_of_column(path) else Task)
+            text = f", a number, or a text as {{value: {word}}}" if is_rule else ""
+            return f"{path}: unknown {word!r}{suggestion(word, known)}; known: {', '.join(known)}{text}"
         return super().explain(message, raw)
 
     def _type_at(self, path: str) -> Any:
-        return Declaration if path.startswith("datasets") else super()._type_at(path)
+        if not path.startswith("datasets"):
+            return super()._type_at(path)
+        return Declaration if not _is_of_column(path) else Fill if path.endswith(".missing") else ColumnChoice
+
+
+def _is_of_column(path: str) -> bool:
+    """Tell whether a path of msgspec's leads to what is declared of a column."""
+    return ".columns[" in path
 
 
 #: The reader of BUTTER's sweep files.
