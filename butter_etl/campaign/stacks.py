@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from butter_etl.clusters import host_facts
-from butter_etl.engines import Device, cpu_family
+from butter_etl.engines import Device, array_of, column_of, cpu_family
 from butter_etl.errors import CheckpointError, StudyError, counted
 from butter_etl.studies import RUN_COLUMNS, OwnExperiment, Results, RunSpec, State, Study, to_json
 
@@ -253,9 +253,9 @@ def _run_rows(study: Study, item: Item, constant: Mapping[str, object], results:
         if field.name in results.histories:
             columns[field.name] = _list_column(results.histories[field.name][rows], field.type)
         elif field.name in varying:
-            columns[field.name] = pa.array(varying[field.name], type=field.type)
+            columns[field.name] = column_of(varying[field.name], field.type)
         else:
-            columns[field.name] = pa.array([said.get(field.name)] * len(runs), type=field.type)
+            columns[field.name] = column_of([said.get(field.name)] * len(runs), field.type)
     return pa.table(columns, schema=study.run_files)
 
 
@@ -270,7 +270,6 @@ def _list_column(values: Any, kind: pa.DataType) -> pa.Array:
     flat = np.concatenate(filled) if filled else np.zeros(0)
     # Arrow looks at each number; NumPy would wrap whole ones around.
     wanted = kind.value_type
-    elements = (
-        pa.array(flat).cast(wanted) if pa.types.is_integer(wanted) else pa.array(flat.astype(wanted.to_pandas_dtype()))
-    )
-    return pa.ListArray.from_arrays(offsets, elements).cast(kind)
+    is_whole = pa.types.is_integer(wanted)
+    elements = array_of(flat).cast(wanted) if is_whole else array_of(flat.astype(wanted.to_pandas_dtype()))
+    return pa.ListArray.from_arrays(array_of(offsets), elements).cast(kind)

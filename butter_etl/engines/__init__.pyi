@@ -1,3 +1,8 @@
+from .arrays import array_of as array_of
+from .arrays import column_of as column_of
+from .arrays import empty_table as empty_table
+from .arrays import numbers_in as numbers_in
+from .arrays import truth_in as truth_in
 from .batched.engine import free_gpu_bytes as free_gpu_bytes
 from .compiling import compiled as compiled
 from .compiling import compiled_in_place as compiled_in_place

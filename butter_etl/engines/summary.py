@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from butter_etl.engines.arrays import array_of, column_of, numbers_in, truth_in
 from butter_etl.engines.statistics import Reduction, Statistic
 from butter_etl.errors import SpecError
 
@@ -68,15 +69,17 @@ def run_lists(column: pa.Array | pa.ChunkedArray) -> RunLists:
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         column = column.cast(pa.list_(getattr(column.type, "value_type", pa.float32())))
-    offsets = column.offsets.to_numpy().astype(np.int64)
+    offsets = numbers_in(column.offsets).astype(np.int64)
     first, last = int(offsets[0]), int(offsets[-1])
     elements = column.values.slice(first, last - first)
     if elements.type not in (pa.float32(), pa.float64()):
         elements = elements.cast(pa.float64())
     lengths = np.diff(offsets)
     if column.null_count:
-        lengths[column.is_null().to_numpy(zero_copy_only=False)] = 0
-    return RunLists(elements.to_numpy(zero_copy_only=False), offsets[:-1] - first, lengths)
+        lengths[truth_in(column.is_null())] = 0
+    # Null elements become NaN, which pyarrow does for pandas.
+    values = elements.to_numpy(zero_copy_only=False) if elements.null_count else numbers_in(elements)
+    return RunLists(values, offsets[:-1] - first, lengths)
 
 
 def matrix_lists(values: Floats) -> RunLists:
@@ -199,7 +202,7 @@ class SummaryBlock:
 
     def table(self) -> pa.Table:
         """Return the summaries so far, a row an experiment in the order in which they came."""
-        columns = {"num_runs": pa.array(self._runs, self._reduction.counts)}
+        columns = {"num_runs": column_of(self._runs, self._reduction.counts)}
         columns |= self._list_columns()
         columns |= self._extremum_columns()
         return pa.table(columns)
@@ -251,8 +254,8 @@ class _Results:
             with np.errstate(over="ignore"):  # a number beyond float32 is stored as infinity
                 values = values.astype(kind)
         if self._fewest[statistic.counted_by] >= statistic.least:
-            return pa.array(values, from_pandas=False)
-        return pa.array(values, mask=self._rows[statistic.counted_by] < statistic.least, from_pandas=False)
+            return array_of(values)
+        return array_of(values, self._rows[statistic.counted_by] < statistic.least)
 
 
 class _Layout:
@@ -262,9 +265,9 @@ class _Layout:
         self._mask = self._keep = None
         if not all(present):
             lengths, there = np.diff(ends), np.array(present)
-            self._mask, self._keep = pa.array(~there), pa.array(np.repeat(there, lengths))
+            self._mask, self._keep = array_of(~there), array_of(np.repeat(there, lengths))
             ends = [0, *np.cumsum(lengths * there)]
-        self._offsets = pa.array(ends, pa.int32())
+        self._offsets = array_of(np.array(ends, np.int32))
 
     def lists(self, values: pa.Array) -> pa.Array:
         """Return the column of lists that has these values at its positions."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from butter_etl.engines import numbers_in, truth_in
 
 
 class Lists(NamedTuple):
@@ -28,11 +29,11 @@ def lists_of(column: pa.ListArray) -> Lists | None:
             np.zeros(0, column.type.value_type.to_pandas_dtype()),
         )
     if column.null_count:  # what lies below a null list is nobody's
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+        lengths = np.diff(numbers_in(column.offsets)) * truth_in(column.is_valid())
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        values, valid = column.flatten(), column.is_valid().to_numpy(zero_copy_only=False).astype(np.uint8)
+        values, valid = column.flatten(), truth_in(column.is_valid()).astype(np.uint8)
     else:
-        offsets = column.offsets.to_numpy()
+        offsets = numbers_in(column.offsets)
         ends, valid = offsets - offsets[0], np.ones(rows, np.uint8)
         values = column.values.slice(offsets[0], ends[-1])
-    return None if values.null_count else Lists(ends, valid, values.to_numpy(zero_copy_only=True))
+    return None if values.null_count else Lists(ends, valid, numbers_in(values))

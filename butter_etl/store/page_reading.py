@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from isal import isal_zlib
 
-from butter_etl.engines import Call, KernelSet
+from butter_etl.engines import Call, KernelSet, array_of
 from butter_etl.store import compact_kernels, footer_kernels
 from butter_etl.store import page_kernels as kernels
 from butter_etl.store.history_chunks import (
@@ -118,7 +118,7 @@ class _Lists:
             self._read_levels_of(facts, page)
         self._require_all()
         valid = self._valid.view(bool)
-        return pa.array(np.diff(self._ends), mask=None if valid.all() else ~valid)
+        return array_of(np.diff(self._ends), ~valid)
 
     def stored(self) -> StoredLists:
         """Return the lists as the pages that hold them."""

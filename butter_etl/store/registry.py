@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
+from butter_etl.engines import column_of
 from butter_etl.errors import SelectError, SpecError, StoreError, counted, one_line, writing
 from butter_etl.store.layout import EXPERIMENTS, SWEEPS
 from butter_etl.store.locks import FileLock
@@ -295,11 +296,15 @@ def _experiments_table(study: Study, wanted: Mapping[Experiment, Newcomer], ids:
 
     slices = _slices(sorted(ids), _ROWS_AT_ONCE)
     try:
-        return pa.concat_tables(pa.Table.from_pylist(rows(some), schema=study.claimed) for some in slices)
+        return pa.concat_tables(_table(rows(some), study.claimed) for some in slices)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise SpecError(
             f"an experiment does not fit the columns of the study {study.name} ({one_line(error)})"
         ) from error
+
+
+def _table(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
+    return pa.table([column_of([row.get(one.name) for row in rows], one.type) for one in schema], schema=schema)
 
 
 def _slices(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from butter_etl.engines import array_of
 from butter_etl.store.history_chunks import Passed, is_history
 from butter_etl.store.lists import lists_of
 
@@ -24,11 +25,11 @@ def take_rows(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
 
 def _take(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):  # without any rows
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
     is_long = is_history(column.type) and len(column) and column.nbytes >= SMALL_BYTES
     lists = lists_of(column) if is_long else None
     if lists is None:
-        return column.take(pa.array(places))
+        return column.take(array_of(places))
     width = lists.values.itemsize
     count = int(np.diff(lists.ends)[places].sum(dtype=np.int64))
     room, ends = pa.allocate_buffer(count * width), pa.allocate_buffer(4 * (len(places) + 1))
@@ -41,7 +42,7 @@ def _take(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
     arguments = lists.values.view(f"u{width}"), lists.ends, places, out, out_ends
     call = kernels.copy_lists, arguments
     if not Passed.are_many(column.nbytes, partial(are_at_hand, [call], compact_kernels.SOURCES)):
-        return column.take(pa.array(places))
+        return column.take(array_of(places))
     ready(*call, compact_kernels.SOURCES)
     kernels.copy_lists(*arguments)
     taken = pa.Array.from_buffers(column.type.value_type, count, [None, room])

@@ -14,6 +14,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.fs
 
+from butter_etl.engines import empty_table
 from butter_etl.store.files import Location
 from butter_etl.store.fingerprints import METADATA_KEY, fingerprints_metadata, parse_fingerprints, raw_fingerprints
 from butter_etl.store.history_chunks import DamagedPageError
@@ -102,7 +103,7 @@ class SummaryReader:
         metadata = file.metadata.metadata or {}
         #: The fingerprint of each row, by experiment id.
         self.fingerprints = parse_fingerprints(metadata.get(METADATA_KEY))
-        self._group: tuple[int, pa.Table] = (-1, schema.empty_table())
+        self._group: tuple[int, pa.Table] = (-1, empty_table(schema))
 
     @classmethod
     @contextmanager
