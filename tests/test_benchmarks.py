@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,14 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import (
     campaign,
+    commands,
     fidelity,
     histories,
     loading,
+    opened_files,
     parquet_settings,
     peers,
+    regression,
     repartition,
     report,
     scale,
@@ -424,6 +428,57 @@ def test_loading_of_kernels_is_measured(capsys):
     assert min(one[by] for one in (loaded, called) for by in ("numba", "ours", "ratio")) > 0
     assert loading.main(["--rounds", "1"]) == 0
     assert capsys.readouterr().out.startswith("| | numba | without it | times |")
+
+
+@pytest.mark.long
+def test_whole_commands_are_measured(capsys, monkeypatch):
+    small = ["--experiments", "3", "--partitions", "2", "--runs", "3", "--epochs", "20", "--rounds", "1"]
+    assert commands.main([*small, "--json"]) == 0
+    ours, theirs = json.loads(capsys.readouterr().out)
+    assert (ours["command"], theirs["command"]) == ("butter-etl summarize --full", "DuckDB, one long file")
+    assert ours["ratio"] == 1
+    assert min(ours["cpu_seconds"], theirs["cpu_seconds"], theirs["ratio"]) > 0
+    assert commands.main(small) == 0
+    assert capsys.readouterr().out.startswith("| command | CPU s | wall s | times ours |")
+    monkeypatch.setattr(commands, "_DUCKDB", commands._DUCKDB.replace("0.5, 0.75", "0.75, 0.75"))
+    assert commands.main(small) == 1
+    assert "the medians of 60 and 60 epochs are not the same" in capsys.readouterr().err
+
+
+TRACE = """\
+10 openat(AT_FDCWD, "/lib/a.so", O_RDONLY) = 3
+10 newfstatat(AT_FDCWD, "/lib/b", 0x7ffc, 0) = -1 ENOENT (No such file or directory)
+10 openat(AT_FDCWD, "/lib/b.so", O_RDONLY) = -1 ENOENT (No such file or directory)
+11 openat(AT_FDCWD, "/lib/a.so", O_RDONLY) = 3
+12 openat(AT_FDCWD, "/lib/a.so", O_RDONLY <unfinished ...>
+12 openat(AT_FDCWD, "/lib/a.so", O_RDONLY) = 3
+12 openat(AT_FDCWD, "/lib/c.so", O_RDONLY) = 4
+12 readlink("/proc/self/exe", "/usr/bin/python", 4096) = 15
+13 readlink("/proc/self/exe", "/usr/bin/git", 4096) = 12
+"""
+
+
+def test_opened_files_are_counted_by_process():
+    assert opened_files.count(TRACE) == [(1, 1), (2, 1)]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_opened_files_are_traced(capsys):
+    assert opened_files.main(["HEAD", "--json"]) == 0
+    command, worker = json.loads(capsys.readouterr().out)
+    assert (command["process"], worker["process"]) == ("command", "worker")
+    assert min(worker["old_opened"], worker["new_opened"], command["new_asked"]) > 300
+    assert opened_files.main(["no-such-revision"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("which", ["compact", "filtered"])
+def test_exports_of_a_version_are_measured(which):
+    code = regression._EXPORTS.replace("(14, 24) if compact else (56, 2)", "(2, 9)").replace("epochs=3000", "epochs=9")
+    done = subprocess.run([sys.executable, "-c", code, which], check=True, capture_output=True, text=True)
+    assert float(done.stdout) > 0
 
 
 @pytest.mark.long
