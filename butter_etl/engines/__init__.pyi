@@ -49,5 +49,6 @@ from .streams import Stream as Stream
 from .streams import integers as integers
 from .streams import normals as normals
 from .streams import permutation as permutation
+from .streams import philox as philox
 from .summary import SummaryBlock as SummaryBlock
 from .summary import summarize_experiment as summarize_experiment

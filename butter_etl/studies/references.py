@@ -12,7 +12,10 @@ from typing import Any, Final
 from butter_etl.errors import StudyError, one_line
 
 #: The studies of the package, by name.
-BUILT_IN: Final[Mapping[str, str]] = {"butter": "butter_etl.studies.butter.study:BUTTER"}
+BUILT_IN: Final[Mapping[str, str]] = {
+    "butter": "butter_etl.studies.butter.study:BUTTER",
+    "nn_lifespans": "butter_etl.studies.lifespans.study:NN_LIFESPANS",
+}
 #: The variable of the environment that names the folder where the module of a study of one's own lies.
 FOLDER: Final = "BUTTER_ETL_STUDY_PATH"
 

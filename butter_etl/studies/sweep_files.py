@@ -50,6 +50,8 @@ class SweepReader:
     experiment may have, ``study`` the name that a file may give as `study`.
     """
 
+    #: Whether a sweep file must have cubes.
+    needs_cubes = True
     #: Further keys of a sweep file, with their types and defaults.
     further: tuple[tuple[str, Any, Any], ...] = ()
 
@@ -68,12 +70,13 @@ class SweepReader:
         self._cube_type: Any = msgspec.defstruct(
             "_CubeFile", cube_fields(hyperparameters), frozen=True, forbid_unknown_fields=True
         )
+        cubes: Any = list[self._cube_type]  # type: ignore[name-defined]
         self._file_type: Any = msgspec.defstruct(
             "_SweepFile",
             [
                 ("name", str),
                 ("repetitions", int),
-                ("cubes", list[self._cube_type]),  # type: ignore[name-defined]
+                ("cubes", cubes) if self.needs_cubes else ("cubes", cubes, []),
                 ("study", str | None, None),
                 *self.further,
             ],
@@ -125,7 +128,7 @@ class SweepReader:
         if file.name in self.published:
             raise SpecError(f"{origin}: name: {file.name!r} is a published sweep's; choose another")
         check_repetitions(file.repetitions, self.max_runs, f"{origin}: repetitions")
-        if not file.cubes:
+        if self.needs_cubes and not file.cubes:
             raise SpecError(f"{origin}: cubes: there must be at least one")
         return file
 

@@ -82,6 +82,10 @@ class Cube(msgspec.Struct, frozen=True):
             return "null"
         return float_text(value, "float64") if isinstance(value, float) else str(value)
 
+    def listed(self, axis: str) -> str:
+        """Return the values of an axis as tables show them."""
+        return ", ".join(map(self.spelled, self[axis]))
+
     def experiments(self) -> Iterator[OwnExperiment]:
         """Yield every cell, those that cannot be built included."""
         for cell in product(*self.axes):

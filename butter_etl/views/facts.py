@@ -423,7 +423,5 @@ def _values_that_matter(values: tuple[Any, ...], matters: bool) -> tuple[Any, ..
 def cube_table(sweep: Sweep) -> list[tuple[int, str, str]]:
     """Return a row an axis of each cube: number of the cube (from 1), key, values."""
     return [
-        (number, key, ", ".join(map(cube.spelled, values)))
-        for number, cube in enumerate(sweep.cubes, start=1)
-        for key, values in zip(cube.space.axes, cube.axes, strict=True)
+        (number, key, cube.listed(key)) for number, cube in enumerate(sweep.cubes, start=1) for key in cube.space.axes
     ]

@@ -8,17 +8,15 @@ Encoding, split and label noise follow the published framework but for the depar
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import threading
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -29,15 +27,12 @@ from butter_etl.errors import DatasetError, SpecError, suggestion
 from butter_etl.studies.butter.encoded_files import encoded_path, is_encoded, read_encoded, write_encoded
 from butter_etl.studies.butter.encoding import Task, count_test_rows, encode_features, encode_target
 from butter_etl.studies.butter.experiments import ExperimentSpec, OwnData
+from butter_etl.studies.downloads import OnDownload, UnreachableError, download
 
 #: PMLB's repository by its present name; the pmlb package of 2020 reaches it through a redirect from the former one.
 PMLB_URL = "https://github.com/EpistasisLab/pmlb/raw/master/datasets"
-#: A callback that is given the bytes so far and, where the server tells it, the bytes in all.
-OnDownload = Callable[[int, int | None], None]
 _LOG = logging.getLogger("butter_etl")
 _LOADING = threading.Lock()
-_TIMEOUT_SECONDS = 60.0
-_CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -265,52 +260,25 @@ def ensure_pmlb(name: str, directory: str | Path) -> Path:
 def _download(
     name: str, sha256: tuple[str, ...], path: Path, base_url: str | None, on_progress: OnDownload | None
 ) -> None:
-    """Download to a name that no other process uses, check the file against the hashes if any, then rename it."""
-    import requests
-
+    """Download a file of PMLB, and check it against the hashes if any."""
     base = base_url or os.environ.get("BUTTER_ETL_PMLB_URL") or PMLB_URL
     url = f"{base.rstrip('/')}/{name}/{name}.tsv.gz"
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    made: list[Path] = []
-    try:
-        made = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            _fetch(url, file, on_progress)
-        found = _sha256(temporary)
+
+    def check(downloaded: Path) -> None:
+        found = _sha256(downloaded)
         if sha256 and found not in sha256:
             raise DatasetError(
                 f"data set {name}: {url} has SHA-256 {found}, expected {' or '.join(sha256)}; "
                 f"put PMLB's {path.name} at {path}, or name a mirror by BUTTER_ETL_PMLB_URL"
             )
-        temporary.replace(path)
-    except requests.RequestException as error:
-        reason = " ".join(str(error).split())
+
+    try:
+        download(url, path, check, on_progress)
+    except UnreachableError as error:
         close = "" if name in pmlb_names() else suggestion(name, pmlb_names())
-        raise DatasetError(f"data set {name}{close}: {url} cannot be had ({reason}); {_way_out(path)}") from error
+        raise DatasetError(f"data set {name}{close}: {url} cannot be had ({error}); {_way_out(path)}") from error
     except OSError as error:
         raise DatasetError(f"data set {name}: {path} cannot be written ({error}); {_way_out(path)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-            for folder in made:  # those that are empty still
-                folder.rmdir()
-
-
-def _fetch(url: str, file: BinaryIO, on_progress: OnDownload | None) -> None:
-    import requests
-
-    # The file is compressed as it is; a server that compressed it once more would hide its length.
-    headers = {"Accept-Encoding": "identity"}
-    with requests.get(url, stream=True, timeout=_TIMEOUT_SECONDS, headers=headers) as response:
-        response.raise_for_status()
-        length = response.headers.get("Content-Length")
-        total = int(length) if length else None
-        done = 0
-        for chunk in response.iter_content(_CHUNK_BYTES):
-            done += file.write(chunk)
-            if on_progress:
-                on_progress(done, total)
 
 
 def _checked_sha256(info: DatasetInfo, path: Path) -> str:
