@@ -44,6 +44,7 @@ def test_numbers_of_streams_never_change():
         "WEIGHTS": 3,
         "NOISE_ROWS": 4,
         "NOISE_VALUES": 5,
+        "MASKS": 6,
     }
 
 

@@ -1,8 +1,8 @@
 """Named streams of random numbers, the same on every machine, version and engine.
 
 One generator serves everything that is random about a run: Philox4x32-10 (Salmon et al., "Parallel random numbers:
-as easy as 1, 2, 3", SC'11), keyed by the run's seed. Its counter is (block, step, stream, 0), so that word ``i`` of
-any step of any stream is a pure function of (seed, stream, step, i): no state, no order of calls. NumPy's own
+as easy as 1, 2, 3", SC'11), keyed by the run's seed. Its counter is (block, step, stream, part), so that word ``i`` of
+any step of any stream is a pure function of (seed, stream, step, part, i): no state, no order of calls. NumPy's own
 generators are not used because their streams may change between versions (NEP 19).
 """
 
@@ -35,6 +35,7 @@ class Stream(IntEnum):
     WEIGHTS = 3
     NOISE_ROWS = 4
     NOISE_VALUES = 5
+    MASKS = 6
 
 
 def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:
@@ -56,13 +57,14 @@ def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uin
     return np.stack([c0, c1, c2, c3]).astype(np.uint32)
 
 
-def words(seed: int, stream: Stream, count: int, step: int = 0) -> NDArray[np.uint32]:
-    """Return the first ``count`` 32-bit words of one step of a stream, uint32."""
+def words(seed: int, stream: Stream, count: int, step: int = 0, part: int = 0) -> NDArray[np.uint32]:
+    """Return the first ``count`` 32-bit words of one part of one step of a stream, uint32; most steps have one part."""
     blocks = np.arange(-(-count // 4), dtype=np.uint64)
     counters = np.zeros((4, blocks.size), dtype=np.uint64)
     counters[0] = blocks
     counters[1] = step
     counters[2] = int(stream)
+    counters[3] = part
     return philox(counters, (seed & _LOW, (seed >> 32) & _LOW)).T.reshape(-1)[:count]
 
 

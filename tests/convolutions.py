@@ -1,0 +1,141 @@
+"""Networks for tests: those that are known from the published tables, and random ones."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from butter_etl.engines.convolutional.contract import Block, Descent, Network, Pool
+
+
+class Known(NamedTuple):
+    """A network with its batch size and descent."""
+
+    network: Network
+    batch: int
+    descent: Descent
+
+
+#: Networks of the published tables by name. All learn CIFAR-100.
+KNOWN = {
+    "seed": Known(
+        Network(
+            3,
+            32,
+            (
+                Block(304, 32, 9, 0, 1),
+                Block(38, 1, 1, 4, 2, Pool(9, 5)),
+                Block(257, 1, 1, 0, 2, Pool(1, 1)),
+            ),
+            (343, 100),
+            fc_dropout=(False,),
+            fc_dropout_rate=0.23811313201015194,
+        ),
+        49,
+        Descent(0.01005814462371971, weight_decay=0.05815562399917578),
+    ),
+    "13_55": Known(
+        Network(
+            3,
+            32,
+            (
+                Block(301, 24, 12, 4, 3, Pool(1, 1)),
+                Block(297, 2, 2, 2, 3, Pool(1, 1)),
+                Block(345, 2, 1, 2, 1),
+            ),
+            (100,),
+            fc_dropout_rate=0.4558671863403917,
+        ),
+        25,
+        Descent(0.11464760689500715, 4.877743709660678e-05, weight_decay=0.0005490215623792545),
+    ),
+    "13_56": Known(
+        Network(
+            3,
+            32,
+            (Block(190, 32, 20, 2, 4), Block(306, 1, 1, 2, 1), Block(383, 3, 2, 3, 3, Pool(5, 4, 1))),
+            (145, 100),
+            dropout_rate=0.46221952533637445,
+            fc_dropout=(True,),
+            fc_dropout_rate=0.4343604085634797,
+        ),
+        186,
+        Descent(0.010439798407753376, weight_decay=0.016374529740733647),
+    ),
+    "14_01": Known(
+        Network(
+            3,
+            32,
+            (
+                Block(321, 11, 5, 5, 5),
+                Block(63, 1, 1, 1, 3, Pool(1, 1)),
+                Block(384, 1, 1, 1, 7, Pool(10, 4, 4)),
+            ),
+            (358, 340, 100),
+            dropout_rate=0.39971859298950596,
+            fc_dropout=(False, False),
+        ),
+        152,
+        Descent(0.7803497065523131),
+    ),
+}
+
+#: A network with everything in it.
+SMALL = Network(
+    2,
+    9,
+    (Block(5, 4, 2, 1, 7, Pool(2, 1, 1)), Block(20, 1, 1, 2, 5), Block(6, 3, 2, 2, 6, Pool(3, 2, 1))),
+    (11, 8, 4),
+    dropout_rate=0.3,
+    fc_dropout=(True, False),
+    fc_dropout_rate=0.5,
+    fc_activation="relu",
+)
+
+
+def batches(network, rows, count, seed=5):
+    """Random images and labels, so many batches."""
+    rng = np.random.default_rng(seed)
+    shape = (rows, network.size, network.size, network.channels)
+    return [(rng.random(shape, dtype=np.float32), rng.integers(0, network.classes, rows)) for _ in range(count)]
+
+
+@st.composite
+def networks(draw):
+    """Networks of up to three blocks, drawn as the study draws them but small."""
+    channels, size = draw(st.sampled_from([1, 2, 3])), draw(st.integers(3, 12))
+    blocks, feature_size = [], size
+    for _ in range(draw(st.integers(0, 3))):
+        kernel = draw(st.integers(1, feature_size))
+        block = [draw(st.integers(1, 40)), kernel, draw(st.integers(1, kernel)), draw(st.integers(0, 3))]
+        code, pool = draw(st.integers(0, 7)), None
+        feature_size = (feature_size + 2 * block[3] - kernel) // block[2] + 1
+        if code & 2:
+            kernel = draw(st.integers(1, feature_size))
+            pool = Pool(kernel, draw(st.integers(1, kernel)), draw(st.integers(0, kernel // 2)))
+            feature_size = pool.size(feature_size)
+        blocks.append(Block(*block, code, pool))
+    widths = draw(st.lists(st.integers(1, 70), min_size=1, max_size=3))
+    return Network(
+        channels,
+        size,
+        tuple(blocks),
+        (*widths[1:], max(widths[0], 2)),
+        draw(st.sampled_from([0.0, 0.1, 0.5])),
+        tuple(draw(st.booleans()) for _ in widths[1:]),
+        draw(st.sampled_from([0.0, 0.7])),
+        draw(st.sampled_from(["none", "relu"])),
+    )
+
+
+def descents():
+    """Settings of descent, each of them on or off."""
+    return st.builds(
+        Descent,
+        st.sampled_from([0.01, 0.3]),
+        st.sampled_from([0.0, 0.9]),
+        st.sampled_from([0.0, 0.5]),
+        st.sampled_from([0.0, 0.02]),
+    )
