@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 
 import msgspec
 import pytest
@@ -75,7 +75,7 @@ def test_what_is_published_holds_for_very_many():
         seen[f"layers {len(one.network.conv_kernels)}"] += 1
         seen["momentum"] += one.network.momentum > 0
         widths = (images.channels, *one.network.conv_filters)
-        seen["increasing"] += all(low <= high for low, high in zip(widths, widths[1:], strict=False))
+        seen["increasing"] += all(low <= high for low, high in pairwise(widths))
     assert min(seen[f"layers {count}"] for count in (1, 2, 3)) > 6_000
     assert min(seen[f"code {code}"] for code in range(1, 8)) > 5_000
     assert 9_000 < seen["momentum"] < 11_000
@@ -91,7 +91,34 @@ def test_a_number_has_one_network_for_good():
     assert one == next(candidates(Ranges(), IMAGE_SETS["FashionMNIST"], 1, first=7))
 
 
-RECORDED = {}
+RECORDED = {
+    "batch_size": 179,
+    "conv_filters": [240],
+    "conv_kernels": [9],
+    "conv_paddings": [5],
+    "conv_strides": [8],
+    "dampening": 0.0178181395483,
+    "dataset": "FashionMNIST",
+    "dropout_rate": 0.174929827475,
+    "epochs": 40,
+    "fc_activation": "none",
+    "fc_dropout_layers": [1, 0, 1],
+    "fc_dropout_rate": 0.281796984444,
+    "fc_filters": [104, 42, 248, 10],
+    "layer_types": [5],
+    "learning_rate": 0.0107261848519,
+    "momentum": 7.30305323239e-05,
+    "n_conv_layers": 1,
+    "pool_kernels": [],
+    "pool_paddings": [],
+    "pool_strides": [],
+    "study": "nn_lifespans",
+    "task": "nn_lifespans.train",
+    "task_version": 1,
+    "train_images": None,
+    "val_mode": "full",
+    "weight_decay": 0,
+}
 
 
 def test_another_range_of_one_quantity_changes_no_other():

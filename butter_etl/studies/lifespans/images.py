@@ -209,6 +209,8 @@ _SOURCES: Final[Mapping[str, _Source]] = {
 
 # --- FashionMNIST: IDX (http://yann.lecun.com/exdb/mnist) ------------------------------------------------------------
 
+#: Where packages of a system put their files.
+_SYSTEM: Final = ("/usr/local", "/usr")
 _IDX: Final = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -218,7 +220,7 @@ def _idx_files(folder: Path) -> list[Path]:
         folder / "FashionMNIST" / "raw",
         folder / "FashionMNIST",
         folder / "fashion-mnist",
-        *(Path(prefix) / "share" / "datasets" / "fashion-mnist" for prefix in (sys.prefix, "/usr/local", "/usr")),
+        *(Path(prefix) / "share" / "datasets" / "fashion-mnist" for prefix in (sys.prefix, *_SYSTEM)),
     ]
     for one in folders:
         files = [_first_of(one / name, one / f"{name}.gz") for name in _IDX]
@@ -253,7 +255,8 @@ def _read_idx(path: Path) -> Pixels:
         shape = np.frombuffer(data[4:head], ">u4").tolist()
         if len(data) - head != int(np.prod(shape)):
             raise ValueError(f"has {len(data) - head} bytes for {shape}")
-        return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
+        # torch warns of arrays that may not be written to.
+        return np.frombuffer(data, np.uint8, offset=head).reshape(shape).copy()
 
 
 # --- CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html) ---------------------------------------------------------

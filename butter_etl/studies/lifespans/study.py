@@ -36,7 +36,7 @@ NN_LIFESPANS: Final = Study(
     derived=DERIVED,
     histories=HISTORIES,
     reduction=REDUCTION,
-    points=Points("half epoch", first=0.5, step=0.5, column="epoch"),
+    points=Points("epoch", first=0.5, step=0.5, column="epoch"),
     reader=READER,
     trainer=LifespanTrainer(),
     label=label,

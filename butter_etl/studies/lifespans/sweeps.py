@@ -117,7 +117,9 @@ class DrawCube(Cube, frozen=True):
     @classmethod
     def spelled(cls, value: Any) -> str:
         """Return a value of an axis as tables show it."""
-        return " to ".join(map(str, value)) if isinstance(value, tuple) else super().spelled(value)
+        if not isinstance(value, tuple):
+            return super().spelled(value)
+        return " to ".join(map(super().spelled, value)) if len(value) == 2 else ", ".join(map(str, value))
 
     def listed(self, axis: str) -> str:
         """Return the values of an axis in a few words."""

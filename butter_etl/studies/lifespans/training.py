@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.engines import Device, Facts, arithmetic, draw_start, epoch_order, load_trainer, torch_facts
+from butter_etl.engines import Device, Facts, arithmetic, torch_facts
+from butter_etl.engines.convolutional.contract import draw_start, load_trainer
+from butter_etl.engines.streams import epoch_order
 from butter_etl.errors import InfeasibleError
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.identity import Value
@@ -26,7 +28,7 @@ from butter_etl.studies.lifespans.networks import descent_of, network_of, produc
 from butter_etl.studies.trainers import Cost, Kept, Results, State, Watch
 
 if TYPE_CHECKING:
-    from butter_etl.engines import ConvTrainer
+    from butter_etl.engines.convolutional.contract import Trainer as ConvTrainer
 
 #: Multiplications a second of a core, and seconds that a batch and an image take besides; of a GPU likewise.
 _RATES: Final[Mapping[Device, tuple[float, float, float]]] = {"cpu": (8e9, 1e-3, 5e-6), "cuda": (2e12, 5e-4, 1e-7)}
@@ -170,8 +172,7 @@ class Life:
         while self._points < self._all_points and not self._diverged:
             first, last = self._half(self._points)
             while self._batch < last - first:
-                self._step(first + self._batch)
-                if self._diverged:
+                if not self._step(first + self._batch):
                     return
                 if watch is not None and time.monotonic() - called >= _WATCH_SECONDS:
                     watch(self._points + self._batch / max(1, last - first), self.state)
@@ -186,7 +187,8 @@ class Life:
         middle = (self._batches + 1) // 2
         return (middle, self._batches) if point % POINTS_PER_EPOCH else (0, middle)
 
-    def _step(self, batch: int) -> None:
+    def _step(self, batch: int) -> bool:
+        """Take a step on a batch; tell whether there is a loss still."""
         epoch, size = self._points // POINTS_PER_EPOCH, self._one.batch_size
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, epoch_order(self._run.seed, epoch, self._count)
@@ -196,6 +198,7 @@ class Life:
         self._sums += loss
         self._batch += 1
         self._diverged = not math.isfinite(loss)
+        return not self._diverged
 
     def _scaled(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Return pixels as engines take them: bytes of 255 as they are, others as fractions."""
