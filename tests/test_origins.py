@@ -167,6 +167,9 @@ def test_what_is_said_later_takes_the_place_of_what_was_known(tmp_path, run):
     assert run(*arguments, *said, "--source-citation", RNN.citation)[0] == 0
     named = RNN.completed(Origin("rows"))
     assert read_origins(Location(tmp_path / "into")) == {named: ids_of(*THEIRS)}
+    before = contents(tmp_path / "into")
+    assert run(*arguments)[0] == 0
+    assert contents(tmp_path / "into") == before
     texts = published(Store.open(tmp_path / "into"), tmp_path / "out")
     assert "no licence is stated" not in texts["README.md"]
     assert '"RNN trials" by Google Inc. (2 experiments): licensed under [CC-BY-4.0]' in texts["README.md"]
@@ -175,6 +178,15 @@ def test_what_is_said_later_takes_the_place_of_what_was_known(tmp_path, run):
     code, _, err = run("import", source, tmp_path / "into", "--source-license", "CC-BY")
     assert (code, err.count("\n")) == (2, 1)
     assert "--source-license 'CC-BY': is no identifier of SPDX" in err
+
+
+def test_runs_of_before_can_be_said_to_be_of_a_source(theirs, tmp_path):
+    store = store_of(tmp_path / "store", MINE, *THEIRS)
+    run_import(theirs, tmp_path / "store")
+    assert read_origins(store.location) == {}
+    run_import(theirs, tmp_path / "store", origin=Origin(citation="Lovelace, 1843"))
+    said = Origin("theirs", ADA.title, ADA.authors, ADA.license, ADA.doi, "Lovelace, 1843")
+    assert read_origins(store.location) == {said: ids_of(*THEIRS)}
 
 
 def test_from_python(theirs, tmp_path):

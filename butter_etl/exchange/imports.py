@@ -68,7 +68,6 @@ from butter_etl.store import (
     keep_origin,
     new_folder,
     read_kept,
-    read_origins,
     this_process,
 )
 from butter_etl.studies import Origin, Study, default_study
@@ -288,15 +287,14 @@ def _with_ids(items: list[Gathered], store: Store) -> list[Gathered]:
 def _keep_origins(stated: Stated, items: list[Gathered], found: list[Gathered], store: Store) -> None:
     """Keep what is known of the sources of the runs that are about to be landed, before any of them is.
 
-    Runs that are there already stay whose they are. Those that came from this source before get what is said of it now.
+    Runs that are there already stay whose they are, unless it is given whose the source's are.
     """
     ids = {item.arrival.experiment_id: item.example.experiment_id for item in items}
     own = {one for one in ids if one is not None}
     if stated.origin is not None:
-        before = None if stated.unasked == stated.origin else stated.unasked
-        there = read_origins(store.location).get(before, frozenset()) if before else frozenset()
-        again = there & {item.arrival.experiment_id for item in found if item.arrival.experiment_id is not None}
-        keep_origin(store.location, stated.origin, own | again, instead_of=before)
+        is_given = stated.origin != stated.unasked
+        there = {one for item in found if is_given and (one := item.arrival.experiment_id) is not None}
+        keep_origin(store.location, stated.origin, own | there, instead_of=stated.unasked if is_given else None)
     for origin, theirs in stated.carried.items():
         keep_origin(store.location, origin, {one for one in own if ids[one] in theirs})
 
