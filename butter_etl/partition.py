@@ -30,6 +30,7 @@ from butter_etl.exchange import (
     ImportSettings,
     ManifestDirectory,
     ManifestFile,
+    ManifestSource,
     Prefer,
     Publication,
     Workers,
@@ -37,11 +38,13 @@ from butter_etl.exchange import (
     check_columns,
     check_place,
     conform,
+    counted_origins,
     croissant_json,
     data_card,
     filter_file,
     find_profile,
     gather_files,
+    manifest_sources,
     open_spool_folder,
     plan_export,
     plan_key,
@@ -60,9 +63,19 @@ from butter_etl.store import (
     StudyLike,
     common_metadata,
     keep_attribution,
+    read_origins,
     read_schema,
 )
-from butter_etl.studies import Attribution, Choice, Study, citation, license_text
+from butter_etl.studies import (
+    Attribution,
+    Choice,
+    Origin,
+    Study,
+    citation,
+    license_text,
+    origin_references,
+    origin_terms,
+)
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -205,14 +218,18 @@ def import_runs(
     client: Client | None = None,
     state: str | os.PathLike[str] | None = None,
     study: StudyLike | None = None,
+    origin: Origin | None = None,
 ) -> ImportReport:
     """Bring the runs of a store, an export or a folder of Parquet files into a store, as ``butter-etl import`` does.
 
     The store is made if it is not there; the same again changes nothing. ``prefer`` says whose run stays where two of
-    one id differ. Raises what is wrong with the source, before anything is landed: SelectError, SourceError,
+    one id differ. The store keeps what the source says of itself, and exports say it too; ``origin`` adds to that, or
+    corrects it. Raises what is wrong with the source, before anything is landed: SelectError, SourceError,
     TornFileError, SpecError, DuplicateError, DatasetError, StudyError.
     """
-    return run_import(source, store, profile=profile, prefer=prefer, state=state, client=client, study=study)
+    return run_import(
+        source, store, profile=profile, prefer=prefer, state=state, client=client, study=study, origin=origin
+    )
 
 
 def run_export(
@@ -269,7 +286,9 @@ def _publish(
     schemas = {directory.name: directory.frame.schema for directory in plan}
     cards = partial(_cards, study=store.study, schemas=schemas, dest=publication.dest)
     attribution = keep_attribution(store.location, options.attribution)
-    changed = publication.publish(facts, files, attribution, cards)
+    experiments = {directory.name: directory.chosen.experiments for directory in plan}
+    sources = manifest_sources(read_origins(store.location), experiments)
+    changed = publication.publish(facts, files, attribution, sources, cards)
     counts = tuple((directory.name, len(directory.files), directory.experiments) for directory in plan)
     return ExportReport(counts, tuple(archives), sum(file.bytes for file in files), changed)
 
@@ -302,21 +321,23 @@ def _cards(
     directories: Iterable[ManifestDirectory],
     files: Iterable[ManifestFile],
     attribution: Attribution,
+    sources: Iterable[ManifestSource],
     *,
     study: Study,
     schemas: dict[str, pa.Schema],
     dest: Location,
 ) -> dict[str, bytes]:
     """Return the files that describe the data set as a whole, directories of earlier exports included, by name."""
-    there, present = list(directories), list(files)
+    there, present, card = list(directories), list(files), study.card
+    origins = counted_origins(sources)
     for one in there:
         if one.name not in schemas:
             schemas[one.name] = read_schema(dest, one.name)
     return {
-        README: data_card(study, there, present, attribution).encode(),
-        CROISSANT: croissant_json(study, there, present, schemas, attribution).encode(),
-        CITATION: citation(study.card, attribution).encode(),
-        LICENSE: license_text(study.card, attribution).encode(),
+        README: data_card(study, there, present, attribution, origins).encode(),
+        CROISSANT: croissant_json(study, there, present, schemas, attribution, origins).encode(),
+        CITATION: citation(card, attribution, origin_references(card, origins)).encode(),
+        LICENSE: (license_text(card, attribution) + origin_terms(card, origins)).encode(),
     }
 
 

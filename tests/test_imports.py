@@ -76,7 +76,7 @@ def store(tmp_path):
     return store
 
 
-def contents(folder, *, without=("state",)):
+def contents(folder, *, without=("state", "sources")):
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

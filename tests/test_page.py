@@ -5,6 +5,7 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from butter_etl.cli.group import main
@@ -16,7 +17,7 @@ from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.views.curves import POINTS
 from butter_etl.views.curves import thinned as _kept
-from butter_etl.views.page import page_data, write_page
+from butter_etl.views.page import STEPS, _fewer, _most_points, _steps, page_data, page_series, write_page
 from tests.strategies import land
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -43,8 +44,17 @@ def data(store):
     return page_data(store, Choice())
 
 
-def unpacked(text):
-    return np.frombuffer(base64.b64decode(text), "<f4")
+def unpacked(text, kind="<f4"):
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+def curve_of(data, row, series, statistic):
+    """The values of a statistic of an experiment, as the page makes them of steps."""
+    packed, ends = data["curves"]["series"][series], [0, *data["curves"]["ends"]]
+    low, high = unpacked(packed["low"])[row], unpacked(packed["high"])[row]
+    steps = unpacked(packed["steps"][statistic], "<u2")[ends[row] : ends[row + 1]].astype(float)
+    share = np.where(steps > STEPS, np.nan, steps / STEPS)
+    return low * (high / low) ** share if low > 0 else low + (high - low) * share
 
 
 def test_the_data_are_those_of_the_store(data):
@@ -57,10 +67,54 @@ def test_the_data_are_those_of_the_store(data):
     coverage = {one["sweep"]: one for one in data["coverage"]}
     assert (coverage["primary"]["begun"], coverage["primary"]["runs"]) == (4, 12)
     assert data["failures"][0]["error"] == "RuntimeError: no"
-    epochs, losses = unpacked(data["curves"]["points"]), unpacked(data["curves"]["test_loss_median"])
-    end = data["curves"]["ends"][0]
-    np.testing.assert_allclose(losses[:end], 64 / epochs[:end], rtol=1e-6)
-    assert (epochs[0], epochs[end - 1]) == (1, 200)
+    epochs = unpacked(data["curves"]["lists"][data["curves"]["list"][0]])
+    np.testing.assert_allclose(curve_of(data, 0, "test_loss", "median"), 64 / epochs, rtol=1e-4)
+    assert (epochs[0], epochs[-1]) == (1, 200)
+    assert len(data["curves"]["lists"]) == 1, "experiments of as many epochs share their points"
+    assert np.isnan(curve_of(data, 3, "test_loss", "median")).all()
+
+
+def test_all_series_are_there_those_that_a_study_shows_first(data):
+    names = tuple(data["labels"])
+    assert names == page_series(BUTTER) == tuple(data["curves"]["series"])
+    assert names[:4] == BUTTER.figures.shown
+    assert set(names) == set(BUTTER.reduction.histories)
+    assert all(set(one["steps"]) == {"median", "q1", "q3"} for one in data["curves"]["series"].values())
+
+
+@pytest.mark.parametrize(
+    ("values", "tolerance"),
+    [
+        ([1e-30, 1.0, 1e30], 1.1e-3),
+        ([0.05, 2.0, np.nan, np.inf], 3e-5),
+        ([-1.0, 0.0, 3.0], 0),
+        ([7.0, 7.0], 0),
+        ([np.nan], 0),
+        ([], 0),
+    ],
+)
+def test_values_are_steps_of_the_range_of_their_curve(values, tolerance):
+    """Beside another curve, which has a range of its own."""
+    other = np.array([1.0, 2.0])
+    both = np.concatenate([values, other]).astype(np.float32)[None]
+    steps, low, high = _steps(both, np.array([len(values), 2]))
+    assert steps[0, -2:].tolist() == [0, STEPS]
+    share = np.where(steps[0, :-2] > STEPS, np.nan, steps[0, :-2] / STEPS)
+    bottom, top = float(low[0]), float(high[0])
+    there = bottom * (top / bottom) ** share if bottom > 0 else bottom + (top - bottom) * share
+    finite = np.where(np.isfinite(values), values, np.nan)
+    np.testing.assert_allclose(there, finite, rtol=tolerance + 1e-6, atol=1e-4)
+
+
+def test_curves_of_very_many_experiments_have_fewer_points():
+    lists = pa.array([np.arange(POINTS, dtype=np.float32)] * 1000)
+    assert _most_points(pa.table({".points": lists}), 24) == POINTS
+    thousands = pa.concat_tables([pa.table({".points": lists})] * 10)
+    most = _most_points(thousands, 24)
+    assert 20 <= most < POINTS
+    kept = _fewer(POINTS, most)
+    assert (len(kept), kept[0], kept[-1]) == (most, 0, POINTS - 1)
+    assert _most_points(pa.concat_tables([thousands] * 9), 24) == 12
 
 
 def test_a_choice_limits_the_page(store):
@@ -156,6 +210,52 @@ def test_data_sets_are_ranked_apart_and_never_drawn_together(page):
     assert page.said == []
 
 
+def table_of(page):
+    return page.locator("#best tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+
+
+@pytest.mark.browser
+def test_the_best_of_each_group_is_listed_and_the_title_says_by_what(page):
+    assert page.inner_text("#best-title") == "Best experiments"
+    page.select_option("#group", "size")
+    assert page.inner_text("#best-title") == "Best experiment of each size"
+    assert page.inner_text("#best-rule") == "Ranked by the lowest median test loss at any epoch."
+    head, *rows = table_of(page)
+    assert head == ["size", "best median test loss", "dataset", "shape", "depth", "runs", "experiments"]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [("64", "0.32", "1"), ("128", "0.64", "1")]
+    assert page.url.endswith("#group=size")
+    page.select_option("#series", "test_accuracy")
+    assert "by the highest median test accuracy" in page.inner_text("#best-rule")
+    page.select_option("#series", "test_loss")
+    page.select_option("#filter-dataset", label="all")
+    assert page.inner_text("#best-title") == "Best experiment of each dataset and size"
+    assert "Of each dataset by itself" in page.inner_text("#best-rule")
+    assert [row[:2] for row in table_of(page)[1:]] == [["529_pollen", "64"], ["529_pollen", "128"], ["banana", "64"]]
+    page.select_option("#group", "dataset")
+    assert page.inner_text("#best-title") == "Best experiment of each dataset"
+    assert [(row[0], row[-1]) for row in table_of(page)[1:]] == [("529_pollen", "2"), ("banana", "1")]
+    other = page.context.new_page()
+    other.goto(page.url)
+    assert table_of(other) == table_of(page)
+    other.close()
+    begin_again(page)
+    assert page.said == []
+
+
+@pytest.mark.browser
+def test_every_series_can_be_drawn(page):
+    drawn = set()
+    for name in page_series(BUTTER):
+        page.select_option("#series", name)
+        assert page.text_content("#curves").endswith(BUTTER.figures.label(name))
+        drawn.add(tuple(curve(page)))
+    assert len(drawn) > 1
+    begin_again(page)
+    assert page.said == []
+
+
 @pytest.mark.browser
 def test_of_several_experiments_the_legend_says_which_is_drawn(page):
     assert page.locator("#legend li").all_text_contents() == ["64", "128"]
@@ -202,6 +302,15 @@ def test_it_fits_and_can_be_read_at_any_width_and_on_dark_paper(page, width, sch
         assert contrast(colour, paper) > 1.5
     clipped = """items => items.some(item => item.getBoundingClientRect().right > innerWidth)"""
     assert not tab.locator("#legend li").evaluate_all(clipped)
+    outside = """texts => texts.some(text => {
+        const own = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect();
+        return own.left < all.left - 1 || own.right > all.right + 1;
+    })"""
+    assert not tab.locator("svg text").evaluate_all(outside)
+    heights = tab.locator("svg text").evaluate_all("texts => texts.map(text => text.getBoundingClientRect())")
+    assert min(min(one["height"], one["width"]) for one in heights) > 5
+    tab.select_option("#group", "size")
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.close()
 
 

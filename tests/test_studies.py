@@ -29,6 +29,7 @@ MEANT_OTHERWISE = {
     ("cli/demo.py", "loss"): "the head of a column of the demo, which is of BUTTER",
     ("cli/curves.py", "epochs"): "which points of a curve are kept, whatever a study calls them: an option",
     ("errors/tree.py", "dataset"): "a kind of error",
+    ("exchange/origins.py", "dataset"): "a type of work, as citation files have it",
     ("studies/kept_states.py", "shape"): "the shape of a tensor",
     ("views/curves.py", "epochs"): "which points are kept of a curve, whatever a study calls them: a public argument",
     ("views/facts.py", "dataset"): "the name of a user's own data set, in facts that scripts read",

@@ -162,7 +162,7 @@ def test_the_page_shows_what_the_study_declares(store, fits, tmp_path):
 
     data = page_data(Store.open(store, study=FITS), Choice())
     assert (data["labels"], data["point"], data["map"], data["core_seconds"]) == (
-        {"fit_error": "error"},
+        {"fit_error": "error", "fit_norm": "fit norm"},
         "step",
         [],
         None,

@@ -39,6 +39,17 @@ if TYPE_CHECKING:
 @click.option(
     "--prefer", type=click.Choice(["store", "source"]), help="Which run to keep where two of one run_id differ."
 )
+@click.option("--source-title", "title", metavar="TEXT", help="What SOURCE is called.")
+@click.option(
+    "--source-author",
+    "authors",
+    multiple=True,
+    metavar="NAME",
+    help="An author of SOURCE: 'Family, Given <ORCID>'; may be given again.",
+)
+@click.option("--source-license", "license_id", metavar="SPDX", help="The licence of SOURCE.")
+@click.option("--source-doi", "doi", metavar="DOI", help="The DOI of SOURCE.")
+@click.option("--source-citation", "citation", metavar="TEXT", help="How SOURCE wants to be cited.")
 @cluster_option
 @workers_option
 @state_option
@@ -50,6 +61,11 @@ def import_runs(
     store: str,
     profile: str,
     prefer: Literal["store", "source"] | None,
+    title: str | None,
+    authors: tuple[str, ...],
+    license_id: str | None,
+    doi: str | None,
+    citation: str | None,
     cluster: str | None,
     workers: int | None,
     state: str | None,
@@ -59,6 +75,8 @@ def import_runs(
     """Bring the runs of SOURCE into STORE, each once.
 
     SOURCE is a store, an export, or Parquet files of runs in any layout.
+    What it says of itself (authors, licence, DOI), or the options say of it,
+    exports of these runs say too.
 
     \b
     butter-etl import other-store store
@@ -66,13 +84,22 @@ def import_runs(
     """
     from butter_etl.clusters import start_cluster
     from butter_etl.exchange import find_profile, run_import, study_of
+    from butter_etl.studies import check_origin
 
+    origin = check_origin(authors, title, license_id, doi, citation)
     find_profile(study_of(store, state, None), profile)  # complain of it before a cluster is started
     quiet = quiet or as_json
     start = start_cluster if cluster is None else partial(shown_cluster, cluster, quiet=quiet)
     with start(workers=workers) as client, _Steps(quiet=quiet) as steps:
         report = run_import(
-            source, store, profile=profile, prefer=prefer, state=state, client=client, on_progress=steps.update
+            source,
+            store,
+            profile=profile,
+            prefer=prefer,
+            state=state,
+            client=client,
+            on_progress=steps.update,
+            origin=origin,
         )
     if as_json:
         print_json(report)

@@ -21,7 +21,10 @@ from .manifest import MANIFEST as MANIFEST
 from .manifest import Manifest as Manifest
 from .manifest import ManifestDirectory as ManifestDirectory
 from .manifest import ManifestFile as ManifestFile
+from .manifest import ManifestSource as ManifestSource
+from .manifest import counted_origins as counted_origins
 from .manifest import hash_file as hash_file
+from .manifest import manifest_sources as manifest_sources
 from .merging import Prefer as Prefer
 from .profiles import check_columns as check_columns
 from .profiles import conform as conform

@@ -14,7 +14,17 @@ from butter_etl.errors import counted
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile, sorted_values
 from butter_etl.exchange.recipes import recipes, spelled_type
 from butter_etl.store import key_text
-from butter_etl.studies import NOBODY, Attribution, Points, Study, Value, disclaimer
+from butter_etl.studies import (
+    NOBODY,
+    Attribution,
+    Origins,
+    Points,
+    Study,
+    Value,
+    disclaimer,
+    origin_notes,
+    origin_warning,
+)
 
 README = "README.md"
 _MOST_VALUES = 8
@@ -28,8 +38,12 @@ def data_card(
     directories: Iterable[ManifestDirectory],
     files: Iterable[ManifestFile],
     attribution: Attribution = NOBODY,
+    origins: Origins | None = None,
 ) -> str:
-    """Return the text of the data card of these directories; ``files`` say which archives there are."""
+    """Return the text of the data card of these directories; ``files`` say which archives there are.
+
+    ``origins`` are the sources of imported runs, with their numbers of experiments.
+    """
     there = list(directories)
     present = sorted(files, key=lambda file: file.path)
     sections = [
@@ -44,9 +58,21 @@ def data_card(
         *_examples(study, there),
         *_references(study),
         "## Disclaimer and Attribution\n",
-        f"{disclaimer(study.card, attribution)}\n",
+        *_attribution(study, attribution, origins or {}),
     ]
     return "\n".join(sections)
+
+
+def _attribution(study: Study, attribution: Attribution, origins: Origins) -> Iterator[str]:
+    if origins:
+        yield _paragraph(origin_warning(origins))
+    yield f"{disclaimer(study.card, attribution)}\n"
+    if origins:
+        yield _paragraph("""
+            Runs that were made by others, and what summaries have of them, come from these sources; `manifest.json`
+            says which experiments they are of. Cite the sources too.
+        """)
+        yield f"{origin_notes(study.card, origins)}\n"
 
 
 def _references(study: Study) -> Iterator[str]:

@@ -22,7 +22,7 @@ from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.exchange.recipes import spelled_type
 from butter_etl.store import COMMON_METADATA, NULL, key_text
-from butter_etl.studies import NOBODY, Attribution, Study, creators
+from butter_etl.studies import NOBODY, Attribution, Origins, Study, creators, origin_nodes
 
 CROISSANT = "croissant.json"
 _PARQUET = "application/x-parquet"
@@ -78,8 +78,12 @@ def croissant_json(
     files: Iterable[ManifestFile],
     schemas: Mapping[str, pa.Schema],
     attribution: Attribution = NOBODY,
+    origins: Origins | None = None,
 ) -> str:
-    """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included."""
+    """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included.
+
+    ``origins`` are the sources of imported runs, with their numbers of experiments.
+    """
     there, all_files, card = list(directories), list(files), study.card
     null = _null_keys(all_files)
     document: dict[str, Any] = {
@@ -92,7 +96,7 @@ def croissant_json(
         "license": attribution.license_url,
         "url": attribution.doi_url or README,
         **({"identifier": attribution.doi_url} if attribution.doi else {}),
-        **({"isBasedOn": card.url} if card.url else {}),
+        **_based_on(study, origins or {}),
         "creator": creators(attribution),
         "citeAs": attribution.spoken(card),
         **({"keywords": list(card.keywords)} if card.keywords else {}),
@@ -102,6 +106,14 @@ def croissant_json(
         "recordSet": [_record_set(study, one, schemas[one.name], null.get(one.name, ())) for one in there],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _based_on(study: Study, origins: Origins) -> dict[str, Any]:
+    """Return what the data build on: what the study's card names, and the sources of imported runs."""
+    nodes = origin_nodes(study.card, origins)
+    if not nodes:
+        return {"isBasedOn": study.card.url} if study.card.url else {}
+    return {"isBasedOn": [*([study.card.url] if study.card.url else []), *nodes]}
 
 
 def publication_day() -> str | None:

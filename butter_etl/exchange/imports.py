@@ -49,6 +49,7 @@ from butter_etl.exchange.gathering import (
 )
 from butter_etl.exchange.import_tasks import ImportSettings, Rows, check_items, land_items, scan_files, spool
 from butter_etl.exchange.merging import Merged, Prefer, too_many
+from butter_etl.exchange.origins import Stated, state_origins
 from butter_etl.exchange.profiles import find_profile
 from butter_etl.exchange.sources import Example, FileScan, Source, hash_ids, list_source
 from butter_etl.store import (
@@ -64,11 +65,12 @@ from butter_etl.store import (
     as_study,
     copy_names,
     is_dead,
+    keep_origin,
     new_folder,
     read_kept,
     this_process,
 )
-from butter_etl.studies import Study, default_study
+from butter_etl.studies import Origin, Study, default_study
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -110,19 +112,21 @@ def run_import(
     client: Client | None = None,
     on_progress: OnProgress = lambda step, done, total: None,
     study: StudyLike | None = None,
+    origin: Origin | None = None,
 ) -> ImportReport:
     """Bring the runs of ``source`` into ``store``, which is made if it is not there; the same again changes nothing.
 
     Tasks run on ``client``, without one on threads of this process. ``study`` is that of the store, needed where that
-    is new and not of the default one. Raises SelectError for an unknown profile, SourceError, TornFileError or
-    SpecError for what is wrong with the source, DuplicateError for runs that differ from those of the same id,
-    DatasetError for own data sets that share a name, StudyError where the store is of another study; nothing has been
-    landed then.
+    is new and not of the default one. ``origin`` says of the source what it does not say itself. Raises SelectError
+    for an unknown profile, SourceError, TornFileError or SpecError for what is wrong with the source, DuplicateError
+    for runs that differ from those of the same id, DatasetError for own data sets that share a name, StudyError where
+    the store is of another study; nothing has been landed then.
     """
     of = study_of(store, state, study)
     find_profile(of, profile)
     found = list_source(of, source)
     _refuse_itself(found, Location(store))
+    stated = state_origins(of, found, Location(source), profile, origin or Origin())
     workers = Workers(client, on_progress)
     a_task = max(1, min(_SCAN_FILES, len(found.files) // (4 * workers.threads)))
     batches = [found.files[start : start + a_task] for start in range(0, len(found.files), a_task)]
@@ -132,8 +136,9 @@ def run_import(
         settings = ImportSettings(
             of, found.url, profile, Location(store).absolute, str(state_folder), str(spool_folder), prefer
         )
-        report = bring_in(scans, settings, workers, found)
-    return msgspec.structs.replace(report, warnings=(*_warnings(found, scans, profile), *report.warnings))
+        report = bring_in(scans, settings, workers, found, stated)
+    told = (*_warnings(found, scans, profile), *stated.warnings)
+    return msgspec.structs.replace(report, warnings=(*told, *report.warnings))
 
 
 def study_of(store: str | os.PathLike[str], state: str | os.PathLike[str] | None, study: StudyLike | None) -> Study:
@@ -162,7 +167,11 @@ class Workers:
 
 
 def bring_in(
-    scans: list[FileScan], settings: ImportSettings, workers: Workers, source: Source | None = None
+    scans: list[FileScan],
+    settings: ImportSettings,
+    workers: Workers,
+    source: Source | None = None,
+    stated: Stated | None = None,
 ) -> ImportReport:
     """Check the runs that were scanned, give their experiments ids, and land them; return what was done."""
     study = settings.study
@@ -177,11 +186,12 @@ def bring_in(
         items = spooled(items, mixed, (one for task in made for one in task))
     experiments = len(items)
     _refuse_other_content(items, source, Registry(dest, study))
-    items, there, kept = _checked(items, dest, settings, workers)
+    found, (items, there, kept) = items, _checked(items, dest, settings, workers)
     store = Store.create(settings.store, settings.state, study)
     _bring_data(source, store)
     warnings = tuple(_bring_sweeps(source, store))
     items = _with_ids(items, store)
+    _keep_origins(stated or Stated(), items, found, store)
     total = Merged(present=there)
     tasks = list(pack(items, workers.threads))
     for done in workers.each(partial(land_items, settings=settings), tasks, "tasks landed"):
@@ -272,6 +282,21 @@ def _with_ids(items: list[Gathered], store: Store) -> list[Gathered]:
         replace(item, arrival=replace(item.arrival, experiment_id=registry.experiment_id(item.arrival.experiment)))
         for item in items
     ]
+
+
+def _keep_origins(stated: Stated, items: list[Gathered], found: list[Gathered], store: Store) -> None:
+    """Keep what is known of the sources of the runs that are about to be landed, before any of them is.
+
+    Runs that are there already stay whose they are, unless it is given whose the source's are.
+    """
+    ids = {item.arrival.experiment_id: item.example.experiment_id for item in items}
+    own = {one for one in ids if one is not None}
+    if stated.origin is not None:
+        is_given = stated.origin != stated.unasked
+        there = {one for item in found if is_given and (one := item.arrival.experiment_id) is not None}
+        keep_origin(store.location, stated.origin, own | there, instead_of=stated.unasked if is_given else None)
+    for origin, theirs in stated.carried.items():
+        keep_origin(store.location, origin, {one for one in own if ids[one] in theirs})
 
 
 def _newcomer(example: Example) -> Newcomer:

@@ -6,15 +6,15 @@ It depends on nothing but the content: no times, no paths of the machine. The sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 import pyarrow.fs
 
 from butter_etl.errors import StoreError
-from butter_etl.store import Location
-from butter_etl.studies import NOBODY, Attribution, Value
+from butter_etl.store import Location, parse_ranges, ranges_text
+from butter_etl.studies import NOBODY, Attribution, Origin, Value
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -48,11 +48,22 @@ class ManifestDirectory(msgspec.Struct, frozen=True):
     values: Mapping[str, list[Value]]
 
 
+class ManifestSource(Origin, frozen=True, omit_defaults=True):
+    """A source that runs were imported from, and which experiments have such runs, by directory: ``0-4, 7``."""
+
+    experiments: Mapping[str, str] = {}
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the source says of itself."""
+        return Origin(*(getattr(self, name) for name in Origin.__struct_fields__))
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The content of ``manifest.json``; directories and files in the order of their names.
 
-    ``authors`` and ``title`` are there if they were given, ``study`` for all studies but BUTTER, whose manifests are
-    published without.
+    ``authors`` and ``title`` are there if they were given, ``sources`` if runs were imported, ``study`` for all studies
+    but BUTTER, whose manifests are published without.
     """
 
     format: int = FORMAT_VERSION
@@ -61,6 +72,7 @@ class Manifest(msgspec.Struct, frozen=True):
     title: str = ""
     license: str = ""
     doi: str = ""
+    sources: tuple[ManifestSource, ...] = ()
     directories: tuple[ManifestDirectory, ...] = ()
     files: tuple[ManifestFile, ...] = ()
 
@@ -71,6 +83,41 @@ class Manifest(msgspec.Struct, frozen=True):
     def attribution(self) -> Attribution:
         """Return who made the data set, and what it is called."""
         return Attribution(self.authors, self.title, self.license, self.doi)
+
+
+def manifest_sources(origins: Mapping[Origin, Set[int]], directories: Mapping[str, Set[int]]) -> list[ManifestSource]:
+    """Return the sources of which directories have runs; both are given with the experiments that are theirs."""
+    found = []
+    for origin, ids in origins.items():
+        own = {name: ranges_text(sorted(some & ids)) for name, some in directories.items() if some & ids}
+        if own:
+            found.append(_manifest_source(origin, own))
+    return found
+
+
+def merged_sources(
+    sources: Iterable[ManifestSource], former: Iterable[ManifestSource], kept: Collection[str]
+) -> list[ManifestSource]:
+    """Return sources with what a former manifest said of them in the directories that are kept."""
+    found: dict[Origin, dict[str, str]] = {one.origin: dict(one.experiments) for one in sources}
+    for one in former:
+        if own := {name: ids for name, ids in one.experiments.items() if name in kept}:
+            found.setdefault(one.origin, {}).update(own)
+    sort = sorted(found.items(), key=lambda item: msgspec.json.encode(item[0]))
+    return [_manifest_source(origin, dict(sorted(own.items()))) for origin, own in sort]
+
+
+def _manifest_source(origin: Origin, experiments: Mapping[str, str]) -> ManifestSource:
+    said = {name: getattr(origin, name) for name in Origin.__struct_fields__}
+    return ManifestSource(**said, experiments=experiments)
+
+
+def counted_origins(sources: Iterable[ManifestSource]) -> dict[Origin, int]:
+    """Return each source with the number of experiments that have runs of it."""
+    return {
+        one.origin: len({number for text in one.experiments.values() for number in parse_ranges(text)})
+        for one in sources
+    }
 
 
 def sorted_values(values: Iterable[Any]) -> list[Value]:
@@ -98,18 +145,22 @@ def manifest_bytes(
     files: Iterable[ManifestFile],
     attribution: Attribution = NOBODY,
     study: str | None = None,
+    sources: Iterable[ManifestSource] = (),
 ) -> bytes:
     """Return the text of a manifest: JSON with a line for each directory and file, sorted by name."""
     text = bytearray(b'{\n"format": %d' % FORMAT_VERSION)
     for name, value in {"study": study, **msgspec.to_builtins(attribution)}.items():
         if value:
             text += b',\n"%s": %s' % (name.encode(), msgspec.json.encode(value))
-    _add_lines(text, "directories", sorted(directories, key=lambda one: one.name))
-    _add_lines(text, "files", sorted(files, key=lambda one: one.path))
+    if there := list(sources):
+        _add_lines(text, "sources", there)
+    by_name, by_path = sorted(directories, key=lambda one: one.name), sorted(files, key=lambda one: one.path)
+    _add_lines(text, "directories", by_name)
+    _add_lines(text, "files", by_path)
     return bytes(text + b"\n}\n")
 
 
-def _add_lines(text: bytearray, name: str, entries: list[ManifestDirectory] | list[ManifestFile]) -> None:
+def _add_lines(text: bytearray, name: str, entries: Sequence[msgspec.Struct]) -> None:
     text += b',\n"%s": [' % name.encode()
     for number, entry in enumerate(entries):
         text += b",\n" if number else b"\n"

@@ -26,8 +26,10 @@ from butter_etl.exchange.manifest import (
     Manifest,
     ManifestDirectory,
     ManifestFile,
+    ManifestSource,
     hash_file,
     manifest_bytes,
+    merged_sources,
     read_manifest,
 )
 from butter_etl.store import COMMON_METADATA, FileLock, Location
@@ -38,7 +40,9 @@ _WRITABLE = 0o222
 #: A second export into the same place waits this long for the lock, and is then refused.
 _LOCK_SECONDS = 2.0
 
-Cards = Callable[[Iterable[ManifestDirectory], Iterable[ManifestFile], Attribution], Mapping[str, bytes]]
+Cards = Callable[
+    [Iterable[ManifestDirectory], Iterable[ManifestFile], Attribution, Iterable[ManifestSource]], Mapping[str, bytes]
+]
 
 
 class Publication:
@@ -57,6 +61,7 @@ class Publication:
 
     def __init__(self, study: Study, dest: Location, names: Iterable[str], key: str) -> None:
         self.dest, self._names = dest, frozenset(names)
+        self._card = study.card
         #: The study as manifests say it.
         self._study = study.name if study.is_declared_by_stores else None
         #: Where files are made.
@@ -222,20 +227,28 @@ class Publication:
         directories: Iterable[ManifestDirectory],
         files: Iterable[ManifestFile],
         attribution: Attribution,
+        sources: Iterable[ManifestSource],
         cards: Cards,
     ) -> bool:
         """Give everything its place and write the manifest; return False if nothing had changed.
 
-        What ``attribution`` leaves open stays as in the former export. ``cards`` makes the files
+        What ``attribution`` leaves open stays as in the former export. ``sources`` are those of imported runs; one
+        that says just what the attribution does is not named beside it. ``cards`` makes the files
         that describe the data set, of all directories that it will have.
         """
         attribution = attribution.completed(self._former.attribution())
         all_directories = [*directories, *(one for one in self._former.directories if one.name not in self._names)]
         all_files = [*files, *self._kept_files(all_directories)]
         all_directories.sort(key=lambda one: one.name)
-        for name, data in cards(all_directories, all_files, attribution).items():
+        kept = {one.name for one in all_directories} - self._names
+        named = [
+            one
+            for one in merged_sources(sources, self._former.sources, kept)
+            if not one.origin.says_the_same(self._card, attribution)
+        ]
+        for name, data in cards(all_directories, all_files, attribution, named).items():
             all_files.append(self.add_bytes(name, data))
-        manifest = manifest_bytes(all_directories, all_files, attribution, self._study)
+        manifest = manifest_bytes(all_directories, all_files, attribution, self._study, named)
         if self._is_published(manifest, all_files):
             shutil.rmtree(self.location.root)
             return False

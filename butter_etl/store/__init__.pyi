@@ -1,4 +1,5 @@
 from .attributions import keep_attribution as keep_attribution
+from .attributions import read_attribution as read_attribution
 from .copies import adopt_copy as adopt_copy
 from .copies import cached_copy as cached_copy
 from .copies import copy_names as copy_names
@@ -45,6 +46,7 @@ from .layout import RunFile as RunFile
 from .layout import by_experiment as by_experiment
 from .layout import key_text as key_text
 from .layout import parse_partition as parse_partition
+from .layout import parse_ranges as parse_ranges
 from .layout import partition_path as partition_path
 from .layout import ranges_text as ranges_text
 from .layout import repetition_masks as repetition_masks
@@ -57,6 +59,11 @@ from .locks import is_stale as is_stale
 from .locks import read_holder as read_holder
 from .locks import take_over as take_over
 from .locks import this_process as this_process
+from .origins import SOURCES as SOURCES
+from .origins import is_origin_name as is_origin_name
+from .origins import keep_origin as keep_origin
+from .origins import read_origin_file as read_origin_file
+from .origins import read_origins as read_origins
 from .parquet import Encodings as Encodings
 from .parquet import common_metadata as common_metadata
 from .parquet import parquet_output as parquet_output

@@ -140,6 +140,13 @@ def ranges_text(numbers: list[int]) -> str:
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in parts)
 
 
+def parse_ranges(text: str) -> Iterator[int]:
+    """Yield the numbers that `ranges_text` formats so; raise ValueError for another text."""
+    for part in filter(None, text.split(", ")):
+        first, dash, last = part.partition("-")
+        yield from range(int(first), int(last if dash else first) + 1)
+
+
 def by_experiment(files: Iterable[RunFile]) -> dict[int, list[RunFile]]:
     """Group run files by experiment, in the order of the ids."""
     found: dict[int, list[RunFile]] = {}

@@ -38,7 +38,6 @@ from .experiments import Experiment as Experiment
 from .experiments import OwnExperiment as OwnExperiment
 from .experiments import RunSpec as RunSpec
 from .experiments import run_ids as run_ids
-from .figures import Figures as Figures
 from .frames import EXECUTIVE as EXECUTIVE
 from .frames import RUNS as RUNS
 from .frames import SUMMARY as SUMMARY
@@ -56,6 +55,14 @@ from .known import default_study as default_study
 from .known import find_study as find_study
 from .known import installed as installed
 from .known import load_study as load_study
+from .origins import Origin as Origin
+from .origins import Origins as Origins
+from .origins import check_origin as check_origin
+from .origins import origin_nodes as origin_nodes
+from .origins import origin_notes as origin_notes
+from .origins import origin_references as origin_references
+from .origins import origin_terms as origin_terms
+from .origins import origin_warning as origin_warning
 from .profiles import Profile as Profile
 from .rows import check_columns_follow as check_columns_follow
 from .rows import check_lengths as check_lengths

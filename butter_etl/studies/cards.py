@@ -132,27 +132,35 @@ def split_name(author: str) -> Name:
 
 
 def check_attribution(
-    authors: tuple[str, ...], title: str | None, license_id: str | None = None, doi: str | None = None
+    authors: tuple[str, ...],
+    title: str | None,
+    license_id: str | None = None,
+    doi: str | None = None,
+    *,
+    options: str = "--",
 ) -> Attribution:
-    """Return the attribution of these authors, title, licence and DOI; raise UsageError for what is none."""
-    given = [("--title", title), ("--license", license_id), ("--doi", doi)]
-    for option, text in [*(("--author", author) for author in authors), *given]:
+    """Return the attribution of these authors, title, licence and DOI; raise UsageError for what is none.
+
+    ``options`` is what the names of the options that said it begin with.
+    """
+    given = [(f"{options}title", title), (f"{options}license", license_id), (f"{options}doi", doi)]
+    for option, text in [*((f"{options}author", author) for author in authors), *given]:
         if text is not None and (not text.strip() or not text.isprintable()):
             raise UsageError(f"{option} {text!r}: give a name in one line")
     for author in authors:
         name = split_name(author)
         if not all(name.parts) or re.search(r"[<>]", "".join(name.parts)):
             raise UsageError(
-                f"--author {author!r}: write 'Family, Given', or the name of a group without a comma, and an ORCID "
-                "behind it as <0000-0002-1825-0097>"
+                f"{options}author {author!r}: write 'Family, Given', or the name of a group without a comma, and an "
+                "ORCID behind it as <0000-0002-1825-0097>"
             )
         if name.orcid and _check_digit(name.orcid) != name.orcid[-1]:
-            raise UsageError(f"--author {author!r}: {name.orcid} is no ORCID (its last digit does not check)")
+            raise UsageError(f"{options}author {author!r}: {name.orcid} is no ORCID (its last digit does not check)")
     return Attribution(
         tuple(author.strip() for author in authors),
         (title or "").strip(),
-        "" if license_id is None else _spdx(license_id.strip()),
-        "" if doi is None else _checked_doi(doi.strip()),
+        "" if license_id is None else _spdx(license_id.strip(), f"{options}license"),
+        "" if doi is None else _checked_doi(doi.strip(), f"{options}doi"),
     )
 
 
@@ -165,7 +173,7 @@ def _check_digit(orcid: str) -> str:
     return "X" if found == 10 else str(found)
 
 
-def _spdx(text: str) -> str:
+def _spdx(text: str, option: str) -> str:
     """Return a licence as SPDX spells it."""
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
@@ -173,15 +181,15 @@ def _spdx(text: str) -> str:
         return str(canonicalize_license_expression(text))
     except InvalidLicenseExpression as error:
         raise UsageError(
-            f"--license {text!r}: is no identifier of SPDX, such as {', '.join(_LICENSE_URLS)}; "
+            f"{option} {text!r}: is no identifier of SPDX, such as {', '.join(_LICENSE_URLS)}; "
             "https://spdx.org/licenses/ has all"
         ) from error
 
 
-def _checked_doi(text: str) -> str:
+def _checked_doi(text: str, option: str) -> str:
     found = _DOI.fullmatch(text)
     if found is None:
-        raise UsageError(f"--doi {text!r}: is no DOI, such as 10.5281/zenodo.1234567")
+        raise UsageError(f"{option} {text!r}: is no DOI, such as 10.5281/zenodo.1234567")
     return found[1]
 
 
@@ -230,7 +238,7 @@ def _creator(name: Name) -> dict[str, Any]:
     return {"@type": "sc:Person", "name": f"{given} {family}", "familyName": family, "givenName": given, **orcid}
 
 
-def _cff_author(author: str) -> str:
+def cff_author(author: str) -> str:
     """Return an entry of ``authors`` in a citation file; a JSON text is one of YAML too."""
     split = split_name(author)
     name = [json.dumps(part, ensure_ascii=False) for part in split.parts]
@@ -240,9 +248,12 @@ def _cff_author(author: str) -> str:
     return f"  - family-names: {name[0]}\n    given-names: {name[1]}{orcid}"
 
 
-def citation(card: Card, attribution: Attribution = NOBODY) -> str:
-    """Return the text of ``CITATION.cff``: the data's own authors, and software and sources as references."""
-    authors = "\n".join(map(_cff_author, attribution.authors or (UNNAMED,)))
+def citation(card: Card, attribution: Attribution = NOBODY, references: str = "") -> str:
+    """Return the text of ``CITATION.cff``: the data's own authors, and software and sources as references.
+
+    ``references`` are further entries, as YAML.
+    """
+    authors = "\n".join(map(cff_author, attribution.authors or (UNNAMED,)))
     doi = f"doi: {json.dumps(attribution.doi)}\n" if attribution.doi else ""
     return f"""\
 cff-version: 1.2.0
@@ -254,7 +265,7 @@ license: {attribution.license_id}
 {doi}authors:
 {authors}
 references:
-{card.cited}  - type: software
+{card.cited}{references}  - type: software
     title: {SOFTWARE}
     authors:
       - name: The {SOFTWARE} authors

@@ -35,6 +35,7 @@ KINDS: Mapping[str, FindingKind] = {
     "unknown-experiment": FindingKind("restore its file in experiments/"),
     "wrong-experiment": FindingKind("restore the file from a copy"),
     "wrong-sweep": FindingKind("restore the file from a copy"),
+    "wrong-source": FindingKind("restore the file from a copy"),
     "wrong-data": FindingKind("verify --repair, then train --spec", moves=True),
     "wrong-record": FindingKind("verify --repair", moves=True),
     "stale-summary": FindingKind("summarize"),

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 import msgspec
 import pyarrow as pa
 
-from butter_etl.errors import SpecError, StoreError, agreeing, counted, duration
+from butter_etl.errors import SpecError, StoreError, agreeing, counted, duration, one_line
 from butter_etl.exchange import ManifestFile
 from butter_etl.store import (
     COMMON_METADATA,
     DATA,
     EXPERIMENTS,
     QUARANTINE,
+    SOURCES,
     SUMMARY_FILE,
     SWEEPS,
     Failure,
@@ -25,9 +26,11 @@ from butter_etl.store import (
     RunFile,
     Store,
     files_in,
+    is_origin_name,
     parse_partition,
     partition_path,
     ranges_text,
+    read_origin_file,
     repetition_masks,
 )
 from butter_etl.studies import EXECUTIVE, RUNS, SUMMARY, DatasetInfo, Frame, Selection, Study
@@ -103,6 +106,7 @@ def take_inventory(store: Store) -> Inventory:
     plan.findings.extend(_gaps(runs))
     plan.findings.extend(_leftovers(location))
     plan.findings.extend(_failures(store, masks))
+    plan.findings.extend(_wrong_sources(location))
     _check_sweeps(store, masks, own, plan.findings)
     return plan
 
@@ -263,6 +267,19 @@ def _failures(store: Store, present: Mapping[int, int]) -> Iterator[Finding]:
             continue
         kind = "recorded-failure" if failure.is_missing(present) else "outdated-failure"
         yield Finding(kind, place, f"{failure.experiment}: {failure.error}")
+
+
+def _wrong_sources(location: Location) -> Iterator[Finding]:
+    """Yield a finding for each file of ``sources/`` that does not say whose runs a store has."""
+    for name, _ in location.walk(SOURCES):
+        path = f"{SOURCES}/{name}"
+        if not is_origin_name(name):
+            yield Finding("foreign-file", path, "is no file of a source of runs")
+            continue
+        try:
+            read_origin_file(location, name)
+        except StoreError as error:
+            yield Finding("wrong-source", path, one_line(error))
 
 
 def _check_sweeps(

@@ -1,8 +1,8 @@
 """One self-contained page about a store: what it holds, what is missing, what it cost, and its curves to look through.
 
 `page_data` gathers everything as plain values; `write_page` puts them into the template that comes with the package.
-Curves are thinned to points that are evenly spaced on a log scale and embedded as float32, so that thousands of
-experiments make a page of a few megabytes. The page loads nothing. What it shows of a study is in the data.
+Curves are thinned to points that are evenly spaced on a log scale and embedded as steps of their range, so that
+thousands of experiments make a page of some megabytes. The page loads nothing. What it shows of a study is in the data.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.store import Registry, Store, write_whole
-from butter_etl.studies import RUNS, Choice, Figures, Selection, Study, Sweep, float_text
-from butter_etl.views.curves import thinned
+from butter_etl.studies import RUNS, Choice, Selection, Study, Sweep, float_text
+from butter_etl.views.curves import POINTS, thinned
 from butter_etl.views.facts import stale_line, stale_text, status_facts, status_lines
 from butter_etl.views.plot import numbered
 
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 #: The statistics of each series that are drawn, in this order.
 STATISTICS: Final = ("median", "q1", "q3")
+#: Values are whole steps, from 0 to this many, of the range of their curve; the number after it stands for none.
+STEPS: Final = 2**16 - 2
+#: Curves have fewer points than `POINTS`, but not fewer than these, where their values would take more bytes.
+_FEWEST_POINTS: Final = 12
+_MOST_BYTES: Final = 16_000_000
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -65,6 +70,7 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
         "runs": table["num_runs"].to_pylist(),
         "curves": _curves(study, table),
         **_drawing(study),
+        "labels": {name: study.figures.label(name) for name in page_series(study)},
     }
 
 
@@ -86,13 +92,14 @@ def write_page(data: dict[str, Any], out: str | os.PathLike[str]) -> int:
 
 
 def _drawing(study: Study) -> dict[str, Any]:
-    """Return what the page says of a study, and how it draws it."""
+    """Return what the page says of a study's parameters, and how it draws them."""
     figures = study.figures
     along = [name for name, _ in figures.map_axes or ()]
     return {
-        "labels": {name: figures.label(name) for name in _shown(figures)},
         "higher_is_better": sorted(figures.higher_is_better),
         "point": study.points.name,
+        "steps": STEPS,
+        "points": study.points.plural,
         "map": [{"name": name, "words": words} for name, words in figures.map_axes or ()],
         "by": next(iter(along), ""),
         "named": list(dict.fromkeys([*figures.comparable, *figures.network])),
@@ -100,8 +107,15 @@ def _drawing(study: Study) -> dict[str, Any]:
     }
 
 
-def _shown(figures: Figures) -> tuple[str, ...]:
-    return figures.shown or tuple(figures.labels)
+def page_series(study: Study) -> tuple[str, ...]:
+    """Return the series that summaries have a median of at each point, those that the study shows first of all."""
+    figures = study.figures
+    named = dict.fromkeys([*figures.shown, *figures.labels, *study.reduction.histories])
+    return tuple(name for name in named if f"{name}_median" in study.summary.names)
+
+
+def _statistics(study: Study, series: str) -> list[str]:
+    return [name for name in STATISTICS if f"{series}_{name}" in study.summary.names]
 
 
 def _filter_names(study: Study) -> tuple[str, ...]:
@@ -112,15 +126,16 @@ def _filter_names(study: Study) -> tuple[str, ...]:
 
 
 def _summaries(store: Store, choice: Choice, selection: Selection, registry: Registry) -> pa.Table:
+    """Return the chosen summaries, thinned (`_thin`) part by part, so that few whole curves are in memory at once."""
     from butter_etl.store import read_summary, to_arrow
 
-    study = store.study
-    lists = [f"{series}_{name}" for series in _shown(study.figures) for name in STATISTICS]
-    filters, points = _filter_names(study), study.points.column
+    study, filters, points = store.study, _filter_names(store.study), store.study.points.column
+    lists = [f"{series}_{name}" for series in page_series(study) for name in _statistics(study, series)]
     wanted = dict.fromkeys(["experiment_id", "num_runs", *filters, *lists, *([points] if points else [])])
     columns = [name for name in wanted if name in study.summary.names]
-    frame = read_summary(store.location.absolute, where=choice.where, columns=columns).compute(scheduler="synchronous")
-    table = to_arrow(frame, study.summary)
+    frame = read_summary(store.location.absolute, where=choice.where, columns=columns)
+    parts = (to_arrow(part.compute(scheduler="synchronous"), study.summary) for part in frame.to_delayed())
+    table = pa.concat_tables([_thin(study, part, filters) for part in parts])
     if selection.sweeps:
         ids = table["experiment_id"]
         kept = [one for one in ids.to_pylist() if selection.matches(registry.experiment(one))]
@@ -175,21 +190,32 @@ def _text(value: object) -> str:
     return float_text(value, "float64") if isinstance(value, float) else str(value)
 
 
-def _curves(study: Study, table: pa.Table) -> dict[str, Any]:
-    """Return the thinned curves: all experiments' points one after the other, ``ends`` where each one's are over."""
-    shown = _shown(study.figures)
-    lengths = pc.list_value_length(table[f"{shown[0]}_median"]).fill_null(0)
-    kept = [thinned(length) for length in lengths.to_pylist()]
-    ends = np.cumsum([len(places) for places in kept], dtype=np.int64).tolist()
-    return {
-        "ends": ends,
-        "points": _packed(_points(study, table, kept)),
-        **{
-            f"{series}_{name}": _packed(_thinned(table, f"{series}_{name}", kept))
-            for series in shown
-            for name in STATISTICS
-        },
-    }
+# --- curves -------------------------------------------------------------------------------------------------------
+
+
+def _thin(study: Study, table: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Return a table of summaries whose lists have at most `POINTS` entries, and the best and the last median of all.
+
+    Besides ``names`` it has ``.points``, what the entries of a row's lists are taken at. All lists of a row have as
+    many entries, NaN where there are none.
+    """
+    series = page_series(study)
+    medians = [pc.list_value_length(table[f"{name}_median"]).fill_null(0) for name in series]
+    lengths = pc.max_element_wise(*medians).to_pylist() if medians else [0] * table.num_rows
+    kept = [thinned(length) for length in lengths]
+    ends = np.cumsum([0, *map(len, kept)], dtype=np.int32)
+    columns = {name: table[name] for name in dict.fromkeys(["experiment_id", "num_runs", *names])}
+    columns[".points"] = _lists(ends, _points(study, table, kept))
+    for name in series:
+        for statistic in _statistics(study, name):
+            columns[f"{name}_{statistic}"] = _lists(ends, _at(table[f"{name}_{statistic}"], kept))
+        best, last = _best_and_last(table[f"{name}_median"], is_max=name in study.figures.higher_is_better)
+        columns |= {f".{name}_best": pa.array(best), f".{name}_last": pa.array(last)}
+    return pa.table(columns)
+
+
+def _lists(ends: NDArray[np.int32], values: NDArray[Any]) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.astype(np.float32)))
 
 
 def _points(study: Study, table: pa.Table, kept: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
@@ -198,24 +224,117 @@ def _points(study: Study, table: pa.Table, kept: Sequence[NDArray[np.int64]]) ->
     column = study.points.column
     if column is None or column not in table.column_names:
         return flat
-    named = _thinned(table, column, kept)
+    named = _at(table[column], kept)
     return np.where(np.isfinite(named), named, flat)
 
 
-def _thinned(table: pa.Table, name: str, places: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Return the values of a list column at each row's positions, row after row; NaN where there is none."""
-    if name not in table.column_names:
-        return np.full(sum(map(len, places)), np.nan, np.float32)
-    column = table[name]
+def _flat(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float32]]:
+    """Return where the lists of a column begin, how long they are, and all their values."""
     lists = pa.chunked_array([*column.chunks, pa.array([], column.type)]).combine_chunks()
-    starts, lengths = lists.offsets.to_numpy(), pc.list_value_length(lists).fill_null(0).to_numpy()
-    values = lists.values.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    with np.errstate(over="ignore"):
+        values = lists.values.to_numpy(zero_copy_only=False).astype(np.float32)
+    return lists.offsets.to_numpy()[: len(lengths)], lengths, values
+
+
+def _at(column: pa.ChunkedArray, places: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Return the values of a list column at each row's positions, row after row; NaN where a list is shorter."""
+    starts, lengths, values = _flat(column)
     parts = []
-    for start, length, kept in zip(starts, lengths, places, strict=False):
-        is_whole = len(kept) == 0 or length > kept[-1]
-        parts.append(values[start + kept] if is_whole else np.full(len(kept), np.nan, np.float32))
+    for start, length, kept in zip(starts, lengths, places, strict=True):
+        part = np.full(len(kept), np.nan, np.float32)
+        inside = kept[kept < length]
+        part[: len(inside)] = values[start + inside]
+        parts.append(part)
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
+def _best_and_last(column: pa.ChunkedArray, *, is_max: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the best and the last finite value of each list of a column; NaN where there is none."""
+    starts, lengths, values = _flat(column)
+    found = np.full((2, len(starts)), np.nan, np.float32)
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        finite = values[start : start + length]
+        finite = finite[np.isfinite(finite)]
+        if finite.size:
+            found[:, row] = finite.max() if is_max else finite.min(), finite[-1]
+    return found[0], found[1]
+
+
+def _curves(study: Study, table: pa.Table) -> dict[str, Any]:
+    """Return the curves: all experiments' points one after the other, ``ends`` where each one's are over.
+
+    ``lists`` are the lists of points that there are, ``list`` is which of them each experiment has. Of each series,
+    ``low`` and ``high`` are each curve's range, ``best`` and ``last`` of its median, and ``steps`` each statistic's
+    values, as `_steps` makes them. ``most`` is how many points a curve has at most.
+    """
+    series = page_series(study)
+    most = _most_points(table, sum(len(_statistics(study, name)) for name in series))
+    places = [_fewer(length, most) for length in pc.list_value_length(table[".points"]).to_pylist()]
+    ends = np.cumsum([len(kept) for kept in places], dtype=np.int64)
+    points = np.split(_at(table[".points"], places), ends[:-1])
+    lists: dict[bytes, int] = {}
+    of = [lists.setdefault(one.tobytes(), len(lists)) for one in points[: table.num_rows]]
+    return {
+        "most": most,
+        "ends": ends.tolist(),
+        "lists": [_text_of(one) for one in lists],
+        "list": of,
+        "series": {name: _series(table, name, _statistics(study, name), places) for name in series},
+    }
+
+
+def _most_points(table: pa.Table, statistics: int) -> int:
+    """Return how many points a curve can have, so that the values of all statistics do not take too many bytes."""
+    entries = pc.sum(pc.list_value_length(table[".points"])).as_py() or 0
+    size = entries * statistics * 2 * 4 / 3  # two bytes a value, as base64
+    return max(_FEWEST_POINTS, int(POINTS * min(1.0, _MOST_BYTES / max(size, 1))))
+
+
+def _fewer(count: int, most: int) -> NDArray[np.int64]:
+    """Return the positions of at most so many of some points, evenly, the first and the last among them."""
+    return np.unique(np.round(np.linspace(0, count - 1, min(count, most))).astype(np.int64))
+
+
+def _series(
+    table: pa.Table, series: str, statistics: Iterable[str], places: Sequence[NDArray[np.int64]]
+) -> dict[str, Any]:
+    values = {name: _at(table[f"{series}_{name}"], places) for name in statistics}
+    steps, low, high = _steps(np.stack(list(values.values())), np.array([len(kept) for kept in places], np.int64))
+    return {
+        **{name: _packed(table[f".{series}_{name}"].to_numpy()) for name in ("best", "last")},
+        "low": _packed(low),
+        "high": _packed(high),
+        "steps": {name: _text_of(row.tobytes()) for name, row in zip(values, steps, strict=True)},
+    }
+
+
+def _steps(
+    values: NDArray[np.float32], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.float32]]:
+    """Return values as steps of the range of their curve, and the lowest and the highest value of each curve.
+
+    ``values`` has the shape (statistics, points of all curves), ``lengths`` the points of each curve. Steps are of
+    equal ratio where all of a curve is positive, else of equal difference. What is not finite is none.
+    """
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    is_finite = np.isfinite(values)
+    low, high = np.full(len(lengths), np.inf, np.float32), np.full(len(lengths), -np.inf, np.float32)
+    np.minimum.at(low, rows, np.where(is_finite, values, np.inf).min(axis=0))
+    np.maximum.at(high, rows, np.where(is_finite, values, -np.inf).max(axis=0))
+    low, high = (np.where(np.isfinite(low), one, 0).astype(np.float32) for one in (low, high))
+    is_ratio = low[rows] > 0
+    bottom, top = low[rows].astype(np.float64), high[rows].astype(np.float64)
+    one = np.where(is_finite, values, bottom).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(is_ratio, np.log(one / bottom) / np.log(top / bottom), (one - bottom) / (top - bottom))
+    share = np.where(top > bottom, share, 0.0)
+    return np.where(is_finite, np.round(share * STEPS), STEPS + 1).astype("<u2"), low, high
+
+
 def _packed(values: NDArray[Any]) -> str:
-    return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
+    return _text_of(values.astype("<f4").tobytes())
+
+
+def _text_of(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -6,6 +6,7 @@ from typing import Final
 
 from butter_etl.studies.butter.experiments import TASK_VERSION
 from butter_etl.studies.cards import Card
+from butter_etl.studies.origins import Origin
 
 BUTTER_DOI = "10.25984/1872441"
 BUTTER_URL = f"https://doi.org/{BUTTER_DOI}"
@@ -21,6 +22,14 @@ REFERENCES = (
     "R. S. Olson, W. La Cava, P. Orzechowski, R. J. Urbanowicz and J. H. Moore. *PMLB: a large benchmark suite for "
     "machine learning evaluation and comparison.* BioData Mining 10, 36 (2017). "
     "https://doi.org/10.1186/s13040-017-0154-4",
+)
+
+#: The published data set. What is known here of it says no licence.
+PUBLISHED_DATA: Final = Origin(
+    title="BUTTER - Empirical Deep Learning Dataset",
+    authors=tuple(f"{family}, {given}" for family, given in _BUTTER_AUTHORS),
+    doi=BUTTER_DOI,
+    citation=REFERENCES[0].replace("*", ""),
 )
 
 _TERMS = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from butter_etl.engines import METRICS
+from butter_etl.studies.butter.card import PUBLISHED_DATA
 from butter_etl.studies.butter.columns import RUN_SCHEMA
 from butter_etl.studies.butter.experiments import TEST_SPLIT_METHOD
 from butter_etl.studies.profiles import SEED, Profile
@@ -27,6 +28,7 @@ PROFILES: Final = {
             "oedi-2022-08",
             names=_v2_names(),
             constants={"early_stopping": None, "test_split_method": TEST_SPLIT_METHOD},
+            source=PUBLISHED_DATA,
         ),
     )
 }
