@@ -296,8 +296,8 @@ def test_what_is_wrong_with_a_sweep_file_is_one_line(old, new, message):
 
 @pytest.mark.long
 def test_the_published_sweep_has_a_third_of_each_set():
-    sweep = PUBLISHED["published"]
-    assert list(PUBLISHED) == ["published"]
+    sweep = PUBLISHED["nn_lifespans_2021"]
+    assert list(PUBLISHED) == ["nn_lifespans_2021"]
     assert len(sweep) == 6_000
     by_set = [one.dataset for one in sweep.experiments()]
     assert [by_set.count(name) for name in ("CIFAR100", "FashionMNIST", "SVHN")] == [2_000] * 3

@@ -1,4 +1,4 @@
-"""The package is of no study: outside `studies.butter`, nothing names a column, a key or a metric of BUTTER."""
+"""The package is of no study: outside the folders of studies, nothing names a column, a key or a metric of one."""
 
 import ast
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 import butter_etl
 from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.lifespans.study import NN_LIFESPANS
 from butter_etl.studies.run_columns import run_columns
 from tests.test_layers import modules_of
 
@@ -14,12 +15,22 @@ PACKAGE = Path(butter_etl.__file__).parent
 
 #: What any study has.
 GENERAL = {column.name for column in run_columns((), ())} | {"num_runs", "num", "canonical_json"}
-#: What only BUTTER has: columns, series, best entries, and the names of published sweeps.
-OF_BUTTER = (
-    {*BUTTER.columns, *BUTTER.figures.labels, *BUTTER.sweeps}
-    | {series.name for series in BUTTER.reduction.series}
-    | {extremum.name for extremum in BUTTER.reduction.extrema}
-) - GENERAL
+#: The word that any study without one of its own has for its measuring points.
+POINT = {"epoch"}
+
+
+def words_that_only_it_has(study):
+    """Columns, series, best entries, and the names of published sweeps."""
+    words = {*study.columns, *study.figures.labels, *study.sweeps}
+    words |= {series.name for series in study.reduction.series}
+    words |= {extremum.name for extremum in study.reduction.extrema}
+    return words - GENERAL - POINT
+
+
+OF_BUTTER = words_that_only_it_has(BUTTER)
+OF_STUDIES = OF_BUTTER | words_that_only_it_has(NN_LIFESPANS)
+#: Where what is of one study stands.
+FOLDERS = ("studies.butter", "studies.lifespans")
 #: Attributes that arrays, tables and files have too.
 OF_ARRAYS = {"shape", "size"}
 #: Words of BUTTER's that mean something else where they stand: (file, word) -> what.
@@ -80,21 +91,19 @@ def words_of(source):
             yield node.value.lineno, node.arg
 
 
-def named_of_butter(file, source):
-    """What a module names that only BUTTER has."""
+def named_of_studies(file, source):
+    """What a module names that only one study has."""
     return [
         f"{file}:{line} names {word!r}"
         for line, word in words_of(source)
-        if word in OF_BUTTER and (file, word) not in MEANT_OTHERWISE
+        if word in OF_STUDIES and (file, word) not in MEANT_OTHERWISE
     ]
 
 
 def general_modules():
-    """The modules that are to be of no study: all but BUTTER's own, and the engines that train its networks."""
+    """The modules that are to be of no study: all but those of studies, and the engines that train their networks."""
     return [
-        module
-        for module in modules_of(PACKAGE)
-        if module.part != "engines" and not module.name.startswith("studies.butter")
+        module for module in modules_of(PACKAGE) if module.part != "engines" and not module.name.startswith(FOLDERS)
     ]
 
 
@@ -115,8 +124,8 @@ def test_what_is_looked_for_is_there():
     assert not OF_BUTTER & {"experiment_id", "run_id", "engine", "end_reason", "num_runs"}
 
 
-def test_no_general_module_names_what_only_butter_has():
-    found = [one for module in general_modules() for one in named_of_butter(file_of(module), module.path.read_text())]
+def test_no_general_module_names_what_only_one_study_has():
+    found = [one for module in general_modules() for one in named_of_studies(file_of(module), module.path.read_text())]
     assert found == []
 
 
@@ -136,7 +145,7 @@ def test_every_word_that_is_meant_otherwise_is_there():
     ],
 )
 def test_names_of_butter_are_found(source, count):
-    assert len(named_of_butter("views/plot.py", source)) == count
+    assert len(named_of_studies("views/plot.py", source)) == count
 
 
 def test_only_declared_modules_import_of_butter():
@@ -151,16 +160,16 @@ def test_only_declared_modules_import_of_butter():
         if module.name == "studies":  # the face itself
             continue
         for imported, name in module.imports():
-            assert not imported.startswith("studies.butter"), f"{module.name} imports {imported}"
+            assert not imported.startswith(FOLDERS), f"{module.name} imports {imported}"
             if imported == "studies" and name in shown:
                 used.setdefault(module.name, set()).add(name)
     assert used == MAY_IMPORT_OF_BUTTER
 
 
-def test_only_the_table_of_studies_says_where_butter_stands():
+def test_only_the_table_of_studies_says_where_they_stand():
     named = [
         file_of(module)
         for module in general_modules()
-        if any("studies.butter" in word for _, word in words_of(module.path.read_text()))
+        if any(folder in word for folder in FOLDERS for _, word in words_of(module.path.read_text()))
     ]
     assert named == ["studies/references.py"]

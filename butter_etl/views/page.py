@@ -140,7 +140,8 @@ def _summaries(store: Store, choice: Choice, selection: Selection, registry: Reg
         ids = table["experiment_id"]
         kept = [one for one in ids.to_pylist() if selection.matches(registry.experiment(one))]
         table = table.filter(pc.is_in(ids, pa.array(kept, ids.type)))
-    return table.sort_by([(name, "ascending") for name in filters]) if filters else table
+    order = [(name, "ascending") for name in filters if not pa.types.is_list(table.schema.field(name).type)]
+    return table.sort_by(order) if order else table
 
 
 def _core_seconds(store: Store) -> float | None:

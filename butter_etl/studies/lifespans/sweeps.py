@@ -209,7 +209,7 @@ def _published(entry: DrawEntry, name: str) -> Sweep:
 
 #: 6,000 networks, as the article counts them. That each image set has a third is inferred; the networks are others,
 #: since the article's generator and seeds are not published.
-_ENTRIES: Final = {"published": DrawEntry(dataset=PUBLISHED_SETS, networks=2000)}
+_ENTRIES: Final = {"nn_lifespans_2021": DrawEntry(dataset=PUBLISHED_SETS, networks=2000)}
 PUBLISHED: Final[Mapping[str, Sweep]] = _Published()
 READER: Final = LifespanReader(
     "nn_lifespans", NetworkCube, HYPERPARAMETERS, max_runs=_MOST_RUNS, sweep=LifespanSweep, published=PUBLISHED
