@@ -188,6 +188,8 @@ def _filters(study: Study, table: pa.Table) -> list[dict[str, Any]]:
 def _text(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, list | tuple):
+        return "-".join(map(_text, value))
     return float_text(value, "float64") if isinstance(value, float) else str(value)
 
 
