@@ -9,10 +9,11 @@ of this may be killed and started again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +23,7 @@ from butter_etl.clusters import thread_count
 from butter_etl.engines import Device
 from butter_etl.errors import SelectError, UsageError, counted, html_table, writing
 from butter_etl.store import Registry, Store, StudyLike, as_study, read_rounds, require_copy, require_state, write_round
-from butter_etl.studies import Choice, Landed, Propose, RunSpec, Selection, Study, data_folder
+from butter_etl.studies import Choice, Landed, Propose, RunSpec, Selection, Study, data_folder, text_of_one
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -278,6 +279,10 @@ def to_text(given: object) -> str:
 # --- the whole way -----------------------------------------------------------------------------------------------
 
 
+#: The letters of a sweep's name.
+_NAMES = "abcdefghijklmnopqrstuvwxyz0123456789_"
+
+
 @dataclass(frozen=True)
 class Campaign:
     """A selection of experiments and what a store is missing of it; ``store`` is None as long as there is none."""
@@ -383,6 +388,35 @@ def plan(
         first_repetition=first_repetition,
     )
     return plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir, study=study)
+
+
+@contextmanager
+def choosing_like(
+    store: str | Path, run_id: str, choice: Choice, state: str | Path | None = None, study: StudyLike | None = None
+) -> Iterator[Choice]:
+    """Choose the experiment of ours with the parameters of a run of a store, whoever trained that: its twin.
+
+    Yields a choice of a custom sweep, whose file is there until the block is left. Raises SelectError where there is no
+    such run, or more is chosen than ``--repetitions``; SpecError where the study cannot train such parameters.
+    """
+    if choice.sweeps or choice.specs or choice.where:
+        raise SelectError("--like chooses an experiment by itself; leave --sweep, --spec and --where out")
+    opened = Store.open(store, state, study)
+    one = Registry(opened).experiment(_experiment_of(opened, run_id))
+    name = "like_" + "".join(letter if letter in _NAMES else "_" for letter in run_id.lower())[:60]
+    text = text_of_one(opened.study.reader, name, one.parameters(), choice.repetitions or 1)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{name}.yaml"
+        file.write_text(text, encoding="utf-8")
+        yield msgspec.structs.replace(choice, specs=(str(file),))
+
+
+def _experiment_of(store: Store, run_id: str) -> int:
+    """Return the id of the experiment of a run; raise SelectError where a store does not have it."""
+    for file in store.run_files():
+        if run_id in store.read_runs(file, ["run_id"])["run_id"].to_pylist():
+            return file.experiment_id
+    raise SelectError(f"--like {run_id}: {store} has no such run")
 
 
 def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 300.0) -> tuple[Store, Settings]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from butter_etl.cli.completion import conditions, files, folders, studies, sweep_names
 from butter_etl.errors import UsageError
+
+if TYPE_CHECKING:
+    from butter_etl.studies import Choice
 
 #: What a command returns that was stopped by a signal; the exit code is the signal's.
 INTERRUPTED = 130
@@ -83,6 +86,22 @@ def _with_choice(command: Callable[..., Any], refusal: str | None) -> Callable[.
         return command(*args, choice=choice, **rest)
 
     return with_choice
+
+
+def like_option(command: F) -> F:
+    """Add the option that chooses the twin of a run, in place of SELECT."""
+
+    @wraps(command)
+    def with_like(*args: Any, like: str | None, choice: Choice, **rest: Any) -> Any:
+        if like is None:
+            return command(*args, choice=choice, **rest)
+        from butter_etl.train_tasks import choosing_like
+
+        with choosing_like(rest["store"], like, choice, rest.get("state")) as chosen:
+            return command(*args, choice=chosen, **rest)
+
+    option = click.option("--like", metavar="RUN_ID", help="Train what a run of STORE has the parameters of.")
+    return option(with_like)  # type: ignore[return-value]
 
 
 store_argument = click.argument("store", shell_complete=folders)

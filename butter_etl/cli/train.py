@@ -16,6 +16,7 @@ from butter_etl.cli.options import (
     cluster_option,
     data_option,
     json_option,
+    like_option,
     print_json,
     print_lines,
     quiet_option,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @state_option
 @study_options
 @json_option
+@like_option
 def plan(
     store: str,
     choice: Choice,
@@ -108,6 +110,7 @@ def plan(
 @study_options
 @quiet_option
 @json_option
+@like_option
 def train(
     store: str,
     choice: Choice,

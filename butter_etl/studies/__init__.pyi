@@ -78,6 +78,7 @@ from .study import RUN_COLUMNS as RUN_COLUMNS
 from .study import Points as Points
 from .study import Study as Study
 from .sweep_files import Lookup as Lookup
+from .sweep_files import text_of_one as text_of_one
 from .sweeps import FIRST_CLAIMED_ID as FIRST_CLAIMED_ID
 from .sweeps import Cube as Cube
 from .sweeps import FixedIds as FixedIds

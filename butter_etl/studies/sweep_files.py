@@ -6,6 +6,7 @@ What a study's sweep files may say follows from its hyperparameters. A study who
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -205,6 +206,21 @@ class SweepReader:
     def _is_none_a_value(self, key: str) -> bool:
         one = self.hyperparameters[key]
         return one.is_nullable and one.axis.joined is None
+
+
+def text_of_one(reader: SweepReader, name: str, parameters: Mapping[str, Any], repetitions: int) -> str:
+    """Return the text of a sweep file of one experiment, that of some parameters.
+
+    Raises SpecError where the study's files spell an axis otherwise than its column does.
+    """
+    for axis, one in reader.hyperparameters.items():
+        if axis not in parameters or one.axis.read is not None or one.axis.joined is not None:
+            raise SpecError(
+                f"study {reader.study}: sweep files spell {axis!r} otherwise than runs do; write one by hand"
+            )
+    cube = {axis: [parameters[axis]] for axis in reader.hyperparameters}
+    said = {"name": name, "study": reader.study, "repetitions": repetitions, "cubes": [cube]}
+    return json.dumps(said, indent=1)
 
 
 def read_text(path: str | Path) -> str:
