@@ -366,10 +366,10 @@ def summarize_store(
 ) -> SummaryReport:
     """Bring the summaries of a store up to date with its runs, as ``butter-etl summarize`` does; return the counts.
 
-    A notebook shows the progress. With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of some experiments, with ``full``
-    also those that are up to date. Without ``client`` it computes on the cores of this process. Raises SelectError,
-    StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError where summaries cannot be
-    written.
+    A notebook shows the progress. With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of
+    some experiments, with ``full`` also those that are up to date. Without ``client`` it computes on the cores of this
+    process. Raises SelectError, StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError
+    where summaries cannot be written.
     """
     opened = Store.open(store, state, study)
     selection = Registry(opened).select(Choice(sweeps=(sweep,) if sweep else (), where=tuple(where)))
