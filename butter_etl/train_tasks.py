@@ -454,8 +454,9 @@ def train(
         study=study,
     )
     opened, settings = open_campaign(campaign, data_folder(data_dir))
+    there = TrainReport(present=campaign.plan.there)
     if client is None and not campaign.plan.missing:
-        return TrainReport()
+        return there
     cluster = local_cluster(campaign, workers) if client is None else nullcontext(client)
     with NotebookBar("runs", campaign.plan.missing) as bar, cluster as its_client:
 
@@ -463,7 +464,7 @@ def train(
             failed = f"{progress.failed:,} failed" if progress.failed else ""
             bar.update(progress.done, failed, left=progress.left)
 
-        return run_training(campaign, opened, settings, its_client, show)
+        return there + run_training(campaign, opened, settings, its_client, show)
 
 
 def threads_a_process(campaign: Campaign) -> int | None:
