@@ -53,12 +53,14 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-# The site, without a network; whatever Sphinx warns of is an error. Its notebooks train, in about a minute on two cores.
+# The site, without a network, to be hosted as it is; whatever Sphinx warns of is an error. Its notebooks train, in two minutes on two
+# cores, and so does the store of its example page, which is kept.
 docs: install
-	$(BIN)/python -m sphinx -c docs -W --keep-going -q . build/site
+	$(BIN)/python -m sphinx -c docs -d build/doctrees -W --keep-going -q . build/site
 
-# The pictures of terminal sessions, from sessions that are run.
+# The README's sample with its picture, and the pictures of terminal sessions, from commands that are run.
 recordings: install
+	$(BIN)/python docs/record_sample.py
 	$(BIN)/python docs/record_terminal.py
 
 clean:

@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from butter_etl.clusters import Sealed
-from butter_etl.errors import ButterError, SelectError, StoreError, html_table, one_line, unwritten
+from butter_etl.errors import ButterError, NotebookBar, SelectError, StoreError, html_table, one_line, unwritten
 from butter_etl.exchange import (
     CROISSANT,
     README,
@@ -71,6 +71,7 @@ from butter_etl.studies import (
     Choice,
     Origin,
     Study,
+    check_attribution,
     citation,
     license_text,
     origin_references,
@@ -190,6 +191,15 @@ def export(
     sweep: str | Iterable[str] = (),
     where: Iterable[str] = (),
     everything: bool = False,
+    runs: bool = True,
+    summary: bool = True,
+    tar: bool = False,
+    compact: bool = False,
+    authors: str | Iterable[str] = (),
+    title: str | None = None,
+    license_id: str | None = None,
+    doi: str | None = None,
+    allow_stale: bool = False,
     options: ExportOptions | None = None,
     state: str | os.PathLike[str] | None = None,
     study: StudyLike | None = None,
@@ -197,16 +207,30 @@ def export(
     """Copy a part of a store to ``dest`` in the published layout, as ``butter-etl export`` does.
 
     The part is one sweep or several, experiments that meet conditions (as in `read_runs`), or with ``everything`` all.
-    ``options`` say which frames, in which form and by whom, by default runs and summaries without archives. Raises
-    SelectError where nothing is named, StaleSummaryError where summaries miss runs, and what `run_export` raises.
+    The arguments from ``runs`` to ``allow_stale`` are the options of the command; an author is written ``"Family,
+    Given <ORCID>"``, ``license_id`` is SPDX's. ``options``, if given, take the place of these. A notebook shows the
+    progress. Raises SelectError where nothing is named, UsageError for an author, licence or DOI that is none,
+    StaleSummaryError where summaries miss runs, and what `run_export` raises.
     """
-    sweeps = (sweep,) if isinstance(sweep, str) else tuple(sweep)
-    choice, how = Choice(sweeps=sweeps, where=tuple(where)), options or ExportOptions()
+    choice = Choice(sweeps=_several(sweep), where=tuple(where))
+    how = options or ExportOptions(
+        runs=runs,
+        summary=summary,
+        tar=tar,
+        compact=compact,
+        allow_stale=allow_stale,
+        attribution=check_attribution(_several(authors), title, license_id, doi),
+    )
     if choice.is_empty and not everything:
         raise SelectError("name what to export: a sweep, conditions, or everything")
     opened = Store.open(store, state, study)
     plan = plan_export(opened, Registry(opened).select(choice), how, everything=everything)
-    return run_export(plan, opened, Location(dest), how)
+    with NotebookBar("files", sum(len(directory.files) for directory in plan)) as bar:
+        return run_export(plan, opened, Location(dest), how, bar.update)
+
+
+def _several(texts: str | Iterable[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def import_runs(
@@ -224,12 +248,21 @@ def import_runs(
 
     The store is made if it is not there; the same again changes nothing. ``prefer`` says whose run stays where two of
     one id differ. The store keeps what the source says of itself, and exports say it too; ``origin`` adds to that, or
-    corrects it. Raises what is wrong with the source, before anything is landed: SelectError, SourceError,
-    TornFileError, SpecError, DuplicateError, DatasetError, StudyError.
+    corrects it. A notebook shows the progress. Raises what is wrong with the source, before anything is landed:
+    SelectError, SourceError, TornFileError, SpecError, DuplicateError, DatasetError, StudyError.
     """
-    return run_import(
-        source, store, profile=profile, prefer=prefer, state=state, client=client, study=study, origin=origin
-    )
+    with NotebookBar("files scanned", 0) as bar:
+        return run_import(
+            source,
+            store,
+            profile=profile,
+            prefer=prefer,
+            state=state,
+            client=client,
+            on_progress=bar.step,
+            study=study,
+            origin=origin,
+        )
 
 
 def run_export(

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from butter_etl.clusters import Sealed, map_each, thread_count
 from butter_etl.engines import SummaryBlock
-from butter_etl.errors import html_table, writing
+from butter_etl.errors import NotebookBar, html_table, writing
 from butter_etl.store import (
     LONG,
     SUMMARY_FILE,
@@ -366,15 +366,17 @@ def summarize_store(
 ) -> SummaryReport:
     """Bring the summaries of a store up to date with its runs, as ``butter-etl summarize`` does; return the counts.
 
-    With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of some experiments, with ``full``
-    also those that are up to date. Without ``client`` it computes on the cores of this process. Raises SelectError,
-    StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError where summaries cannot be
-    written.
+    A notebook shows the progress. With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of
+    some experiments, with ``full`` also those that are up to date. Without ``client`` it computes on the cores of this
+    process. Raises SelectError, StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError
+    where summaries cannot be written.
     """
     opened = Store.open(store, state, study)
     selection = Registry(opened).select(Choice(sweeps=(sweep,) if sweep else (), where=tuple(where)))
     plan = plan_summaries(opened, selection, full=full)
-    done = run_summaries(plan, opened, client, threads=thread_count(client))
+    with NotebookBar("experiments", plan.stale) as bar:
+        threads = thread_count(client)
+        done = run_summaries(plan, opened, client, lambda report: bar.update(report.computed), threads=threads)
     return SummaryReport(done.computed, plan.fresh, done.dropped, done.partitions)
 
 

@@ -8,8 +8,9 @@ of this may be killed and started again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ import msgspec
 from butter_etl.campaign import Checkpoints, Claims, Share, Wanted, begun_stacks, discard_landed, target_task_seconds
 from butter_etl.clusters import thread_count
 from butter_etl.engines import Device
-from butter_etl.errors import SelectError, UsageError, counted, html_table, writing
+from butter_etl.errors import NotebookBar, SelectError, UsageError, counted, html_table, writing
 from butter_etl.store import Registry, Store, StudyLike, as_study, read_rounds, require_copy, require_state, write_round
 from butter_etl.studies import Choice, Landed, Propose, RunSpec, Selection, Study, data_folder, text_of_one
 
@@ -450,7 +451,8 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
 def train(
     store: str | Path,
     *,
-    client: Client,
+    client: Client | None = None,
+    workers: int | None = None,
     sweep: str | None = None,
     spec: str | Path | None = None,
     where: Iterable[str] = (),
@@ -462,12 +464,16 @@ def train(
     state: str | Path | None = None,
     study: StudyLike | None = None,
 ) -> TrainReport:
-    """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store, on ``client``.
+    """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store.
 
     The same as ``butter-etl train``: the store is made if it is not there, data sets are downloaded if they are not
-    at hand. Raises SelectError, SpecError, StoreError, DatasetError, and PlaceError or FullDiskError where the store
+    at hand. It trains on ``client``; without one on ``workers`` cores of this machine, by default all. A script then
+    calls it under ``if __name__ == "__main__":``, since worker processes import the script. A notebook shows the
+    progress. Raises SelectError, SpecError, StoreError, DatasetError, and PlaceError or FullDiskError where the store
     cannot be written; what fails in training is in the report and recorded in the store.
     """
+    from butter_etl.campaign import TrainReport
+
     campaign = plan(
         store,
         sweep=sweep,
@@ -482,4 +488,32 @@ def train(
         study=study,
     )
     opened, settings = open_campaign(campaign, data_folder(data_dir))
-    return run_training(campaign, opened, settings, client)
+    there = TrainReport(present=campaign.plan.there)
+    if client is None and not campaign.plan.missing:
+        return there
+    cluster = local_cluster(campaign, workers) if client is None else nullcontext(client)
+    with NotebookBar("runs", campaign.plan.missing) as bar, cluster as its_client:
+
+        def show(progress: Progress) -> None:
+            failed = f"{progress.failed:,} failed" if progress.failed else ""
+            bar.update(progress.done, failed, left=progress.left)
+
+        return there + run_training(campaign, opened, settings, its_client, show)
+
+
+def threads_a_process(campaign: Campaign) -> int | None:
+    """Return how many tasks a process of a campaign's cluster runs at once; None for as many as it has cores."""
+    return None if campaign.engine in campaign.registry.study.trainer.threaded else 1
+
+
+def local_cluster(campaign: Campaign, workers: int | None = None) -> AbstractContextManager[Client]:
+    """Start a campaign's cluster on this machine, with so many workers, by default one a core.
+
+    They are threads of one process where the engine is threaded, which is made ready here first; else processes.
+    """
+    from butter_etl.clusters import start_cluster
+
+    if threads_a_process(campaign) == 1:
+        return start_cluster(workers=workers)
+    campaign.registry.study.trainer.prepare(campaign.engine)
+    return start_cluster(workers=1, threads_per_worker=workers or len(os.sched_getaffinity(0)))

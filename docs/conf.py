@@ -20,7 +20,7 @@ project = "butter_etl"
 author = "The butter_etl authors"
 version = release = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_pages"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_pages", "example_report"]
 root_doc = "docs/index"
 include_patterns = [
     "*.md",

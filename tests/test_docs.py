@@ -242,13 +242,66 @@ def test_every_public_name_has_its_place_in_the_api():
     assert set(be.__all__) <= set(described)
 
 
-@pytest.fixture(scope="module")
-def recorder():
-    """The script that records sessions, as a module."""
-    spec = importlib.util.spec_from_file_location("record_terminal", ROOT / "docs/record_terminal.py")
+def script(path):
+    """A script of the documents, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def recorder():
+    """The script that records sessions, as a module."""
+    return script(ROOT / "docs/record_terminal.py")
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    """The script that records the sample of the README, as a module."""
+    return script(ROOT / "docs/record_sample.py")
+
+
+def untimed(text):
+    """A text without what differs from one time to another: CPU time, and sizes, which versions and clocks are in."""
+    return re.sub(r"\d[\d.,]* (?=[mk]?s of CPU time|min\b|MB\b)", "N ", text)
+
+
+def test_the_sample_of_the_readme_is_of_commands_that_exist(sampler):
+    commands = re.findall(r"^\$ (butter-etl .*)$", sampler.sample(README.read_text()), flags=re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        check_command(command, complete=True)
+    assert any(sampler.PICTURE in command for command in commands)
+    assert sampler.IMAGE.exists()
+    assert name_of(sampler.IMAGE) in README.read_text()
+
+
+@pytest.mark.long
+def test_the_sample_of_the_readme_prints_what_it_shows(sampler, tmp_path):
+    readme = README.read_text()
+    assert untimed(sampler.run_sample(readme, tmp_path)) == untimed(sampler.sample(readme))
+    assert (tmp_path / sampler.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_tool_of_the_comparison_has_cells_that_lead_somewhere():
+    rows = table_after(README, "## How it compares")
+    text = README.read_text()
+    defined = dict(re.findall(r"^\[([\w-]+)\]: (https://\S+)$", text, flags=re.MULTILINE))
+    used = set(re.findall(r"\]\[([\w-]+)\]", text))
+    assert used == defined.keys()
+    for row in rows:
+        ours, *others = row[1:]
+        assert "](" in ours or "](" in row[0], row
+        assert sum("][" in cell for cell in others) >= 4 or "](" in row[0], row
+    assert {len(row) for row in rows} == {7}
+
+
+def test_the_example_page_is_of_a_sweep_that_fits():
+    spec = ROOT / "docs/extensions/example.yaml"
+    (sweep,) = [parse_sweep(spec.read_text(), name_of(spec), any_data)]
+    assert 0 < len(sweep) * sweep.repetitions < 1000
+    assert "```{example-report}" in (ROOT / "docs/example.md").read_text()
 
 
 def test_recorded_sessions_are_of_commands_that_exist(recorder):
@@ -296,7 +349,7 @@ def folder(tmp_path_factory):
     options = ExportOptions(tar=True)
     plan = plan_export(store, Registry(store).select(Choice(sweeps=("primary",))), options)
     run_export(plan, store, Location(home / "dest"), options)
-    (quick,) = (block.text for block in blocks(README) if block.language == "yaml")
+    quick = next(block.text for block in blocks(README) if block.language == "yaml")
     (home / "quick.yaml").write_text(quick)
     return home
 

@@ -52,6 +52,14 @@ repetitions: 1
 cubes:
   - {dataset: [wine], size: [64], depth: [2], epochs: [2], optimizer: [SGD]}
 """,
+    "mine.yaml": """
+name: mine
+repetitions: 1
+datasets:
+  mine: {file: mine.csv, task: classification, target: outcome}
+cubes:
+  - {dataset: [mine], size: [64], depth: [2], epochs: [2]}
+""",
     "activations.yaml": """
 name: activations
 repetitions: 1
@@ -100,6 +108,8 @@ def home(tmp_path_factory):
     registry = Registry(store)
     for file, text in SPECS.items():
         (home / file).write_text(text)
+    rows = [f"{number * 7 % 10},{'ab'[number % 2]},{'yes' if number % 3 else 'no'}" for number in range(40)]
+    (home / "mine.csv").write_text("\n".join(["height,kind,outcome", *rows, ""]))
     registry.register(store, Choice(specs=(str(home / "quick.yaml"), str(home / "later.yaml"))))
     quick = list(load_sweep(home / "quick.yaml").experiments())
     registry.claim(store, dict.fromkeys(quick, "quick"))

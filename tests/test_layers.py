@@ -31,7 +31,7 @@ MAY_IMPORT = {
         "views", "upkeep", "train_tasks", "summarize", "partition", "exchange", "campaign", "store", "clusters",
         "studies", "engines",
     },
-    "__init__": {"views", "train_tasks", "summarize", "partition", "store", "clusters", "studies"},
+    "__init__": {"views", "upkeep", "train_tasks", "summarize", "partition", "store", "clusters", "studies"},
     "__main__": {"cli"},
 }  # fmt: skip
 WINGS = sorted(part for part in MAY_IMPORT if (PACKAGE / part).is_dir())

@@ -52,7 +52,10 @@ _DONE_SECONDS, _REPORT_SECONDS = 0.02, 0.2
 
 @dataclass(frozen=True)
 class TrainReport:
-    """Result of a campaign, in runs. ``interrupted`` says that somebody asked it to stop."""
+    """Result of a campaign, in runs; those ``present`` were trained before, or by others meanwhile.
+
+    ``interrupted`` says that somebody asked it to stop.
+    """
 
     landed: int = 0
     present: int = 0

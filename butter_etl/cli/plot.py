@@ -13,6 +13,7 @@ from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from butter_etl.studies import Choice
+    from butter_etl.views import Kind
 
 
 @click.command()
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @state_option
 @study_options
 def plot(
-    store: str, out: str, choice: Choice, kind: str, by: str | None, series: str | None, state: str | None
+    store: str, out: str, choice: Choice, kind: Kind, by: str | None, series: str | None, state: str | None
 ) -> None:
     """Draw a selection of STORE into OUT (.png, .pdf or .svg).
 
@@ -44,22 +45,12 @@ def plot(
     butter-etl plot store map.png --where dataset=digits --kind map
     butter-etl plot store one.svg --where size=512 --where depth=2 --kind runs
     """
-    from butter_etl.store import Registry, Store
-    from butter_etl.views import best_map, learning_curves, repetitions, save, selected, stale_line
+    from butter_etl.views import draw_picture
 
     if by is not None and kind != "curves":
         raise UsageError("--by goes with --kind curves")
-    opened = Store.open(store, state)
-    study = opened.study
-    rows = selected(store, choice, state, runs=kind == "runs")
-    if kind == "runs":
-        figure = repetitions(rows, series=series, study=study)
-    elif kind == "map":
-        figure = best_map(rows, series=series, study=study)
-    else:
-        figure = learning_curves(rows, by=by, series=series, study=study)
-    save(figure, out)
+    picture = draw_picture(store, choice, kind=kind, by=by, series=series, state=state)
+    picture.save(out)
     click.echo(f"drew {out}")
-    stale = stale_line(opened, Registry(opened).select(choice)) if kind != "runs" else None
-    if stale is not None:
-        warn(stale)
+    if picture.stale is not None:
+        warn(picture.stale)

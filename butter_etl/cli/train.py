@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -66,13 +65,13 @@ def plan(
     """
     from butter_etl.clusters import tasks_at_once
     from butter_etl.exchange import study_of
-    from butter_etl.train_tasks import plan_campaign
+    from butter_etl.train_tasks import plan_campaign, threads_a_process
     from butter_etl.views import plan_columns, plan_facts, plan_lines, plan_tables
 
     devices = study_of(store, state, None).trainer.engines
     device: Device = "cpu" if "cpu" in devices else next(iter(devices), "cpu")
     campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir)
-    at_once = tasks_at_once(cluster, workers, _threads(campaign))
+    at_once = tasks_at_once(cluster, workers, threads_a_process(campaign))
     for warning in campaign.warnings:
         warn(warning)
     if as_json:
@@ -175,11 +174,6 @@ def _check_engine(store: str, state: str | None, engine: str) -> None:
         raise UsageError(f"invalid value for '--engine': {engine!r} is not one of {words}{suggestion(engine, known)}")
 
 
-def _threads(campaign: Campaign) -> int | None:
-    """Return how many tasks a process of a campaign's cluster runs at once; None for as many as it has cores."""
-    return None if campaign.engine in campaign.registry.study.trainer.threaded else 1
-
-
 def training_cluster(
     site: str | None, campaign: Campaign, workers: int | None, *, quiet: bool, heartbeat: Heartbeat | None = None
 ) -> AbstractContextManager[Client]:
@@ -188,17 +182,13 @@ def training_cluster(
     What a queue says of its jobs is shown, and told to the heartbeat.
     On this machine a threaded engine is made ready here first, so that the user sees why it takes a while.
     """
-    from butter_etl.clusters import start_cluster
+    from butter_etl.train_tasks import local_cluster, threads_a_process
 
-    threads = _threads(campaign)
     if site is not None:
-        tell = heartbeat.tell_queue if heartbeat else None
+        threads, tell = threads_a_process(campaign), heartbeat.tell_queue if heartbeat else None
         return shown_cluster(site, quiet=quiet, workers=workers, threads_per_worker=threads, on_queue=tell)
-    if threads == 1:
-        return start_cluster(workers=workers)
     with log_level("WARNING" if quiet else "INFO"):
-        campaign.registry.study.trainer.prepare(campaign.engine)
-    return start_cluster(workers=1, threads_per_worker=workers or len(os.sched_getaffinity(0)))
+        return local_cluster(campaign, workers)
 
 
 def train_with_progress(

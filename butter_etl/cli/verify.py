@@ -21,7 +21,7 @@ from butter_etl.cli.options import (
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
-from butter_etl.errors import UsageError, agreeing, counted
+from butter_etl.errors import agreeing, counted
 
 if TYPE_CHECKING:
     from butter_etl.upkeep import CheckReport, Finding, Inventory, RepairReport
@@ -61,11 +61,10 @@ def verify(
     butter-etl verify store --repair
     """
     from butter_etl.store import Store
-    from butter_etl.upkeep import is_store, plan_verification
+    from butter_etl.upkeep import plan_verification, refuse_for_exports
 
-    if (repair or summaries) and not is_store(path):
-        what = "--repair" if repair else "--summaries"
-        raise UsageError(f"{what} is for stores; an export is mended by exporting again")
+    if repair or summaries:
+        refuse_for_exports(path, "--repair" if repair else "--summaries")
     if repair:
         _ = Store.open(path, state).state  # complain of it before anything is done
     planned = plan_verification(path, state)
@@ -111,11 +110,12 @@ def _repair_with_progress(
 
 def _print_report(path: str, report: CheckReport, planned: Inventory) -> None:
     from butter_etl.store import Location
+    from butter_etl.upkeep import remedy
     from butter_etl.views import print_table
 
     if faults := report.faults:
         groups = [(kind, list(own)) for kind, own in groupby(faults, key=lambda finding: finding.kind)]
-        rows = [(kind, len(own), _remedy(kind, planned)) for kind, own in groups]
+        rows = [(kind, len(own), remedy(kind, planned.is_store)) for kind, own in groups]
         print_table(("finding", "count", "what to do"), rows)
         print_lines(_first_lines(groups))
         click.echo("`butter-etl errors FINDING` explains each; --json names every file", err=True)
@@ -128,12 +128,6 @@ def _print_report(path: str, report: CheckReport, planned: Inventory) -> None:
         members = list(own)
         more = f" and {len(members) - 1:,} more" if len(members) > 1 else ""
         click.echo(f"note: {kind}: {members[0].path}: {members[0].detail}{more}")
-
-
-def _remedy(kind: str, planned: Inventory) -> str:
-    from butter_etl.upkeep import KINDS
-
-    return KINDS[kind].remedy if planned.is_store else "export again"
 
 
 def _first_lines(groups: list[tuple[str, list[Finding]]]) -> Iterator[str]:

@@ -1,3 +1,4 @@
+from .notebooks import NotebookBar as NotebookBar
 from .tree import FULL_DISK as FULL_DISK
 from .tree import WAYS_OUT as WAYS_OUT
 from .tree import AttemptsError as AttemptsError

@@ -93,7 +93,8 @@ def _decimal(number: float) -> str:
 def html_table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> str:
     """Return a table as notebooks show it; numbers have commas and stand on the right."""
     lines = [_html_row("th", head)] if head else []
-    return f"<table>{''.join([*lines, *(_html_row('td', row) for row in rows)])}</table>"
+    lines += [_html_row("td", row) for row in rows]
+    return f'<table style="margin-bottom: 0.6em">{"".join(lines)}</table>'
 
 
 def _html_row(tag: str, cells: Sequence[object]) -> str:

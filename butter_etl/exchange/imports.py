@@ -95,8 +95,8 @@ class ImportReport(msgspec.Struct, frozen=True):
     def _repr_html_(self) -> str:
         """Return the counts, and the warnings, as a notebook shows them."""
         counts = [("experiments", self.experiments), ("runs landed", self.landed), ("there already", self.present)]
-        told = [("warning", one) for one in self.warnings]
-        return html_table([*counts, ("replaced", self.replaced), *told])
+        told = html_table([(one,) for one in self.warnings], ("warnings",)) if self.warnings else ""
+        return html_table([*counts, ("replaced", self.replaced)]) + told
 
 
 # --- the whole import --------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 from .drop import DropPlan as DropPlan
 from .drop import plan_drop as plan_drop
 from .drop import run_drop as run_drop
-from .findings import KINDS as KINDS
 from .findings import CheckReport as CheckReport
 from .findings import Finding as Finding
 from .inventory import Inventory as Inventory
 from .repair import RepairReport as RepairReport
 from .repair import run_repair as run_repair
+from .verification import refuse_for_exports as refuse_for_exports
+from .verification import remedy as remedy
+from .verification import verify_data as verify_data
 from .verify import is_store as is_store
 from .verify import plan_verification as plan_verification
 from .verify import run_verification as run_verification

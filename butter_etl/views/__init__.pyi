@@ -23,10 +23,9 @@ from .facts import train_facts as train_facts
 from .facts import train_lines as train_lines
 from .page import page_data as page_data
 from .page import write_page as write_page
-from .plot import best_map as best_map
-from .plot import learning_curves as learning_curves
-from .plot import repetitions as repetitions
-from .plot import save as save
+from .pictures import Kind as Kind
+from .pictures import draw_picture as draw_picture
+from .pictures import draw_plot as draw_plot
 from .plot import selected as selected
 from .terminal import News as News
 from .terminal import ProgressLine as ProgressLine

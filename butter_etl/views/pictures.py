@@ -1,0 +1,119 @@
+"""What `butter-etl plot` draws, as a value that a notebook shows as a picture and that can be written to a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
+from butter_etl.store import Registry, Store, StudyLike
+from butter_etl.studies import Choice
+from butter_etl.views.facts import stale_line
+from butter_etl.views.plot import DEFAULT_STYLE, Style, best_map, learning_curves, repetitions, save, selected
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Learning curves; the best value by two parameters; all repetitions of one experiment.
+Kind = Literal["curves", "map", "runs"]
+#: Dots of a picture in a notebook for each point of its width there: sharp on fine screens too.
+_DOTS_A_POINT: Final = 2
+_NOTEBOOK_DOTS: Final = 100
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of what a store holds; a notebook shows it, without any setting.
+
+    ``figure`` is matplotlib's. ``stale`` says which of the summaries that it shows miss runs; None where none does.
+    """
+
+    figure: Figure = field(repr=False)
+    kind: Kind = "curves"
+    stale: str | None = None
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write it in the format that the file's name ends in: ``.pdf``, ``.png`` or ``.svg``.
+
+        Raises UsageError for another format, PlaceError or FullDiskError if the file cannot be written.
+        """
+        save(self.figure, file)
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
+        """Return it as a notebook shows it, and how many points wide and high it is there."""
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn, format="png", dpi=_DOTS_A_POINT * _NOTEBOOK_DOTS)
+        width, height = (round(inches * _NOTEBOOK_DOTS) for inches in self.figure.get_size_inches())
+        return drawn.getvalue(), {"width": width, "height": height}
+
+
+def draw_picture(
+    store: str | os.PathLike[str],
+    choice: Choice,
+    *,
+    kind: Kind = "curves",
+    by: str | None = None,
+    series: str | None = None,
+    style: Style = DEFAULT_STYLE,
+    state: str | None = None,
+    study: StudyLike | None = None,
+) -> Picture:
+    """Draw a choice of what a store holds; raise what `selected` and the function of that kind raise."""
+    opened = Store.open(store, state, study)
+    rows = selected(store, choice, state, runs=kind == "runs", study=opened.study)
+    if kind == "runs":
+        return Picture(repetitions(rows, series=series, style=style, study=opened.study), kind)
+    if kind == "map":
+        figure = best_map(rows, series=series, style=style, study=opened.study)
+    else:
+        figure = learning_curves(rows, by=by, series=series, style=style, study=opened.study)
+    return Picture(figure, kind, stale_line(opened, Registry(opened).select(choice)))
+
+
+def draw_plot(
+    store: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    kind: Kind = "curves",
+    by: str | None = None,
+    series: str | None = None,
+    sweep: str | None = None,
+    spec: str | os.PathLike[str] | None = None,
+    where: Iterable[str] = (),
+    style: Style = DEFAULT_STYLE,
+    state: str | os.PathLike[str] | None = None,
+    study: StudyLike | None = None,
+) -> Picture:
+    """Draw a part of a store, as ``butter-etl plot`` does; a notebook shows what is returned as a picture.
+
+    The part is a sweep, published or registered or of a YAML file ``spec``, or experiments that meet conditions (as in
+    `read_runs`); without any, all. ``kind`` is ``"curves"`` (medians with quartiles, one for each value of ``by``),
+    ``"map"`` (the best value by two parameters) or ``"runs"`` (all repetitions of one experiment). With ``out``, it is
+    written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning) where summaries miss runs. Raises
+    UsageError where nothing can be drawn, SelectError, StoreError, and PlaceError or FullDiskError where ``out`` cannot
+    be written.
+    """
+    if kind not in get_args(Kind):
+        raise UsageError(f"unknown kind {kind!r}{suggestion(kind, get_args(Kind))}; known: {', '.join(get_args(Kind))}")
+    if by is not None and kind != "curves":
+        raise UsageError(f"by={by!r} goes with curves, not with kind={kind!r}")
+    choice = Choice(sweeps=(sweep,) if sweep else (), specs=(str(spec),) if spec else (), where=tuple(where))
+    picture = draw_picture(
+        store,
+        choice,
+        kind=kind,
+        by=by,
+        series=series,
+        style=style,
+        state=None if state is None else str(state),
+        study=study,
+    )
+    if picture.stale is not None:
+        warnings.warn(f"{store}: {picture.stale}", StaleSummaryWarning, stacklevel=2)
+    if out is not None:
+        picture.save(out)
+    return picture
