@@ -251,6 +251,7 @@ class MakeTrainer(Protocol):
 
 ENGINES: Final[Mapping[str, str]] = {
     "reference": "butter_etl.engines.convolutional.reference",
+    "compiled": "butter_etl.engines.convolutional.engine",
 }
 
 
