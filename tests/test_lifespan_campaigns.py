@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,14 +13,19 @@ from pathlib import Path
 import pytest
 
 import butter_etl as be
+from butter_etl.errors import SpecError
 from butter_etl.store import Store
+from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.sweep_files import text_of_one
+from tests.test_docs import ROOT, blocks
 
 DRAWS = """
 name: lives
 study: nn_lifespans
 repetitions: 1
 draws:
-  - {dataset: digits, networks: 8, seed: 5, epochs: 6, max_multiplications: 3000000}
+  - {dataset: digits, networks: 6, seed: 5, epochs: 5, max_multiplications: 1000000}
 """
 #: Columns that tell when, where and how fast a run was trained.
 OF_THE_TIME = ("hostname", "start_time", "update_time", "core_seconds", "stack", "job_id", "git_hash")
@@ -68,9 +74,34 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(tmp_path, hears_signal
     assert kills
     assert_done(train(disturbed, spec))
     ours, theirs = rows(disturbed), rows(undisturbed)
-    assert len(ours) == len(theirs) == 8
+    assert len(ours) == len(theirs) == 6
     for name in ours:
         assert ours[name].map(repr).tolist() == theirs[name].map(repr).tolist(), name
+
+
+@pytest.mark.long
+def test_the_documented_way(tmp_path):
+    """The commands of the study's page, one after the other, in a shell."""
+    texts = blocks(ROOT / "docs" / "lifespans.md")
+    (spec,) = (block.text for block in texts if block.language == "yaml")
+    (tmp_path / "lives.yaml").write_text(spec)
+    shell = [block.text for block in texts if block.language == "sh"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for number, text in enumerate(shell):
+        run_id = be.read_runs(tmp_path / "lives").compute()["run_id"].iloc[0] if number else ""
+        done = subprocess.run(
+            ["bash", "-euc", text.replace("RUN_ID", run_id)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(shell) == 2
+    assert (tmp_path / "published" / "manifest.json").exists()
+    assert len(be.read_runs(tmp_path / "lives").compute()) == 14
 
 
 @pytest.mark.long
@@ -78,7 +109,7 @@ def test_the_whole_way(tmp_path, run, monkeypatch):
     """Planned, trained, summarised, verified, drawn, exported and imported by the commands."""
     monkeypatch.setenv("BUTTER_ETL_STUDY", "nn_lifespans")
     spec, store = tmp_path / "lives.yaml", tmp_path / "store"
-    spec.write_text(DRAWS.replace("epochs: 6", "epochs: 1").replace("networks: 8", "networks: 3"))
+    spec.write_text(DRAWS.replace("epochs: 5", "epochs: 1").replace("networks: 6", "networks: 3"))
     for arguments in (
         ("plan", store, "--spec", spec),
         ("train", store, "--spec", spec, "--workers", "1", "--quiet"),
@@ -102,3 +133,20 @@ def test_the_whole_way(tmp_path, run, monkeypatch):
     found = be.read_runs(tmp_path / "again").compute()
     assert sorted(found["run_id"]) == sorted(be.read_runs(store).compute()["run_id"])
     assert Path(tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_twin_is_chosen_by_a_run_and_by_nothing_else(tmp_path, run):
+    store = Store.create(tmp_path / "store", study="nn_lifespans")
+    for options, message in (
+        (("--like", "no-such-run"), "--like no-such-run: .* has no such run"),
+        (("--like", "one", "--sweep", "nn_lifespans_2021"), "leave --sweep, --spec and --where out"),
+    ):
+        code, out, err = run("plan", store.location.root, *options)
+        assert (code, out) == (2, "")
+        assert re.search(message, err)
+        assert err.count("\n") == 1
+
+
+def test_sweep_files_that_spell_otherwise_than_runs_are_not_written():
+    with pytest.raises(SpecError, match=r"study butter: sweep files spell '[\w.]+' otherwise than runs; write one by"):
+        text_of_one(BUTTER.reader, "like", make_experiment(dataset="wine", size=512, depth=3).parameters(), 1)
