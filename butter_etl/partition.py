@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,6 +42,7 @@ from butter_etl.exchange import (
     counted_origins,
     croissant_json,
     data_card,
+    export_formatted,
     filter_file,
     find_profile,
     gather_files,
@@ -143,6 +145,18 @@ _BATCH = 256
 # --- one unit of work --------------------------------------------------------------------------------------------
 
 
+def export_files(
+    store: Store, publication: Publication, directory: ExportDirectory, file: ExportFile
+) -> list[ManifestFile]:
+    """Make one file of an export, or those of its runs in the directory's format; return their entries in the manifest.
+
+    Raises TornFileError if a source that is to be decoded cannot be.
+    """
+    if directory.form is not None:
+        return export_formatted(store, publication, directory, directory.form, file)
+    return [export_file(store, publication, directory, file)]
+
+
 def export_file(store: Store, publication: Publication, directory: ExportDirectory, file: ExportFile) -> ManifestFile:
     """Make one file of an export, and return its entry in the manifest.
 
@@ -243,13 +257,16 @@ def import_runs(
     state: str | os.PathLike[str] | None = None,
     study: StudyLike | None = None,
     origin: Origin | None = None,
+    form: str | None = None,
 ) -> ImportReport:
     """Bring the runs of a store, an export or a folder of Parquet files into a store, as ``butter-etl import`` does.
 
     The store is made if it is not there; the same again changes nothing. ``prefer`` says whose run stays where two of
     one id differ. The store keeps what the source says of itself, and exports say it too; ``origin`` adds to that, or
-    corrects it. A notebook shows the progress. Raises what is wrong with the source, before anything is landed:
-    SelectError, SourceError, TornFileError, SpecError, DuplicateError, DatasetError, StudyError.
+    corrects it. ``form`` is the format of the source's files, where they do not tell it; those of a format of the
+    study's are read one by one, and what is wrong with one is in the report. A notebook shows the progress. Raises what
+    is wrong with the source, before anything is landed: SelectError, SourceError, TornFileError, SpecError,
+    DuplicateError, DatasetError, StudyError.
     """
     with NotebookBar("files scanned", 0) as bar:
         return run_import(
@@ -262,6 +279,7 @@ def import_runs(
             on_progress=bar.step,
             study=study,
             origin=origin,
+            form=form,
         )
 
 
@@ -299,31 +317,45 @@ def _publish(
     on_progress: Callable[[int], None],
 ) -> ExportReport:
     files: list[ManifestFile] = []
-    facts, archives, done = [], [], 0
+    facts, counts, archives, done = [], [], [], 0
     with ThreadPoolExecutor(_THREADS) as pool:
         for directory in plan:
-            start = len(files)
-            metadata = f"{directory.name}/{COMMON_METADATA}"
-            files.append(publication.add_bytes(metadata, common_metadata(directory.frame.schema)))
+            made, schema = [], _schema_of(publication, directory)
             for batch in _batches(directory.files):
-                files.extend(pool.map(partial(export_file, store, publication, directory), batch))
+                for some in pool.map(partial(export_files, store, publication, directory), batch):
+                    made.extend(some)
                 done += len(batch)
                 publication.beat()
                 on_progress(done)
-            size = sum(file.bytes for file in files[start:])
-            facts.append(_facts(directory, size))
+            _refuse_shared_names(directory, made)
+            files += [*schema, *made]
+            facts.append(_facts(directory, len(made), sum(file.bytes for file in (*schema, *made))))
+            counts.append((directory.name, len(made), directory.experiments))
             if options.tar and directory.frame.kind != "runs":
-                members = [COMMON_METADATA, *(file.name for file in directory.files)]
                 archives.append(f"{directory.name}.tar")
-                files.append(_archive(publication, directory, members))
-    schemas = {directory.name: directory.frame.schema for directory in plan}
+                files.append(_archive(publication, directory, [*schema, *made]))
+    schemas = {directory.name: directory.frame.schema for directory in plan if directory.form is None}
     cards = partial(_cards, study=store.study, schemas=schemas, dest=publication.dest)
     attribution = keep_attribution(store.location, options.attribution)
     experiments = {directory.name: directory.chosen.experiments for directory in plan}
     sources = manifest_sources(read_origins(store.location), experiments)
     changed = publication.publish(facts, files, attribution, sources, cards)
-    counts = tuple((directory.name, len(directory.files), directory.experiments) for directory in plan)
-    return ExportReport(counts, tuple(archives), sum(file.bytes for file in files), changed)
+    return ExportReport(tuple(counts), tuple(archives), sum(file.bytes for file in files), changed)
+
+
+def _schema_of(publication: Publication, directory: ExportDirectory) -> list[ManifestFile]:
+    """Add the schema of a directory of Parquet files; return its entry, nothing for other directories."""
+    if directory.form is not None:
+        return []
+    return [publication.add_bytes(f"{directory.name}/{COMMON_METADATA}", common_metadata(directory.frame.schema))]
+
+
+def _refuse_shared_names(directory: ExportDirectory, made: list[ManifestFile]) -> None:
+    names = sorted(file.path for file in made)
+    if again := [one for one, other in pairwise(names) if one == other]:
+        raise StoreError(
+            f"{again[0]}: two runs have this name in the format {directory.frame.kind}; export one of them"
+        )
 
 
 def _batches(files: tuple[ExportFile, ...]) -> Iterator[tuple[ExportFile, ...]]:
@@ -331,18 +363,19 @@ def _batches(files: tuple[ExportFile, ...]) -> Iterator[tuple[ExportFile, ...]]:
         yield files[start : start + _BATCH]
 
 
-def _archive(publication: Publication, directory: ExportDirectory, members: list[str]) -> ManifestFile:
+def _archive(publication: Publication, directory: ExportDirectory, files: list[ManifestFile]) -> ManifestFile:
     target = f"{directory.name}.tar"
+    members = [file.path.removeprefix(f"{directory.name}/") for file in files]
     return publication.add_made(target, None, lambda dest, _: write_archive(dest, directory.name, members))
 
 
-def _facts(directory: ExportDirectory, size: int) -> ManifestDirectory:
+def _facts(directory: ExportDirectory, files: int, size: int) -> ManifestDirectory:
     return ManifestDirectory(
         name=directory.name,
         frame=directory.frame.kind,
         sweep=directory.chosen.sweep,
         where=directory.chosen.where,
-        files=len(directory.files),
+        files=files,
         experiments=directory.experiments,
         rows=directory.rows,
         bytes=size,
@@ -364,7 +397,7 @@ def _cards(
     there, present, card = list(directories), list(files), study.card
     origins = counted_origins(sources)
     for one in there:
-        if one.name not in schemas:
+        if one.name not in schemas and one.frame not in study.formats:
             schemas[one.name] = read_schema(dest, one.name)
     return {
         README: data_card(study, there, present, attribution, origins).encode(),

@@ -148,5 +148,7 @@ def test_a_twin_is_chosen_by_a_run_and_by_nothing_else(tmp_path, run):
 
 
 def test_sweep_files_that_spell_otherwise_than_runs_are_not_written():
-    with pytest.raises(SpecError, match=r"study butter: sweep files spell '[\w.]+' otherwise than runs; write one by"):
+    with pytest.raises(
+        SpecError, match=r"study butter: sweep files spell '[\w.]+' otherwise than runs do; write one by"
+    ):
         text_of_one(BUTTER.reader, "like", make_experiment(dataset="wine", size=512, depth=3).parameters(), 1)

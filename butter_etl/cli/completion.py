@@ -110,6 +110,7 @@ parameters = of_study(lambda study: study.where_keys)
 series_names = of_study(lambda study: study.reduction.histories)
 engine_names = of_study(known_engines)
 profile_names = of_study(lambda study: study.profiles)
+format_names = of_study(lambda study: ("parquet", *study.formats))
 studies = among(_studies)
 site_kinds = among(_site_kinds)
 

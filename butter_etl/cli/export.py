@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.cli.completion import folders
+from butter_etl.cli.completion import folders, format_names
 from butter_etl.cli.options import (
     json_option,
     print_json,
@@ -35,6 +35,18 @@ if TYPE_CHECKING:
 @click.option("--tar", is_flag=True, help="Make an archive of each summary.")
 @click.option("--compact", is_flag=True, help="Gather run files into few large ones.")
 @click.option(
+    "--format",
+    "form",
+    default="parquet",
+    metavar="NAME",
+    help="Write runs, and nothing else, in a format of the study.",
+    shell_complete=format_names,
+)
+@click.option(
+    "--folder", "renamed", multiple=True, metavar="OLD=NEW", help="Another name for the folder OLD of a format."
+)
+@click.option("--as-measured", is_flag=True, help="Write also runs that such files do not say the truth of.")
+@click.option(
     "--author",
     "authors",
     multiple=True,
@@ -58,6 +70,9 @@ def export(
     summary: bool,
     tar: bool,
     compact: bool,
+    form: str,
+    renamed: tuple[str, ...],
+    as_measured: bool,
     authors: tuple[str, ...],
     title: str | None,
     license_id: str | None,
@@ -81,7 +96,15 @@ def export(
         raise UsageError("name what to export: --sweep NAME, --spec FILE.yaml, --where COND or --all")
     attribution = check_attribution(authors, title, license_id, doi)
     options = ExportOptions(
-        runs=runs, summary=summary, tar=tar, compact=compact, allow_stale=allow_stale, attribution=attribution
+        runs=runs,
+        summary=summary,
+        tar=tar,
+        compact=compact,
+        allow_stale=allow_stale,
+        attribution=attribution,
+        form=form,
+        folders=_renamed(renamed),
+        as_measured=as_measured,
     )
     report = export_with_progress(
         Store.open(store, state), dest, choice, options, everything=everything, quiet=quiet or as_json
@@ -94,6 +117,14 @@ def export(
     print_table(("directory", "files", "experiments"), report.directories)
     for archive in report.archives:
         click.echo(f"archive: {Location(dest).address(archive)}")
+
+
+def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return the new names of folders by the old ones; raise UsageError for what is no such pair."""
+    for one in pairs:
+        if "=" not in one:
+            raise UsageError(f"--folder {one!r}: wants OLD=NEW")
+    return {old: new for old, _, new in (one.partition("=") for one in pairs)}
 
 
 def export_with_progress(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from butter_etl.cli.completion import files, profile_names
+from butter_etl.cli.completion import files, format_names, profile_names
 from butter_etl.cli.messages import warn
 from butter_etl.cli.options import (
     cluster_option,
@@ -20,9 +20,10 @@ from butter_etl.cli.options import (
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
-from butter_etl.errors import agreeing, counted
+from butter_etl.errors import SourceError, agreeing, counted
 
 if TYPE_CHECKING:
+    from butter_etl.exchange import ImportReport
     from butter_etl.views import ProgressLine
 
 
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--prefer", type=click.Choice(["store", "source"]), help="Which run to keep where two of one run_id differ."
+)
+@click.option(
+    "--format",
+    "form",
+    metavar="NAME",
+    help="SOURCE's format: parquet or one of the study's (else its files tell).",
+    shell_complete=format_names,
 )
 @click.option("--source-title", "title", metavar="TEXT", help="What SOURCE is called.")
 @click.option(
@@ -66,6 +74,7 @@ def import_runs(
     license_id: str | None,
     doi: str | None,
     citation: str | None,
+    form: str | None,
     cluster: str | None,
     workers: int | None,
     state: str | None,
@@ -74,7 +83,8 @@ def import_runs(
 ) -> None:
     """Bring the runs of SOURCE into STORE, each once.
 
-    SOURCE is a store, an export, or Parquet files of runs in any layout.
+    SOURCE is a store, an export, or Parquet files of runs in any layout. It
+    can be files in another format of the study, and archives of them.
     What it says of itself (authors, licence, DOI), or the options say of it,
     exports of these runs say too.
 
@@ -83,11 +93,13 @@ def import_runs(
     butter-etl import published store --profile oedi-2022-08
     """
     from butter_etl.clusters import start_cluster
-    from butter_etl.exchange import find_profile, run_import, study_of
+    from butter_etl.exchange import find_format, find_profile, run_import, study_of
     from butter_etl.studies import check_origin
 
     origin = check_origin(authors, title, license_id, doi, citation)
-    find_profile(study_of(store, state, None), profile)  # complain of it before a cluster is started
+    study = study_of(store, state, None)
+    find_profile(study, profile)  # complain of it before a cluster is started
+    find_format(study, form)
     quiet = quiet or as_json
     start = start_cluster if cluster is None else partial(shown_cluster, cluster, quiet=quiet)
     with start(workers=workers) as client, _Steps(quiet=quiet) as steps:
@@ -100,16 +112,28 @@ def import_runs(
             client=client,
             on_progress=steps.update,
             origin=origin,
+            form=form,
         )
     if as_json:
         print_json(report)
+        _fail_if_refused(report)
         return
     for warning in report.warnings:
         warn(warning)
+    for line in report.refused:
+        warn(f"refused: {line}")
     replaced = f", {report.replaced:,} replaced (the old files are in quarantine/)" if report.replaced else ""
     there = f"{report.present:,} {agreeing(report.present, 'was', 'were')} there"
     landed = f"{counted(report.landed, 'run')} landed, {there}{replaced}"
     click.echo(f"{counted(report.experiments, 'experiment')}: {landed}")
+    _fail_if_refused(report)
+
+
+def _fail_if_refused(report: ImportReport) -> None:
+    """Raise SourceError if some files were refused: the exit code says that not all runs are there."""
+    if report.refused:
+        count = counted(len(report.refused), "file")
+        raise SourceError(f"{count} {agreeing(len(report.refused), 'was', 'were')} refused; the others were brought in")
 
 
 class _Steps:

@@ -8,6 +8,8 @@ from .export_plan import ExportFile as ExportFile
 from .export_plan import ExportOptions as ExportOptions
 from .export_plan import plan_export as plan_export
 from .export_plan import plan_key as plan_key
+from .format_exports import export_formatted as export_formatted
+from .formats import find_format as find_format
 from .gathering import spool_rows as spool_rows
 from .import_tasks import ImportSettings as ImportSettings
 from .imports import ImportReport as ImportReport
@@ -25,6 +27,7 @@ from .manifest import ManifestSource as ManifestSource
 from .manifest import counted_origins as counted_origins
 from .manifest import hash_file as hash_file
 from .manifest import manifest_sources as manifest_sources
+from .manifest import read_manifest as read_manifest
 from .merging import Prefer as Prefer
 from .profiles import check_columns as check_columns
 from .profiles import conform as conform

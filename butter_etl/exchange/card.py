@@ -53,8 +53,8 @@ def data_card(
         "## Directory structure\n",
         *_structure(study, there, present),
         "## Data Format\n",
+        *_formats(study, there),
         *_format(study, there),
-        "## Code Examples\n",
         *_examples(study, there),
         *_references(study),
         "## Disclaimer and Attribution\n",
@@ -85,7 +85,7 @@ def _references(study: Study) -> Iterator[str]:
 
 
 def _description(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]:
-    runs = max((one.rows for one in directories if one.frame == "runs"), default=0)
+    runs = max((one.rows for one in directories if one.frame == "runs" or one.frame in study.formats), default=0)
     experiments = max((one.experiments for one in directories), default=0)
     sweeps = sorted({one.sweep for one in directories if one.sweep})
     yield _paragraph(study.card.description)
@@ -131,28 +131,43 @@ def _structure(study: Study, directories: list[ManifestDirectory], files: list[M
     yield "| directory | holds | experiments | rows | files | size |\n|---|---|---|---|---|---|"
     for one in directories:
         counts = " | ".join(map(_count, (one.experiments, one.rows, one.files)))
-        yield f"| `{one.name}/` | {_holds(one)} | {counts} | {_size(one.bytes)} |"
+        yield f"| `{one.name}/` | {_holds(study, one)} | {counts} | {_size(one.bytes)} |"
         archive = archives.get(f"{one.name}.tar")
         if archive is not None:
             yield f"| `{archive.path}` | an archive of `{one.name}/` | | | | {_size(archive.bytes)} |"
-    keys = _spelled(len(study.keys), "key")
-    yield f"\nEach directory is a Parquet data set, partitioned by {keys}. One of the files:\n"
-    yield f"```text\n{next((file.path for file in files if file.path.endswith('.parquet')), '')}\n```\n"
-    yield _paragraph("""
-        The keys are in the path and not in the files. Null is `__HIVE_DEFAULT_PARTITION__`; numbers are written as the
-        shortest decimal. `_common_metadata` in each directory is its schema, keys included. An experiment has the same
-        `experiment_id` everywhere, and it never spans partitions.
-    """)
+    yield from _layout(study, directories, files)
     yield _paragraph("""
         `manifest.json` lists every file with its size, rows and SHA-256. `croissant.json` describes the data for
         machines (Croissant). `CITATION.cff` and `LICENSE` say how to cite and to use them.
     """)
 
 
-def _holds(one: ManifestDirectory) -> str:
+def _layout(study: Study, directories: list[ManifestDirectory], files: list[ManifestFile]) -> Iterator[str]:
+    yield ""
+    parquet = _of_frames(directories)
+    if not parquet and directories:
+        return
+    keys = _spelled(len(study.keys), "key")
+    which = "Each directory" if len(parquet) == len(directories) else f"Of these, {_listed(d.name for d in parquet)}"
+    yield f"{which} is a Parquet data set, partitioned by {keys}. One of the files:\n"
+    yield f"```text\n{next((file.path for file in files if file.path.endswith('.parquet')), '')}\n```\n"
+    yield _paragraph("""
+        The keys are in the path and not in the files. Null is `__HIVE_DEFAULT_PARTITION__`; numbers are written as the
+        shortest decimal. `_common_metadata` in each directory is its schema, keys included. An experiment has the same
+        `experiment_id` everywhere, and it never spans partitions.
+    """)
+
+
+def _of_frames(directories: list[ManifestDirectory]) -> list[ManifestDirectory]:
+    """Return the directories of Parquet files: the others are in a format of the study's."""
+    return [one for one in directories if one.frame in _FRAMES]
+
+
+def _holds(study: Study, one: ManifestDirectory) -> str:
     of = f" of the {one.sweep} sweep" if one.sweep else ""
     where = f", where {' and '.join(f'`{condition}`' for condition in one.where)}" if one.where else ""
-    return f"{_FRAMES[one.frame]}{of}{where}"
+    runs = _FRAMES.get(one.frame) or f"training runs, a {study.formats[one.frame].noun} each"
+    return f"{runs}{of}{where}"
 
 
 def _count(number: int) -> str:
@@ -171,7 +186,15 @@ def _size(size: int) -> str:
 # --- columns ------------------------------------------------------------------------------------------------------
 
 
+def _formats(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]:
+    for name in sorted({one.frame for one in directories if one.frame in study.formats}):
+        where = _listed(f"{one.name}/" for one in directories if one.frame == name)
+        yield _paragraph(f"{study.formats[name].note} Such files are in {where}.")
+
+
 def _format(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]:
+    if directories and not _of_frames(directories):
+        return
     frames = {one.frame for one in directories}
     yield _paragraph(f"""
         {study.card.lists or elements_text(study.points)} Averages, deviations, minima and maxima are over finite
@@ -237,13 +260,17 @@ def _table(study: Study, schema: pa.Schema) -> Iterator[str]:
 
 
 def _examples(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]:
+    parquet = _of_frames(directories)
+    if directories and not parquet:
+        return
+    yield "## Code Examples\n"
     yield "Each reads a directory as `frame`, with the right types, from the folder that this file is in.\n"
     yield _paragraph(f"""
         Say what the partition keys are, as these do. {_guesses_text(study.key_schema)} With the package `butter_etl`,
         `butter_etl.read_export(directory)` is a Dask dataframe with all of this seen to. The examples in Python are
         run by the tests of that package, the one in R is not.
     """)
-    for one in directories:
+    for one in parquet:
         if not one.files:
             continue  # readers refuse a pattern that matches nothing
         yield f"### `{one.name}`\n"

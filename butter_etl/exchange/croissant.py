@@ -82,6 +82,8 @@ def croissant_json(
 ) -> str:
     """Return the text of ``croissant.json``; ``schemas`` are those by directory, partition keys included.
 
+    A directory without a schema is in a format of the study's, whose files stand there as a set.
+
     ``origins`` are the sources of imported runs, with their numbers of experiments.
     """
     there, all_files, card = list(directories), list(files), study.card
@@ -102,8 +104,10 @@ def croissant_json(
         **({"keywords": list(card.keywords)} if card.keywords else {}),
         **_published(),
         **card.responsible_ai,
-        "distribution": [*_file_objects(all_files), *map(_file_set, there)],
-        "recordSet": [_record_set(study, one, schemas[one.name], null.get(one.name, ())) for one in there],
+        "distribution": [*_file_objects(all_files), *(_file_set(study, one) for one in there)],
+        "recordSet": [
+            _record_set(study, one, schemas[one.name], null.get(one.name, ())) for one in there if one.name in schemas
+        ],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -155,14 +159,16 @@ def _file_objects(files: Iterable[ManifestFile]) -> list[dict[str, Any]]:
     return objects
 
 
-def _file_set(one: ManifestDirectory) -> dict[str, Any]:
+def _file_set(study: Study, one: ManifestDirectory) -> dict[str, Any]:
+    form = study.formats.get(one.frame)
+    kind = "Parquet files" if form is None else counted(2, form.noun).partition(" ")[2]
     return {
         "@type": "cr:FileSet",
         "@id": f"{one.name}-files",
         "name": f"{one.name}-files",
-        "description": f"The Parquet files of {one.name}: {one.files:,}.",
-        "encodingFormat": _PARQUET,
-        "includes": f"{one.name}/**/*.parquet",
+        "description": f"The {kind} of {one.name}: {one.files:,}.",
+        "encodingFormat": _PARQUET if form is None else form.media_type,
+        "includes": f"{one.name}/**/*.parquet" if form is None else f"{one.name}/*{form.suffix}",
     }
 
 

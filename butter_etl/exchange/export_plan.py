@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 
 import msgspec
 
-from butter_etl.errors import StaleSummaryError, counted
+from butter_etl.errors import SelectError, StaleSummaryError, counted
+from butter_etl.exchange.formats import find_format
 from butter_etl.exchange.manifest import sorted_values
 from butter_etl.store import (
     COMMON_METADATA,
@@ -27,11 +28,13 @@ from butter_etl.store import (
 from butter_etl.studies import (
     EXECUTIVE,
     NOBODY,
+    PARQUET,
     RUNS,
     SUMMARY,
     Attribution,
     Condition,
     Experiment,
+    Format,
     Frame,
     Selection,
     Sweep,
@@ -78,12 +81,16 @@ class Chosen:
 
 @dataclass(frozen=True)
 class ExportDirectory:
-    """One exported directory: a frame of the store, or the part of it that is chosen."""
+    """One exported directory: a frame of the store, or the part of it that is chosen.
+
+    With ``form``, its files are those of a format: of each of ``files`` come as many as the format makes of its runs.
+    """
 
     name: str
     frame: Frame
     files: tuple[ExportFile, ...]
     chosen: Chosen
+    form: Format | None = None
 
     @property
     def experiments(self) -> int:
@@ -98,7 +105,11 @@ class ExportDirectory:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of an export: which frames of a selection are exported, in which form, and by whom they are."""
+    """Options of an export: which frames of a selection are exported, in which form, and by whom they are.
+
+    ``form`` is the format of the study's that runs are written in, in place of all frames. Then ``folders`` are other
+    names for the format's folders, and ``as_measured`` lets runs be written that are not what its files say they are.
+    """
 
     runs: bool = True
     summary: bool = True
@@ -106,6 +117,9 @@ class ExportOptions:
     compact: bool = False
     allow_stale: bool = False
     attribution: Attribution = NOBODY
+    form: str = PARQUET
+    folders: Mapping[str, str] = field(default_factory=dict)
+    as_measured: bool = False
 
 
 def plan_export(
@@ -115,8 +129,11 @@ def plan_export(
 
     With ``everything``, these are each sweep of which the store has runs, and the whole store. The rows of run files
     are known from their names, those of summary files from their footers. Raises StaleSummaryError if summaries are
-    wanted that were not made from all present runs, unless that is allowed.
+    wanted that were not made from all present runs, unless that is allowed; SelectError for a format that is not known
+    or has no place for what is asked for.
     """
+    if (form := find_format(store.study, options.form)) is not None:
+        return _plan_formatted(store, form, selection, options, everything=everything)
     registry = Registry(store)
     files = list(store.run_files())
     specs = {one: registry.experiment(one) for one in dict.fromkeys(map(_experiment, files))}
@@ -170,6 +187,60 @@ def _summary_name(root: str, sweep: str | None) -> str | None:
 def condition_text(condition: Condition) -> str:
     """Return a condition as ``--where`` takes it."""
     return f"{condition.key} {condition.op} {','.join('null' if v is None else key_text(v) for v in condition.values)}"
+
+
+# --- formats ------------------------------------------------------------------------------------------------------
+
+
+def _plan_formatted(
+    store: Store, form: Format, selection: Selection, options: ExportOptions, *, everything: bool
+) -> list[ExportDirectory]:
+    """Return a directory for each of a format's folders, of the runs of all experiments that are chosen."""
+    if options.compact or not options.runs:
+        raise SelectError(f"--format {form.name} writes runs, one by one: leave --compact and --no-runs out")
+    registry, study = Registry(store), store.study
+    sweeps = () if everything else selection.sweeps
+    part = Selection(sweeps, selection.conditions)
+    files = list(store.run_files())
+    specs = {one: registry.experiment(one) for one in dict.fromkeys(map(_experiment, files))}
+    chosen = {one: spec for one, spec in specs.items() if part.matches(spec)}
+    if not options.as_measured:
+        _refuse_doubtful(form, chosen.values())
+    folders = {one: form.folder(spec.parameters()) for one, spec in chosen.items()}
+    names = _folder_names(form, folders.values(), options.folders)
+    where, sweep = tuple(map(condition_text, selection.conditions)), sweeps[0].name if len(sweeps) == 1 else None
+    frame = Frame(form.name, RUNS, study.runs)
+    directories = []
+    for name in sorted(set(names.values())):
+        own = frozenset(one for one, folder in folders.items() if names[folder] == name)
+        members = tuple(_whole_file(file) for file in files if file.experiment_id in own)
+        values = parameter_values(study.swept, (specs[one] for one in own))
+        directories.append(ExportDirectory(name, frame, members, Chosen(own, sweep, where, values), form))
+    return directories
+
+
+def _refuse_doubtful(form: Format, specs: Iterable[Experiment]) -> None:
+    """Raise SelectError if runs are not what files of a format say they are."""
+    doubts = [doubt for spec in specs if (doubt := form.doubt(spec.parameters())) is not None]
+    if doubts:
+        raise SelectError(
+            f"--format {form.name}: of {counted(len(doubts), 'experiment')} a {form.noun} would not say how it was "
+            f"measured: {doubts[0]}; choose others by --where, or pass --as-measured"
+        )
+
+
+def _folder_names(form: Format, folders: Iterable[str], others: Mapping[str, str]) -> dict[str, str]:
+    """Return the names that a format's folders get; raise SelectError for a name that is none, or of no folder."""
+    names = {folder: folder for folder in sorted(set(folders))}
+    for folder, name in others.items():
+        if folder not in names:
+            known = ", ".join(names) or "there is none"
+            raise SelectError(f"--folder {folder}={name}: no {form.noun} goes to {folder!r}; folders: {known}")
+        names[folder] = name
+    for folder, name in names.items():
+        if not name or name.startswith(".") or "/" in name or name.endswith(".tar"):
+            raise SelectError(f"--folder {folder}={name}: {name!r} is no name of a folder in an export")
+    return names
 
 
 # --- what experiments have in common ------------------------------------------------------------------------------

@@ -8,7 +8,8 @@
 3. check: compare runs that the store has already, or that stand twice in the source;
 4. land: experiments that have no id get one, and each experiment's rows are landed by one task.
 
-`partition_runs` is the same for a Dask dataframe, whose partitions are spooled.
+`partition_runs` is the same for a Dask dataframe, whose partitions are spooled. So are the runs of files that are in a
+format of the study's, one file after the other.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from butter_etl.errors import (
     html_table,
     writing,
 )
+from butter_etl.exchange.format_sources import FilesRead, list_formatted, read_files
 from butter_etl.exchange.gathering import (
     Gathered,
     gather,
@@ -70,7 +72,7 @@ from butter_etl.store import (
     read_kept,
     this_process,
 )
-from butter_etl.studies import Origin, Study, default_study
+from butter_etl.studies import Format, Origin, Study, default_study
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -84,18 +86,26 @@ R = TypeVar("R")
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """The outcome of an import: counts of experiments and of runs, and what the user should know of the source."""
+    """The outcome of an import: counts of experiments and of runs, and what the user should know of the source.
+
+    ``refused`` has a line for each file of a format that could not be read.
+    """
 
     experiments: int
     landed: int
     present: int
     replaced: int
     warnings: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         """Return the counts, and the warnings, as a notebook shows them."""
         counts = [("experiments", self.experiments), ("runs landed", self.landed), ("there already", self.present)]
-        told = html_table([(one,) for one in self.warnings], ("warnings",)) if self.warnings else ""
+        told = "".join(
+            html_table([(one,) for one in lines], (head,))
+            for head, lines in (("warnings", self.warnings), ("refused", self.refused))
+            if lines
+        )
         return html_table([*counts, ("replaced", self.replaced)]) + told
 
 
@@ -113,21 +123,31 @@ def run_import(
     on_progress: OnProgress = lambda step, done, total: None,
     study: StudyLike | None = None,
     origin: Origin | None = None,
+    form: str | None = None,
 ) -> ImportReport:
     """Bring the runs of ``source`` into ``store``, which is made if it is not there; the same again changes nothing.
 
     Tasks run on ``client``, without one on threads of this process. ``study`` is that of the store, needed where that
-    is new and not of the default one. ``origin`` says of the source what it does not say itself. Raises SelectError
-    for an unknown profile, SourceError, TornFileError or SpecError for what is wrong with the source, DuplicateError
-    for runs that differ from those of the same id, DatasetError for own data sets that share a name, StudyError where
-    the store is of another study; nothing has been landed then.
+    is new and not of the default one. ``origin`` says of the source what it does not say itself. ``form`` is the format
+    of its files, which else they tell; of files that are no Parquet, those that cannot be read are refused one by one,
+    and the others brought in. Raises SelectError for an unknown profile or format, SourceError, TornFileError or
+    SpecError for what is wrong with the source, DuplicateError for runs that differ from those of the same id,
+    DatasetError for own data sets that share a name, StudyError where the store is of another study; nothing has been
+    landed then.
     """
     of = study_of(store, state, study)
     find_profile(of, profile)
-    found = list_source(of, source)
+    formatted = list_formatted(of, source, form)
+    found = formatted[1] if formatted else list_source(of, source)
     _refuse_itself(found, Location(store))
     stated = state_origins(of, found, Location(source), profile, origin or Origin())
     workers = Workers(client, on_progress)
+    if formatted:
+        with open_spool_folder(store, state, of) as (spool_folder, state_folder):
+            settings = ImportSettings(
+                of, "", profile, Location(store).absolute, str(state_folder), str(spool_folder), prefer
+            )
+            return _import_formatted(formatted[0], found, settings, workers, stated)
     a_task = max(1, min(_SCAN_FILES, len(found.files) // (4 * workers.threads)))
     batches = [found.files[start : start + a_task] for start in range(0, len(found.files), a_task)]
     scanned = workers.each(partial(scan_files, study=of, source=found.url, profile=profile), batches, "files scanned")
@@ -139,6 +159,34 @@ def run_import(
         report = bring_in(scans, settings, workers, found, stated)
     told = (*_warnings(found, scans, profile), *stated.warnings)
     return msgspec.structs.replace(report, warnings=(*told, *report.warnings))
+
+
+def _import_formatted(
+    form: Format, source: Source, settings: ImportSettings, workers: Workers, stated: Stated
+) -> ImportReport:
+    """Read all files of a format, and bring their runs in; raise SourceError if none of them can be read."""
+    tasks = list(in_tasks(source.files, [size for _, size in source.files], workers.threads))
+    reader = partial(read_files, url=source.url, form=form.name, settings=settings)
+    done = workers.each(reader, tasks, "tasks read")
+    scans = [scan for one in done for scan in one.scans]
+    refused = [line for one in done for line in one.refused]
+    if not scans:
+        more = f" (and {counted(len(refused) - 1, 'more file')})" if len(refused) > 1 else ""
+        reason = (
+            f"{refused[0]}{more}" if refused else f"{source.url}: its archives hold no {form.noun} (*{form.suffix})"
+        )
+        raise SourceError(reason)
+    report = bring_in(scans, settings, workers, source, stated)
+    told = (*_formatted_warnings(form, source, done), *stated.warnings)
+    return msgspec.structs.replace(report, warnings=(*told, *report.warnings), refused=tuple(refused))
+
+
+def _formatted_warnings(form: Format, source: Source, done: Iterable[FilesRead]) -> Iterator[str]:
+    """Yield what the user should know of files of a format that were read."""
+    if respelled := [line for one in done for line in one.respelled]:
+        more = f", and {len(respelled) - 1} more such differences" if len(respelled) > 1 else ""
+        yield f"exports write some of this otherwise: {respelled[0]}{more}"
+    yield from _left_out(source, form.suffix)
 
 
 def study_of(store: str | os.PathLike[str], state: str | os.PathLike[str] | None, study: StudyLike | None) -> Study:
@@ -344,9 +392,13 @@ def _refuse_itself(source: Source, dest: Location) -> None:
 def _warnings(source: Source, scans: Iterable[FileScan], profile: str) -> Iterator[str]:
     """Yield a warning for each kind of thing in a source that is not imported."""
     yield from unknown_columns(scans, profile)
+    yield from _left_out(source, ".parquet")
+
+
+def _left_out(source: Source, suffix: str) -> Iterator[str]:
     if source.left_out:
         more = f" and {len(source.left_out) - 3} more" if len(source.left_out) > 3 else ""
-        yield f"files whose names do not end in .parquet are left out: {', '.join(source.left_out[:3])}{more}"
+        yield f"files whose names do not end in {suffix} are left out: {', '.join(source.left_out[:3])}{more}"
 
 
 def unknown_columns(scans: Iterable[FileScan], profile: str) -> Iterator[str]:

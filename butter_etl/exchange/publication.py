@@ -161,11 +161,8 @@ class Publication:
             make(self.location, target)
         return self._entry(target, rows)
 
-    def add_bytes(self, target: str, data: bytes) -> ManifestFile:
+    def add_bytes(self, target: str, data: bytes, rows: int | None = None) -> ManifestFile:
         """Add a small file with the given content."""
-        return self._add_data(target, data, None)
-
-    def _add_data(self, target: str, data: bytes, rows: int | None) -> ManifestFile:
         entry = ManifestFile(target, len(data), rows, hashlib.sha256(data).hexdigest())
         if self.dest.is_local:
             self.location.replace(target, data)
@@ -302,8 +299,11 @@ def check_place(dest: Location, names: Iterable[str], cards: Iterable[str]) -> N
     if dest.kind() == pyarrow.fs.FileType.File:
         raise StoreError(f"{dest}: is a file; name a folder")
     file = pyarrow.fs.FileType.File
+    former = read_manifest(dest) or read_manifest(dest, UNFINISHED) or Manifest()
+    known = {one.name for one in former.directories}
     for name in names:
-        if next(dest.walk(name), None) is not None and dest.kind(f"{name}/{COMMON_METADATA}") != file:
+        is_other = name not in known and dest.kind(f"{name}/{COMMON_METADATA}") != file
+        if is_other and next(dest.walk(name), None) is not None:
             raise StoreError(f"{dest}/{name}: holds other things (it has no {COMMON_METADATA}); move it away")
     if dest.kind(MANIFEST) == file or dest.kind(UNFINISHED) != pyarrow.fs.FileType.NotFound:
         return

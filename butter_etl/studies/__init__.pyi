@@ -38,6 +38,9 @@ from .experiments import Experiment as Experiment
 from .experiments import OwnExperiment as OwnExperiment
 from .experiments import RunSpec as RunSpec
 from .experiments import run_ids as run_ids
+from .formats import PARQUET as PARQUET
+from .formats import Format as Format
+from .formats import Written as Written
 from .frames import EXECUTIVE as EXECUTIVE
 from .frames import RUNS as RUNS
 from .frames import SUMMARY as SUMMARY
@@ -63,6 +66,7 @@ from .origins import origin_notes as origin_notes
 from .origins import origin_references as origin_references
 from .origins import origin_terms as origin_terms
 from .origins import origin_warning as origin_warning
+from .profiles import SEED as SEED
 from .profiles import Profile as Profile
 from .rows import check_columns_follow as check_columns_follow
 from .rows import check_lengths as check_lengths

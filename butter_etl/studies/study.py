@@ -19,6 +19,7 @@ from butter_etl.engines import Reduction
 from butter_etl.errors import SpecError, StudyError, suggestion
 from butter_etl.studies.columns import LONG_TEXT, Column, PageEncoding, schema_of
 from butter_etl.studies.experiments import COMMAND_KEYS, Experiment, ForeignExperiment, OwnExperiment
+from butter_etl.studies.formats import PARQUET, Format
 from butter_etl.studies.frames import EXECUTIVE, RUNS, SUMMARY, Frame
 from butter_etl.studies.identity import Value, canonical_float, to_json
 from butter_etl.studies.profiles import SEED, Profile
@@ -73,6 +74,7 @@ class Study:
     executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
     names an experiment for people. ``own_data(experiment)`` is the user's own data set that it learns from, if any.
     Where ``propose`` is declared, repetitions are trained in rounds, as it proposes them; else all at once.
+    ``formats`` are those of its files besides Parquet, by name.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Study:
     own_data: Callable[[Experiment], Any] = lambda one: None
     discrete: tuple[str, ...] = ()
     propose: Propose | None = None
+    formats: Mapping[str, Format] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -365,3 +368,6 @@ def _check(study: Study) -> None:
             )
     if not study.keys:
         raise StudyError(f"study {study.name}: the layout needs a key")
+    for name, form in study.formats.items():
+        if name != form.name or name in (PARQUET, *(frame.kind for frame in study.frames.values())):
+            raise StudyError(f"study {study.name}: a format cannot be called {name!r}")

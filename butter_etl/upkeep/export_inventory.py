@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from butter_etl.errors import StudyError, counted, one_line
-from butter_etl.exchange import MANIFEST, Manifest, ManifestFile, hash_file
+from butter_etl.errors import StoreError, StudyError, counted, one_line
+from butter_etl.exchange import MANIFEST, Manifest, ManifestFile, hash_file, read_manifest
 from butter_etl.store import CHUNK_BYTES, COMMON_METADATA, Location
 from butter_etl.studies import EXECUTIVE, Study, default_study, find_study
 from butter_etl.upkeep.files import Flaw
@@ -21,10 +21,13 @@ from butter_etl.upkeep.inventory import Inventory, Listed, Unit, is_partition, s
 
 
 def take_export_inventory(location: Location) -> Inventory | None:
-    """List an export, one exported directory or a folder of them; return None if the location is neither."""
+    """List an export, one exported directory or a folder of them; return None if the location is neither.
+
+    An export in a format of the study's, without Parquet files, is known by its manifest alone.
+    """
     files = [Listed(name, size) for name, size in location.walk()]
     roots = [file.path.removesuffix(COMMON_METADATA) for file in files if _is_schema(file.path)]
-    if not roots:
+    if not roots and not _has_manifest(location):
         return None
     inventory = Inventory(location.absolute, is_store=False)
     manifests = _read_manifests(location, files, inventory.findings)
@@ -59,6 +62,15 @@ def take_export_inventory(location: Location) -> Inventory | None:
 def _is_schema(path: str) -> bool:
     """Tell whether a file is the schema of an exported directory: of the location itself, or of a folder in it."""
     return path.rpartition("/")[2] == COMMON_METADATA and path.count("/") <= 1
+
+
+def _has_manifest(location: Location) -> bool:
+    """Tell whether there is a manifest of an export: others' files may have its name too."""
+    try:
+        manifest = read_manifest(location)
+    except StoreError:
+        return False
+    return manifest is not None and bool(manifest.directories)
 
 
 def _frame_schema(study: Study, location: Location, root: str, findings: list[Finding]) -> pa.Schema:
@@ -157,7 +169,8 @@ def check_other(location: Location, listed: Listed, entry: ManifestFile | None) 
         findings.append(Finding(flaw.kind, listed.path, flaw.detail))
     except FileNotFoundError:  # gone since it was listed
         return CheckReport()
-    return CheckReport(1, 0, listed.size, findings=tuple(findings))
+    rows = 0 if entry is None or findings else entry.rows or 0
+    return CheckReport(1, rows, listed.size, findings=tuple(findings))
 
 
 def _check_archive(location: Location, path: str, folder: str) -> None:

@@ -15,6 +15,7 @@ from butter_etl.studies.lifespans.columns import (
     SUMMARY_COLUMNS,
 )
 from butter_etl.studies.lifespans.experiments import ImageNetwork, label
+from butter_etl.studies.lifespans.formats import TABLES
 from butter_etl.studies.lifespans.sweeps import PUBLISHED, READER
 from butter_etl.studies.lifespans.training import LifespanTrainer
 from butter_etl.studies.study import Points, Study
@@ -58,4 +59,5 @@ NN_LIFESPANS: Final = Study(
         infeasible="no network that can be built",
     ),
     card=CARD,
+    formats={TABLES.name: TABLES},
 )
