@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from butter_etl.clusters import Sealed, map_each, thread_count
-from butter_etl.engines import SummaryBlock
+from butter_etl.engines import SummaryBlock, column_of
 from butter_etl.errors import NotebookBar, html_table, writing
 from butter_etl.store import (
     LONG,
@@ -271,7 +271,7 @@ def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
 
 def input_columns(study: Study) -> tuple[str, ...]:
     """Return the columns of the run frame that summaries are made of."""
-    needed = set(study.reduction.histories.values())
+    needed = {*study.reduction.histories.values(), *(study.further.inputs if study.further else ())}
     return (*study.experiment_columns, *(name for name in study.histories if name in needed))
 
 
@@ -288,14 +288,19 @@ def summary_rows(
     """
     wanted = study.summary_files if schema is None else schema
     first_rows, block = [], SummaryBlock(study.reduction, points)
+    further: list[Mapping[str, Any]] = []
     for runs in experiments:
         names = set(runs.column_names)
         own = runs.select([name for name in study.experiment_columns if name in names])
         first_rows.append(_with_all_points(own.slice(0, 1), own, study.points.column))
         block.add(runs)
+        if study.further is not None:
+            further.append(study.further.compute(runs))
     known: dict[str, pa.ChunkedArray] = {}
     for table in (pa.concat_tables(first_rows), block.table()):
         known |= dict(zip(table.column_names, table.columns, strict=True))
+    for column in study.further.columns if study.further else ():
+        known[column.name] = column_of([one[column.name] for one in further], column.type)
     columns = [_column(known.get(field.name), field.type, len(block)) for field in wanted]
     return pa.table(columns, schema=wanted)
 

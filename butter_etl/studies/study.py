@@ -61,6 +61,19 @@ class Points:
         return f"{self.name}s"
 
 
+@dataclass(frozen=True)
+class Further:
+    """Columns of summaries that are no statistics at a point: what ``compute`` makes of all runs of an experiment.
+
+    It is given their rows, of the columns ``inputs``, and returns a value for each of ``columns``, by name; None is
+    null. Whoever changes what it returns raises the version of the study's reduction.
+    """
+
+    columns: tuple[Column, ...]
+    inputs: tuple[str, ...]
+    compute: Callable[[pa.Table], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Study:
     """A study: its runs' columns and identity, its sweeps, and how its networks are trained and shown.
@@ -73,6 +86,7 @@ class Study:
     and the identity, where their order is not that of the run frame. ``executive_names`` are the columns of the
     executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
     names an experiment for people. ``own_data(experiment)`` is the user's own data set that it learns from, if any.
+    ``further`` are columns of the summary frame that no statistic makes.
     Where ``propose`` is declared, repetitions are trained in rounds, as it proposes them; else all at once.
     ``formats`` are those of its files besides Parquet, by name.
     """
@@ -104,6 +118,7 @@ class Study:
     own_data: Callable[[Experiment], Any] = lambda one: None
     discrete: tuple[str, ...] = ()
     propose: Propose | None = None
+    further: Further | None = None
     formats: Mapping[str, Format] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -209,7 +209,7 @@ class SweepReader:
 
 
 def text_of_one(reader: SweepReader, name: str, parameters: Mapping[str, Any], repetitions: int) -> str:
-    """Return the text of a sweep file of one experiment, that of some parameters.
+    """Return the text of a sweep file of one experiment, that of some parameters; what is null of them has its default.
 
     Raises SpecError where the study's files spell an axis otherwise than its column does.
     """
@@ -218,7 +218,8 @@ def text_of_one(reader: SweepReader, name: str, parameters: Mapping[str, Any], r
             raise SpecError(
                 f"study {reader.study}: sweep files spell {axis!r} otherwise than runs do; write one by hand"
             )
-    cube = {axis: [parameters[axis]] for axis in reader.hyperparameters}
+    axes = reader.hyperparameters.items()
+    cube = {axis: [parameters[axis]] for axis, one in axes if one.is_nullable or parameters[axis] is not None}
     said = {"name": name, "study": reader.study, "repetitions": repetitions, "cubes": [cube]}
     return json.dumps(said, indent=1)
 

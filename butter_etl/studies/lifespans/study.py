@@ -15,6 +15,7 @@ from butter_etl.studies.lifespans.columns import (
     SUMMARY_COLUMNS,
 )
 from butter_etl.studies.lifespans.experiments import ImageNetwork, label
+from butter_etl.studies.lifespans.fitness import FITNESS
 from butter_etl.studies.lifespans.formats import TABLES
 from butter_etl.studies.lifespans.sweeps import PUBLISHED, READER
 from butter_etl.studies.lifespans.training import LifespanTrainer
@@ -32,11 +33,12 @@ NN_LIFESPANS: Final = Study(
     experiment=ImageNetwork,
     keys=("dataset", "n_conv_layers"),
     run_columns=RUN_COLUMNS,
-    summary_columns=SUMMARY_COLUMNS,
+    summary_columns=(*SUMMARY_COLUMNS, *FITNESS.columns),
     parameters=PARAMETERS,
     derived=DERIVED,
     histories=HISTORIES,
     reduction=REDUCTION,
+    further=FITNESS,
     points=Points("epoch", first=0.5, step=0.5, column="epoch"),
     reader=READER,
     trainer=LifespanTrainer(),
