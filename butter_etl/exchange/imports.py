@@ -169,7 +169,7 @@ def _import_formatted(
     reader = partial(read_files, url=source.url, form=form.name, settings=settings)
     done = workers.each(reader, tasks, "tasks read")
     scans = [scan for one in done for scan in one.scans]
-    refused = [line for one in done for line in one.refused]
+    refused = sorted(line for one in done for line in one.refused)
     if not scans:
         more = f" (and {counted(len(refused) - 1, 'more file')})" if len(refused) > 1 else ""
         reason = (
