@@ -26,7 +26,7 @@ def test_the_published_networks(tmp_path):
     assert set(summary["fitness_actual_median"].dropna()) <= {26.99, 1.125989044430919, 16.842105263157894}
     assert summary["fitness_converged"].sum() >= 2
     some = summary[summary["fitness_converged"] > 0]
-    assert (abs(some["fitness_predicted_median"] - some["fitness_actual_median"]) < 5).all()
+    assert (abs(some["fitness_predicted_median"] - some["fitness_actual_median"]) < 7).all()
     assert ((some["fitness_epoch_median"] > 1) & (some["fitness_epoch_median"] < 20)).all()
 
 
