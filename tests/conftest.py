@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from butter_etl.store.history_chunks import Passed
+from tests.mirror import mirror  # noqa: F401 (a fixture)
 
 if TYPE_CHECKING:
     from tests.swift import Swift

@@ -7,11 +7,8 @@ import hashlib
 import logging
 import math
 import socket
-import threading
-from collections.abc import Iterator
-from dataclasses import FrozenInstanceError, dataclass, field, replace
+from dataclasses import FrozenInstanceError, replace
 from decimal import ROUND_FLOOR, Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -347,51 +344,6 @@ def test_a_folder_in_place_of_the_file_is_named(content, tmp_path):
 
 
 # --- downloads -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Mirror:
-    """A server in PMLB's layout: ``files`` by path; ``cut`` ends each answer before its announced length."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    cut: bool = False
-    announce: bool = True
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        self.asked.append(request.path)
-        if request.path not in self.files:
-            request.send_error(404)
-            return
-        content = self.files[request.path]
-        request.send_response(200)
-        if self.announce:
-            request.send_header("Content-Length", str(len(content)))
-        request.end_headers()
-        request.wfile.write(content[: len(content) // 2] if self.cut else content)
-
-
-@pytest.fixture
-def mirror(monkeypatch) -> Iterator[Mirror]:
-    served = Mirror()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            served.answer(self)
-
-        def log_message(self, *args):
-            pass
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("BUTTER_ETL_PMLB_URL", raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}/datasets"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield served
-        server.shutdown()
-        thread.join()
 
 
 def files_under(directory: Path) -> list[Path]:

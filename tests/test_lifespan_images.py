@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import pickle
 import pickletools
@@ -189,3 +190,52 @@ def test_a_set_of_another_size_is_refused(tiny, tmp_path):
     write_fashion(tmp_path / "FashionMNIST", part(11, 1, 28, 10), part(5, 1, 28, 10))
     with pytest.raises(DatasetError, match=r"train images and labels are \(11, 28, 28, 1\) and \(11,\), not \(12, 28"):
         load_images("FashionMNIST", tmp_path)
+
+
+# --- downloads -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """No package of the system has image sets."""
+    monkeypatch.setattr(images.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(images, "_SYSTEM", ())
+
+
+def test_absent_files_are_downloaded_with_a_word(tiny, nowhere, mirror, tmp_path, monkeypatch, caplog):
+    train, test = part(12, 1, 28, 10), part(5, 1, 28, 10)
+    write_fashion(tmp_path / "made", train, test)
+    source = images._SOURCES["FashionMNIST"]
+    contents = {name: (tmp_path / "made" / name).read_bytes() for name in source.files}
+    mirror.files |= {f"/datasets/{name}": data for name, data in contents.items()}
+    hashes = {name: hashlib.md5(data, usedforsecurity=False).hexdigest() for name, data in contents.items()}
+    monkeypatch.setitem(images._SOURCES, "FashionMNIST", source._replace(files=hashes))
+    for _ in range(2):
+        ensure_images("FashionMNIST", tmp_path / "data", base_url=mirror.url)
+    assert mirror.asked == [f"/datasets/{name}" for name in hashes]
+    assert_is(load_images("FashionMNIST", tmp_path / "data"), train, test)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line for line in said if line.startswith("downloading ")] == said
+    assert len(said) == 4
+
+
+def test_a_file_without_a_published_hash_is_recorded(tiny, nowhere, mirror, tmp_path, caplog):
+    mirror.files |= {f"/datasets/{name}": name.encode() for name in images._SVHN}
+    ensure_images("SVHN", tmp_path, base_url=mirror.url)
+    recorded = [record.getMessage() for record in caplog.records if "publish no hash" in record.getMessage()]
+    assert [
+        hashlib.sha256(name.encode()).hexdigest() in line for name, line in zip(images._SVHN, recorded, strict=True)
+    ]
+
+
+def test_another_file_is_refused_and_not_kept(nowhere, mirror, tmp_path):
+    mirror.files["/datasets/cifar-100-binary.tar.gz"] = b"another"
+    with pytest.raises(DatasetError, match=r"has MD5 \w{32}, not 03b5dce01913d631647c71ecec9e9cb8, which its makers"):
+        ensure_images("CIFAR100", tmp_path / "data", base_url=mirror.url)
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_a_network_the_way_out_is_named(nowhere, mirror, tmp_path):
+    with pytest.raises(DatasetError, match=r"put those of http://ufldl.* cannot be had: 404") as caught:
+        ensure_images("SVHN", tmp_path, base_url=mirror.url)
+    assert "\n" not in str(caught.value)
