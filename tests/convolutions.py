@@ -2,85 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from hypothesis import strategies as st
 
+from benchmarks.lifespans import known_cases
 from butter_etl.engines.convolutional.contract import Block, Descent, Network, Pool
 
-
-class Known(NamedTuple):
-    """A network with its batch size and descent."""
-
-    network: Network
-    batch: int
-    descent: Descent
-
-
-#: Networks of the published tables by name. All learn CIFAR-100.
-KNOWN = {
-    "seed": Known(
-        Network(
-            3,
-            32,
-            (
-                Block(304, 32, 9, 0, 1),
-                Block(38, 1, 1, 4, 2, Pool(9, 5)),
-                Block(257, 1, 1, 0, 2, Pool(1, 1)),
-            ),
-            (343, 100),
-            fc_dropout=(False,),
-            fc_dropout_rate=0.23811313201015194,
-        ),
-        49,
-        Descent(0.01005814462371971, weight_decay=0.05815562399917578),
-    ),
-    "13_55": Known(
-        Network(
-            3,
-            32,
-            (
-                Block(301, 24, 12, 4, 3, Pool(1, 1)),
-                Block(297, 2, 2, 2, 3, Pool(1, 1)),
-                Block(345, 2, 1, 2, 1),
-            ),
-            (100,),
-            fc_dropout_rate=0.4558671863403917,
-        ),
-        25,
-        Descent(0.11464760689500715, 4.877743709660678e-05, weight_decay=0.0005490215623792545),
-    ),
-    "13_56": Known(
-        Network(
-            3,
-            32,
-            (Block(190, 32, 20, 2, 4), Block(306, 1, 1, 2, 1), Block(383, 3, 2, 3, 3, Pool(5, 4, 1))),
-            (145, 100),
-            dropout_rate=0.46221952533637445,
-            fc_dropout=(True,),
-            fc_dropout_rate=0.4343604085634797,
-        ),
-        186,
-        Descent(0.010439798407753376, weight_decay=0.016374529740733647),
-    ),
-    "14_01": Known(
-        Network(
-            3,
-            32,
-            (
-                Block(321, 11, 5, 5, 5),
-                Block(63, 1, 1, 1, 3, Pool(1, 1)),
-                Block(384, 1, 1, 1, 7, Pool(10, 4, 4)),
-            ),
-            (358, 340, 100),
-            dropout_rate=0.39971859298950596,
-            fc_dropout=(False, False),
-        ),
-        152,
-        Descent(0.7803497065523131),
-    ),
-}
+#: Networks of the published tables by name, each with its batch size and descent.
+KNOWN = {case.name: case for case in known_cases()}
 
 #: A network with everything in it.
 SMALL = Network(

@@ -69,6 +69,9 @@ class CompiledTrainer:
         self._gradient = _aligned(self._weights.size)
         self._steps = int(start[STEPS])
         self._memory = _Memory(network)
+        rate, decay = descent.learning_rate, descent.weight_decay
+        # What changes weights at once; (0, 1) where they are not, as with momentum.
+        self._rates = np.array([0, 1] if descent.momentum or rate <= 0 else [-rate * decay, -rate], np.float32)
 
     def train_batch(self, images: NDArray[Any], labels: NDArray[np.int64], step: int) -> float:
         """Take a step on a batch and return its mean loss before the step."""
@@ -81,7 +84,7 @@ class CompiledTrainer:
         for plan in parts:
             self._train_rows(plan, images, labels, first, rows, sums)
             first += plan.rows
-        self._descend()
+        self._descend(parts[0], rows)
         self._steps += 1
         return float(sums[0]) / rows
 
@@ -128,7 +131,8 @@ class CompiledTrainer:
         work = self._gather(plan, images, first)
         arguments = (
             plan.layers, plan.tables, plan.scales, work, self._weights, self._gradient, memory_.bits, memory_.turned,
-            memory_.line, memory_.other, labels, plan.logits, plan.errors, first, plan.rows, batch, sums,
+            memory_.line, memory_.other, labels, plan.logits, plan.errors, first, plan.rows, batch,
+            self._rates, sums,
         )  # fmt: skip
         kernel_cache.ready(kernels.train_rows, arguments, SOURCES)
         kernels.train_rows(*arguments)
@@ -137,15 +141,18 @@ class CompiledTrainer:
         layer, work = self._network.layers[0], self._memory.work
         flat = np.ascontiguousarray(images).reshape(-1)
         arguments = (flat, first, plan.rows, layer.size, layer.channels, work, plan.image_step, plan.frame)
-        kernel_cache.ready(kernels.gather_images, arguments, SOURCES)
-        kernels.gather_images(*arguments)
+        kernel = kernels.gather_bytes if images.dtype == np.uint8 else kernels.gather_images
+        kernel_cache.ready(kernel, arguments, SOURCES)
+        kernel(*arguments)
         return work
 
-    def _descend(self) -> None:
+    def _descend(self, plan: Plan, batch: int) -> None:
         descent = self._descent
         share = 1.0 if self._steps == 0 else 1.0 - descent.dampening
         rates = (descent.learning_rate, descent.momentum, share, descent.weight_decay)
-        arguments = (self._weights, self._gradient, self._moments, *rates)
+        arguments = (
+            plan.layers, plan.tables, self._weights, self._gradient, self._moments, *rates, self._rates, plan.rows, batch,
+        )  # fmt: skip
         kernel_cache.ready(kernels.descend, arguments, SOURCES)
         kernels.descend(*arguments)
 

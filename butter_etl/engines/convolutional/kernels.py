@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from butter_etl.engines.compiling import compiled
+from butter_etl.engines.compiling import compiled, compiled_inside
 from butter_etl.engines.convolutional.lanes import keep_bits, scale_kept
 from butter_etl.engines.convolutional.memory import (
     AT,
@@ -20,8 +20,6 @@ from butter_etl.engines.convolutional.memory import (
     COPIES,
     ERROR,
     FILTERS,
-    IN_WIDTH,
-    INPUTS,
     IS_RELU,
     ONCE,
     OUT_WIDTH,
@@ -36,8 +34,14 @@ from butter_etl.engines.convolutional.memory import (
     POSITION,
     THRESHOLD,
     VARIES,
+    WEIGHTS,
 )
-from butter_etl.engines.convolutional.products import forward_products, gradient_products, input_products
+from butter_etl.engines.convolutional.products import (
+    forward_products,
+    gradient_products,
+    input_products,
+    takes_one_block,
+)
 from butter_etl.engines.fused.lanes import (
     LANES,
     flush_subnormals,
@@ -50,7 +54,6 @@ from butter_etl.engines.fused.lanes import (
     sum_lanes,
     where_at_most,
     where_equal,
-    where_less,
 )
 from butter_etl.engines.fused.vector_math import exp_of_negative
 
@@ -72,20 +75,40 @@ _SMALL_WINDOW: Final = 16
 
 @compiled
 def gather_images(
-    images: NDArray[Any], first: int, rows: int, size: int, channels: int, work: Array, step: int, frame: int
+    images: Array, first: int, rows: int, size: int, channels: int, work: Array, step: int, frame: int
 ) -> None:
-    """Copy images, one after the other in memory, line by line into frames of zeros; bytes become 255ths."""
+    """Copy images, one after the other in memory, line by line into frames of zeros."""
+    length, margin = size * channels, frame * channels
+    whole = length - length % LANES
+    for row in range(rows):
+        for y in range(size):
+            at, from_ = (y * rows + row) * step, ((first + row) * size + y) * length
+            for lane in range(margin):
+                work[at + lane] = 0
+            for lane in range(0, whole, LANES):
+                store(work, at + margin + lane, load(images, from_ + lane))
+            for lane in range(whole, length):
+                work[at + margin + lane] = images[from_ + lane]
+            for lane in range(margin + length, step):
+                work[at + lane] = 0
+
+
+@compiled
+def gather_bytes(
+    images: NDArray[np.uint8], first: int, rows: int, size: int, channels: int, work: Array, step: int, frame: int
+) -> None:
+    """Copy images as `gather_images` does, bytes as 255ths."""
     length, margin = size * channels, frame * channels
     for row in range(rows):
         for y in range(size):
             at, from_ = (y * rows + row) * step, ((first + row) * size + y) * length
-            work[at : at + margin] = 0
-            for x in range(length):
-                work[at + margin + x] = images[from_ + x]
-            work[at + margin + length : at + step] = 0
-    if images.itemsize == 1:
-        for at in range(size * rows * step):
-            work[at] = work[at] / np.float32(255)
+            line, pixels = work[at : at + step], images[from_ : from_ + length]
+            for lane in range(margin):
+                line[lane] = 0
+            for lane in range(length):
+                line[margin + lane] = np.float32(pixels[lane]) / np.float32(255)
+            for lane in range(margin + length, step):
+                line[lane] = 0
 
 
 # -- dropout
@@ -106,7 +129,7 @@ def draw_masks(layers: Integers, positions: Integers, batch: int, bits: Bits, lo
                 keep_bits(bits, at, LANES * group, step, MASKS_STREAM, number, low, high, layer[THRESHOLD])
 
 
-@compiled
+@compiled_inside
 def _drop(
     layer: Integers, tables: Integers, scale: float, work: Array, bits: Bits, first: int, rows: int, batch: int
 ) -> None:
@@ -122,7 +145,7 @@ def _drop(
         _scale(layer, tables[output + POSITION], at, scale, work, bits, first, rows, batch)
 
 
-@compiled
+@compiled_inside
 def _scale(
     layer: Integers, position: int, at: int, scale: float, work: Array, bits: Bits, first: int, rows: int, batch: int
 ) -> None:
@@ -132,7 +155,7 @@ def _scale(
         scale_kept(work, at + LANES * vector, bits, bit + vector, scale)
 
 
-@compiled
+@compiled_inside
 def _drop_errors(
     layer: Integers, tables: Integers, scale: float, work: Array, bits: Bits, first: int, rows: int, batch: int
 ) -> None:
@@ -153,7 +176,7 @@ def _drop_errors(
 # -- pooling
 
 
-@compiled
+@compiled_inside
 def _pool(layer: Integers, tables: Integers, work: Array, rows: int) -> None:
     """Take maxima, and note which of its window each was: the first of equals, by row; what is not a number passes."""
     width = layer[OUT_WIDTH]
@@ -176,7 +199,7 @@ def _pool(layer: Integers, tables: Integers, work: Array, rows: int) -> None:
                 store(work, layer[POOL_PLACE] + at, place)
 
 
-@compiled
+@compiled_inside
 def _pool_errors(layer: Integers, tables: Integers, work: Array, rows: int) -> None:
     """Hand the errors of maxima to where the maxima were."""
     width = layer[OUT_WIDTH]
@@ -202,7 +225,7 @@ def _pool_errors(layer: Integers, tables: Integers, work: Array, rows: int) -> N
                     work[to] += work[layer[POOL_ERROR] + from_ + lane]
 
 
-@compiled
+@compiled_inside
 def _clear_errors(layer: Integers, tables: Integers, is_copied: bool, work: Array, rows: int) -> None:
     width = layer[OUT_WIDTH]
     for output in range(layer[OUTPUTS], layer[OUTPUTS_END], OUTPUT_COLUMNS):
@@ -219,7 +242,7 @@ def _clear_errors(layer: Integers, tables: Integers, is_copied: bool, work: Arra
 # -- what is left of a layer
 
 
-@compiled
+@compiled_inside
 def _finish_errors(layer: Integers, tables: Integers, work: Array, gradient: Array, rows: int) -> None:
     """Take the gradient of ReLU, add to that of the biases, and add errors up over the batch where that is wanted."""
     width = layer[OUT_WIDTH]
@@ -239,7 +262,7 @@ def _finish_errors(layer: Integers, tables: Integers, work: Array, gradient: Arr
                 store(work, tables[output + ONCE] + lane, total)
 
 
-@compiled
+@compiled_inside
 def _losses(
     layer: Integers, work: Array, logits: int, errors: int, labels: NDArray[np.int64], first: int, rows: int, batch: int
 ) -> float:
@@ -265,7 +288,7 @@ def _losses(
     return loss
 
 
-@compiled
+@compiled_inside
 def _correct(layer: Integers, work: Array, logits: int, labels: NDArray[np.int64], first: int, rows: int) -> int:
     """Return how many rows have their largest logit, the first of equals, at the label; NaN is the largest."""
     correct = 0
@@ -279,7 +302,7 @@ def _correct(layer: Integers, work: Array, logits: int, labels: NDArray[np.int64
     return correct
 
 
-@compiled
+@compiled_inside
 def _forward(
     layers: Integers,
     tables: Integers,
@@ -301,6 +324,15 @@ def _forward(
         _pool(layer, tables, work, rows)
 
 
+@compiled_inside
+def is_stepped_at_once(layer: Integers, tables: Integers, rates: Array, rows: int, batch: int) -> bool:
+    """Tell whether a layer's weights are changed when their gradient is known, which then need not be kept.
+
+    That is so without momentum, in a batch of one part, where each gradient is one sum.
+    """
+    return rates[1] < 0.0 and rows == batch and takes_one_block(layer, tables, rows)
+
+
 @compiled
 def train_rows(
     layers: Integers,
@@ -319,9 +351,13 @@ def train_rows(
     first: int,
     rows: int,
     batch: int,
+    rates: Array,
     sums: NDArray[np.float64],
 ) -> None:
-    """Add to the gradient that of the ``rows`` rows from ``first`` on of a batch, and their losses to ``sums[0]``."""
+    """Add to the gradient that of the ``rows`` rows from ``first`` on of a batch, and their losses to ``sums[0]``.
+
+    ``rates`` are what weights are changed by where that can be done at once (`is_stepped_at_once`), or (0, 1).
+    """
     mode = flush_subnormals()
     _forward(layers, tables, scales, work, weights, bits, line, other, first, rows, batch)
     sums[0] += _losses(layers[len(layers) - 1], work, logits, errors, labels, first, rows, batch)
@@ -335,9 +371,13 @@ def train_rows(
         if layer[THRESHOLD] > 0:
             _drop_errors(layer, tables, scales[number], work, bits, first, rows, batch)
         _finish_errors(layer, tables, work, gradient, rows)
-        gradient_products(layer, tables, work, gradient, line, rows)
         if number > 0:
             input_products(layer, tables, work, weights, turned, line, rows)
+        if is_stepped_at_once(layer, tables, rates, rows, batch):
+            gradient_products(layer, tables, work, weights, line, rates, rows)
+        else:
+            other[0], other[1] = 0, 1
+            gradient_products(layer, tables, work, gradient, line, other, rows)
     restore_subnormals(mode)
 
 
@@ -372,6 +412,8 @@ def look_at_rows(
 
 @compiled
 def descend(
+    layers: Integers,
+    tables: Integers,
     weights: Array,
     gradient: Array,
     moments: Array,
@@ -379,18 +421,27 @@ def descend(
     momentum: float,
     share: float,
     weight_decay: float,
+    rates: Array,
+    rows: int,
+    batch: int,
 ) -> None:
     """Take a step of `butter_etl.engines.convolutional.contract.Descent`, and clear the gradient.
 
-    ``share`` is 1 - dampening, or 1 in the first step. ``moments`` has no elements where there is no momentum.
+    ``share`` is 1 - dampening, or 1 in the first step. ``moments`` has no elements where there is no momentum. Of
+    layers that are stepped at once, only the biases are left.
     """
     mode = flush_subnormals()
-    for at in range(0, weights.size, LANES):
-        value = load(weights, at)
-        moved = multiply_add(value, weight_decay, load(gradient, at))
-        if moments.size > 0:
-            moved = multiply_add(load(moments, at), momentum, moved * share)
-            store(moments, at, moved)
-        store(weights, at, multiply_add(moved, -learning_rate, value))
-        store(gradient, at, splat(0.0))
+    for number in range(len(layers)):
+        layer = layers[number]
+        first, last = layer[WEIGHTS], layer[BIASES] + layer[OUT_WIDTH]
+        if is_stepped_at_once(layer, tables, rates, rows, batch):
+            first = layer[BIASES]
+        for at in range(first, last, LANES):
+            value = load(weights, at)
+            moved = multiply_add(value, weight_decay, load(gradient, at))
+            if moments.size > 0:
+                moved = multiply_add(load(moments, at), momentum, moved * share)
+                store(moments, at, moved)
+            store(weights, at, multiply_add(moved, -learning_rate, value))
+            store(gradient, at, splat(0.0))
     restore_subnormals(mode)

@@ -39,10 +39,10 @@ _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntT
 _VECTOR, _WORDS, _WIDE_WORDS = (ir.VectorType(kind, LANES) for kind in (_F32, _I32, _I64))
 _FLAGS = ir.VectorType(ir.IntType(1), LANES)
 
-#: What a tile does with its sums: write them, write max(0, sum), or add them to what is there.
+#: What a tile does with its sums: write them, write max(0, sum), or change what is there by them.
 WRITE: Final = 0
 RELU: Final = 1
-ADD: Final = 2
+CHANGE: Final = 2
 
 
 def _lowered(function: Callable[..., Any], typer: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -77,6 +77,16 @@ def _is(kind: Any, dtype: Any) -> bool:
     return isinstance(kind, types.Array) and (kind.ndim, kind.layout, kind.dtype) == (1, "C", dtype)
 
 
+def keep_apart() -> None:
+    """Keep the function that calls this from being compiled into its callers, which would take as long as it again."""
+
+
+@_lowered(keep_apart, lambda: types.none)
+def _emit_keep_apart(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    builder.function.attributes.add("noinline")
+    return context.get_dummy_value()
+
+
 # -- tiles of sums of products
 
 
@@ -98,6 +108,7 @@ def tile(
     to: int,
     result_step: int,
     finish: int,
+    rates: Array,
     at: int,
 ) -> None:
     """Sum products of numbers with vectors for ``rows`` rows and ``vectors`` vectors side by side; both are literals.
@@ -106,7 +117,8 @@ def tile(
     numbers begins, in units of ``value_unit`` where its vectors begin, and how many there are. The k-th number of row r
     is ``scalars[at + begin + r row_step + k scalar_step]``; its vectors begin at ``values[value_at + begin value_unit +
     k value_step]``. Every row starts from the vectors in ``starts`` and ends at ``results[to + r result_step]``, as
-    ``finish`` says: `WRITE`, `RELU` or `ADD`.
+    ``finish`` says: `WRITE`, `RELU`, or `CHANGE`, which adds ``rates[0]`` times what is there and ``rates[1]`` times the
+    sum.
     """
     width = LANES * vectors
     sums = np.tile(starts[:width], (rows, 1))
@@ -118,8 +130,8 @@ def tile(
             sums += numbers[:, np.newaxis] * values[where : where + width]
     for row in range(rows):
         place = slice(to + row * result_step, to + row * result_step + width)
-        if finish == ADD:
-            results[place] += sums[row]
+        if finish == CHANGE:
+            results[place] += results[place] * rates[0] + sums[row] * rates[1]
         else:
             results[place] = np.where(sums[row] < 0, 0, sums[row]) if finish == RELU else sums[row]
 
@@ -142,10 +154,11 @@ def _type_of_tile(
     to: Any,
     result_step: Any,
     finish: Any,
+    rates: Any,
     at: Any,
 ) -> Any:
     literal = isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)
-    floats = all(_is(kind, types.float32) for kind in (scalars, values, starts, results))
+    floats = all(_is(kind, types.float32) for kind in (scalars, values, starts, results, rates))
     return types.none if literal and floats and _is(table, types.int64) else None
 
 
@@ -155,7 +168,7 @@ def _emit_tile(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     parts = context, builder, sig, args
     row_step, scalar_step, first, last = (_integer(*parts, number) for number in (3, 4, 6, 7))
     value_at, value_unit, value_step, to, result_step, finish, at = (
-        _integer(*parts, number) for number in (9, 10, 11, 14, 15, 16, 17)
+        _integer(*parts, number) for number in (9, 10, 11, 14, 15, 16, 18)
     )
     starts = [builder.load(_pointer(*parts, 12, _number(LANES * v), _VECTOR), align=4) for v in range(vectors)]
     # LLVM keeps these in registers: nothing but loads and stores of them is done here.
@@ -191,17 +204,20 @@ def _call(builder: Any, name: str, *operands: Any) -> Any:
 
 def _finish_tile(parts: Any, sums: Any, to: Any, result_step: Any, finish: Any) -> None:
     builder, zero = parts[1], ir.Constant(_VECTOR, [0.0] * LANES)
-    is_relu, is_add = (builder.icmp_signed("==", finish, _number(kind)) for kind in (RELU, ADD))
-    with builder.if_else(is_add) as (added, written):
-        for block, adds in ((added, True), (written, False)):
+    is_relu, is_change = (builder.icmp_signed("==", finish, _number(kind)) for kind in (RELU, CHANGE))
+    decay, factor = (_splat(builder, builder.load(_pointer(*parts, 17, _number(n))), _VECTOR) for n in range(2))
+    with builder.if_else(is_change) as (changed, written):
+        for block, changes in ((changed, True), (written, False)):
             with block:
                 for row, group in enumerate(sums):
                     line = builder.add(to, builder.mul(result_step, _number(row)))
                     for v, sum_ in enumerate(group):
                         place = _pointer(*parts, 13, builder.add(line, _number(LANES * v)), _VECTOR)
                         value = builder.load(sum_)
-                        if adds:
-                            value = builder.fadd(value, builder.load(place, align=4))
+                        if changes:
+                            there = builder.load(place, align=4)
+                            value = _call(builder, "fmuladd", there, decay, builder.fmul(value, factor))
+                            value = builder.fadd(there, value)
                         else:
                             is_off = builder.fcmp_ordered("<", value, zero)
                             value = builder.select(is_relu, builder.select(is_off, zero, value), value)

@@ -16,6 +16,7 @@ the work array, and are for a fixed number of rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -419,11 +420,11 @@ _SAVED_FROM: Final = 0.12
 def _spans(first: Integers, last: Integers, kernel: int) -> list[tuple[int, int]]:
     """Return spans of taps, along one axis, each of which an output sees in whole or not at all; or only one span."""
     there = first < last
-    bounds = np.unique(np.concatenate([first[there], last[there]]))
     seen = int((last - first)[there].sum())
     if seen >= (1 - _SAVED_FROM) * kernel * int(there.sum()):
         return [(0, kernel)]
-    return [(int(begin), int(end)) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    bounds = np.unique(np.concatenate([[0, kernel], first[there], last[there]]))
+    return [(int(begin), int(end)) for begin, end in pairwise(bounds)]
 
 
 def network_lines(network: Network) -> int:

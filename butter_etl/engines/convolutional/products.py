@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from butter_etl.engines.compiling import compiled
-from butter_etl.engines.convolutional.lanes import ADD, LANES, RELU, WRITE, tile, turn
+import numpy as np
+
+from butter_etl.engines.compiling import compiled_inside
+from butter_etl.engines.convolutional.lanes import CHANGE, LANES, RELU, WRITE, keep_apart, tile, turn
 from butter_etl.engines.convolutional.memory import (
     AT,
     BIASES,
@@ -54,7 +56,7 @@ SUMMED: Final = 512
 def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
     """Return `tile` for a number of rows and of vectors."""
 
-    @compiled
+    @compiled_inside
     def multiply(
         scalars: Array,
         row_step: int,
@@ -71,8 +73,10 @@ def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
         to: int,
         result_step: int,
         finish: int,
+        rates: Array,
         at: int,
     ) -> None:
+        keep_apart()
         tile(
             rows,
             vectors,
@@ -91,6 +95,7 @@ def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
             to,
             result_step,
             finish,
+            rates,
             at,
         )
 
@@ -105,7 +110,7 @@ _tile_51, _tile_52, _tile_53, _tile_54 = (_tile_of(5, vectors) for vectors in ra
 _tile_61, _tile_62, _tile_63, _tile_64 = (_tile_of(6, vectors) for vectors in range(1, 5))
 
 
-@compiled
+@compiled_inside
 def multiply_rows(
     rows: int,
     vectors: int,
@@ -124,8 +129,10 @@ def multiply_rows(
     to: int,
     result_step: int,
     finish: int,
+    rates: Array,
 ) -> None:
     """Sum products as `tile` does for any number of rows, in tiles as even as they can be."""
+    keep_apart()
     tiles, done = (rows + TILE_ROWS - 1) // TILE_ROWS, 0
     for number in range(tiles):
         count = (rows - done + tiles - number - 1) // (tiles - number)
@@ -145,6 +152,7 @@ def multiply_rows(
             to + done * result_step,
             result_step,
             finish,
+            rates,
             done * row_step,
         )
         which = 4 * count + vectors
@@ -199,7 +207,7 @@ def multiply_rows(
         done += count
 
 
-@compiled
+@compiled_inside
 def forward_products(
     layer: Integers, tables: Integers, work: Array, weights: Array, line: Array, other: Array, rows: int
 ) -> None:
@@ -207,53 +215,83 @@ def forward_products(
 
     ``line`` and ``other`` have room for a strip.
     """
-    finish = RELU if layer[IS_RELU] else WRITE
+    keep_apart()
+    # Whatever is a literal would be compiled for, each on its own: these are not.
+    one, nothing, write = np.int64(1), np.int64(0), np.int64(WRITE)
+    finish = np.int64(RELU if layer[IS_RELU] else WRITE)
     inputs, width = layer[CHANNELS] * layer[TAPS], layer[OUT_WIDTH]
     for strip in range(0, width, STRIP):
         filters = min(STRIP, width - strip)
         vectors, at = filters // LANES, layer[WEIGHTS] + strip * inputs
         for output in range(layer[OUTPUTS], layer[OUTPUTS_END], OUTPUT_COLUMNS):
             to = tables[output + AT] + strip
-            first, last = tables[output + CONSTANT], tables[output + CONSTANT_END]
             for lane in range(filters):
                 line[lane] = weights[layer[BIASES] + strip + lane]
+            first, last = tables[output + CONSTANT], tables[output + CONSTANT_END]
             if first < last:
                 multiply_rows(
-                    1, vectors, work, 0, 1, tables, first, last, weights, at, filters, filters, line, other, 0, 0, WRITE
-                )
+                    one, vectors, work, nothing, one, tables, first, last, weights, at, filters, filters, line, other,
+                    nothing, nothing, write, other,
+                )  # fmt: skip
                 for lane in range(filters):
                     line[lane] = other[lane]
             first, last, count = tables[output + VARYING], tables[output + VARYING_END], rows
             if not tables[output + VARIES]:
-                last, count = first, 1
+                last, count = first, one
             multiply_rows(
-                count, vectors, work, layer[SCALAR_STEP], 1, tables, first, last, weights, at, filters, filters, line,
-                work, to, width, finish,
+                count, vectors, work, layer[SCALAR_STEP], one, tables, first, last, weights, at, filters, filters,
+                line, work, to, width, finish, other,
             )  # fmt: skip
 
 
-@compiled
-def gradient_products(layer: Integers, tables: Integers, work: Array, gradient: Array, line: Array, rows: int) -> None:
-    """Add to the gradient of a layer's weights, from inputs and errors; ``line`` holds zeros."""
+@compiled_inside
+def takes_one_block(layer: Integers, tables: Integers, rows: int) -> bool:
+    """Tell whether the gradient of each of a layer's weights is one sum, of at most `SUMMED` terms."""
+    for tap in range(layer[GRADIENTS], layer[GRADIENTS_END], GRADIENT_COLUMNS):
+        varying = (tables[tap + 3] - tables[tap + 2]) // 3
+        constant = (tables[tap + 5] - tables[tap + 4]) // 3
+        if varying * rows > SUMMED or constant > SUMMED or (varying > 0 and constant > 0):
+            return False
+    return True
+
+
+@compiled_inside
+def gradient_products(
+    layer: Integers,
+    tables: Integers,
+    work: Array,
+    results: Array,
+    line: Array,
+    rates: Array,
+    rows: int,
+) -> None:
+    """Change ``results``, laid out as weights are, by the gradient of a layer's weights, from inputs and errors.
+
+    How, ``rates`` says to `butter_etl.engines.convolutional.lanes.tile`; ``line`` holds zeros.
+    """
+    keep_apart()
+    one, change = np.int64(1), np.int64(CHANGE)
     inputs, width = layer[CHANNELS] * layer[TAPS], layer[OUT_WIDTH]
     varying = 3 * max(1, SUMMED // rows)
     for tap in range(layer[GRADIENTS], layer[GRADIENTS_END], GRADIENT_COLUMNS):
         row, count = tables[tap], tables[tap + 1]
         for kind in range(2):
             begin, end = tables[tap + 2 + 2 * kind], tables[tap + 3 + 2 * kind]
-            step = varying if kind == 0 else 3 * SUMMED
-            for first in range(begin, end, step):
+            step, stop = varying if kind == 0 else 3 * SUMMED, end
+            if kind == 0 and begin == end and tables[tap + 4] == tables[tap + 5]:
+                stop = begin + 1  # weights that see nothing may still decay
+            for first in range(begin, stop, step):
                 last = min(first + step, end)
                 for strip in range(0, width, STRIP):
                     filters = min(STRIP, width - strip)
                     to = layer[WEIGHTS] + strip * inputs + row * filters
                     multiply_rows(
-                        count, filters // LANES, work, 1, layer[SCALAR_STEP], tables, first, last, work, strip, 1,
-                        width, line, gradient, to, filters, ADD,
+                        count, filters // LANES, work, one, layer[SCALAR_STEP], tables, first, last, work, strip, one,
+                        width, line, results, to, filters, change, rates,
                     )  # fmt: skip
 
 
-@compiled
+@compiled_inside
 def input_products(
     layer: Integers, tables: Integers, work: Array, weights: Array, turned: Array, line: Array, rows: int
 ) -> None:
@@ -261,22 +299,25 @@ def input_products(
 
     ``turned`` has room for a strip of the weights, turned: (taps, filters, channels of the strip).
     """
+    keep_apart()
+    one, nothing, write = np.int64(1), np.int64(0), np.int64(WRITE)
     inputs, width = layer[CHANNELS] * layer[TAPS], layer[IN_WIDTH]
     for strip in range(0, width, STRIP):
         channels = min(STRIP, width - strip)
         for tap in range(layer[TAPS]):
             _turn_tap(layer, weights, turned, inputs, tap, strip, channels)
         for place in range(layer[INPUTS], layer[INPUTS_END], INPUT_COLUMNS):
-            count = rows if tables[place + 1] else 1
+            count = rows if tables[place + 1] else one
             multiply_rows(
-                count, channels // LANES, work, layer[OUT_WIDTH], 1, tables, tables[place + 2], tables[place + 3],
-                turned, 0, channels, channels, line, work, tables[place] + strip, width, WRITE,
+                count, channels // LANES, work, layer[OUT_WIDTH], one, tables, tables[place + 2], tables[place + 3],
+                turned, nothing, channels, channels, line, work, tables[place] + strip, width, write, line,
             )  # fmt: skip
 
 
-@compiled
+@compiled_inside
 def _turn_tap(layer: Integers, weights: Array, turned: Array, inputs: int, tap: int, strip: int, channels: int) -> None:
     """Turn the weights of a tap for the ``channels`` from ``strip`` on; of channels that there are not, zeros."""
+    keep_apart()
     width, filters = layer[OUT_WIDTH], layer[FILTERS]
     for vector in range(0, width, LANES):
         of_strip = vector - vector % STRIP
