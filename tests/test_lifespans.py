@@ -80,8 +80,8 @@ def digits():
     return Images(found.info, found.train, Part(found.test.images[:23], found.test.labels[:23]))
 
 
-def live(one, images, start=None, watch=None, repetition=0):
-    life = Life(RunSpec(one, repetition), images, "reference", "cpu", start)
+def live(one, images, start=None, watch=None, repetition=0, engine="reference"):
+    life = Life(RunSpec(one, repetition), images, engine, "cpu", start)
     life.live(watch)
     return life.results()
 
@@ -179,25 +179,26 @@ def stop_at(calls):
     return watch, taken
 
 
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.sampled_from([0.0, 1e9]), st.integers(0, 1))
-def test_a_life_goes_on_to_the_same_bits(digits, stops, seconds, repetition):
+def test_a_life_goes_on_to_the_same_bits(digits, engine, stops, seconds, repetition):
     """Stopped within half epochs and between them, again and again, through arrays as checkpoints keep them."""
-    whole = live(SMALL, digits, repetition=repetition)
+    whole = live(SMALL, digits, repetition=repetition, engine=engine)
     start = None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_WATCH_SECONDS", seconds)
         for calls in stops:
             watch, taken = stop_at(calls)
             try:
-                found = live(SMALL, digits, start, watch, repetition)
+                found = live(SMALL, digits, start, watch, repetition, engine)
                 break
             except StoppedError:
                 points, state = taken[-1]
                 assert points == pytest.approx(state.points[0] + state.steps[0] / 3)
                 start = State(state.points.copy(), state.steps.copy(), {k: v.copy() for k, v in state.arrays.items()})
         else:
-            found = live(SMALL, digits, start, repetition=repetition)
+            found = live(SMALL, digits, start, repetition=repetition, engine=engine)
     for name, history in whole.histories.items():
         np.testing.assert_array_equal(found.histories[name], history)
 
@@ -207,9 +208,18 @@ def test_repetitions_differ(digits):
     assert not np.array_equal(first, second)
 
 
-def test_a_network_that_diverges_is_a_row_all_the_same(digits):
+def test_both_engines_live_the_same_lives(digits):
+    """Same starts, orders and masks: what differs is the rounding of float32."""
+    ours, theirs = (live(SMALL, digits, engine=engine).histories for engine in ("compiled", "reference"))
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4)
+    np.testing.assert_array_equal(ours["epoch"], theirs["epoch"])
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_network_that_diverges_is_a_row_all_the_same(digits, engine):
     wild = msgspec.structs.replace(SMALL, learning_rate=1e30, momentum=0.0, dampening=0.0)
-    found = live(wild, digits)
+    found = live(wild, digits, engine=engine)
     assert found.end_reasons == ["diverged"]
     assert found.histories["epoch"].shape == found.histories["loss"].shape == (1, 6)
     assert np.isnan(found.histories["loss"]).all()

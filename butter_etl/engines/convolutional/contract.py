@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device
+    from butter_etl.engines.host import Facts
 
 #: The bits of a block's code.
 RELU: Final = 1
@@ -259,6 +260,12 @@ def load_trainer(name: str) -> MakeTrainer:
     """Import the engine called ``name`` and return its ``trainer``; importing it is what loads torch or numba."""
     made: MakeTrainer = import_module(ENGINES[name]).trainer
     return made
+
+
+def trainer_facts(name: str, device: Device) -> Facts:
+    """Return what the bits of an engine's results depend on here, besides the versions of packages."""
+    found: Facts = import_module(ENGINES[name]).facts(device)
+    return found
 
 
 def draw_start(network: Network, descent: Descent, seed: int) -> dict[str, NDArray[Any]]:

@@ -21,6 +21,7 @@ from butter_etl.engines.convolutional.contract import (
     dropout_mask,
     keep_scale,
 )
+from butter_etl.engines.host import torch_facts
 from butter_etl.errors import DeviceMemoryError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device
+    from butter_etl.engines.host import Facts
     from butter_etl.engines.convolutional.contract import Descent, Network, State
 
 #: Rows that are evaluated at once.
@@ -41,6 +43,11 @@ def trainer(network: Network, descent: Descent, seed: int, start: State, *, devi
     Raises UsageError where there is no such device, or the start is of another network.
     """
     return ReferenceTrainer(network, descent, seed, start, device=device)
+
+
+def facts(device: Device) -> Facts:
+    """Return what torch computes with."""
+    return torch_facts(device)
 
 
 class ReferenceTrainer:
