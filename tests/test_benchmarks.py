@@ -464,7 +464,8 @@ def test_opened_files_are_counted_by_process():
 
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_opened_files_are_traced(capsys):
+def test_opened_files_are_traced(capsys, monkeypatch):
+    monkeypatch.setattr(opened_files, "_RUNS", 1)
     assert opened_files.main(["HEAD", "--json"]) == 0
     command, worker = json.loads(capsys.readouterr().out)
     assert (command["process"], worker["process"]) == ("command", "worker")
