@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -247,7 +248,8 @@ def _make_torch(
     def train() -> None:
         model.train()
         order = torch.randperm(len(classes))
-        for rows in order.split(case.batch):
+        for first in range(0, len(classes), case.batch):
+            rows = order[first : first + case.batch]
             optimizer.zero_grad()
             loss_of(forward(pixels[rows].contiguous(memory_format=layout)), classes[rows]).backward()
             optimizer.step()
@@ -302,10 +304,8 @@ def _torch_descent(case: Case, model: Any) -> Any:
 
 def make_jax(case: Case, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Contestant:
     """Return a step in JAX that is compiled as a whole and called from Python, and a compiled evaluation of a batch."""
-    import jax
-    from jax import lax
-    from jax import numpy as jnp
-
+    jax: Any = import_module("jax")
+    lax, jnp = jax.lax, jax.numpy
     layers, descent = case.network.layers, case.descent
 
     def forward(weights: Any, x: Any, key: Any) -> Any:
@@ -331,18 +331,17 @@ def make_jax(case: Case, images: NDArray[np.float32], labels: NDArray[np.int64])
     def loss_of(weights: Any, x: Any, y: Any, key: Any) -> Any:
         return -jnp.take_along_axis(jax.nn.log_softmax(forward(weights, x, key)), y[:, None], 1).mean()
 
-    @jax.jit
     def step(weights: Any, moments: Any, x: Any, y: Any, key: Any) -> Any:
         gradient = jax.grad(loss_of)(weights, x, y, key)
         gradient = jax.tree.map(lambda g, w: g + descent.weight_decay * w, gradient, weights)
         moments = jax.tree.map(lambda m, g: descent.momentum * m + g, moments, gradient)
         return jax.tree.map(lambda w, m: w - descent.learning_rate * m, weights, moments), moments
 
-    @jax.jit
     def look(weights: Any, x: Any, y: Any) -> Any:
         logits = forward(weights, x, None)
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), (logits.argmax(1) == y).sum()
 
+    quick_step, quick_look = jax.jit(step), jax.jit(look)
     weights = _jax_weights(case)
     moments = jax.tree.map(jnp.zeros_like, weights)
     whole = len(labels) // case.batch * case.batch or len(labels)
@@ -354,20 +353,19 @@ def make_jax(case: Case, images: NDArray[np.float32], labels: NDArray[np.int64])
         for number, first in enumerate(range(0, whole, case.batch)):
             rows = order[first : first + case.batch]
             folded = jax.random.fold_in(key, number)
-            weights, moments = step(weights, moments, images[rows], labels[rows], folded)
+            weights, moments = quick_step(weights, moments, images[rows], labels[rows], folded)
         jax.block_until_ready(weights)
 
     def evaluate() -> None:
         for first in range(0, whole, case.batch):
             rows = slice(first, first + case.batch)
-            jax.block_until_ready(look(weights, images[rows], labels[rows]))
+            jax.block_until_ready(quick_look(weights, images[rows], labels[rows]))
 
     return Contestant(train, evaluate)
 
 
 def _jax_weights(case: Case) -> Any:
-    from jax import numpy as jnp
-
+    jnp: Any = import_module("jax").numpy
     start = draw_start(case.network, case.descent, 1)
     weights = []
     for layer in case.network.layers:
@@ -379,8 +377,7 @@ def _jax_weights(case: Case) -> Any:
 
 def make_keras(case: Case, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Contestant:
     """Return Keras' ``fit`` and ``evaluate``; pooling is over zeros in place of -infinity."""
-    import keras
-
+    keras: Any = import_module("keras")
     modules: list[Any] = [keras.Input((case.network.size, case.network.size, case.network.channels))]
     for layer in case.network.layers:
         if layer.is_dense:

@@ -24,7 +24,7 @@ from butter_etl.engines.streams import Stream, uniforms, words
 from butter_etl.errors import UsageError
 from tests.convolutions import KNOWN, SMALL, batches, descents, networks
 
-ENGINES = ["reference"]
+ENGINES = ["reference", "compiled"]
 MOMENTUM = Descent(0.1, momentum=0.9, dampening=0.5, weight_decay=0.01)
 
 

@@ -85,5 +85,5 @@ def compiled_in_place(function: _Function) -> _Function:
 
 
 def compiled_inside(function: _Function) -> _Function:
-    """Compile a function for calls from other compiled functions only: without an entry from outside, in half the time."""
+    """Compile a function for calls from other compiled functions only: it has no entry from outside, and takes half."""
     return _kernel(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)

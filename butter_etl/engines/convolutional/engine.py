@@ -36,7 +36,7 @@ SOURCES: Final = [
 ]
 
 #: A batch is done in parts, so that a part's activations and errors take about so many bytes at most.
-PART_BYTES: Final = 8 << 20
+PART_BYTES: Final = 24 << 20
 #: The fewest rows of a part: products with fewer have more to read than to multiply.
 LEAST_ROWS: Final = 24
 #: The most rows that are evaluated at once.
@@ -151,7 +151,8 @@ class CompiledTrainer:
         share = 1.0 if self._steps == 0 else 1.0 - descent.dampening
         rates = (descent.learning_rate, descent.momentum, share, descent.weight_decay)
         arguments = (
-            plan.layers, plan.tables, self._weights, self._gradient, self._moments, *rates, self._rates, plan.rows, batch,
+            plan.layers, plan.tables, self._weights, self._gradient, self._moments, *rates, self._rates, plan.rows,
+            batch,
         )  # fmt: skip
         kernel_cache.ready(kernels.descend, arguments, SOURCES)
         kernels.descend(*arguments)

@@ -7,7 +7,7 @@ the parts, and the mean loss is that of the batch.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 

@@ -117,8 +117,8 @@ def tile(
     numbers begins, in units of ``value_unit`` where its vectors begin, and how many there are. The k-th number of row r
     is ``scalars[at + begin + r row_step + k scalar_step]``; its vectors begin at ``values[value_at + begin value_unit +
     k value_step]``. Every row starts from the vectors in ``starts`` and ends at ``results[to + r result_step]``, as
-    ``finish`` says: `WRITE`, `RELU`, or `CHANGE`, which adds ``rates[0]`` times what is there and ``rates[1]`` times the
-    sum.
+    ``finish`` says: `WRITE`, `RELU`, or `CHANGE`, which adds ``rates[0]`` times what is there, and ``rates[1]`` times
+    the sum.
     """
     width = LANES * vectors
     sums = np.tile(starts[:width], (rows, 1))
@@ -165,7 +165,7 @@ def _type_of_tile(
 @_lowered(tile, _type_of_tile)
 def _emit_tile(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     rows, vectors = sig.args[0].literal_value, sig.args[1].literal_value
-    parts = context, builder, sig, args
+    parts = (context, builder, sig, args)
     row_step, scalar_step, first, last = (_integer(*parts, number) for number in (3, 4, 6, 7))
     value_at, value_unit, value_step, to, result_step, finish, at = (
         _integer(*parts, number) for number in (9, 10, 11, 14, 15, 16, 18)
@@ -202,7 +202,7 @@ def _call(builder: Any, name: str, *operands: Any) -> Any:
     return builder.call(declared, list(operands))
 
 
-def _finish_tile(parts: Any, sums: Any, to: Any, result_step: Any, finish: Any) -> None:
+def _finish_tile(parts: tuple[Any, Any, Any, Any], sums: Any, to: Any, result_step: Any, finish: Any) -> None:
     builder, zero = parts[1], ir.Constant(_VECTOR, [0.0] * LANES)
     is_relu, is_change = (builder.icmp_signed("==", finish, _number(kind)) for kind in (RELU, CHANGE))
     decay, factor = (_splat(builder, builder.load(_pointer(*parts, 17, _number(n))), _VECTOR) for n in range(2))
@@ -246,7 +246,7 @@ def turn(source: Array, at: int, step: int, count: int, result: Array, to: int, 
     ),
 )
 def _emit_turn(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    parts = context, builder, sig, args
+    parts = (context, builder, sig, args)
     at, step, count, to, result_step = (_integer(*parts, number) for number in (1, 2, 3, 5, 6))
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
     lines = []
@@ -300,7 +300,7 @@ def keep_bits(
     lambda bits, at, block, step, stream, part, low, high, threshold: types.none if _is(bits, types.uint16) else None,
 )
 def _emit_keep_bits(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    parts = context, builder, sig, args
+    parts = (context, builder, sig, args)
     numbers = [builder.trunc(_integer(*parts, number), _I32) for number in range(2, 9)]
     first, *others, low, high, threshold = (_splat(builder, number, _WORDS) for number in numbers)
     words = [builder.add(first, ir.Constant(_WORDS, list(range(LANES)))), *others]
@@ -350,7 +350,7 @@ def scale_kept(array: Array, at: int, bits: Bits, number: int, scale: float) -> 
     ),
 )
 def _emit_scale_kept(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    parts = context, builder, sig, args
+    parts = (context, builder, sig, args)
     scale = _splat(builder, context.cast(builder, args[4], sig.args[4], types.float32), _VECTOR)
     kept = builder.bitcast(builder.load(_pointer(*parts, 2, _integer(*parts, 3))), _FLAGS)
     place = _pointer(*parts, 0, _integer(*parts, 1), _VECTOR)

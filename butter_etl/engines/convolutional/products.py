@@ -111,7 +111,7 @@ _tile_61, _tile_62, _tile_63, _tile_64 = (_tile_of(6, vectors) for vectors in ra
 
 
 @compiled_inside
-def multiply_rows(
+def multiply_rows(  # noqa: PLR0912, PLR0915 (compiled code; a call for each kind of tile)
     rows: int,
     vectors: int,
     scalars: Array,
@@ -217,8 +217,10 @@ def forward_products(
     """
     keep_apart()
     # Whatever is a literal would be compiled for, each on its own: these are not.
-    one, nothing, write = np.int64(1), np.int64(0), np.int64(WRITE)
-    finish = np.int64(RELU if layer[IS_RELU] else WRITE)
+    one: Any = np.int64(1)
+    nothing: Any = np.int64(0)
+    write: Any = np.int64(WRITE)
+    finish: Any = np.int64(RELU if layer[IS_RELU] else WRITE)
     inputs, width = layer[CHANNELS] * layer[TAPS], layer[OUT_WIDTH]
     for strip in range(0, width, STRIP):
         filters = min(STRIP, width - strip)
@@ -270,7 +272,8 @@ def gradient_products(
     How, ``rates`` says to `butter_etl.engines.convolutional.lanes.tile`; ``line`` holds zeros.
     """
     keep_apart()
-    one, change = np.int64(1), np.int64(CHANGE)
+    one: Any = np.int64(1)
+    change: Any = np.int64(CHANGE)
     inputs, width = layer[CHANNELS] * layer[TAPS], layer[OUT_WIDTH]
     varying = 3 * max(1, SUMMED // rows)
     for tap in range(layer[GRADIENTS], layer[GRADIENTS_END], GRADIENT_COLUMNS):
@@ -300,7 +303,9 @@ def input_products(
     ``turned`` has room for a strip of the weights, turned: (taps, filters, channels of the strip).
     """
     keep_apart()
-    one, nothing, write = np.int64(1), np.int64(0), np.int64(WRITE)
+    one: Any = np.int64(1)
+    nothing: Any = np.int64(0)
+    write: Any = np.int64(WRITE)
     inputs, width = layer[CHANNELS] * layer[TAPS], layer[IN_WIDTH]
     for strip in range(0, width, STRIP):
         channels = min(STRIP, width - strip)
