@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from benchmarks import (
     commands,
     fidelity,
     histories,
+    lifespans,
     loading,
     opened_files,
     parquet_settings,
@@ -419,6 +421,16 @@ def test_the_memory_of_a_large_partition_is_measured(capsys):
         "summarize --json",
         "summarize --json, one run added",
     ]
+
+
+def test_tables_and_fits_are_measured(capsys):
+    folder = Path(__file__).parent / "networks"
+    assert lifespans.main([str(folder), "--tables", "3", "--fits", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fits"], found["alike"]) == (79, 79)
+    assert 0 < found["fit"] < found["scipy_fit"]
+    assert lifespans.main([str(folder), "--tables", "3", "--fits", "1"]) == 0
+    assert "79 of 79 predictions are alike" in capsys.readouterr().out
 
 
 def test_loading_of_kernels_is_measured(capsys):
