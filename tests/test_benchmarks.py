@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from benchmarks import (
     opened_files,
     parquet_settings,
     peers,
+    published_tables,
     regression,
     repartition,
     report,
@@ -419,6 +421,16 @@ def test_the_memory_of_a_large_partition_is_measured(capsys):
         "summarize --json",
         "summarize --json, one run added",
     ]
+
+
+def test_tables_and_fits_are_measured(capsys):
+    folder = Path(__file__).parent / "networks"
+    assert published_tables.main([str(folder), "--tables", "3", "--fits", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fits"], found["alike"]) == (79, 79)
+    assert 0 < found["fit"] < found["scipy_fit"]
+    assert published_tables.main([str(folder), "--tables", "3", "--fits", "1"]) == 0
+    assert "79 of 79 predictions are alike" in capsys.readouterr().out
 
 
 def test_loading_of_kernels_is_measured(capsys):

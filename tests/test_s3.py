@@ -388,6 +388,7 @@ def test_names_and_their_order_are_those_of_a_disk(location, tmp_path):
         assert not place.write_new(NAMES[0], b"other")
     assert list(location.walk()) == list(disk.walk())
     assert list(location.walk("a=0")) == list(disk.walk("a=0"))
+    assert list(location.walk(starting="x")) == list(disk.walk(starting="x"))
     assert location.names("a=0") == disk.names("a=0") == ["x"]
     assert [location.read_bytes(name).decode() for name in NAMES] == NAMES
     assert [kind(location, name) for name in ("a=0", "top", "none")] == ["Directory", "File", "NotFound"]

@@ -106,6 +106,15 @@ def test_landing_writes_one_file_named_by_what_it_holds(store):
     assert store.read_runs(file).equals(make_runs(POLLEN, 0, range(3)))
 
 
+def test_run_files_of_one_experiment_are_no_others(store):
+    for experiment_id, repetitions in ((1, range(2)), (11, range(1)), (111, range(4)), (1, [5])):
+        land(store, POLLEN, experiment_id, repetitions)
+    for experiment_id in (0, 1, 11, 111):
+        expected = [file for file in store.run_files(POLLEN_PARTITION) if file.experiment_id == experiment_id]
+        assert list(store.run_files(POLLEN_PARTITION, experiment_id)) == expected
+    assert store.repetitions_of(1, POLLEN_PARTITION) == {0, 1, 5}
+
+
 def test_landing_drops_what_is_there_and_keeps_files_consecutive(store):
     land(store, POLLEN, 0, [2, 3])
     landing = land(store, POLLEN, 0, range(6))

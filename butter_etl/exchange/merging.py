@@ -127,7 +127,7 @@ def too_many(study: Study, arrival: Arrival, there: int, new: int) -> str:
 def _files(store: Store | None, arrival: Arrival) -> list[RunFile]:
     if store is None or arrival.experiment_id is None:
         return []
-    return [file for file in store.run_files(arrival.partition) if file.experiment_id == arrival.experiment_id]
+    return list(store.run_files(arrival.partition, arrival.experiment_id))
 
 
 def _distinct(study: Study, rows: pa.Table) -> tuple[pa.Table, list[str]]:

@@ -174,16 +174,17 @@ class Location:
         with self.errors(name):
             return self.filesystem.get_file_info(self.path(name)).type
 
-    def walk(self, folder: str = "", *, temporary: bool = False) -> Iterator[tuple[str, int]]:
+    def walk(self, folder: str = "", *, temporary: bool = False, starting: str = "") -> Iterator[tuple[str, int]]:
         """Yield every file below ``folder`` in the order of the names, as (path relative to it, size in bytes).
 
         Nothing comes if the folder is not there. Temporary files of unfinished writes are left out unless
-        ``temporary``; hidden folders (`is_hidden`) are passed over. On an object store this is one recursive
+        ``temporary``; hidden folders (`is_hidden`) are passed over. So are files whose own names do not begin with
+        ``starting``: on a disk, nothing but their names is looked at. On an object store this is one recursive
         listing, a request for each thousand objects, and a request for each change noted (`Changes`) that it does not
         show. On a disk links are followed; PlaceError is raised for one that leads nowhere or in a circle.
         """
         if self.is_local:
-            yield from _scan(self.path(folder), "", temporary=temporary)
+            yield from _scan(self.path(folder), "", temporary=temporary, starting=starting)
             return
         base = self.path(folder)
         with self.errors(folder):
@@ -192,7 +193,8 @@ class Location:
         del infos
         if self.changes is not None:
             files = self.changes.corrected(folder, files, self._size)
-        seen = [file for file in files.items() if _is_seen(file[0], files.keys())]
+        wanted = (file for file in files.items() if file[0].rpartition("/")[2].startswith(starting))
+        seen = [file for file in wanted if _is_seen(file[0], files.keys())]
         yield from sorted(seen, key=lambda file: file[0].split("/"))  # as on a disk, folder by folder
 
     def _size(self, name: str) -> int | None:
@@ -551,8 +553,13 @@ def _is_seen(path: str, present: Set[str]) -> bool:
     )
 
 
-def _scan(folder: str, prefix: str, *, temporary: bool, followed: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
-    """Yield the files below a folder; ``followed`` are the real paths of the folders whose links led to it."""
+def _scan(
+    folder: str, prefix: str, *, temporary: bool, starting: str, followed: tuple[str, ...] = ()
+) -> Iterator[tuple[str, int]]:
+    """Yield the files below a folder whose names begin so.
+
+    ``followed`` are the real paths of the folders whose links led to it.
+    """
     for entry in _entries(folder):
         name = f"{prefix}{entry.name}"
         try:
@@ -560,8 +567,8 @@ def _scan(folder: str, prefix: str, *, temporary: bool, followed: tuple[str, ...
                 if is_hidden(entry.name, partial(_has_schema, entry.path)):
                     continue
                 chain = _follow(folder, entry, followed) if entry.is_symlink() else followed
-                yield from _scan(entry.path, f"{name}/", temporary=temporary, followed=chain)
-            elif temporary or not entry.name.endswith(".tmp"):
+                yield from _scan(entry.path, f"{name}/", temporary=temporary, starting=starting, followed=chain)
+            elif entry.name.startswith(starting) and (temporary or not entry.name.endswith(".tmp")):
                 if not is_utf8(name):
                     if name.endswith(".parquet"):
                         require_utf8(entry.path)

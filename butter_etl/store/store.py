@@ -181,10 +181,13 @@ class Store:
         """Return the partition that holds an experiment: its hive keys."""
         return partition_path(self.study.keys, one.parameters())
 
-    def run_files(self, partition: str = "") -> Iterator[RunFile]:
-        """Yield every run file by its name, of the whole store or of one partition; pass over other names."""
-        prefix = f"{partition}/" if partition else ""
-        for name, size in self.location.walk(f"{RUNS}/{partition}" if partition else RUNS):
+    def run_files(self, partition: str = "", experiment_id: int | None = None) -> Iterator[RunFile]:
+        """Yield every run file by its name, of the whole store or of one partition; pass over other names.
+
+        With ``experiment_id``, these are those of one experiment alone: no others are looked at.
+        """
+        prefix, starting = f"{partition}/" if partition else "", "" if experiment_id is None else f"{experiment_id}-"
+        for name, size in self.location.walk(f"{RUNS}/{partition}" if partition else RUNS, starting=starting):
             file = RunFile.parse(f"{prefix}{name}", size)
             if file is not None:
                 yield file
@@ -195,8 +198,7 @@ class Store:
 
     def repetitions_of(self, experiment_id: int, partition: str) -> set[int]:
         """Return the numbers of the repetitions of one experiment that are in its partition."""
-        files = self.run_files(partition)
-        return {rep for file in files if file.experiment_id == experiment_id for rep in file.repetitions}
+        return {rep for file in self.run_files(partition, experiment_id) for rep in file.repetitions}
 
     def read_runs(self, file: RunFile, columns: list[str] | None = None) -> pa.Table:
         """Read the rows of a run file, without the partition columns; raise TornFileError if it cannot be read.

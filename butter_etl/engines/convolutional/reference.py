@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device
-    from butter_etl.engines.host import Facts
     from butter_etl.engines.convolutional.contract import Descent, Network, State
+    from butter_etl.engines.host import Facts
 
 #: Rows that are evaluated at once.
 _EVALUATED = 256
