@@ -1,9 +1,10 @@
 """What published tables of networks cost, and predictions from them: against SciPy's fits.
 
-``python -m benchmarks.published_tables FOLDER [--tables 1000] [--fits 150] [--json]`` reads and writes the tables of a folder
-(``tests/networks`` has three), again and again, until there were so many. Then it fits curves to the first points of
-their accuracies, one point more each time: by the compiled kernel, and by ``scipy.optimize.curve_fit`` in a loop. It
-prints CPU milliseconds a table and a fit, and how many predictions of epoch 20 are within 0.001 points of SciPy's.
+``python -m benchmarks.published_tables FOLDER [--tables 1000] [--fits 150] [--json]`` reads and writes the tables of a
+folder (``tests/networks`` has three), again and again, until there were so many. Then it fits curves to the first
+points of their accuracies, one point more each time: by the compiled kernel, and by ``scipy.optimize.curve_fit`` in a
+loop. It prints CPU milliseconds a table and a fit, and how many predictions of epoch 20 are within 0.001 points of
+SciPy's.
 """
 
 from __future__ import annotations
