@@ -41,6 +41,21 @@ _INFINITY: Final = math.inf
 _INSIDE: Final = tuple(math.nextafter(bound, math.inf) for bound in LOWER)
 _INSIDE_A: Final = math.nextafter(MOST_A, 0.0)
 
+#: ln 2 in two parts, the first of 32 bits, so that its products with exponents are exact.
+_LOG_2: Final = float.fromhex("0x1.62e42fee00000p-1")
+_LOG_2_REST: Final = float.fromhex("0x1.a39ef35793c76p-33")
+_HALF_ROOT: Final = math.sqrt(0.5)
+#: The last power of a series of the area tangent, whose argument is below 0.172; of the exponential's, from
+#: the last on, all terms but the first two.
+_LAST_POWER: Final = 23
+_PER_LOG_2: Final = 1.4426950408889634
+_TERMS: Final = tuple(1.0 / math.factorial(term) for term in range(15, 1, -1))
+#: Powers of e beyond these are 0, or infinite.
+_LEAST_EXPONENT: Final = -746.0
+_MOST_EXPONENT: Final = 709.782712893384
+_SPLITTER: Final = 2.0**27 + 1.0
+_MOST_SPLIT: Final = 1e290
+
 _RESIDUALS, _SLOPES, _COLUMNS, _TRIAL, _BASIS = 0, 1, 4, 7, 8
 #: Rows of a frame, whose last three have at least six entries.
 FRAME_ROWS: Final = 11
@@ -74,6 +89,64 @@ def _plus(u: Vector, v: Vector) -> Vector:
     return u[0] + v[0], u[1] + v[1], u[2] + v[2]
 
 
+# --- powers ------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _product_rest(p: float, a: float, b: float) -> float:
+    """Return what the product ``p`` of two numbers lacks, exactly (T. J. Dekker, 1971)."""
+    big_a, big_b = a * _SPLITTER, b * _SPLITTER
+    a_high, b_high = big_a - (big_a - a), big_b - (big_b - b)
+    a_low, b_low = a - a_high, b - b_high
+    return ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+@compiled
+def _log(b: float) -> tuple[float, float]:
+    """Return the logarithm of a positive number as a sum of two, from the series of the area tangent."""
+    fraction, exponent = math.frexp(b)
+    if fraction < _HALF_ROOT:
+        fraction, exponent = 2.0 * fraction, exponent - 1
+    above, below = fraction - 1.0, fraction + 1.0
+    below_rest = fraction - (below - 1.0)
+    s = above / below
+    product = s * below
+    rest = ((above - product) - _product_rest(product, s, below) - s * below_rest) / below
+    square = s * s
+    tail = 0.0
+    for power in range(_LAST_POWER, 1, -2):
+        tail = square * (tail + 1.0 / power)
+    high, low = 2.0 * s, 2.0 * (rest + s * tail)
+    large = exponent * _LOG_2
+    total = large + high  # of two numbers, the larger comes first, or is 0
+    low += (high - (total - large)) + exponent * _LOG_2_REST
+    found = total + low
+    return found, low - (found - total)
+
+
+@compiled
+def power(high: float, low: float, y: float) -> float:
+    """Return b ** y of a number from 1 on, by its logarithm, a sum of two.
+
+    It is made of sums and products alone, so that it has the same bits everywhere; libraries' powers have not. The last
+    digit of powers up to some thousands is rounded as well as theirs; of the largest, a few are not.
+    """
+    p = y * high
+    if not _LEAST_EXPONENT < p < _MOST_EXPONENT:
+        return 0.0 if p < 0 else p * _INFINITY
+    rest = (_product_rest(p, y, high) if abs(y) < _MOST_SPLIT else 0.0) + y * low
+    count = math.floor(p * _PER_LOG_2 + 0.5)
+    whole, rest = p - count * _LOG_2, rest - count * _LOG_2_REST
+    r = whole + rest
+    rest -= r - whole
+    tail = 0.0
+    for factor in _TERMS:
+        tail = tail * r + factor
+    most = 1.0 + r
+    found = most + ((r - (most - 1.0)) + (r * r * tail + rest * most))
+    return math.ldexp(found, int(count))
+
+
 # --- the curve ---------------------------------------------------------------------------------------------------
 
 
@@ -83,8 +156,9 @@ def _put_residuals(
 ) -> bool:
     """Put the residuals of a run's first points into a row of the frame; tell whether all are finite."""
     are_finite = True
+    high, low = _log(x[1])
     for i in range(count):
-        frame[row, i] = x[0] - x[1] ** (x[2] - points[run, i]) - values[run, i]
+        frame[row, i] = x[0] - power(high, low, x[2] - points[run, i]) - values[run, i]
         are_finite &= math.isfinite(frame[row, i])
     return are_finite
 
@@ -515,3 +589,14 @@ def fit_curves(points: Float64s, values: Float64s, counts: NDArray[np.int64], fi
             x, is_fitted = _fit(frame, points, values, run, counts[run])
         for k in range(3):
             fits[run, k] = x[k] if is_fitted else _INFINITY
+
+
+@compiled
+def put_values(curves: Float64s, x: float, found: Float64s) -> None:
+    """Put the values of curves (curves, 3) at ``x`` into ``found`` float64 (curves,); NaN where there is no curve."""
+    for one in range(found.size):
+        a, b, c = curves[one, 0], curves[one, 1], curves[one, 2]
+        found[one] = math.nan
+        if math.isfinite(a) and math.isfinite(b):
+            high, low = _log(b)
+            found[one] = a - power(high, low, c - x)

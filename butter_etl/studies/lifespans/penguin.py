@@ -9,7 +9,7 @@ say.
 
 Fits equal those of SciPy's ``curve_fit``, which has the last word there, as far as these equal themselves: where a fit
 stops on a long slope instead of in a minimum, a change of the last bit of a measure moves a prediction by up to some
-thousandths of a point.
+thousandths of a point. Here nothing does that but the measures: predictions have the same bits on every machine.
 
 Runs are rows of arrays. Lists of different lengths are filled up with NaN behind their ends, in both the epochs and the
 measures; a measure that is not finite, before the end of a list, lets every fit fail that it is part of.
@@ -29,13 +29,14 @@ from numpy.typing import NDArray
 
 from butter_etl.engines import ready
 from butter_etl.studies.lifespans import curve_kernels
-from butter_etl.studies.lifespans.curve_kernels import FRAME_ROWS, MOST_A, fit_curves
+from butter_etl.studies.lifespans.curve_kernels import FRAME_ROWS, MOST_A, fit_curves, put_values
 from butter_etl.studies.lifespans.tables import Table
 
 Float64s: TypeAlias = NDArray[np.float64]
 Int64s: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
+_SOURCES: Final = [Path(curve_kernels.__file__)]
 #: The curve's x for each epoch, so that x counts half epochs.
 POINTS_PER_EPOCH: Final = 2.0
 #: The first fit is to so many points.
@@ -92,9 +93,9 @@ def fit_prefixes(epochs: Float64s, accuracies: Float64s) -> Float64s:
 
 def value_at(curves: Float64s, epoch: float) -> Float64s:
     """Return the values (…) that curves (…, 3) have at an epoch; they are not finite where a fit failed."""
-    a, b, c = np.moveaxis(curves, -1, 0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        found: Float64s = a - b ** (c - POINTS_PER_EPOCH * epoch)
+    _prepare()
+    found = np.empty(curves.shape[:-1])
+    put_values(np.ascontiguousarray(curves).reshape(-1, 3), POINTS_PER_EPOCH * epoch, found.reshape(-1))
     return found
 
 
@@ -113,7 +114,8 @@ def _fit_first(epochs: Float64s, accuracies: Float64s, count: int) -> Float64s:
 def _prepare() -> None:
     """Load or compile what fits curves."""
     one = np.zeros((1, 1))
-    ready(fit_curves, (one, one, np.zeros(1, np.int64), one, one), [Path(curve_kernels.__file__)])
+    ready(fit_curves, (one, one, np.zeros(1, np.int64), one, one), _SOURCES)
+    ready(put_values, (one, 1.0, np.zeros(1)), _SOURCES)
 
 
 # --- predictions -------------------------------------------------------------------------------------------------
