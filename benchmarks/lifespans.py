@@ -34,8 +34,8 @@ from butter_etl.engines.convolutional.contract import (
     DROPOUT,
     POOL,
     Block,
+    ConvNetwork,
     Descent,
-    Network,
     Pool,
     draw_start,
     load_trainer,
@@ -53,7 +53,7 @@ class Case(NamedTuple):
     """A network, the size of its batches and its descent."""
 
     name: str
-    network: Network
+    network: ConvNetwork
     batch: int
     descent: Descent
 
@@ -63,7 +63,7 @@ def known_cases() -> list[Case]:
     return [
         Case(
             "seed",
-            Network(
+            ConvNetwork(
                 3,
                 32,
                 (Block(304, 32, 9), Block(38, 1, 1, 4, 2, Pool(9, 5)), Block(257, 1, 1, 0, 2, Pool(1, 1))),
@@ -75,7 +75,7 @@ def known_cases() -> list[Case]:
         ),
         Case(
             "13_55",
-            Network(
+            ConvNetwork(
                 3,
                 32,
                 (
@@ -91,7 +91,7 @@ def known_cases() -> list[Case]:
         ),
         Case(
             "13_56",
-            Network(
+            ConvNetwork(
                 3,
                 32,
                 (Block(190, 32, 20, 2, 4), Block(306, 1, 1, 2), Block(383, 3, 2, 3, 3, Pool(5, 4, 1))),
@@ -105,7 +105,7 @@ def known_cases() -> list[Case]:
         ),
         Case(
             "14_01",
-            Network(
+            ConvNetwork(
                 3,
                 32,
                 (
@@ -137,7 +137,7 @@ def draw_case(seed: int, most: int = MOST_PARAMETERS) -> Case:
             return Case(f"g{seed}", network, int(random.integers(25, 251)), Descent(rate / 100, momentum, 0.0, decay))
 
 
-def _draw_network(random: np.random.Generator, channels: int, size: int, classes: int) -> Network:
+def _draw_network(random: np.random.Generator, channels: int, size: int, classes: int) -> ConvNetwork:
     def draw(low: int, high: int) -> int:
         return int(random.integers(low, high + 1))
 
@@ -157,7 +157,7 @@ def _draw_network(random: np.random.Generator, channels: int, size: int, classes
     drops = any(block.code & DROPOUT for block in blocks)
     flags = tuple(bool(random.integers(2)) for _ in widths[1:])
     rate, fc_rate = float(random.uniform(0.1, 0.7)), float(random.uniform(0.1, 0.7))
-    return Network(channels, size, tuple(blocks), widths, rate if drops else 0.0, flags, fc_rate)
+    return ConvNetwork(channels, size, tuple(blocks), widths, rate if drops else 0.0, flags, fc_rate)
 
 
 # -- contestants
@@ -279,7 +279,7 @@ def make_compile(case: Case, images: NDArray[np.float32], labels: NDArray[np.int
     return _make_torch(case, images, labels, last=True, compiled=True)
 
 
-def _torch_model(network: Network) -> Any:
+def _torch_model(network: ConvNetwork) -> Any:
     from torch import nn
 
     modules: list[Any] = []

@@ -6,13 +6,13 @@ import numpy as np
 from hypothesis import strategies as st
 
 from benchmarks.lifespans import known_cases
-from butter_etl.engines.convolutional.contract import Block, Descent, Network, Pool
+from butter_etl.engines.convolutional.contract import Block, ConvNetwork, Descent, Pool
 
 #: Networks of the published tables by name, each with its batch size and descent.
 KNOWN = {case.name: case for case in known_cases()}
 
 #: A network with everything in it.
-SMALL = Network(
+SMALL = ConvNetwork(
     2,
     9,
     (Block(5, 4, 2, 1, 7, Pool(2, 1, 1)), Block(20, 1, 1, 2, 5), Block(6, 3, 2, 2, 6, Pool(3, 2, 1))),
@@ -47,7 +47,7 @@ def networks(draw):
             feature_size = pool.size(feature_size)
         blocks.append(Block(*block, code, pool))
     widths = draw(st.lists(st.integers(1, 70), min_size=1, max_size=3))
-    return Network(
+    return ConvNetwork(
         channels,
         size,
         tuple(blocks),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from butter_etl.engines.convolutional.contract import (
     Block,
+    ConvNetwork,
     Descent,
-    Network,
     Pool,
     draw_start,
     dropout_mask,
@@ -71,12 +71,12 @@ def test_shapes_are_those_of_torch(network):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (Network(3, 8, (Block(4, 9),), (3,)), "kernel 9"),
-        (Network(3, 8, (Block(4, 3, code=3),), (3,)), "code 3"),
-        (Network(3, 8, (Block(4, 3, code=2, pool=Pool(2, 1, 2)),), (3,)), "above half"),
-        (Network(3, 8, (Block(4, 3),), (0,)), "at least 1"),
-        (Network(3, 8, (), (3,), fc_dropout=(True,)), "1 dropout flags for 0"),
-        (Network(3, 8, (), (3,), dropout_rate=1.0), "not 1.0"),
+        (ConvNetwork(3, 8, (Block(4, 9),), (3,)), "kernel 9"),
+        (ConvNetwork(3, 8, (Block(4, 3, code=3),), (3,)), "code 3"),
+        (ConvNetwork(3, 8, (Block(4, 3, code=2, pool=Pool(2, 1, 2)),), (3,)), "above half"),
+        (ConvNetwork(3, 8, (Block(4, 3),), (0,)), "at least 1"),
+        (ConvNetwork(3, 8, (), (3,), fc_dropout=(True,)), "1 dropout flags for 0"),
+        (ConvNetwork(3, 8, (), (3,), dropout_rate=1.0), "not 1.0"),
     ],
 )
 def test_what_cannot_be_built_is_refused(network, message):
@@ -85,20 +85,20 @@ def test_what_cannot_be_built_is_refused(network, message):
 
 
 def test_a_start_is_uniform_and_a_function_of_seed_layer_and_position():
-    network = Network(3, 8, (Block(5, 3),), (7, 4))
+    network = ConvNetwork(3, 8, (Block(5, 3),), (7, 4))
     start = draw_start(network, Descent(0.1), 12)
     draws = uniforms(12, Stream.WEIGHTS, 5 * 27 + 5, step=0)
     bound = 1 / np.sqrt(27)
     np.testing.assert_array_equal(start["conv1.weight"].ravel(), ((2 * draws[:-5] - 1) * bound).astype(np.float32))
     np.testing.assert_array_equal(start["conv1.bias"], ((2 * draws[-5:] - 1) * bound).astype(np.float32))
-    other = draw_start(Network(3, 8, (Block(5, 3),), (9, 4)), Descent(0.1), 12)
+    other = draw_start(ConvNetwork(3, 8, (Block(5, 3),), (9, 4)), Descent(0.1), 12)
     np.testing.assert_array_equal(start["conv1.weight"], other["conv1.weight"])
     assert start["steps"] == 0
     assert "fc2.bias.momentum" in draw_start(network, MOMENTUM, 12)
 
 
 def test_a_mask_is_what_its_definition_says():
-    layer = Network(1, 5, (Block(20, 2, code=4),), (2,), dropout_rate=0.4).layers[0]
+    layer = ConvNetwork(1, 5, (Block(20, 2, code=4),), (2,), dropout_rate=0.4).layers[0]
     kept = dropout_mask(77, 9, layer, 3)
     assert kept.shape == (3, 4, 4, 20)
     for row, y, x, channel in [(0, 0, 0, 0), (2, 3, 1, 19), (1, 0, 3, 7)]:
@@ -112,7 +112,7 @@ def test_a_mask_is_what_its_definition_says():
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.7, 0.99999])
 def test_masks_keep_the_share_that_scales_make_up_for(rate):
-    layer = Network(1, 32, (Block(40, 1, code=4),), (2,), dropout_rate=rate).layers[0]
+    layer = ConvNetwork(1, 32, (Block(40, 1, code=4),), (2,), dropout_rate=rate).layers[0]
     kept = dropout_mask(1, 2, layer, 5)
     share = 1 / keep_scale(rate)
     assert abs(share - (1 - rate)) < 2**-16
@@ -121,7 +121,7 @@ def test_masks_keep_the_share_that_scales_make_up_for(rate):
 
 @pytest.mark.parametrize("descent", [Descent(0.1), Descent(0.1, weight_decay=0.1), MOMENTUM], ids=str)
 def test_descent_is_that_of_torch(descent):
-    network = Network(2, 6, (Block(5, 3, 1, 1, 3, Pool(2, 2)),), (7, 4), fc_activation="relu")
+    network = ConvNetwork(2, 6, (Block(5, 3, 1, 1, 3, Pool(2, 2)),), (7, 4), fc_activation="relu")
     start = draw_start(network, descent, 4)
     ours = ReferenceTrainer(network, descent, 4, start, dtype=torch.float64)
     model = torch.nn.Sequential(

@@ -15,8 +15,8 @@ from butter_etl.engines.compiling import compiled
 from butter_etl.engines.convolutional import engine, kernels, lanes, memory, products
 from butter_etl.engines.convolutional.contract import (
     Block,
+    ConvNetwork,
     Descent,
-    Network,
     Pool,
     draw_start,
     dropout_mask,
@@ -85,13 +85,13 @@ def test_batches_of_different_sizes_and_parts_are_trained_as_by_torch(descent, m
 
 @pytest.mark.parametrize("kernel", [1, 3, 8])
 def test_weights_that_see_only_padding_still_decay(kernel):
-    network = Network(2, 8, (Block(20, kernel, kernel, 5), Block(18, 3, 3, 5, 2, Pool(3, 2, 1))), (4,))
+    network = ConvNetwork(2, 8, (Block(20, kernel, kernel, 5), Block(18, 3, 3, 5, 2, Pool(3, 2, 1))), (4,))
     assert_follows(network, PLAIN, 2, batches(network, 9, 3), slack=1e-5)
 
 
 def test_what_nothing_reads_is_not_computed():
     # Of 9 x 9 outputs a pooling 4 x 4 sees 8 x 8; of those a kernel 2 x 2 every other.
-    network = Network(1, 9, (Block(16, 1, code=2, pool=Pool(4, 4)),), (3,))
+    network = ConvNetwork(1, 9, (Block(16, 1, code=2, pool=Pool(4, 4)),), (3,))
     plan = memory.make_plan(network, 5, training=True, batch=5)
     row = plan.layers[0]
     assert (row[memory.OUTPUTS_END] - row[memory.OUTPUTS]) // memory.OUTPUT_COLUMNS == 64
@@ -100,7 +100,7 @@ def test_what_nothing_reads_is_not_computed():
 
 def test_outputs_of_padding_have_one_row_until_dropout():
     blocks = (Block(16, 4, 4), Block(32, 1, 1, 2, 4), Block(16, 1))
-    network = Network(1, 4, blocks, (3,))
+    network = ConvNetwork(1, 4, blocks, (3,))
     vary = [_varying(network, training=True)[1], _varying(network, training=False)[1]]
     assert vary == [1, 1]  # of 5 x 5
     dropping = replace(network, dropout_rate=0.5)
@@ -120,7 +120,7 @@ def _varying(network, *, training):
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 9))
 @settings(max_examples=30, deadline=None)
 def test_masks_are_those_of_the_contract(seed, step, filters, rows):
-    network = Network(1, 3, (Block(filters, 1, code=4),), (2,), dropout_rate=0.3)
+    network = ConvNetwork(1, 3, (Block(filters, 1, code=4),), (2,), dropout_rate=0.3)
     layer, width = network.layers[0], padded(filters)
     plan = memory.make_plan(network, rows, training=True, batch=rows)
     bits = np.zeros(plan.shape.bits, np.uint16)

@@ -22,6 +22,14 @@ from .contract import State as State
 from .contract import Variant as Variant
 from .contract import engine_facts as engine_facts
 from .contract import load_engine as load_engine
+from .convolutional.contract import Block as Block
+from .convolutional.contract import ConvNetwork as ConvNetwork
+from .convolutional.contract import ConvTrainer as ConvTrainer
+from .convolutional.contract import Descent as Descent
+from .convolutional.contract import Pool as Pool
+from .convolutional.contract import draw_start as draw_start
+from .convolutional.contract import load_trainer as load_trainer
+from .convolutional.contract import trainer_facts as trainer_facts
 from .host import Facts as Facts
 from .host import arithmetic as arithmetic
 from .host import cpu_family as cpu_family
@@ -46,6 +54,7 @@ from .statistics import Reduction as Reduction
 from .statistics import Series as Series
 from .statistics import Statistic as Statistic
 from .streams import Stream as Stream
+from .streams import epoch_order as epoch_order
 from .streams import integers as integers
 from .streams import normals as normals
 from .streams import permutation as permutation

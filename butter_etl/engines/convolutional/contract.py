@@ -6,7 +6,7 @@ An engine trains one network, batch by batch, and says all that is needed to go 
 
 A network is built as PyTorch builds one: blocks of a convolution and, where the block's code has them, ReLU, dropout
 and max-pooling, in this order; then fully connected layers, of which the last gives the logits of a softmax
-cross-entropy. A fully connected layer is a convolution whose kernel is as large as its input, so `Network.layers` has
+cross-entropy. A fully connected layer is a convolution whose kernel is as large as its input, so `ConvNetwork.layers` has
 one kind of layer only.
 
 Images are (rows, size, size, channels), float32, or uint8 for values of k / 255; labels are int64 (rows,).
@@ -121,7 +121,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Network:
+class ConvNetwork:
     """A network of ``blocks`` and of fully connected layers of some ``widths``, the output's last.
 
     Its images are ``size`` x ``size`` of so many ``channels``. Blocks drop at ``dropout_rate``, if their code says so;
@@ -217,7 +217,7 @@ class Descent:
     weight_decay: float = 0.0
 
 
-class Trainer(Protocol):
+class ConvTrainer(Protocol):
     """A network in training."""
 
     def train_batch(self, images: NDArray[Any], labels: NDArray[np.int64], step: int) -> float:
@@ -244,8 +244,8 @@ class MakeTrainer(Protocol):
     """The function that an engine module exports as ``trainer``."""
 
     def __call__(
-        self, network: Network, descent: Descent, seed: int, start: State, *, device: Device = "cpu"
-    ) -> Trainer:
+        self, network: ConvNetwork, descent: Descent, seed: int, start: State, *, device: Device = "cpu"
+    ) -> ConvTrainer:
         """Return a trainer of a network from a start, or from a state that an earlier one left."""
         ...
 
@@ -268,7 +268,7 @@ def trainer_facts(name: str, device: Device) -> Facts:
     return found
 
 
-def draw_start(network: Network, descent: Descent, seed: int) -> dict[str, NDArray[Any]]:
+def draw_start(network: ConvNetwork, descent: Descent, seed: int) -> dict[str, NDArray[Any]]:
     """Return the state before the first step: weights and biases uniform within 1 / sqrt(fan_in).
 
     So does PyTorch initialise both kinds of layers (`torch.nn.Conv2d`, `torch.nn.Linear`: Kaiming's rule with a = √5).
@@ -287,7 +287,7 @@ def draw_start(network: Network, descent: Descent, seed: int) -> dict[str, NDArr
     return state | {STEPS: np.array(0, np.int64)}
 
 
-def checked_state(network: Network, descent: Descent, state: State) -> State:
+def checked_state(network: ConvNetwork, descent: Descent, state: State) -> State:
     """Return a state. Raises UsageError where its arrays are not those of a network and its descent."""
     expected = {f"{layer.name}.weight": layer.weight_shape for layer in network.layers}
     expected |= {f"{layer.name}.bias": (layer.filters,) for layer in network.layers}

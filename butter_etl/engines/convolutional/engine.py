@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device
-    from butter_etl.engines.convolutional.contract import Descent, Network, State
+    from butter_etl.engines.convolutional.contract import ConvNetwork, Descent, State
     from butter_etl.engines.host import Facts
 
     Array = NDArray[np.float32]
@@ -43,7 +43,9 @@ LEAST_ROWS: Final = 24
 _EVALUATED: Final = 192
 
 
-def trainer(network: Network, descent: Descent, seed: int, start: State, *, device: Device = "cpu") -> CompiledTrainer:
+def trainer(
+    network: ConvNetwork, descent: Descent, seed: int, start: State, *, device: Device = "cpu"
+) -> CompiledTrainer:
     """Return a trainer; see `butter_etl.engines.convolutional.contract.MakeTrainer`.
 
     Raises UsageError where the device is not a CPU, or the start is of another network.
@@ -59,9 +61,9 @@ def facts(_device: Device) -> Facts:
 
 
 class CompiledTrainer:
-    """A network in training; see `butter_etl.engines.convolutional.contract.Trainer`."""
+    """A network in training; see `butter_etl.engines.convolutional.contract.ConvTrainer`."""
 
-    def __init__(self, network: Network, descent: Descent, seed: int, start: State) -> None:
+    def __init__(self, network: ConvNetwork, descent: Descent, seed: int, start: State) -> None:
         checked_state(network, descent, start)
         self._network, self._descent, self._seed = network, descent, seed
         self._weights = self._packed(start, "")
@@ -176,7 +178,7 @@ class CompiledTrainer:
 class _Memory:
     """The plans of a network by their rows, and the arrays that they share."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ConvNetwork) -> None:
         self._network = network
         self._plans: dict[tuple[int, bool, int], Plan] = {}
         self.work, self.turned = _aligned(0), _aligned(0)

@@ -26,7 +26,7 @@ from butter_etl.engines.convolutional.contract import LANES, keep_scale, keep_th
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from butter_etl.engines.convolutional.contract import Layer, Network
+    from butter_etl.engines.convolutional.contract import ConvNetwork, Layer
 
     Integers = NDArray[np.int64]
     Flags = NDArray[np.bool_]
@@ -180,7 +180,7 @@ class _Geometry(NamedTuple):
     pooled: Flags
 
 
-def _geometries(network: Network) -> list[_Geometry]:
+def _geometries(network: ConvNetwork) -> list[_Geometry]:
     """Return the geometry of each layer, found from the last one backwards."""
     found: list[_Geometry] = []
     wanted = np.ones(1, np.bool_)
@@ -208,7 +208,7 @@ def _marked(places: Integers, count: int) -> Flags:
     return marks
 
 
-def weight_places(network: Network) -> list[tuple[int, int]]:
+def weight_places(network: ConvNetwork) -> list[tuple[int, int]]:
     """Return where each layer's weights and biases begin; last, where the array ends."""
     places, at = [], 0
     for layer in network.layers:
@@ -218,7 +218,7 @@ def weight_places(network: Network) -> list[tuple[int, int]]:
     return [*places, (at, at)]
 
 
-def make_plan(network: Network, rows: int, *, training: bool, batch: int) -> Plan:
+def make_plan(network: ConvNetwork, rows: int, *, training: bool, batch: int) -> Plan:
     """Return the tables for so many rows of batches of ``batch`` rows."""
     return _Planner(network, rows, training, batch).plan()
 
@@ -226,7 +226,7 @@ def make_plan(network: Network, rows: int, *, training: bool, batch: int) -> Pla
 class _Planner:
     """What makes a plan: it goes through the layers and gives each its memory and its tables."""
 
-    def __init__(self, network: Network, rows: int, training: bool, batch: int) -> None:
+    def __init__(self, network: ConvNetwork, rows: int, training: bool, batch: int) -> None:
         self._network, self._rows, self._training, self._batch = network, rows, training, batch
         self._memory, self._tables = _Memory(), _Tables()
         self._bits = self._turned = 0
@@ -427,7 +427,7 @@ def _spans(first: Integers, last: Integers, kernel: int) -> list[tuple[int, int]
     return [(int(begin), int(end)) for begin, end in pairwise(bounds)]
 
 
-def network_lines(network: Network) -> int:
+def network_lines(network: ConvNetwork) -> int:
     """Return the number of lines of an image."""
     return network.layers[0].size
 

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device
-    from butter_etl.engines.convolutional.contract import Descent, Network, State
+    from butter_etl.engines.convolutional.contract import ConvNetwork, Descent, State
     from butter_etl.engines.host import Facts
 
 #: Rows that are evaluated at once.
 _EVALUATED = 256
 
 
-def trainer(network: Network, descent: Descent, seed: int, start: State, *, device: Device = "cpu") -> ReferenceTrainer:
+def trainer(
+    network: ConvNetwork, descent: Descent, seed: int, start: State, *, device: Device = "cpu"
+) -> ReferenceTrainer:
     """Return a trainer in float32; see `butter_etl.engines.convolutional.contract.MakeTrainer`.
 
     Raises UsageError where there is no such device, or the start is of another network.
@@ -51,14 +53,14 @@ def facts(device: Device) -> Facts:
 
 
 class ReferenceTrainer:
-    """A network in training; see `butter_etl.engines.convolutional.contract.Trainer`.
+    """A network in training; see `butter_etl.engines.convolutional.contract.ConvTrainer`.
 
     All methods raise DeviceMemoryError where a batch does not fit into the device's memory.
     """
 
     def __init__(
         self,
-        network: Network,
+        network: ConvNetwork,
         descent: Descent,
         seed: int,
         start: State,

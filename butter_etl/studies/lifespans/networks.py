@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from butter_etl.engines.convolutional.contract import Block, Descent, Pool
-from butter_etl.engines.convolutional.contract import Network as ConvNetwork
+from butter_etl.engines import Block, ConvNetwork, Descent, Pool
 from butter_etl.errors import InfeasibleError, UsageError
 from butter_etl.studies.lifespans.experiments import POOL, ImageNetwork
 from butter_etl.studies.lifespans.images import ImageSet, image_set

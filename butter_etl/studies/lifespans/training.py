@@ -16,10 +16,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.engines import Device, Facts, arithmetic
-from butter_etl.engines.convolutional.contract import Block, Descent, draw_start, load_trainer, trainer_facts
-from butter_etl.engines.convolutional.contract import Network as ConvNetwork
-from butter_etl.engines.streams import epoch_order
+from butter_etl.engines import (
+    Block,
+    ConvNetwork,
+    Descent,
+    Device,
+    Facts,
+    arithmetic,
+    draw_start,
+    epoch_order,
+    load_trainer,
+    trainer_facts,
+)
 from butter_etl.errors import InfeasibleError
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.identity import Value
@@ -29,7 +37,7 @@ from butter_etl.studies.lifespans.networks import descent_of, network_of, produc
 from butter_etl.studies.trainers import Cost, Kept, Results, State, Watch
 
 if TYPE_CHECKING:
-    from butter_etl.engines.convolutional.contract import Trainer as ConvTrainer
+    from butter_etl.engines import ConvTrainer
 
 #: Multiplications a second of a core, and seconds that a batch and an image take besides; of a GPU likewise.
 _RATES: Final[Mapping[tuple[str, Device], tuple[float, float, float]]] = {
