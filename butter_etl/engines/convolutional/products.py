@@ -56,7 +56,6 @@ SUMMED: Final = 512
 def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
     """Return `tile` for a number of rows and of vectors."""
 
-    @compiled_inside
     def multiply(
         scalars: Array,
         row_step: int,
@@ -99,7 +98,9 @@ def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
             at,
         )
 
-    return multiply
+    # Kernels from different processes meet in one, where functions of one name are taken for the same.
+    multiply.__name__ = multiply.__qualname__ = f"multiply_{rows}_{vectors}"
+    return compiled_inside(multiply)
 
 
 _tile_11, _tile_12, _tile_13, _tile_14 = (_tile_of(1, vectors) for vectors in range(1, 5))
