@@ -13,7 +13,7 @@ import numpy as np
 
 from butter_etl.engines import kernel_cache, streams
 from butter_etl.engines.convolutional import contract, kernels, lanes, memory, products
-from butter_etl.engines.convolutional.contract import MOMENTUM, STEPS, checked_state, padded
+from butter_etl.engines.convolutional.contract import MOMENTUM, STEPS, check_batch, checked_state, padded
 from butter_etl.engines.convolutional.memory import Plan, make_plan, pack, unpack, weight_places
 from butter_etl.engines.fused import lanes as fused_lanes
 from butter_etl.engines.fused import vector_math
@@ -76,7 +76,8 @@ class CompiledTrainer:
         """Take a step on a batch and return its mean loss before the step."""
         if step != self._steps:
             raise UsageError(f"the state is at step {self._steps}, not at {step}")
-        rows = len(labels)
+        check_batch(self._network, images, labels)
+        rows, labels = len(labels), np.ascontiguousarray(labels)
         self._rates[3] = 1.0 - self._descent.dampening if self._steps else 1.0
         parts = self._memory.parts(rows)
         self._draw_masks(parts[0], rows)
@@ -90,7 +91,8 @@ class CompiledTrainer:
 
     def evaluate(self, images: NDArray[Any], labels: NDArray[np.int64]) -> tuple[float, int]:
         """Return the sum of the losses, added up in float64, and the number of images that are classified right."""
-        sums, first = np.zeros(2), 0
+        check_batch(self._network, images, labels)
+        sums, first, labels = np.zeros(2), 0, np.ascontiguousarray(labels)
         for plan in self._memory.evaluated(len(labels)):
             memory_ = self._memory
             work = self._gather(plan, images, first)
