@@ -50,7 +50,7 @@ STACK_OPERATIONS = 1e11
 _GROUPS = {"nursery": (3, 5, 4, 4, 3, 1, 3, 3)}
 _MATRIX = 1024
 #: Marks the process that measures, which has one core and one thread in every library.
-PINNED = "BUTTER_ETL_BENCHMARKPINNED"
+PINNED = "BUTTER_ETL_BENCHMARK_PINNED"
 _ONE_THREAD = {
     **dict.fromkeys(
         (

@@ -19,6 +19,7 @@ from benchmarks import (
     commands,
     fidelity,
     histories,
+    lifespans,
     loading,
     opened_files,
     parquet_settings,
@@ -506,3 +507,34 @@ def test_scheduling_is_measured(capsys):
     assert "| futures | 2 to 20 futures |" in out
     with pytest.raises(SystemExit):
         scheduling.main(["--measures", "nothing"])
+
+
+# --- lifespans ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lifespans_are_measured_of_all_that_is_installed(pinned, capsys):
+    options = ["--drawn-only", "--networks", "1", "--seed", "24", "--rows", "1", "--rounds", "1"]
+    assert lifespans.main([*options, "--contestants", "plain,eager,channels_last,ours"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("     g24 batch")
+    assert [line.split(",")[0] for line in lines[-2:]] == ["train", "validation"]
+    assert lifespans.main([*options, "--contestants", "ours", "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["train"].keys() == {"ours"}
+
+
+def test_lifespans_say_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr(lifespans, "find_spec", lambda name: None)
+    report = lifespans.Report()
+    assert list(lifespans.run([], list(lifespans.CONTESTANTS), 1, 1, report)) == []
+    assert report.left_out["jax"] == "jax is not installed"
+
+
+def test_drawn_networks_can_be_built_and_are_not_too_large():
+    for seed in range(200):
+        case = lifespans.draw_case(seed, 2_000_000)
+        assert case.network.parameters <= 2_000_000
+        assert 25 <= case.batch <= 250
+        assert 1 <= len(case.network.blocks) <= 3
+    assert lifespans.draw_case(7) == lifespans.draw_case(7)

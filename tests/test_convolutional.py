@@ -184,6 +184,18 @@ def test_a_state_of_another_network_or_step_is_refused(engine):
         trainer.train_batch(*batches(SMALL, 4, 1)[0], 1)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_images_and_labels_of_another_kind_are_refused(engine):
+    trainer = load_trainer(engine)(SMALL, MOMENTUM, 8, draw_start(SMALL, MOMENTUM, 8))
+    images, labels = batches(SMALL, 4, 1)[0]
+    for odd in (images[:3], images[:, :8], images.astype(np.float64)):
+        with pytest.raises(UsageError, match="images are float32 or uint8"):
+            trainer.train_batch(odd, labels, 0)
+    for wrong in (labels + 4, labels - 4, labels.astype(np.int32)):
+        with pytest.raises(UsageError, match="labels are int64 from 0 to 3"):
+            trainer.evaluate(images, wrong)
+
+
 @settings(max_examples=10, deadline=None)
 @given(networks(), descents(), st.integers(0, 2**40))
 def test_the_reference_in_float32_follows_float64(network, descent, seed):

@@ -186,7 +186,7 @@ def test_packed_weights_come_back(network):
 # -- instructions: what is compiled does what the definition does
 
 
-@pytest.mark.parametrize("finish", [lanes.WRITE, lanes.RELU, lanes.CHANGE])
+@pytest.mark.parametrize("finish", [lanes.WRITE, lanes.RELU, lanes.CHANGE, lanes.MOVE])
 @pytest.mark.parametrize(("rows", "vectors"), [(1, 1), (3, 2), (6, 4), (13, 3)])
 def test_a_tile_is_its_definition(rows, vectors, finish):
     random = np.random.default_rng(rows)
@@ -194,20 +194,22 @@ def test_a_tile_is_its_definition(rows, vectors, finish):
     starts, results = (random.normal(size=size).astype(np.float32) for size in (64, rows * 70))
     table = np.array([-9, 3, 4, 5, 7, 1, 0, 3], np.int64)
     expected = results.copy()
-    rates = np.array([0.5, -2.0], np.float32)
+    rates, moments = np.array([0.5, -2.0, 0.3, 0.6], np.float32), np.ones(rows * 70, np.float32)
+    expected_moments = moments.copy()
     for row in range(rows):
         arguments = (1, vectors, scalars, 11, 2, table, 1, 7, values, 8, 3, 64, starts)
         at = row * 11
-        lanes.tile(*arguments, expected, row * 70, 70, finish, rates, at)
-    _multiply(rows, vectors, scalars, table, values, starts, results, finish, rates)
+        lanes.tile(*arguments, expected, row * 70, 70, finish, rates, expected_moments, at)
+    _multiply(rows, vectors, scalars, table, values, starts, results, finish, rates, moments)
     np.testing.assert_allclose(results, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(moments, expected_moments, rtol=1e-5, atol=1e-5)
 
 
 @compiled
-def _multiply(rows, vectors, scalars, table, values, starts, results, finish, rates):
+def _multiply(rows, vectors, scalars, table, values, starts, results, finish, rates, moments):
     products.multiply_rows(
         rows, vectors, scalars, np.int64(11), np.int64(2), table, np.int64(1), np.int64(7), values, np.int64(8),
-        np.int64(3), np.int64(64), starts, results, np.int64(0), np.int64(70), finish, rates,
+        np.int64(3), np.int64(64), starts, results, np.int64(0), np.int64(70), finish, rates, moments,
     )  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def build(function: Any, signature: Signature) -> bytes:
         raise TypeError(f"{function.__name__} returns {result}, which an entry cannot")
     entry = _compile_entry(function, signature, result)
     header = msgspec.json.encode(Header(entry._wrapper_name, signature, result))
-    return len(header).to_bytes(4, "little") + header + _machine_code(entry._library)
+    return len(header).to_bytes(4, "little") + header + _machine_code(entry._library, entry._wrapper_name)
 
 
 class _Argument(NamedTuple):
@@ -156,12 +156,20 @@ _KNOWN: Final = re.compile(
 )
 
 
-def _machine_code(library: Any) -> bytes:
+def _machine_code(library: Any, entry: str) -> bytes:
+    """Return the machine code of a library, in which nothing but an entry is seen from outside.
+
+    Numba numbers functions of one name in the order in which a process compiles them. Code from two processes may have
+    one number for different functions, and where both are loaded, the first would be called for the other too.
+    """
     module = binding.parse_assembly(library.get_llvm_str())
     others = [one.name for one in module.functions if one.is_declaration and not _KNOWN.match(one.name)]
     if "picklebuf" in str(module):
         others.append("an exception")
     if others:
         raise TypeError(f"a kernel that raises, allocates or calls other code: {', '.join(others)}")
+    for one in module.functions:
+        if not one.is_declaration and one.name != entry:
+            one.linkage = "internal"
     code: bytes = cpu_target.target_context.codegen()._tm.emit_object(module)
     return code

@@ -224,14 +224,15 @@ class ConvTrainer(Protocol):
         """Take a step on a batch and return its mean loss before the step, in training mode.
 
         ``step`` is the number of batches before it, which names the dropout masks. Raises UsageError where the state is
-        at another step.
+        at another step, or the batch is not what the network takes.
         """
         ...
 
     def evaluate(self, images: NDArray[Any], labels: NDArray[np.int64]) -> tuple[float, int]:
         """Return the sum of the losses of some images, and how many have the largest logit at their label.
 
-        Nothing is dropped. The first of equal logits counts, NaN as the largest.
+        Nothing is dropped. The first of equal logits counts, NaN as the largest. Raises UsageError where the images are
+        not what the network takes.
         """
         ...
 
@@ -299,6 +300,15 @@ def checked_state(network: ConvNetwork, descent: Descent, state: State) -> State
         odd = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         raise UsageError(f"the state is of another network or descent: {', '.join(odd)}")
     return state
+
+
+def check_batch(network: Network, images: NDArray[Any], labels: NDArray[np.int64]) -> None:
+    """Raise UsageError where images or labels are not what a network takes: kernels would read beyond them."""
+    shape = (len(labels), network.size, network.size, network.channels)
+    if images.shape != shape or images.dtype not in (np.float32, np.uint8):
+        raise UsageError(f"images are float32 or uint8 {shape}, not {images.dtype} {images.shape}")
+    if labels.dtype != np.int64 or (labels.size and not 0 <= labels.min() <= labels.max() < network.classes):
+        raise UsageError(f"labels are int64 from 0 to {network.classes - 1}")
 
 
 # -- dropout

@@ -13,7 +13,7 @@ import numpy as np
 
 from butter_etl.engines import kernel_cache, streams
 from butter_etl.engines.convolutional import contract, kernels, lanes, memory, products
-from butter_etl.engines.convolutional.contract import MOMENTUM, STEPS, checked_state, padded
+from butter_etl.engines.convolutional.contract import MOMENTUM, STEPS, check_batch, checked_state, padded
 from butter_etl.engines.convolutional.memory import Plan, make_plan, pack, unpack, weight_places
 from butter_etl.engines.fused import lanes as fused_lanes
 from butter_etl.engines.fused import vector_math
@@ -71,15 +71,16 @@ class CompiledTrainer:
         self._gradient = _aligned(self._weights.size)
         self._steps = int(start[STEPS])
         self._memory = _Memory(network)
-        rate, decay = descent.learning_rate, descent.weight_decay
-        # What changes weights at once; (0, 1) where they are not, as with momentum.
-        self._rates = np.array([0, 1] if descent.momentum or rate <= 0 else [-rate * decay, -rate], np.float32)
+        #: Weight decay, -learning rate, momentum, and 1 - dampening, or 1 in the first step.
+        self._rates = np.array([descent.weight_decay, -descent.learning_rate, descent.momentum, 1.0], np.float32)
 
     def train_batch(self, images: NDArray[Any], labels: NDArray[np.int64], step: int) -> float:
         """Take a step on a batch and return its mean loss before the step."""
         if step != self._steps:
             raise UsageError(f"the state is at step {self._steps}, not at {step}")
-        rows = len(labels)
+        check_batch(self._network, images, labels)
+        rows, labels = len(labels), np.ascontiguousarray(labels)
+        self._rates[3] = 1.0 - self._descent.dampening if self._steps else 1.0
         parts = self._memory.parts(rows)
         self._draw_masks(parts[0], rows)
         sums, first = np.zeros(2), 0
@@ -92,7 +93,8 @@ class CompiledTrainer:
 
     def evaluate(self, images: NDArray[Any], labels: NDArray[np.int64]) -> tuple[float, int]:
         """Return the sum of the losses, added up in float64, and the number of images that are classified right."""
-        sums, first = np.zeros(2), 0
+        check_batch(self._network, images, labels)
+        sums, first, labels = np.zeros(2), 0, np.ascontiguousarray(labels)
         for plan in self._memory.evaluated(len(labels)):
             memory_ = self._memory
             work = self._gather(plan, images, first)
@@ -134,7 +136,7 @@ class CompiledTrainer:
         arguments = (
             plan.layers, plan.tables, plan.scales, work, self._weights, self._gradient, memory_.bits, memory_.turned,
             memory_.line, memory_.other, labels, plan.logits, plan.errors, first, plan.rows, batch,
-            self._rates, sums,
+            self._rates, self._moments, sums,
         )  # fmt: skip
         kernel_cache.ready(kernels.train_rows, arguments, SOURCES)
         kernels.train_rows(*arguments)
@@ -149,12 +151,8 @@ class CompiledTrainer:
         return work
 
     def _descend(self, plan: Plan, batch: int) -> None:
-        descent = self._descent
-        share = 1.0 if self._steps == 0 else 1.0 - descent.dampening
-        rates = (descent.learning_rate, descent.momentum, share, descent.weight_decay)
         arguments = (
-            plan.layers, plan.tables, self._weights, self._gradient, self._moments, *rates, self._rates, plan.rows,
-            batch,
+            plan.layers, plan.tables, self._weights, self._gradient, self._moments, self._rates, plan.rows, batch,
         )  # fmt: skip
         kernel_cache.ready(kernels.descend, arguments, SOURCES)
         kernels.descend(*arguments)

@@ -328,7 +328,7 @@ def _forward(
 def is_stepped_at_once(layer: Integers, tables: Integers, rates: Array, rows: int, batch: int) -> bool:
     """Tell whether a layer's weights are changed when their gradient is known, which then need not be kept.
 
-    That is so without momentum, in a batch of one part, where each gradient is one sum.
+    That is so in a batch of one part, where each gradient is one sum.
     """
     return rates[1] < 0.0 and rows == batch and takes_one_block(layer, tables, rows)
 
@@ -352,11 +352,13 @@ def train_rows(
     rows: int,
     batch: int,
     rates: Array,
+    moments: Array,
     sums: NDArray[np.float64],
 ) -> None:
     """Add to the gradient that of the ``rows`` rows from ``first`` on of a batch, and their losses to ``sums[0]``.
 
-    ``rates`` are what weights are changed by where that can be done at once (`is_stepped_at_once`), or (0, 1).
+    ``rates`` (weight decay, -learning rate, momentum, 1 - dampening) are what weights are changed by where that can be
+    done at once (`is_stepped_at_once`), with ``moments`` if there are any.
     """
     mode = flush_subnormals()
     _forward(layers, tables, scales, work, weights, bits, line, other, first, rows, batch)
@@ -374,10 +376,10 @@ def train_rows(
         if number > 0:
             input_products(layer, tables, work, weights, turned, line, rows)
         if is_stepped_at_once(layer, tables, rates, rows, batch):
-            gradient_products(layer, tables, work, weights, line, rates, rows)
+            gradient_products(layer, tables, work, weights, line, rates, moments, rows)
         else:
             other[0], other[1] = 0, 1
-            gradient_products(layer, tables, work, gradient, line, other, rows)
+            gradient_products(layer, tables, work, gradient, line, other, other[:0], rows)
     restore_subnormals(mode)
 
 
@@ -417,18 +419,14 @@ def descend(
     weights: Array,
     gradient: Array,
     moments: Array,
-    learning_rate: float,
-    momentum: float,
-    share: float,
-    weight_decay: float,
     rates: Array,
     rows: int,
     batch: int,
 ) -> None:
     """Take a step of `butter_etl.engines.convolutional.contract.Descent`, and clear the gradient.
 
-    ``share`` is 1 - dampening, or 1 in the first step. ``moments`` has no elements where there is no momentum. Of
-    layers that are stepped at once, only the biases are left.
+    ``rates`` are those of `train_rows`. ``moments`` has no elements where there is no momentum. Of layers that are
+    stepped at once, only the biases are left.
     """
     mode = flush_subnormals()
     for number in range(len(layers)):
@@ -438,10 +436,10 @@ def descend(
             first = layer[BIASES]
         for at in range(first, last, LANES):
             value = load(weights, at)
-            moved = multiply_add(value, weight_decay, load(gradient, at))
+            moved = multiply_add(value, rates[0], load(gradient, at))
             if moments.size > 0:
-                moved = multiply_add(load(moments, at), momentum, moved * share)
+                moved = multiply_add(load(moments, at), rates[2], moved * rates[3])
                 store(moments, at, moved)
-            store(weights, at, multiply_add(moved, -learning_rate, value))
+            store(weights, at, multiply_add(moved, rates[1], value))
             store(gradient, at, splat(0.0))
     restore_subnormals(mode)

@@ -39,10 +39,11 @@ _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntT
 _VECTOR, _WORDS, _WIDE_WORDS = (ir.VectorType(kind, LANES) for kind in (_F32, _I32, _I64))
 _FLAGS = ir.VectorType(ir.IntType(1), LANES)
 
-#: What a tile does with its sums: write them, write max(0, sum), or change what is there by them.
+#: What a tile does with its sums: write them, write max(0, sum), or change what is there by them, with momentum or not.
 WRITE: Final = 0
 RELU: Final = 1
 CHANGE: Final = 2
+MOVE: Final = 3
 
 
 def _lowered(function: Callable[..., Any], typer: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -109,6 +110,7 @@ def tile(
     result_step: int,
     finish: int,
     rates: Array,
+    moments: Array,
     at: int,
 ) -> None:
     """Sum products of numbers with vectors for ``rows`` rows and ``vectors`` vectors side by side; both are literals.
@@ -117,8 +119,9 @@ def tile(
     numbers begins, in units of ``value_unit`` where its vectors begin, and how many there are. The k-th number of row r
     is ``scalars[at + begin + r row_step + k scalar_step]``; its vectors begin at ``values[value_at + begin value_unit +
     k value_step]``. Every row starts from the vectors in ``starts`` and ends at ``results[to + r result_step]``, as
-    ``finish`` says: `WRITE`, `RELU`, or `CHANGE`, which adds ``rates[0]`` times what is there, and ``rates[1]`` times
-    the sum.
+    ``finish`` says: `WRITE` or `RELU`; `CHANGE` adds ``rates[1]`` times g to what is there, w, for g = sum +
+    ``rates[0]`` w; `MOVE` adds as much of m = ``rates[2]`` m + ``rates[3]`` g, which ``moments`` holds where
+    ``results`` holds w.
     """
     width = LANES * vectors
     sums = np.tile(starts[:width], (rows, 1))
@@ -130,8 +133,11 @@ def tile(
             sums += numbers[:, np.newaxis] * values[where : where + width]
     for row in range(rows):
         place = slice(to + row * result_step, to + row * result_step + width)
-        if finish == CHANGE:
-            results[place] += results[place] * rates[0] + sums[row] * rates[1]
+        if finish in (CHANGE, MOVE):
+            moved = sums[row] + rates[0] * results[place]
+            if finish == MOVE:
+                moved = moments[place] = rates[2] * moments[place] + rates[3] * moved
+            results[place] += rates[1] * moved
         else:
             results[place] = np.where(sums[row] < 0, 0, sums[row]) if finish == RELU else sums[row]
 
@@ -155,10 +161,11 @@ def _type_of_tile(
     result_step: Any,
     finish: Any,
     rates: Any,
+    moments: Any,
     at: Any,
 ) -> Any:
     literal = isinstance(rows, types.IntegerLiteral) and isinstance(vectors, types.IntegerLiteral)
-    floats = all(_is(kind, types.float32) for kind in (scalars, values, starts, results, rates))
+    floats = all(_is(kind, types.float32) for kind in (scalars, values, starts, results, rates, moments))
     return types.none if literal and floats and _is(table, types.int64) else None
 
 
@@ -168,7 +175,7 @@ def _emit_tile(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     parts = (context, builder, sig, args)
     row_step, scalar_step, first, last = (_integer(*parts, number) for number in (3, 4, 6, 7))
     value_at, value_unit, value_step, to, result_step, finish, at = (
-        _integer(*parts, number) for number in (9, 10, 11, 14, 15, 16, 18)
+        _integer(*parts, number) for number in (9, 10, 11, 14, 15, 16, 19)
     )
     starts = [builder.load(_pointer(*parts, 12, _number(LANES * v), _VECTOR), align=4) for v in range(vectors)]
     # LLVM keeps these in registers: nothing but loads and stores of them is done here.
@@ -204,24 +211,40 @@ def _call(builder: Any, name: str, *operands: Any) -> Any:
 
 def _finish_tile(parts: tuple[Any, Any, Any, Any], sums: Any, to: Any, result_step: Any, finish: Any) -> None:
     builder, zero = parts[1], ir.Constant(_VECTOR, [0.0] * LANES)
-    is_relu, is_change = (builder.icmp_signed("==", finish, _number(kind)) for kind in (RELU, CHANGE))
-    decay, factor = (_splat(builder, builder.load(_pointer(*parts, 17, _number(n))), _VECTOR) for n in range(2))
-    with builder.if_else(is_change) as (changed, written):
-        for block, changes in ((changed, True), (written, False)):
-            with block:
-                for row, group in enumerate(sums):
-                    line = builder.add(to, builder.mul(result_step, _number(row)))
-                    for v, sum_ in enumerate(group):
-                        place = _pointer(*parts, 13, builder.add(line, _number(LANES * v)), _VECTOR)
-                        value = builder.load(sum_)
-                        if changes:
-                            there = builder.load(place, align=4)
-                            value = _call(builder, "fmuladd", there, decay, builder.fmul(value, factor))
-                            value = builder.fadd(there, value)
-                        else:
-                            is_off = builder.fcmp_ordered("<", value, zero)
-                            value = builder.select(is_relu, builder.select(is_off, zero, value), value)
-                        builder.store(value, place, align=4)
+    is_relu, is_change, is_move = (builder.icmp_signed("==", finish, _number(kind)) for kind in (RELU, CHANGE, MOVE))
+    decay, factor, momentum, share = (
+        _splat(builder, builder.load(_pointer(*parts, 17, _number(number))), _VECTOR) for number in range(4)
+    )
+
+    def write(place: Any, value: Any) -> None:
+        is_off = builder.fcmp_ordered("<", value, zero)
+        value = builder.select(is_relu, builder.select(is_off, zero, value), value)
+        builder.store(value, _pointer(*parts, 13, place, _VECTOR), align=4)
+
+    def change(place: Any, value: Any, *, moves: bool) -> None:
+        weights = _pointer(*parts, 13, place, _VECTOR)
+        there = builder.load(weights, align=4)
+        value = _call(builder, "fmuladd", there, decay, value)
+        if moves:
+            moments = _pointer(*parts, 18, place, _VECTOR)
+            value = _call(builder, "fmuladd", builder.load(moments, align=4), momentum, builder.fmul(value, share))
+            builder.store(value, moments, align=4)
+        builder.store(_call(builder, "fmuladd", value, factor, there), weights, align=4)
+
+    def each(act: Callable[..., None], **options: bool) -> None:
+        for row, group in enumerate(sums):
+            line = builder.add(to, builder.mul(result_step, _number(row)))
+            for v, sum_ in enumerate(group):
+                act(builder.add(line, _number(LANES * v)), builder.load(sum_), **options)
+
+    with builder.if_else(is_move) as (moved, others):
+        with moved:
+            each(change, moves=True)
+        with others, builder.if_else(is_change) as (changed, written):
+            with changed:
+                each(change, moves=False)
+            with written:
+                each(write)
 
 
 # -- blocks of weights, turned

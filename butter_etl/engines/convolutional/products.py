@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from butter_etl.engines.compiling import compiled_inside
-from butter_etl.engines.convolutional.lanes import CHANGE, LANES, RELU, WRITE, keep_apart, tile, turn
+from butter_etl.engines.convolutional.lanes import CHANGE, LANES, MOVE, RELU, WRITE, keep_apart, tile, turn
 from butter_etl.engines.convolutional.memory import (
     AT,
     BIASES,
@@ -56,7 +56,6 @@ SUMMED: Final = 512
 def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
     """Return `tile` for a number of rows and of vectors."""
 
-    @compiled_inside
     def multiply(
         scalars: Array,
         row_step: int,
@@ -74,6 +73,7 @@ def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
         result_step: int,
         finish: int,
         rates: Array,
+        moments: Array,
         at: int,
     ) -> None:
         keep_apart()
@@ -96,10 +96,13 @@ def _tile_of(rows: int, vectors: int) -> Callable[..., None]:
             result_step,
             finish,
             rates,
+            moments,
             at,
         )
 
-    return multiply
+    # Kernels from different processes meet in one, where functions of one name are taken for the same.
+    multiply.__name__ = multiply.__qualname__ = f"multiply_{rows}_{vectors}"
+    return compiled_inside(multiply)
 
 
 _tile_11, _tile_12, _tile_13, _tile_14 = (_tile_of(1, vectors) for vectors in range(1, 5))
@@ -130,6 +133,7 @@ def multiply_rows(  # noqa: PLR0912, PLR0915 (compiled code; a call for each kin
     result_step: int,
     finish: int,
     rates: Array,
+    moments: Array,
 ) -> None:
     """Sum products as `tile` does for any number of rows, in tiles as even as they can be."""
     keep_apart()
@@ -153,6 +157,7 @@ def multiply_rows(  # noqa: PLR0912, PLR0915 (compiled code; a call for each kin
             result_step,
             finish,
             rates,
+            moments,
             done * row_step,
         )
         which = 4 * count + vectors
@@ -233,7 +238,7 @@ def forward_products(
             if first < last:
                 multiply_rows(
                     one, vectors, work, nothing, one, tables, first, last, weights, at, filters, filters, line, other,
-                    nothing, nothing, write, other,
+                    nothing, nothing, write, other, other,
                 )  # fmt: skip
                 for lane in range(filters):
                     line[lane] = other[lane]
@@ -242,7 +247,7 @@ def forward_products(
                 last, count = first, one
             multiply_rows(
                 count, vectors, work, layer[SCALAR_STEP], one, tables, first, last, weights, at, filters, filters,
-                line, work, to, width, finish, other,
+                line, work, to, width, finish, other, other,
             )  # fmt: skip
 
 
@@ -265,15 +270,17 @@ def gradient_products(
     results: Array,
     line: Array,
     rates: Array,
+    moments: Array,
     rows: int,
 ) -> None:
     """Change ``results``, laid out as weights are, by the gradient of a layer's weights, from inputs and errors.
 
-    How, ``rates`` says to `butter_etl.engines.convolutional.lanes.tile`; ``line`` holds zeros.
+    How, ``rates`` says to `butter_etl.engines.convolutional.lanes.tile`, with ``moments`` if there are any; ``line``
+    holds zeros.
     """
     keep_apart()
     one: Any = np.int64(1)
-    change: Any = np.int64(CHANGE)
+    change: Any = np.int64(MOVE if moments.size > 0 else CHANGE)
     inputs, width = layer[CHANNELS] * layer[TAPS], layer[OUT_WIDTH]
     varying = 3 * max(1, SUMMED // rows)
     for tap in range(layer[GRADIENTS], layer[GRADIENTS_END], GRADIENT_COLUMNS):
@@ -290,7 +297,7 @@ def gradient_products(
                     to = layer[WEIGHTS] + strip * inputs + row * filters
                     multiply_rows(
                         count, filters // LANES, work, one, layer[SCALAR_STEP], tables, first, last, work, strip, one,
-                        width, line, results, to, filters, change, rates,
+                        width, line, results, to, filters, change, rates, moments,
                     )  # fmt: skip
 
 
@@ -315,7 +322,7 @@ def input_products(
             count = rows if tables[place + 1] else one
             multiply_rows(
                 count, channels // LANES, work, layer[OUT_WIDTH], one, tables, tables[place + 2], tables[place + 3],
-                turned, nothing, channels, channels, line, work, tables[place] + strip, width, write, line,
+                turned, nothing, channels, channels, line, work, tables[place] + strip, width, write, line, line,
             )  # fmt: skip
 
 

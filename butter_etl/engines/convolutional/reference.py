@@ -17,6 +17,7 @@ from butter_etl.engines.convolutional.contract import (
     MOMENTUM,
     STEPS,
     Layer,
+    check_batch,
     checked_state,
     dropout_mask,
     keep_scale,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from butter_etl.engines.contract import Device
     from butter_etl.engines.convolutional.contract import ConvNetwork, Descent, State
     from butter_etl.engines.host import Facts
+
+#: What the bits of results depend on here, besides the versions of packages.
+facts = torch_facts
 
 #: Rows that are evaluated at once.
 _EVALUATED = 256
@@ -85,6 +89,7 @@ class ReferenceTrainer:
         """Take a step on a batch and return its mean loss before the step."""
         if step != self._steps:
             raise UsageError(f"the state is at step {self._steps}, not at {step}")
+        check_batch(self._network, images, labels)
         with _device_memory(), _full_precision():
             logits = self._forward(self._images(images), step)
             loss = functional.cross_entropy(logits, torch.from_numpy(labels).to(self._device))
@@ -98,6 +103,7 @@ class ReferenceTrainer:
     @torch.inference_mode()
     def evaluate(self, images: NDArray[Any], labels: NDArray[np.int64]) -> tuple[float, int]:
         """Return the sum of the losses, added up in float64, and the number of images that are classified right."""
+        check_batch(self._network, images, labels)
         loss, correct = 0.0, 0
         with _device_memory(), _full_precision():
             for first in range(0, len(labels), _EVALUATED):
