@@ -6,8 +6,8 @@ An engine trains one network, batch by batch, and says all that is needed to go 
 
 A network is built as PyTorch builds one: blocks of a convolution and, where the block's code has them, ReLU, dropout
 and max-pooling, in this order; then fully connected layers, of which the last gives the logits of a softmax
-cross-entropy. A fully connected layer is a convolution whose kernel is as large as its input, so `ConvNetwork.layers` has
-one kind of layer only.
+cross-entropy. A fully connected layer is a convolution whose kernel is as large as its input, so `ConvNetwork.layers`
+has one kind of layer only.
 
 Images are (rows, size, size, channels), float32, or uint8 for values of k / 255; labels are int64 (rows,).
 """
@@ -302,7 +302,7 @@ def checked_state(network: ConvNetwork, descent: Descent, state: State) -> State
     return state
 
 
-def check_batch(network: Network, images: NDArray[Any], labels: NDArray[np.int64]) -> None:
+def check_batch(network: ConvNetwork, images: NDArray[Any], labels: NDArray[np.int64]) -> None:
     """Raise UsageError where images or labels are not what a network takes: kernels would read beyond them."""
     shape = (len(labels), network.size, network.size, network.channels)
     if images.shape != shape or images.dtype not in (np.float32, np.uint8):

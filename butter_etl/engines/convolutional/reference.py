@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from butter_etl.engines.contract import Device
     from butter_etl.engines.convolutional.contract import ConvNetwork, Descent, State
-    from butter_etl.engines.host import Facts
 
 #: What the bits of results depend on here, besides the versions of packages.
 facts = torch_facts
@@ -49,11 +48,6 @@ def trainer(
     Raises UsageError where there is no such device, or the start is of another network.
     """
     return ReferenceTrainer(network, descent, seed, start, device=device)
-
-
-def facts(device: Device) -> Facts:
-    """Return what torch computes with."""
-    return torch_facts(device)
 
 
 class ReferenceTrainer:
