@@ -235,3 +235,52 @@ def test_another_python_or_numpy_has_files_of_its_own(monkeypatch):
             patched.setattr(kernel_cache, name, lambda: "9.9")
             prints.add(kernel_cache.fingerprint([]))
     assert len(prints) == 3
+
+
+TWO_KERNELS = """
+import sys
+import numpy as np
+from pathlib import Path
+from butter_etl.engines import compiled, ready
+
+def adder(number):
+    @compiled
+    def inner(values: np.ndarray, place: int) -> int:
+        total = 0
+        for _ in range(place):
+            for value in values:
+                total = total * 2 + value * number
+        return total
+    return inner
+
+one, ten = adder(1), adder(10)
+
+@compiled
+def by_one(values: np.ndarray) -> int:
+    return one(values, 3) + one(values[1:], 2)
+
+@compiled
+def by_ten(values: np.ndarray) -> int:
+    return ten(values, 3) + ten(values[1:], 2)
+
+for name in sys.argv[1:]:
+    kernel, values = globals()[name], np.arange(5)
+    ready(kernel, (values,), [Path(__file__)])
+    print(kernel(values), "numba" in sys.modules)
+"""
+
+
+def test_code_of_two_processes_does_not_call_each_others_functions(tmp_path, monkeypatch):
+    """Numba gives both functions one name, each the first of a process: only entries may be seen from outside."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "two_kernels.py").write_text(TWO_KERNELS)
+
+    def said(*names):
+        command = [sys.executable, tmp_path / "two_kernels.py", *names]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
+        return [line.split() for line in done.stdout.splitlines()]
+
+    ((by_one, _),), ((by_ten, _),) = said("by_one"), said("by_ten")
+    assert int(by_ten) == 10 * int(by_one) != 0
+    for names, expected in ((("by_one", "by_ten"), [by_one, by_ten]), (("by_ten", "by_one"), [by_ten, by_one])):
+        assert said(*names) == [[number, "False"] for number in expected]
