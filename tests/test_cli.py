@@ -324,7 +324,10 @@ def test_a_missing_extra_is_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
     select = ("--sweep", "primary", "--where", "dataset=nursery", "--where", "size=1024")
     code, _, err = run("train", tmp_path / "runs", *select, "--data-dir", tmp_path)
-    assert (code, err) == (1, "butter-etl: requests is not installed; pip install 'butter-etl[train]' [extra]\n")
+    assert (code, err) == (
+        1,
+        "butter-etl: requests is not installed; in a checkout of the package: pip install '.[train]' -c constraints.txt [extra]\n",
+    )
     assert not (tmp_path / "runs").exists()
 
 

@@ -93,7 +93,7 @@ def _named(error: Exception) -> ButterError | None:
         return usage_error(error)
     if isinstance(error, ModuleNotFoundError):
         extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
-        install = f"pip install 'butter-etl[{extra}]'"
+        install = f"in a checkout of the package: pip install '.[{extra}]' -c constraints.txt"
         return ExtraError(f"{error.name} is not installed; {install}") if extra is not None else None
     if isinstance(error, OSError):
         what = f"{error.filename or 'a file or folder'}: cannot be used"
