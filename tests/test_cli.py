@@ -324,10 +324,8 @@ def test_a_missing_extra_is_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
     select = ("--sweep", "primary", "--where", "dataset=nursery", "--where", "size=1024")
     code, _, err = run("train", tmp_path / "runs", *select, "--data-dir", tmp_path)
-    assert (code, err) == (
-        1,
-        "butter-etl: requests is not installed; in a checkout of the package: pip install '.[train]' -c constraints.txt [extra]\n",
-    )
+    way_out = "in a checkout of the package: pip install '.[train]' -c constraints.txt"
+    assert (code, err) == (1, f"butter-etl: requests is not installed; {way_out} [extra]\n")
     assert not (tmp_path / "runs").exists()
 
 
