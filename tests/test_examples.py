@@ -75,6 +75,7 @@ ELSEWHERE = (
     r"\bcluster check",
     r"\btrain .*--sweep primary",
     r"own[-_]data",
+    r"\blives\b",  # a store of another study: tests/test_lifespan_campaigns.py, tests/test_lifespan_formats.py
     r"\bdemo$",
     r"\bcalibrate",
 )

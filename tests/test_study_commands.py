@@ -40,7 +40,7 @@ def test_a_store_of_an_unknown_study_is_one_line(run, store):
     code, _, err = run("status", store)
     assert (code, err.count("\n")) == (2, 1)
     assert "the study 'fits' is not known here; install what declares it, or name its module: --study" in err
-    assert err.endswith("(known: butter) [study]\n")
+    assert err.endswith("(known: butter, nn_lifespans) [study]\n")
 
 
 def test_the_option_names_a_study_for_the_command_alone(fits, run, store):
@@ -191,7 +191,7 @@ def test_tab_completes_words_of_the_study(tab, store):  # noqa: F811 (a fixture)
     assert tab("plan", "new", *option, "--sweep", "") == ["coarse"]
     assert tab("import", "x", "new", *option, "--profile", "") == ["seed", "old"]
     assert tab("plan", store, "--sweep", "") == [""]  # of a study that is not known, nothing is
-    assert tab("train", store, "--study", "") == ["butter"]
+    assert tab("train", store, "--study", "") == ["butter", "nn_lifespans"]
 
 
 def test_a_worker_tells_whether_it_can_import_the_study(client, tmp_path):

@@ -1,0 +1,70 @@
+"""The kernels of image networks and of fits are plain Python too, and do the same in the interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import coverage
+import numpy as np
+import pytest
+
+from butter_etl.engines.convolutional.contract import draw_start, load_trainer
+from butter_etl.studies.lifespans.generator import Fixed, Ranges, candidates
+from butter_etl.studies.lifespans.images import IMAGE_SETS
+from butter_etl.studies.lifespans.networks import descent_of, network_of
+from butter_etl.studies.lifespans.penguin import fit_prefixes, predict
+
+ROOT = Path(__file__).parents[1]
+RANGES = Ranges(most_filters=4, fc_width=(1, 5), batch_size=(5, 9), most_learning_rate=0.05)
+
+
+def check_networks() -> None:
+    """Train drawn networks by both engines: the same losses but for rounding."""
+    rng = np.random.default_rng(3)
+    drawn = candidates(RANGES, IMAGE_SETS["digits"], 4, fixed=Fixed(1, "full", "relu"))
+    for one in islice(drawn, 25):
+        network, descent = network_of(one.network), descent_of(one.network)
+        start = draw_start(network, descent, 5)
+        both = [load_trainer(name)(network, descent, 5, start) for name in ("compiled", "reference")]
+        for step in range(2):
+            images = rng.integers(0, 256, (7, 12, 12, 1), np.uint8)
+            labels = rng.integers(0, 10, 7)
+            ours, theirs = (trainer.train_batch(images, labels, step) for trainer in both)
+            assert ours == pytest.approx(theirs, rel=1e-3, nan_ok=True)
+        ours, theirs = (trainer.evaluate(images, labels)[0] for trainer in both)
+        assert ours == pytest.approx(theirs, rel=1e-3, nan_ok=True)
+
+
+def check_fits() -> None:
+    """Fit rising, falling, constant and noisy curves: finite predictions for those that saturate."""
+    rng = np.random.default_rng(3)
+    points = np.arange(1, 13) / 2
+    curves = [60 - 1.2 ** (15 - 2 * points), 90 - points, np.full(12, 10.0), rng.uniform(0, 100, 12), points**2]
+    curves.append(np.where(points > 4, np.nan, points))
+    found = fit_prefixes(np.tile(points, (6, 1)), np.array(curves))
+    assert found[0, -1] == pytest.approx([60, 1.2, 15], rel=1e-3)
+    assert predict(np.tile(points, (6, 1)), np.array(curves)).converged.shape == (6,)
+
+
+def check_everything() -> None:
+    """Run both."""
+    check_networks()
+    check_fits()
+
+
+@pytest.mark.long
+def test_the_kernels_are_plain_python_too(tmp_path):
+    script = tmp_path / "plain.py"
+    script.write_text("import tests.test_plain_kernels as t; t.check_everything()")
+    # The only process that runs the kernels' lines: count them where lines are counted.
+    counted = ["-m", "coverage", "run", "--parallel-mode"] if coverage.Coverage.current() else []
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *counted, script], check=True, env=environment, cwd=ROOT, timeout=400)
+
+
+def test_compiled_kernels_do_the_same():
+    check_everything()
