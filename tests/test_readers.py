@@ -80,6 +80,7 @@ def test_every_finding_about_readers_is_named_by_the_page():
         r"pip\" install .*(?:datafusion|daft|chdb|fastparquet|pandas|pylance)==|hyparquet@", flags=re.DOTALL
     )
     scripts = {path.name for path in (ROOT / "findings").glob("*.sh") if about.search(path.read_text())}
+    scripts -= {"pyarrow_loads_pandas.sh"}  # of processes that start, and read nothing
     assert scripts == set(re.findall(r"\w+\.sh", RECIPES.read_text()))
 
 
