@@ -20,8 +20,10 @@ from butter_etl.studies.lifespans.images import Images, Part, image_set
 from butter_etl.studies.lifespans.networks import network_of
 from butter_etl.studies.lifespans.study import NN_LIFESPANS
 from butter_etl.studies.lifespans.sweeps import PUBLISHED, READER
+from butter_etl.studies.lifespans.tables import read_table
 from butter_etl.studies.lifespans.training import Life, LifespanTrainer, validate
 from butter_etl.studies.trainers import State
+from tests.test_lifespan_tables import GENUINE
 
 #: The example of the study's article.
 KNOWN = ImageNetwork(
@@ -129,6 +131,15 @@ def test_whole_batches_are_measured_as_the_tables_have_them():
     assert validate(at_chance, full, part) == (pytest.approx(math.log(100), rel=1e-12), 1.0)
     alone = msgspec.structs.replace(one, batch_size=20_000)
     assert all(map(math.isnan, validate(at_chance, alone, part)))
+
+
+def test_published_accuracies_are_counts_of_whole_batches():
+    """As the mode has it: every accuracy of the genuine tables is a whole number of the images of whole batches."""
+    for path in GENUINE:
+        table = read_table(path.read_bytes())
+        images = 10_000 // table.batch_size * table.batch_size
+        right = table.val_accuracy_percent * images / 100
+        np.testing.assert_allclose(right, np.round(right), rtol=1e-12)
 
 
 def test_points_are_the_middles_and_ends_of_epochs(digits):
