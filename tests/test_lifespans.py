@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from butter_etl.errors import InfeasibleError, SpecError
+from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.known import find_study
 from butter_etl.studies.lifespans import training
@@ -278,6 +279,13 @@ def test_draws_of_a_sweep_file():
     assert KNOWN not in sweep
     longer = READER.parse(DRAWS.replace("networks: 5", "networks: 8"), "draws.yaml")
     assert list(longer.experiments())[:5] == found[:5]
+
+
+def test_a_sweep_file_of_another_study_is_named_before_its_keys():
+    with pytest.raises(
+        SpecError, match=r"^draws.yaml: study: it is of 'nn_lifespans', not of 'butter'; name that with"
+    ):
+        BUTTER.reader.parse(DRAWS, "draws.yaml")
 
 
 def test_given_networks_of_a_sweep_file():

@@ -118,12 +118,13 @@ class SweepReader:
     def parse_file(self, text: str, origin: str) -> Any:
         """Return a sweep file, checked as far as it goes without its cubes' values and what lies elsewhere."""
         raw = self._with_lists(parse_yaml(text, origin, SpecError))
+        study = raw.get("study") if isinstance(raw, dict) else None
+        if isinstance(study, str) and study != self.study:  # whose keys are others
+            raise SpecError(f"{origin}: study: it is of {study!r}, not of {self.study!r}; name that with --study")
         try:
             file = msgspec.convert(raw, self._file_type)
         except msgspec.ValidationError as error:
             raise SpecError(f"{origin}: {self.explain(str(error), raw)}") from error
-        if file.study not in (None, self.study):
-            raise SpecError(f"{origin}: study: it is of {file.study!r}, not of {self.study!r}; name that with --study")
         if not _NAME.fullmatch(file.name):
             raise SpecError(f"{origin}: name: {file.name!r} must consist of a-z, 0-9 and _, up to 200 of them")
         if file.name in self.published:
