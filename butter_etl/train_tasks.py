@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from butter_etl.campaign import Heartbeat, Progress, Settings, TrainReport
-    from butter_etl.studies import EncodedColumn
 
 
 @dataclass
@@ -300,20 +299,21 @@ class Campaign:
     device: Device
 
     @cached_property
-    def own_columns(self) -> Mapping[str, Sequence[EncodedColumn]]:
-        """Return what became of each column of the users' own data sets of the sweeps, by data set.
+    def own_columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return what became of each column, or other part, of the users' own data sets of the sweeps, by data set.
 
         Where its file is gone and the store's copy does not tell, a data set has none.
         """
         infos = [info for sweep in self.selection.sweeps for info in sweep.own_datasets()]
-        return {info.name: self.registry.own_datasets.columns(info.name) for info in infos}
+        return {info.name: self.registry.own_datasets.details(info.name) for info in infos}
 
     @property
     def warnings(self) -> list[str]:
-        """Return a line for each column of users' own data sets that is probably no feature."""
-        from butter_etl.studies import doubt_lines  # which most plans do without
-
-        return [line for name, columns in self.own_columns.items() for line in doubt_lines(name, columns)]
+        """Return a line for each part of users' own data sets that is probably not what it was meant to be."""
+        kind = self.registry.study.own_data
+        if kind is None:
+            return []
+        return [line for name, details in self.own_columns.items() for line in kind.doubt_lines(name, details)]
 
     def _repr_html_(self) -> str:
         """Return what is there, and missing, of each sweep and outermost key, as a notebook shows it.
@@ -328,11 +328,12 @@ class Campaign:
         return html_table(rows, head) + self._own_data_html()
 
     def _own_data_html(self) -> str:
-        from butter_etl.studies import describe_columns
-
-        rows = [(name, *one) for name, columns in self.own_columns.items() for one in describe_columns(columns)]
-        columns = html_table(rows, ("data set", "columns", "encoding")) if rows else ""
-        return columns + (html_table([(line,) for line in self.warnings], ("warnings",)) if self.warnings else "")
+        kind = self.registry.study.own_data
+        if kind is None:
+            return ""
+        rows = [(name, *one) for name, details in self.own_columns.items() for one in kind.describe_details(details)]
+        told = html_table(rows, ("data set", *kind.heads)) if rows else ""
+        return told + (html_table([(line,) for line in self.warnings], ("warnings",)) if self.warnings else "")
 
 
 def plan_campaign(
@@ -434,8 +435,9 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
     study.trainer.fetch(specs, folder)
     store = Store.create(campaign.path, campaign.state, study)
     campaign.registry.register(store, campaign.choice, folder)
-    for info in {info for spec in specs if (info := study.own_data(spec)) is not None}:
-        require_copy(store.location, info)
+    if (kind := study.own_data) is not None:
+        for info in {info for spec in specs if (info := kind.info_of(spec)) is not None}:
+            require_copy(store.location, info, kind)
     settings = Settings(
         store=store.location.absolute,
         state=str(store.state),

@@ -29,6 +29,7 @@ from butter_etl.studies.sweeps import FixedIds, Sweep
 
 if TYPE_CHECKING:
     from butter_etl.studies.cards import Card
+    from butter_etl.studies.data_kinds import DataKind, OwnInfo
     from butter_etl.studies.figures import Figures
     from butter_etl.studies.sweep_files import SweepReader
     from butter_etl.studies.trainers import Propose, Trainer
@@ -85,7 +86,7 @@ class Study:
     those that a source of an import need not have. ``claimed_names`` are the columns of STORE/experiments after the id
     and the identity, where their order is not that of the run frame. ``executive_names`` are the columns of the
     executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
-    names an experiment for people. ``own_data(experiment)`` is the user's own data set that it learns from, if any.
+    names an experiment for people. ``own_data`` is the kind of data sets that users may bring, if they may.
     ``further`` are columns of the summary frame that no statistic makes.
     Where ``propose`` is declared, repetitions are trained in rounds, as it proposes them; else all at once.
     ``formats`` are those of its files besides Parquet, by name.
@@ -115,7 +116,7 @@ class Study:
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
     fixed_ids: FixedIds = field(default_factory=FixedIds)
     profiles: Mapping[str, Profile] = field(default_factory=lambda: {SEED.name: SEED})
-    own_data: Callable[[Experiment], Any] = lambda one: None
+    own_data: DataKind | None = None
     discrete: tuple[str, ...] = ()
     propose: Propose | None = None
     further: Further | None = None
@@ -228,6 +229,10 @@ class Study:
         """Return how many measuring points runs of these parameters have at most; None where they do not tell."""
         count = self.points.count
         return None if count is None or parameters.get(count) is None else int(parameters[count])
+
+    def own_info(self, one: Experiment) -> OwnInfo | None:
+        """Return the user's own data set that an experiment learns from, if it does."""
+        return None if self.own_data is None else self.own_data.info_of(one)
 
     def flags_of(self, one: Experiment) -> dict[str, bool]:
         """Tell which published sweeps hold an experiment, by its parameters: flag column -> bool."""
