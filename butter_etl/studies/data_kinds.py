@@ -7,14 +7,31 @@ is the study's affair; every part that passes them on knows these protocols alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from butter_etl.errors import SpecError
 from butter_etl.studies.experiments import Experiment
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
+
+
+def check_data_name(name: str, known: Container[str], place: str) -> None:
+    """Raise SpecError, naming the place, for what can be no name of a user's own data set; ``known`` has them all."""
+    if not is_data_name(name):
+        raise SpecError(f"{place}: a name is up to 100 letters, digits, _, - and ., not beginning with - or .")
+    if name in known:
+        raise SpecError(f"{place}: {name!r} is the name of a data set that comes with the package; choose another")
+
+
+def is_data_name(name: str) -> bool:
+    """Tell whether a text can be the name of a data set: that of a file and a folder, too."""
+    return _NAME.fullmatch(name) is not None
 
 
 class OwnInfo(Protocol):

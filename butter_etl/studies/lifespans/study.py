@@ -17,6 +17,7 @@ from butter_etl.studies.lifespans.columns import (
 from butter_etl.studies.lifespans.experiments import ImageNetwork, label
 from butter_etl.studies.lifespans.fitness import FITNESS
 from butter_etl.studies.lifespans.formats import TABLES
+from butter_etl.studies.lifespans.own_images import IMAGE_KIND
 from butter_etl.studies.lifespans.sweeps import PUBLISHED, READER
 from butter_etl.studies.lifespans.training import LifespanTrainer
 from butter_etl.studies.study import Points, Study
@@ -39,6 +40,7 @@ NN_LIFESPANS: Final = Study(
     histories=HISTORIES,
     reduction=REDUCTION,
     further=FITNESS,
+    own_data=IMAGE_KIND,
     points=Points("epoch", first=0.5, step=0.5, column="epoch"),
     reader=READER,
     trainer=LifespanTrainer(),
