@@ -25,6 +25,7 @@ from .experiments import Experiment as Experiment
 from .experiments import OwnExperiment as OwnExperiment
 from .experiments import RunSpec as RunSpec
 from .experiments import run_ids as run_ids
+from .figures import Box as Box
 from .formats import PARQUET as PARQUET
 from .formats import Format as Format
 from .formats import Written as Written
@@ -65,6 +66,7 @@ from .selection import Condition as Condition
 from .selection import Selection as Selection
 from .selection import Terms as Terms
 from .selection import parse_condition as parse_condition
+from .study import MAKER as MAKER
 from .study import RUN_COLUMNS as RUN_COLUMNS
 from .study import Points as Points
 from .study import Study as Study

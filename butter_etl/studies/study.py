@@ -39,6 +39,8 @@ RUN_COLUMNS: Final = ("experiment_id", "run_id", "repetition", "task", "task_ver
 CANONICAL_JSON: Final = Column("canonical_json", pa.string(), "the identity of the experiment", LONG_TEXT)
 #: The columns of an experiment that `--where` does not speak of.
 _NOT_ASKED_FOR: Final = ("experiment_id", "batch", "task")
+#: The column that says what made runs. Those of different makers are never merged into one curve or statistic.
+MAKER: Final = "task"
 
 
 @dataclass(frozen=True)
@@ -332,6 +334,12 @@ class Study:
             for name in self.experiment_columns
             if name not in left_out and not pa.types.is_list(self.columns[name].type)
         )
+
+    @cached_property
+    def group_keys(self) -> tuple[str, ...]:
+        """Return what experiments can be grouped by: the columns of both frames that are one value an experiment."""
+        left_out = {*self.flags, *self.long_texts, *_NOT_ASKED_FOR, self.points.column} - {MAKER}
+        return tuple(name for name in self.experiment_columns if name not in left_out)
 
     def without_keys(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the files: the partition columns are in the path."""

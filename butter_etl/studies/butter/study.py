@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from butter_etl.engines import HISTORIES
+from butter_etl.studies.butter.boxes import boxes
 from butter_etl.studies.butter.card import CARD
 from butter_etl.studies.butter.columns import (
     CLAIMED_NAMES,
@@ -75,6 +76,7 @@ BUTTER: Final = Study(
         words={"dataset": "data set"},
         distinct=tuple(PUBLISHED)[:7],
         infeasible="no network within 20 % of the size",
+        boxes=boxes,
     ),
     card=CARD,
 )

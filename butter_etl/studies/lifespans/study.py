@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from butter_etl.studies.figures import Figures
+from butter_etl.studies.lifespans.boxes import boxes
 from butter_etl.studies.lifespans.card import CARD
 from butter_etl.studies.lifespans.columns import (
     DERIVED,
@@ -61,6 +62,8 @@ NN_LIFESPANS: Final = Study(
         network={"conv_filters": "filters ", "fc_filters": ", widths "},
         words={"dataset": "image set"},
         infeasible="no network that can be built",
+        boxes=boxes,
+        twins="network_id",
     ),
     card=CARD,
     formats={TABLES.name: TABLES},
