@@ -35,6 +35,8 @@ from .frames import SUMMARY as SUMMARY
 from .frames import Frame as Frame
 from .functions import Resume as Resume
 from .functions import study_of as study_of
+from .groups import groups_of as groups_of
+from .groups import in_order as in_order
 from .identity import FloatKind as FloatKind
 from .identity import Value as Value
 from .identity import canonical_float as canonical_float

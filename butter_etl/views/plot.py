@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import StudyLike, as_study, write_whole
-from butter_etl.studies import MAKER, Box, Choice, Points, Study, default_study
+from butter_etl.studies import MAKER, Box, Choice, Points, Study, default_study, groups_of, in_order
 from butter_etl.views.facts import stale_line
 
 if TYPE_CHECKING:
@@ -106,18 +106,24 @@ def selected(
     state: str | None = None,
     *,
     runs: bool = False,
+    columns: Sequence[str] | None = None,
     study: StudyLike | None = None,
 ) -> pa.Table:
     """Return the rows of a choice (SELECT of the commands) in a store's summary frame, or run frame.
 
-    Raises what `Registry.select` and `read_summary` or `read_runs` raise.
+    With ``columns``, they have these alone, and ``experiment_id``. Raises what `Registry.select` and `read_summary` or
+    `read_runs` raise.
     """
     from butter_etl.store import Registry, Store, read_runs, read_summary, to_arrow
 
     registry = Registry(Store.open(store, state, study))
     selection = registry.select(choice)
     read, schema = (read_runs, registry.study.runs) if runs else (read_summary, registry.study.summary)
-    table = to_arrow(read(store, where=choice.where).compute(scheduler="synchronous"), schema)
+    if columns is not None:
+        wanted = {"experiment_id", *columns}
+        schema = pa.schema([field for field in schema if field.name in wanted])
+    frame = read(store, where=choice.where, columns=None if columns is None else schema.names)
+    table = to_arrow(frame.compute(scheduler="synchronous"), schema)
     if not selection.sweeps:
         return table
     ids = table["experiment_id"]
@@ -150,7 +156,7 @@ def learning_curves(
     _require(summary, f"{name}_median")
     panels, apart = _panels(of, summary, by)
     figure, places = _figure(style, len(panels))
-    coloured = _in_order(value for panel in panels for value, _ in panel.curves)
+    coloured = in_order(value for panel in panels for value, _ in panel.curves)
     colours = dict(zip(coloured, _colours(len(coloured)), strict=True))
     for axes, panel in zip(places, panels, strict=True):
         _draw_curves(of, axes, panel, name, [*apart, *([by] if by else [])], colours)
@@ -209,7 +215,7 @@ def best_map(
     _require(summary, f"{name}_median")
     _refuse_incomparable(of, summary)
     (across, across_words), (up, up_words) = of.figures.map_axes
-    columns, lines = (_in_order(summary[key].to_pylist()) for key in (across, up))
+    columns, lines = (in_order(summary[key].to_pylist()) for key in (across, up))
     is_higher_better = name in of.figures.higher_is_better
     cells = np.full((len(lines), len(columns)), np.nan)
     better = np.fmax if is_higher_better else np.fmin
@@ -367,11 +373,11 @@ def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Pane
         raise UsageError(f"unknown parameter {by!r}{suggestion(by, known)}; known: {', '.join(known)}")
     apart = incomparable(study, summary)
     panels = []
-    for values, rows in _groups(summary, apart):
+    for values, rows in groups_of(summary, apart):
         keys = [by] if by is not None and by not in apart else []
         if MAKER in rows.column_names and len(rows[MAKER].unique()) > 1 and by != MAKER:
             keys.append(MAKER)
-        groups = _groups(rows, keys)
+        groups = groups_of(rows, keys)
         if len(groups) > MOST_CURVES:
             of = " and ".join(keys)
             raise UsageError(
@@ -384,17 +390,6 @@ def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Pane
             f"compared, more than {MOST_PANELS} panels; select less, such as one {apart[0]}"
         )
     return panels, apart
-
-
-def _groups(table: pa.Table, keys: Sequence[str]) -> list[tuple[tuple[Any, ...], pa.Table]]:
-    """Return the rows of each combination of values of some columns, in order, null first; lists as tuples."""
-    if not keys:
-        return [((), table)]
-    rows: dict[tuple[Any, ...], list[int]] = {}
-    columns = [[tuple(one) if isinstance(one, list) else one for one in table[key].to_pylist()] for key in keys]
-    for row, values in enumerate(zip(*columns, strict=True)):
-        rows.setdefault(values, []).append(row)
-    return [(values, table.take(rows[values])) for values in _in_order(rows)]
 
 
 def _label(study: Study, said: str, rows: pa.Table, row: int, named: Sequence[str]) -> str:
@@ -420,20 +415,11 @@ def incomparable(study: Study, table: pa.Table) -> list[str]:
 
 def _refuse_incomparable(study: Study, table: pa.Table) -> None:
     for name in incomparable(study, table):
-        values = list(map(_value_text, _in_order(table[name].to_pylist())))
+        values = list(map(_value_text, in_order(table[name].to_pylist())))
         raise UsageError(
             f"the selection has {len(values)} values of {name}, between which nothing can be compared; select one, "
             f"such as --where {name}={values[0]}"
         )
-
-
-def _in_order(values: Iterable[Any]) -> list[Any]:
-    """Return different values in their order, null first, those of tuples one by one."""
-
-    def key(value: Any) -> Any:
-        return [key(part) for part in value] if isinstance(value, tuple) else (value is not None, value)
-
-    return sorted(set(values), key=key)
 
 
 def _curve(table: pa.Table, column: str, row: int) -> NDArray[np.float64]:
