@@ -524,7 +524,7 @@ def group_rows(study: Study, runs: pa.Table, by: Sequence[str]) -> pa.Table:
     A row is a group's: its values of ``by``, of the columns that values compare within, and what made the runs, since
     statistics never mix those; how many ``experiments`` and ``num_runs`` it has; its measuring points, where columns
     name them; and the statistics of the summary frame at each point. ``runs`` are rows of the run frame with all of
-    these columns. Raises UsageError for a group of more than 65,535 runs, or of runs that were measured at other points.
+    these columns. Raises UsageError for a group of more than 65,535 runs, or of runs measured at different points.
     """
     reduction, points = replace(study.reduction, counts=_GROUP_COUNTS), study.points.column
     keys = group_columns(study, by)

@@ -98,7 +98,7 @@ def test_data_sets_are_apart_whatever_is_asked_for(store):
 def test_what_cannot_be_grouped_is_one_line(store, networks, tmp_path, run):
     code, _, err = run("curves", store.location.root, tmp_path / "x.csv", "--by", "dept")
     assert (code, err.count("\n")) == (2, 1)
-    assert "unknown column 'dept' (did you mean 'depth'?); known: dataset, " in err
+    assert "unknown column 'dept' (did you mean 'depth'?); known: activation, " in err
     for name in ("experiment_id", "epoch", "canonical_json"):
         with pytest.raises(UsageError, match=f"unknown column '{name}'"):
             be.read_curves(networks, by=name)
