@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from butter_etl.clusters import Sealed, map_each, thread_count
 from butter_etl.engines import SummaryBlock, column_of
-from butter_etl.errors import NotebookBar, html_table, writing
+from butter_etl.errors import NotebookBar, UsageError, counted, html_table, suggestion, writing
 from butter_etl.store import (
     LONG,
     SUMMARY_FILE,
@@ -50,7 +50,7 @@ from butter_etl.store import (
     write_common_metadata,
     write_summaries,
 )
-from butter_etl.studies import RUNS, SUMMARY, Choice, Selection, Study, default_study
+from butter_etl.studies import MAKER, RUNS, SUMMARY, Choice, Selection, Study, default_study, groups_of
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -510,3 +510,59 @@ def _experiments(runs: pa.Table) -> Iterator[pa.Table]:
     for stop in starts:
         yield runs.slice(start, stop - start) if is_sorted else runs.take(order.slice(start, stop - start))
         start = stop
+
+
+# --- groups of experiments ---------------------------------------------------------------------------------------
+
+#: Counts of a group are as wide as they can be: it has the runs of many experiments.
+_GROUP_COUNTS: Final = pa.uint16()
+
+
+def group_rows(study: Study, runs: pa.Table, by: Sequence[str]) -> pa.Table:
+    """Return statistics over all runs of each group of experiments, those that have some columns in common.
+
+    A row is a group's: its values of ``by``, of the columns that values compare within, and what made the runs, since
+    statistics never mix those; how many ``experiments`` and ``num_runs`` it has; its measuring points, where columns
+    name them; and the statistics of the summary frame at each point. ``runs`` are rows of the run frame with all of
+    these columns. Raises UsageError for a group of more than 65,535 runs, or of runs measured at different points.
+    """
+    reduction, points = replace(study.reduction, counts=_GROUP_COUNTS), study.points.column
+    keys = group_columns(study, by)
+    block, rows = SummaryBlock(reduction), []
+    for values, some in groups_of(runs, keys):
+        if some.num_rows > reduction.max_runs:
+            raise UsageError(f"{_said(keys, values)}: {counted(some.num_rows, 'run')} are more than can be counted")
+        own = {key: [value] for key, value in zip(keys, values, strict=True)}
+        named = {} if points is None else {points: [_common_points(study, some, _said(keys, values))]}
+        rows.append({**own, "experiments": [len(some["experiment_id"].unique())], **named})
+        block.add(some)
+    statistics = block.table()
+    fields = [runs.schema.field(name) for name in (*keys, *([points] if points else []))]
+    schema = pa.schema([*fields, pa.field("experiments", pa.uint32())])
+    table = pa.concat_tables([schema.empty_table(), *(pa.table(row, schema=schema) for row in rows)])
+    for name in statistics.column_names:
+        table = table.append_column(name, statistics[name])
+    return table
+
+
+def group_columns(study: Study, by: Sequence[str]) -> list[str]:
+    """Return the columns that tell groups by ``by`` apart; raise UsageError for one that experiments do not have."""
+    for name in by:
+        if name not in study.group_keys:
+            known = ", ".join(study.group_keys)
+            raise UsageError(f"unknown column {name!r}{suggestion(name, study.group_keys)}; known: {known}")
+    return [name for name in dict.fromkeys([*by, *study.figures.comparable, MAKER]) if name in study.group_keys]
+
+
+def _said(keys: Sequence[str], values: Sequence[Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+
+
+def _common_points(study: Study, runs: pa.Table, group: str) -> list[float]:
+    """Return the measuring points of the longest of some runs; raise UsageError unless those of all others begin so."""
+    lists = [tuple(one or ()) for one in runs[study.points.column].to_pylist()]
+    longest = max(lists, key=len)
+    for one in set(lists):
+        if one != longest[: len(one)]:
+            raise UsageError(f"{group}: runs were measured at other {study.points.plural}; group them by what differs")
+    return list(longest)

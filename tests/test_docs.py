@@ -30,6 +30,7 @@ from butter_etl.studies.butter.experiments import OwnData, Regularizer
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import parse_sweep
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.lifespans.images import ImageSet
 from butter_etl.studies.lifespans.sweeps import READER
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
@@ -386,6 +387,11 @@ def any_data(name, declaration, place):
     return own_info(name, declaration.task, 1, OwnData("0" * 64, 100, 5))
 
 
+def any_images(name, declaration, place):
+    """Some images, likewise."""
+    return ImageSet(name, 1, 8, declaration.classes, 10, 10, is_own=True, sha256="0" * 64)
+
+
 def test_yaml_snippets_are_what_they_should_be(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
     own = import_module("own_study").STUDY.reader
@@ -397,7 +403,7 @@ def test_yaml_snippets_are_what_they_should_be(tmp_path, monkeypatch):
             if "cubes:" in block.text and path == OWN_STUDY:
                 assert len(own.parse(block.text, name_of(path))) > 0
             elif "draws:" in block.text:
-                assert len(READER.parse(block.text, name_of(path))) > 0
+                assert len(READER.parse(block.text, name_of(path), any_images)) > 0
             elif "cubes:" in block.text:
                 assert len(parse_sweep(block.text, name_of(path), any_data)) > 0
                 sweeps += 1

@@ -15,8 +15,11 @@ from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.studies.study import Points
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.views import page_data, plot
+from butter_etl.views import draw_picture, page_data, plot, selected
 from tests.strategies import land
+
+#: One of the experiments.
+CHOSEN = ("--where", "size=128", "--where", "depth=3")
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +263,26 @@ def test_the_command_draws_files(store, tmp_path, name, capsys):
             assert min(image.size) > 600
 
 
+def test_a_network_is_drawn_as_a_row_of_layers(store, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", str(store), str(tmp_path / "x.png"), "--kind", "network", *CHOSEN])
+    assert stop.value.code == 0, capsys.readouterr().err
+    with Image.open(tmp_path / "x.png") as image:
+        assert min(image.size) > 400
+    (row,) = selected(str(store), Choice(where=tuple(CHOSEN[1::2]))).to_pylist()
+    picture = draw_picture(str(store), Choice(where=tuple(CHOSEN[1::2])), kind="network")
+    (axes,) = picture.figure.axes
+    said = [text.get_text() for text in axes.texts]
+    assert said[::2] == ["inputs", *["dense"] * (len(row["widths"]) - 1), "output"]
+    assert [text.split("\n")[0] for text in said[1::2]] == ["4", *map(str, row["widths"])]
+    assert axes.get_title(loc="left") == "529_pollen rectangle size 128 depth 3"
+
+
+def test_of_what_no_layers_are_known_nothing_is_drawn():
+    with pytest.raises(UsageError, match="the layers of this network cannot be told"):
+        plot.network(())
+
+
 def test_curves_can_be_told_apart_in_grey(summary):
     (axes,) = plot.learning_curves(summary, by="size").axes
     from matplotlib.colors import to_rgb
@@ -279,6 +302,7 @@ def test_curves_can_be_told_apart_in_grey(summary):
         (["x.png", "--where", "size=32"], "nothing to draw"),
         (["x.png", "--kind", "map", "--where", "size=32"], "nothing to draw"),
         (["x.png", "--kind", "runs"], "the selection has 4"),
+        (["x.png", "--kind", "network"], "a picture of a network is of one experiment; the selection has 4"),
         (["x.png", "--kind", "map", "--by", "size"], "--by goes with --kind curves"),
         (["x.png", "--repetitions", "3"], "pictures are of all repetitions"),
     ],

@@ -230,7 +230,10 @@ class _Kept:
 
     def load(self, one: OwnExperiment) -> Any:
         """Return the data of an experiment as the store keeps them; raise DatasetError where it does not."""
-        return cached_copy(self._store.location, self._store.study.own_data(one))
+        kind, info = self._store.study.own_data, self._store.study.own_info(one)
+        if kind is None or info is None:
+            raise AssertionError(one)
+        return cached_copy(self._store.location, info, kind)
 
 
 def _missing(store: Store, item: Item) -> Item:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @select_options(refusal="pictures are of all repetitions")
 @click.option(
     "--kind",
-    type=click.Choice(["curves", "map", "runs"]),
+    type=click.Choice(["curves", "map", "runs", "network"]),
     default="curves",
-    help="Learning curves; best value by two parameters; all repetitions.",
+    help="Learning curves; best value by two parameters; all repetitions; layers of the network.",
 )
-@click.option("--by", metavar="KEY", help="One curve for each value of a parameter.", shell_complete=parameters)
+@click.option("--by", metavar="KEY", help="One curve for each value of a column.", shell_complete=parameters)
 @click.option(
     "--series",
     metavar="NAME",

@@ -353,11 +353,11 @@ def _newcomer(example: Example) -> Newcomer:
 
 def _refuse_other_content(items: Iterable[Gathered], source: Source | None, registry: Registry) -> None:
     """Raise DatasetError if users' own data sets of a source share a name with others, there or in the store."""
-    found = (registry.study.own_data(item.arrival.experiment) for item in items)
+    found = (registry.study.own_info(item.arrival.experiment) for item in items)
     own = {info for info in found if info is not None}
     if source is not None and source.is_store:
-        location = Location(source.url)
-        own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name))}
+        location, kind = Location(source.url), registry.study.own_data
+        own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name, kind))}
     registry.own_datasets.refuse_other_content(sorted(own, key=str))
 
 

@@ -29,6 +29,7 @@ from butter_etl.studies.sweeps import FixedIds, Sweep
 
 if TYPE_CHECKING:
     from butter_etl.studies.cards import Card
+    from butter_etl.studies.data_kinds import DataKind, OwnInfo
     from butter_etl.studies.figures import Figures
     from butter_etl.studies.sweep_files import SweepReader
     from butter_etl.studies.trainers import Propose, Trainer
@@ -38,6 +39,8 @@ RUN_COLUMNS: Final = ("experiment_id", "run_id", "repetition", "task", "task_ver
 CANONICAL_JSON: Final = Column("canonical_json", pa.string(), "the identity of the experiment", LONG_TEXT)
 #: The columns of an experiment that `--where` does not speak of.
 _NOT_ASKED_FOR: Final = ("experiment_id", "batch", "task")
+#: The column that says what made runs. Those of different makers are never merged into one curve or statistic.
+MAKER: Final = "task"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Study:
     those that a source of an import need not have. ``claimed_names`` are the columns of STORE/experiments after the id
     and the identity, where their order is not that of the run frame. ``executive_names`` are the columns of the
     executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
-    names an experiment for people. ``own_data(experiment)`` is the user's own data set that it learns from, if any.
+    names an experiment for people. ``own_data`` is the kind of data sets that users may bring, if they may.
     ``further`` are columns of the summary frame that no statistic makes.
     Where ``propose`` is declared, repetitions are trained in rounds, as it proposes them; else all at once.
     ``formats`` are those of its files besides Parquet, by name.
@@ -115,7 +118,7 @@ class Study:
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
     fixed_ids: FixedIds = field(default_factory=FixedIds)
     profiles: Mapping[str, Profile] = field(default_factory=lambda: {SEED.name: SEED})
-    own_data: Callable[[Experiment], Any] = lambda one: None
+    own_data: DataKind | None = None
     discrete: tuple[str, ...] = ()
     propose: Propose | None = None
     further: Further | None = None
@@ -229,6 +232,10 @@ class Study:
         count = self.points.count
         return None if count is None or parameters.get(count) is None else int(parameters[count])
 
+    def own_info(self, one: Experiment) -> OwnInfo | None:
+        """Return the user's own data set that an experiment learns from, if it does."""
+        return None if self.own_data is None else self.own_data.info_of(one)
+
     def flags_of(self, one: Experiment) -> dict[str, bool]:
         """Tell which published sweeps hold an experiment, by its parameters: flag column -> bool."""
         return {column: one in self.sweeps[name] for column, name in self.flags.items()}
@@ -327,6 +334,12 @@ class Study:
             for name in self.experiment_columns
             if name not in left_out and not pa.types.is_list(self.columns[name].type)
         )
+
+    @cached_property
+    def group_keys(self) -> tuple[str, ...]:
+        """Return what experiments can be grouped by: the columns of both frames that are one value an experiment."""
+        left_out = {*self.flags, *self.long_texts, *_NOT_ASKED_FOR, self.points.column} - {MAKER}
+        return tuple(name for name in self.experiment_columns if name not in left_out)
 
     def without_keys(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the files: the partition columns are in the path."""

@@ -33,7 +33,7 @@ from butter_etl.store import (
     read_origin_file,
     repetition_masks,
 )
-from butter_etl.studies import EXECUTIVE, RUNS, SUMMARY, DatasetInfo, Frame, Selection, Study
+from butter_etl.studies import EXECUTIVE, RUNS, SUMMARY, Frame, OwnInfo, Selection, Study
 from butter_etl.upkeep.files import Flaw, check_schema_file
 from butter_etl.upkeep.findings import Finding
 from butter_etl.upkeep.rows import Known, check_data_file, check_experiments_file, check_sweep_file, own_datasets
@@ -128,21 +128,21 @@ def _check_claims(store: Store, findings: list[Finding]) -> dict[int, Known]:
     return known
 
 
-def _check_data(store: Store, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, DatasetInfo]:
+def _check_data(store: Store, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, OwnInfo]:
     """Return the users' own data sets by name, from experiments and from the copies that a store keeps."""
-    location = store.location
-    own: dict[str, DatasetInfo] = {}
+    location, kind = store.location, store.study.own_data
+    own: dict[str, OwnInfo] = {}
     for info in own_datasets(store.study, known.values()):
         if own.setdefault(info.name, info) != info:
             detail = f"data set {info.name!r} has several contents; import the experiments of one into another store"
             findings.append(Finding("wrong-experiment", EXPERIMENTS, detail))
     for name, _ in location.walk(DATA):
         path = f"{DATA}/{name}"
-        if "/" in name or name.startswith(".") or not name.endswith(".parquet"):
+        if kind is None or "/" in name or name.startswith(".") or not name.endswith(".parquet"):
             findings.append(Finding("foreign-file", path, "is no copy of a data set"))
             continue
         try:
-            check_data_file(location, name.removesuffix(".parquet"), own)
+            check_data_file(location, name.removesuffix(".parquet"), own, kind)
         except Flaw as flaw:
             findings.append(Finding(flaw.kind, path, flaw.detail))
     return own
@@ -283,7 +283,7 @@ def _wrong_sources(location: Location) -> Iterator[Finding]:
 
 
 def _check_sweeps(
-    store: Store, present: Mapping[int, int], own: Mapping[str, DatasetInfo], findings: list[Finding]
+    store: Store, present: Mapping[int, int], own: Mapping[str, OwnInfo], findings: list[Finding]
 ) -> None:
     """Check the custom sweeps, and find what is missing of each."""
     for name, _ in store.location.walk(SWEEPS):

@@ -1,5 +1,6 @@
 from .curves import Thinning as Thinning
 from .curves import curves_table as curves_table
+from .curves import group_table as group_table
 from .curves import read_curves as read_curves
 from .curves import write_curves as write_curves
 from .facts import activity_lines as activity_lines

@@ -13,13 +13,14 @@ from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import Registry, Store, StudyLike
 from butter_etl.studies import Choice
 from butter_etl.views.facts import stale_line
-from butter_etl.views.plot import DEFAULT_STYLE, Style, best_map, learning_curves, repetitions, save, selected
+from butter_etl.views.plot import DEFAULT_STYLE, Style, best_map, learning_curves, network, repetitions, save, selected
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
-#: Learning curves; the best value by two parameters; all repetitions of one experiment.
-Kind = Literal["curves", "map", "runs"]
+#: Learning curves; the best value by two parameters; all repetitions of one experiment; the layers of its network.
+Kind = Literal["curves", "map", "runs", "network"]
 #: Dots of a picture in a notebook for each point of its width there: sharp on fine screens too.
 _DOTS_A_POINT: Final = 2
 _NOTEBOOK_DOTS: Final = 100
@@ -67,11 +68,25 @@ def draw_picture(
     rows = selected(store, choice, state, runs=kind == "runs", study=opened.study)
     if kind == "runs":
         return Picture(repetitions(rows, series=series, style=style, study=opened.study), kind)
+    if kind == "network":
+        return Picture(_network(opened, rows, style), kind)
     if kind == "map":
         figure = best_map(rows, series=series, style=style, study=opened.study)
     else:
         figure = learning_curves(rows, by=by, series=series, style=style, study=opened.study)
     return Picture(figure, kind, stale_line(opened, Registry(opened).select(choice)))
+
+
+def _network(store: Store, rows: pa.Table, style: Style) -> Figure:
+    """Draw the network of one experiment, of which there is a summary."""
+    drawn = store.study.figures.boxes
+    if drawn is None:
+        raise UsageError(f"the study {store.study.name} does not say what its networks look like")
+    if rows.num_rows != 1:
+        raise UsageError(f"a picture of a network is of one experiment; the selection has {rows.num_rows}")
+    (row,) = rows.to_pylist()
+    one = Registry(store).experiment(row["experiment_id"])
+    return network(drawn(one, row), title=one.describe(), style=style)
 
 
 def draw_plot(
@@ -92,10 +107,10 @@ def draw_plot(
 
     The part is a sweep, published or registered or of a YAML file ``spec``, or experiments that meet conditions (as in
     `read_runs`); without any, all. ``kind`` is ``"curves"`` (medians with quartiles, one for each value of ``by``),
-    ``"map"`` (the best value by two parameters) or ``"runs"`` (all repetitions of one experiment). With ``out``, it is
-    written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning) where summaries miss runs. Raises
-    UsageError where nothing can be drawn, SelectError, StoreError, and PlaceError or FullDiskError where ``out`` cannot
-    be written.
+    ``"map"`` (the best value by two parameters), ``"runs"`` (all repetitions of one experiment) or ``"network"`` (the
+    layers of its network). With ``out``, it is written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning)
+    where summaries miss runs. Raises UsageError where nothing can be drawn, SelectError, StoreError, and PlaceError or
+    FullDiskError where ``out`` cannot be written.
     """
     if kind not in get_args(Kind):
         raise UsageError(f"unknown kind {kind!r}{suggestion(kind, get_args(Kind))}; known: {', '.join(get_args(Kind))}")

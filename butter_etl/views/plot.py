@@ -16,7 +16,6 @@ import os
 import textwrap
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,7 +26,7 @@ import pyarrow.compute as pc
 
 from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import StudyLike, as_study, write_whole
-from butter_etl.studies import Choice, Points, Study, default_study
+from butter_etl.studies import MAKER, Box, Choice, Points, Study, default_study, groups_of, in_order
 from butter_etl.views.facts import stale_line
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ _PANELS_A_LINE: Final = 3
 _FORMATS: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
 _TITLE_LETTERS: Final = 70
+_LEGEND_LETTERS: Final = 44
 #: Above so large a span, marks at powers of ten are enough.
 _MANY_DECADES: Final = 1e4
 #: Parameters that a legend says of a curve, at most.
@@ -106,18 +106,24 @@ def selected(
     state: str | None = None,
     *,
     runs: bool = False,
+    columns: Sequence[str] | None = None,
     study: StudyLike | None = None,
 ) -> pa.Table:
     """Return the rows of a choice (SELECT of the commands) in a store's summary frame, or run frame.
 
-    Raises what `Registry.select` and `read_summary` or `read_runs` raise.
+    With ``columns``, they have these alone, and ``experiment_id``. Raises what `Registry.select` and `read_summary` or
+    `read_runs` raise.
     """
     from butter_etl.store import Registry, Store, read_runs, read_summary, to_arrow
 
     registry = Registry(Store.open(store, state, study))
     selection = registry.select(choice)
     read, schema = (read_runs, registry.study.runs) if runs else (read_summary, registry.study.summary)
-    table = to_arrow(read(store, where=choice.where).compute(scheduler="synchronous"), schema)
+    if columns is not None:
+        wanted = {"experiment_id", *columns}
+        schema = pa.schema([field for field in schema if field.name in wanted])
+    frame = read(store, where=choice.where, columns=None if columns is None else schema.names)
+    table = to_arrow(frame.compute(scheduler="synchronous"), schema)
     if not selection.sweeps:
         return table
     ids = table["experiment_id"]
@@ -138,7 +144,8 @@ def learning_curves(
 ) -> Figure:
     """Draw the median over repetitions at each measuring point, with the band between the quartiles.
 
-    There is one curve for each value of ``by`` (any parameter), and side by side a panel for each value of what values
+    There is one curve for each value of ``by`` (any column of an experiment, such as a parameter or what made its
+    runs), one for each that made runs where several did, and side by side a panel for each value of what values
     can only be compared within, such as a data set, where experiments differ in it. Where several experiments share a
     value, the curve is that of the experiment whose median ends best: the title says so, and the legend which one that
     is. Points are on a log scale where all are positive. ``study`` is the frame's, by default that of new stores.
@@ -149,7 +156,7 @@ def learning_curves(
     _require(summary, f"{name}_median")
     panels, apart = _panels(of, summary, by)
     figure, places = _figure(style, len(panels))
-    coloured = _in_order(value for panel in panels for value, _ in panel.curves)
+    coloured = in_order(value for panel in panels for value, _ in panel.curves)
     colours = dict(zip(coloured, _colours(len(coloured)), strict=True))
     for axes, panel in zip(places, panels, strict=True):
         _draw_curves(of, axes, panel, name, [*apart, *([by] if by else [])], colours)
@@ -173,12 +180,13 @@ def _draw_curves(
         row = _best_row(study, rows, series)
         median = _curve(rows, f"{series}_median", row)
         points = points_of(study.points, rows, row, len(median))
-        label = _label(study, _value_text(value) if panel.by else "", rows, row, named)
+        label = _label(study, ", ".join(map(_value_text, value)), rows, row, named)
         is_told = is_told or label != ""
         if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
             low, high = (_curve(rows, f"{series}_{quartile}", row) for quartile in ("q1", "q3"))
             axes.fill_between(points, low, high, color=colours[value], alpha=0.25, linewidth=0)
-        axes.plot(points, median, color=colours[value], linewidth=1.4, label=label or None)
+        shown = textwrap.fill(label, _LEGEND_LETTERS) or None
+        axes.plot(points, median, color=colours[value], linewidth=1.4, label=shown)
         drawn.append(points)
     _finish_curves(study, axes, series, np.concatenate(drawn))
     if is_told:
@@ -207,7 +215,7 @@ def best_map(
     _require(summary, f"{name}_median")
     _refuse_incomparable(of, summary)
     (across, across_words), (up, up_words) = of.figures.map_axes
-    columns, lines = (_in_order(summary[key].to_pylist()) for key in (across, up))
+    columns, lines = (in_order(summary[key].to_pylist()) for key in (across, up))
     is_higher_better = name in of.figures.higher_is_better
     cells = np.full((len(lines), len(columns)), np.nan)
     better = np.fmax if is_higher_better else np.fmin
@@ -257,6 +265,49 @@ def repetitions(
     return figure
 
 
+def network(boxes: Sequence[Box], *, title: str = "", style: Style = DEFAULT_STYLE) -> Figure:
+    """Draw a network as a row of layers, with the shapes of what they give.
+
+    The higher a box, the wider the layer; the broader, the more channels it has. UsageError where there are none.
+    """
+    if not boxes:
+        raise UsageError("nothing to draw: the layers of this network cannot be told")
+    from matplotlib.patches import FancyArrow, Rectangle
+
+    wide = msgspec.structs.replace(style, width=max(style.width, 1.25 * len(boxes)), height=min(style.height, 3.0))
+    figure, (axes,) = _figure(wide)
+    most = max(box.shape[0] for box in boxes)
+    widths = [0.1 + 0.06 * np.log2(box.shape[2]) if len(box.shape) > 1 else 0.14 for box in boxes]
+    for place, (box, width) in enumerate(zip(boxes, widths, strict=True)):
+        height = 0.15 + 0.85 * float(np.log1p(box.shape[0]) / np.log1p(most))
+        low = (place - width / 2, -height / 2)
+        axes.add_patch(Rectangle(low, width, height, facecolor="#f0f0ee", edgecolor="#00336e"))
+        lines = [" x ".join(f"{one:,}" for one in box.shape), *filter(None, box.detail.split(", "))]
+        axes.text(place, -0.6, box.name, ha="center", va="top", fontweight="bold")
+        axes.text(place, -0.76, "\n".join(lines), ha="center", va="top")
+        if place:
+            start = place - 1 + widths[place - 1] / 2 + 0.04
+            length = place - width / 2 - 0.04 - start
+            axes.add_patch(
+                FancyArrow(
+                    start,
+                    0,
+                    length,
+                    0,
+                    width=0.004,
+                    head_width=0.05,
+                    head_length=0.05,
+                    length_includes_head=True,
+                    color="#5c5c5c",
+                )
+            )
+    axes.set_xlim(-0.6, len(boxes) - 0.4)
+    axes.set_ylim(-1.9, 0.6)
+    axes.axis("off")
+    _set_title(axes, title)
+    return figure
+
+
 def save(figure: Figure, file: str | os.PathLike[str]) -> None:
     """Write a figure in the format that the file's name ends in: ``.pdf``, ``.png`` or ``.svg``.
 
@@ -303,32 +354,34 @@ def points_of(points: Points, table: pa.Table, row: int, count: int) -> NDArray[
 
 
 class _Panel(NamedTuple):
-    """Rows that can be compared: the values that they have in common, and the rows of each value of a parameter.
+    """Rows that can be compared: the values that they have in common, and the rows of each curve, by what tells it.
 
-    Without a parameter there is one group, of the value None.
+    That is the value of a parameter, if one is asked for, and where several made the runs, what made them.
     """
 
     values: tuple[Any, ...]
     by: str | None
-    curves: list[tuple[Any, pa.Table]]
+    curves: list[tuple[tuple[Any, ...], pa.Table]]
 
 
 def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Panel], list[str]]:
     """Return the panels of a picture of curves, and the parameters in which they differ, without ``by``."""
     if summary.num_rows == 0:
         raise UsageError("nothing to draw: the selection has no summaries; run `butter-etl summarize`, or select more")
-    known = study.where_keys
+    known = study.group_keys
     if by is not None and by not in known:
         raise UsageError(f"unknown parameter {by!r}{suggestion(by, known)}; known: {', '.join(known)}")
     apart = incomparable(study, summary)
     panels = []
-    for values, rows in _groups(summary, apart):
-        groups: list[tuple[Any, pa.Table]] = [(None, rows)]
-        if by is not None and by not in apart:
-            groups = [(value, some) for (value,), some in _groups(rows, [by])]
+    for values, rows in groups_of(summary, apart):
+        keys = [by] if by is not None and by not in apart else []
+        if MAKER in rows.column_names and len(rows[MAKER].unique()) > 1 and by != MAKER:
+            keys.append(MAKER)
+        groups = groups_of(rows, keys)
         if len(groups) > MOST_CURVES:
+            of = " and ".join(keys)
             raise UsageError(
-                f"{by} has {len(groups)} values in the selection, more than {MOST_CURVES} curves; select less"
+                f"{of} has {len(groups)} values in the selection, more than {MOST_CURVES} curves; select less"
             )
         panels.append(_Panel(values, by if by not in apart else None, groups))
     if len(panels) > MOST_PANELS:
@@ -337,14 +390,6 @@ def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Pane
             f"compared, more than {MOST_PANELS} panels; select less, such as one {apart[0]}"
         )
     return panels, apart
-
-
-def _groups(table: pa.Table, keys: Sequence[str]) -> list[tuple[tuple[Any, ...], pa.Table]]:
-    """Return the rows of each combination of values of some parameters, in order, null first."""
-    if not keys:
-        return [((), table)]
-    values = _in_order(zip(*(table[key].to_pylist() for key in keys), strict=True))
-    return [(one, table.filter(_all_equal(table, keys, one))) for one in values]
 
 
 def _label(study: Study, said: str, rows: pa.Table, row: int, named: Sequence[str]) -> str:
@@ -370,28 +415,11 @@ def incomparable(study: Study, table: pa.Table) -> list[str]:
 
 def _refuse_incomparable(study: Study, table: pa.Table) -> None:
     for name in incomparable(study, table):
-        values = list(map(_value_text, _in_order(table[name].to_pylist())))
+        values = list(map(_value_text, in_order(table[name].to_pylist())))
         raise UsageError(
             f"the selection has {len(values)} values of {name}, between which nothing can be compared; select one, "
             f"such as --where {name}={values[0]}"
         )
-
-
-def _in_order(values: Iterable[Any]) -> list[Any]:
-    """Return different values in their order, null first, those of tuples one by one."""
-
-    def key(value: Any) -> Any:
-        return [key(part) for part in value] if isinstance(value, tuple) else (value is not None, value)
-
-    return sorted(set(values), key=key)
-
-
-def _all_equal(table: pa.Table, keys: Sequence[str], values: Sequence[Any]) -> pa.ChunkedArray:
-    return reduce(pc.and_, [_equals(table[key], value) for key, value in zip(keys, values, strict=True)])
-
-
-def _equals(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
-    return pc.is_null(column) if value is None else pc.equal(column, pa.scalar(value, column.type))
 
 
 def _curve(table: pa.Table, column: str, row: int) -> NDArray[np.float64]:
@@ -526,6 +554,8 @@ def _common_title(study: Study, table: pa.Table, without: Collection[str]) -> st
 def _value_text(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, list | tuple):
+        return "-".join(map(_value_text, value)) or "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -7,13 +7,13 @@ from functools import lru_cache
 from butter_etl.engines import Block, ConvNetwork, Descent, Pool
 from butter_etl.errors import InfeasibleError, UsageError
 from butter_etl.studies.lifespans.experiments import POOL, ImageNetwork
-from butter_etl.studies.lifespans.images import ImageSet, image_set
+from butter_etl.studies.lifespans.images import ImageSet, images_of
 
 
 @lru_cache(maxsize=4096)
 def network_of(one: ImageNetwork) -> ConvNetwork:
     """Return the network of an experiment; raise InfeasibleError, with the layer and its numbers, for none."""
-    images = image_set(one.dataset)
+    images = images_of(one)
     _check_lists(one, images)
     pools = iter(zip(one.pool_kernels, one.pool_strides, one.pool_paddings, strict=True))
     blocks = tuple(
