@@ -1,1 +1,1 @@
-"""The study rnn_capacity: recurrent networks, and the searches for what trains them best."""
+"""The study rnn_capacity: recurrent networks of a budget on a task, searched over their hyperparameters."""
