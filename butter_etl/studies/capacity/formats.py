@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -114,8 +114,9 @@ def _of_file(file: str, records: Records) -> dict[str, Sequence[Any]]:
 
 def _of_hparams(records: Records) -> dict[str, Sequence[Any]]:
     """Return the hyperparameters as JSON, and the columns of those that have one."""
-    kinds = dict.fromkeys(_NUMBERS, _number) | dict.fromkeys(_WHOLES, _whole) | dict.fromkeys(_TEXTS, _text)
-    columns: dict[str, list[Any]] = {"hparams": [hparams_text(one) for one in records.hparams]}
+    kinds: dict[str, Callable[[int, str, Any], Any]] = dict.fromkeys(_NUMBERS, _number)
+    kinds |= dict.fromkeys(_WHOLES, _whole) | dict.fromkeys(_TEXTS, _text)
+    columns: dict[str, Sequence[Any]] = {"hparams": [hparams_text(one) for one in records.hparams]}
     for name, kind in kinds.items():
         columns[name] = [kind(number, name, one.get(name)) for number, one in enumerate(records.hparams)]
     return columns
@@ -221,7 +222,11 @@ def _records(trials: Sequence[Mapping[str, Any]]) -> Records:
             raise SourceError(f"run {one['run_id']}: a record needs num_params, which the run does not have")
     numbers = [one["repetition"] if one["hyper_iter"] is None else one["hyper_iter"] for one in trials]
     return Records(
-        **{name: all_of(name) for name in (*_CELL, "num_params")},
+        task_type=all_of("task_type"),
+        architecture=all_of("architecture"),
+        n_layers=all_of("n_layers"),
+        max_params=all_of("max_params"),
+        num_params=all_of("num_params"),
         hyper_iter=numbers,
         hparams=[json.loads(one or "{}") for one in all_of("hparams")],
         infeasible=[bool(one) for one in all_of("infeasible")],
@@ -268,9 +273,9 @@ RECORDS: Final = Format(
     noun="record file",
     note=(
         "A record file is a pickled NumPy array, a record a trial: `architecture`, `task_type`, `n_layers`, "
-        "`max_params`, `num_params`, `hyper_iter` (the number of the trial), `hparams` (a dictionary), and the losses at "
-        "the end of the training, `train_loss`, `valid_loss` and `eval_loss`, infinite where it diverged. Load it by "
-        "`numpy.load(name, allow_pickle=True, encoding='latin1')`."
+        "`max_params`, `num_params`, `hyper_iter` (the number of the trial), `hparams` (a dictionary), and the losses "
+        "at the end of the training, `train_loss`, `valid_loss` and `eval_loss`, infinite where it diverged. Load it "
+        "by `numpy.load(name, allow_pickle=True, encoding='latin1')`."
     ),
     suffix=".p",
     media_type="application/octet-stream",
