@@ -322,11 +322,11 @@ def _fields(kind: _Type) -> tuple[list[_Field], int]:
     for name in names:
         place = places.get(name)
         if type(place) is not tuple or len(place) not in (2, 3) or not isinstance(place[0], _Type):
-            raise SourceError(f"has no type for the field {shown(name)!r}")
+            raise SourceError(f"has no type for the field '{shown(name)}'")
         inner, offset = place[:2]
         of = None if _is_object(inner) else _made(inner, name)
         if not _is_count(offset) or offset > size - (0 if of is None else of.itemsize):
-            raise SourceError(f"has the field {shown(name)!r} outside of its records")
+            raise SourceError(f"has the field '{shown(name)}' outside of its records")
         fields.append(_Field(name, of, offset))
     return fields, size
 
@@ -355,7 +355,7 @@ def _made(kind: _Type, name: str = "") -> np.dtype[Any]:
     if kind.made is None:
         code, state = kind.code, kind.state
         is_plain = type(code) is str and (_NUMBER.fullmatch(code) or _TEXT.fullmatch(code))
-        of = f"has the field {shown(name)!r} of a type" if name else "has a scalar of a type"
+        of = f"has the field '{shown(name)}' of a type" if name else "has a scalar of a type"
         is_array = type(state) is tuple and len(state) > 2 and state[2] is not None
         if not is_plain or is_array:
             raise SourceError(f"{of} that is neither numbers, texts nor objects")
@@ -380,7 +380,7 @@ def _from_tuples(fields: Sequence[_Field], records: int, content: list[Any]) -> 
 
 def _from_bytes(fields: Sequence[_Field], records: int, size: int, content: bytes) -> dict[str, list[Any]]:
     if objects := [field.name for field in fields if field.type is None]:
-        raise SourceError(f"has the field {shown(objects[0])!r} of objects, but no objects")
+        raise SourceError(f"has the field '{shown(objects[0])}' of objects, but no objects")
     if len(content) != records * size:
         said = f"{counted(records, 'record')} of {counted(size, 'byte')}"
         raise SourceError(f"says that it has {said}, but has {counted(len(content), 'byte')}")

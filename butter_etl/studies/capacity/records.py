@@ -107,21 +107,21 @@ def _hparams(value: Any) -> dict[str, HyperValue]:
         raise TypeError(f"{_said(value)} is no dictionary")
     for key, one in value.items():
         if not isinstance(one, str | int | float | bool | None):
-            raise TypeError(f"has {_said(one)} for {shown(key)!r}, which is neither a text nor a number")
+            raise TypeError(f"has {_said(one)} for '{shown(key)}', which is neither a text nor a number")
         if isinstance(one, float) and not math.isfinite(one):
-            raise ValueError(f"has {one} for {shown(key)!r}, which is no finite number")
+            raise ValueError(f"has {one} for '{shown(key)}', which is no finite number")
         if isinstance(one, int) and not _LEAST <= one <= _MOST:
-            raise ValueError(f"has a number of more than 64 bits for {shown(key)!r}")
+            raise ValueError(f"has a number of more than 64 bits for '{shown(key)}'")
     return value
 
 
 def _said(value: Any) -> str:
     """Return a value as a line can show it, or what kind of thing it is."""
     if isinstance(value, str):
-        return repr(shown(value))
-    if isinstance(value, float) or (isinstance(value, int) and _LEAST <= value <= _MOST):
-        return repr(value)
-    return f"a {type(value).__name__}"
+        return f"'{shown(value)}'"
+    if isinstance(value, int) and not _LEAST <= value <= _MOST:
+        return "a number of more than 64 bits"
+    return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
 
 
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
