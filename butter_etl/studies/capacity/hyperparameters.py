@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -279,6 +279,9 @@ def check_hparams(cell: SearchCell, num_params: int, hparams: Hparams) -> None:
     for key in hparams:
         if key not in wanted:
             raise SpecError(f"unknown hyperparameter {key!r}{suggestion(key, wanted)}; known: {', '.join(wanted)}")
+        one = wanted[key]
+        if isinstance(one, Dimension) and one.unless is not None and hparams.get(one.unless[0]) == one.unless[1]:
+            raise SpecError(f"{key}: there is none where {one.unless[0]} is {one.unless[1]}; leave it out")
     for key, one in wanted.items():
         if key not in hparams:
             if isinstance(one, Dimension) and one.unless is not None and hparams.get(one.unless[0]) == one.unless[1]:

@@ -30,21 +30,19 @@ def count_brackets(
     step: int,
     stream: int,
     part: int,
+    steps: int,
     indices: NDArray[np.int32],
     counts: NDArray[np.int64],
+    halves: NDArray[np.int64],
 ) -> None:
-    """Fill ``indices`` (rows, steps, 10) with symbols, and ``counts`` (rows, 1, 10) with the brackets left open.
+    """Fill ``indices`` (rows · steps · 10) with symbols, and ``counts`` (rows · 10) with the brackets left open.
 
-    Symbol i, in the order of ``indices``, is made of half i mod 2, the lower one first, of word i // 2 of the step's
+    ``halves`` (8) is room. Symbol i, in the order of ``indices``, is made of half i mod 2, the lower one first, of word i // 2 of the step's
     part. It is a letter if the half is below 2^15, of the number 10 half / 2^15; else a bracket, of 20.
     """
-    rows, steps = indices.shape[0], indices.shape[1]
-    flat = indices.reshape(-1)
-    halves = np.empty(_OF_BLOCK, np.int64)
-    for row in range(rows):
-        for kind in range(_TYPES):
-            counts[row, 0, kind] = 0
-    for block in range(-(-flat.size // _OF_BLOCK)):
+    for place in range(counts.size):
+        counts[place] = 0
+    for block in range((indices.size + _OF_BLOCK - 1) // _OF_BLOCK):
         c0, c1 = np.uint64(block), np.uint64(step)
         c2, c3 = np.uint64(stream), np.uint64(part)
         k0, k1 = np.uint64(key_0), np.uint64(key_1)
@@ -58,16 +56,16 @@ def count_brackets(
         halves[2], halves[3] = np.int64(c1) & 0xFFFF, np.int64(c1) >> 16
         halves[4], halves[5] = np.int64(c2) & 0xFFFF, np.int64(c2) >> 16
         halves[6], halves[7] = np.int64(c3) & 0xFFFF, np.int64(c3) >> 16
-        for place in range(min(_OF_BLOCK, flat.size - block * _OF_BLOCK)):
+        for place in range(min(_OF_BLOCK, indices.size - block * _OF_BLOCK)):
             position = block * _OF_BLOCK + place
             kind, half = position % _TYPES, halves[place]
             if half < _HALF:
                 symbol = 2 * _TYPES + (half * _LETTERS) // _HALF
             else:
                 symbol = ((half - _HALF) * 2 * _TYPES) // _HALF
-                row = position // (_TYPES * steps)
+                counted = position // (_TYPES * steps) * _TYPES + kind
                 if symbol == kind:
-                    counts[row, 0, kind] = min(counts[row, 0, kind] + 1, _MOST)
+                    counts[counted] = min(counts[counted] + 1, _MOST)
                 elif symbol == _TYPES + kind:
-                    counts[row, 0, kind] = max(counts[row, 0, kind] - 1, 0)
-            flat[position] = kind * (2 * _TYPES + _LETTERS) + symbol
+                    counts[counted] = max(counts[counted] - 1, 0)
+            indices[position] = kind * (2 * _TYPES + _LETTERS) + symbol

@@ -11,18 +11,19 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.engines import Objective, Sequences, Shown, Stream, philox, words
+from butter_etl.engines import Objective, Sequences, Shown, Stream, philox, ready, words
 from butter_etl.engines import permutation as permuted
 from butter_etl.errors import DatasetError
+from butter_etl.studies.capacity import task_kernels
 from butter_etl.studies.capacity.experiments import SearchCell
-from butter_etl.studies.capacity.task_kernels import count_brackets
 
 Hparams = Mapping[str, Any]
 Part = Literal["train", "valid", "eval"]
@@ -336,11 +337,20 @@ class Brackets(TaskData):
     def sequences(self, hparams: Hparams, part: Part, step: int, rows: int) -> Sequences:
         """Return sequences of a set."""
         del hparams
-        indices = np.empty((rows, self.steps, BRACKETS), np.int32)
-        counts = np.empty((rows, 1, BRACKETS), np.int64)
-        key = self.seed & 0xFFFFFFFF, self.seed >> 32
-        count_brackets(*key, step, int(Stream.TASK_DATA), _PARTS[part], indices, counts)
-        return Sequences(indices, counts)
+        indices = np.empty(rows * self.steps * BRACKETS, np.int32)
+        counts = np.empty(rows * BRACKETS, np.int64)
+        _prepare_brackets()
+        words_of = self.seed & 0xFFFFFFFF, self.seed >> 32, step, int(Stream.TASK_DATA), _PARTS[part]
+        task_kernels.count_brackets(*words_of, self.steps, indices, counts, np.empty(8, np.int64))
+        return Sequences(indices.reshape(rows, self.steps, BRACKETS), counts.reshape(rows, 1, BRACKETS))
+
+
+@cache
+def _prepare_brackets() -> None:
+    """Load or compile what draws brackets."""
+    room = np.zeros(8, np.int64)
+    arguments = (0, 0, 0, 0, 0, 1, np.zeros(BRACKETS, np.int32), np.zeros(BRACKETS, np.int64), room)
+    ready(task_kernels.count_brackets, arguments, [Path(task_kernels.__file__)])
 
 
 class Arithmetic(TaskData):
