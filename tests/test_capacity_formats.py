@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from butter_etl.studies.capacity.study import RNN_CAPACITY
 
 from butter_etl.errors import LandingError, SelectError, SourceError
 from butter_etl.exchange import imports
@@ -25,8 +24,10 @@ from butter_etl.partition import ExportOptions, export
 from butter_etl.store.files import Location
 from butter_etl.store.store import Store
 from butter_etl.studies.capacity.experiments import ARCHITECTURES, SearchCell
-from butter_etl.studies.capacity.formats import FILES, RECORD_TASK, RECORDS, file, hparams_text
+from butter_etl.studies.capacity.formats import FILES, RECORD_TASK, RECORDS, file
+from butter_etl.studies.capacity.hyperparameters import hparams_text
 from butter_etl.studies.capacity.records import write_records
+from butter_etl.studies.capacity.study import RNN_CAPACITY
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.upkeep.verify import plan_verification, run_verification
 from tests.test_capacity_records import RECORD, pickled, trials

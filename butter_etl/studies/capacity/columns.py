@@ -1,4 +1,4 @@
-"""The columns of rnn_capacity: cells, the hyperparameters of trials, and three losses at equal parts of the training."""
+"""The columns of rnn_capacity: cells, hyperparameters of trials, and three losses at equal parts of the training."""
 
 from __future__ import annotations
 

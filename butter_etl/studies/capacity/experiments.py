@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 
+import msgspec
+
 from butter_etl.studies.axes import Axis, Between, OneOf, hyperparameters
 from butter_etl.studies.experiments import Experiment, OwnExperiment
 
@@ -42,7 +44,7 @@ EVAL_SIZE: Final = 1000
 class SearchCell(OwnExperiment, frozen=True, kw_only=True, cache_hash=True, omit_defaults=True):
     """A cell: what is trained on what, within which budget, and how the hyperparameters of its trials are found.
 
-    ``unroll_steps`` and ``input_size`` are None only where the task leaves no choice, or in what sweep files say.
+    ``unroll_steps`` and ``input_size`` that are None become those of the task; what a task does not have is None.
     ``fixed_hparams`` are the hyperparameters of all trials of a rerun as canonical JSON, None of any other search.
     ``text_sha256`` is the beginning of the hash of the letters of a text, None for text8 itself.
     ``source_figure`` is of imported cells.
@@ -68,6 +70,25 @@ class SearchCell(OwnExperiment, frozen=True, kw_only=True, cache_hash=True, omit
     input_size: Annotated[int | None, Axis(None, Between(1, 2**16))] = None
     text_sha256: Annotated[str | None, Axis(None)] = None
     source_figure: str | None = None
+
+    def __post_init__(self) -> None:
+        """Complete what is not said by what the task has."""
+        for name in OF_TASKS:
+            value = of_task(name, self.task_type, getattr(self, name))
+            if value != getattr(self, name):
+                msgspec.structs.force_setattr(self, name, value)
+
+
+#: The fields whose values depend on the task.
+OF_TASKS: Final = ("unroll_steps", "input_size", "text_sha256")
+
+
+def of_task(name: str, task_type: str, value: Any) -> Any:
+    """Return the value that a field of `OF_TASKS` has in cells of a task, for the one that was said."""
+    if name == "text_sha256":
+        return value if task_type == "text8" else None
+    defaults = UNROLL_STEPS if name == "unroll_steps" else INPUT_SIZES
+    return (value or defaults[task_type]) if task_type in defaults else None
 
 
 HYPERPARAMETERS: Final = hyperparameters(SearchCell)

@@ -20,10 +20,11 @@ import pyarrow as pa
 from butter_etl.errors import SourceError, counted, one_line
 from butter_etl.studies.capacity.columns import PROGRESS, RUN_COLUMNS
 from butter_etl.studies.capacity.experiments import PROCESS, RANDOM, UNROLL_STEPS
+from butter_etl.studies.capacity.hyperparameters import hparams_text
 from butter_etl.studies.capacity.records import INFEASIBLE, LOSSES, Records, read_records, write_records
 from butter_etl.studies.columns import schema_of
 from butter_etl.studies.formats import Format, Readout, Written
-from butter_etl.studies.identity import Value, float_text, quoted
+from butter_etl.studies.identity import Value
 
 #: What made the trials of records.
 RECORD_TASK: Final = "rnn_capacity.published"
@@ -120,18 +121,6 @@ def _of_hparams(records: Records) -> dict[str, Sequence[Any]]:
     for name, kind in kinds.items():
         columns[name] = [kind(number, name, one.get(name)) for number, one in enumerate(records.hparams)]
     return columns
-
-
-def hparams_text(hparams: Mapping[str, Any]) -> str:
-    """Return hyperparameters as canonical JSON: keys sorted, floats the shortest decimals, which no whole number is."""
-    return "{" + ",".join([f"{quoted(key)}:{_spelled(hparams[key])}" for key in sorted(hparams)]) + "}"
-
-
-def _spelled(value: Any) -> str:
-    if isinstance(value, float):
-        text = float_text(value, "float64")
-        return text if "." in text or "e" in text else f"{text}.0"
-    return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _number(record: int, name: str, value: Any) -> float | None:
