@@ -32,7 +32,7 @@ PANEL: Final = 64
 #: The features that a strip of a gradient has at most.
 STRIP: Final = 64
 #: The steps whose gradients are added up at once.
-SUMMED_STEPS: Final = 2
+SUMMED_STEPS: Final = 1
 
 #: The architectures as kernels know them.
 RNN, UGRNN, GRU, LSTM, INTERSECTION = range(5)
