@@ -36,6 +36,8 @@ class Stream(IntEnum):
     NOISE_ROWS = 4
     NOISE_VALUES = 5
     MASKS = 6
+    HYPERPARAMETERS = 7
+    TASK_DATA = 8
 
 
 def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:

@@ -32,7 +32,7 @@ PANEL: Final = 64
 #: The features that a strip of a gradient has at most.
 STRIP: Final = 64
 #: The steps whose gradients are added up at once.
-SUMMED_STEPS: Final = 2
+SUMMED_STEPS: Final = 1
 
 #: The architectures as kernels know them.
 RNN, UGRNN, GRU, LSTM, INTERSECTION = range(5)
@@ -69,18 +69,20 @@ INDICES, EVERY_STEP, FIRST_STEP = range(3)
     READ_OUT_TURNED,
     READ_OUT_TURNED_STEP,
     #: Work: what is read in (of `INTERSECTION`), outputs and then their errors, inputs as vectors, errors summed over
-    #: steps, sums of rows of the front, and the error of what is read in.
+    #: steps, sums of rows of the front, the error of what is read in, and sums by lane for the biases' gradients.
     READ,
     LOGITS,
     VECTORS,
     SUMMED,
     SUMS,
     READ_ERROR,
+    READ_BIAS_SUMS,
+    BIAS_SUMS,
     #: Errors with the features of a sequence side by side: of gates, and of outputs.
     TURNED_ERRORS,
     TURNED_LOGITS,
     SHAPE_SIZE,
-) = range(32)
+) = range(34)
 
 # The numbers of a layer.
 (
@@ -97,12 +99,13 @@ INDICES, EVERY_STEP, FIRST_STEP = range(3)
     CELL,
     CELL_TANH,
     RESET,
-    #: Errors of h, of c, and of what is handed up.
+    #: Errors of h, of c, and of what is handed up; sums by lane for the gradient of the biases.
     ERROR,
     CELL_ERROR,
     UP_ERROR,
+    BIAS_SUMS_OF_LAYER,
     LAYER_SIZE,
-) = range(16)
+) = range(17)
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,7 @@ def make_plan(network: RecurrentNetwork, objective: Objective, places: Places, b
             row[RESET] = work.take(steps * (n + 1) * columns)
         row[ERROR], row[CELL_ERROR] = work.take(n * columns), work.take(n * columns)
         row[UP_ERROR] = work.take(n * columns) if network.reads_in else row[ERROR]
+        row[BIAS_SUMS_OF_LAYER] = work.take(features * LANES)
     shape[READ_OUT_TURNED_STEP] = filled(n + 1)
     shape[READ_OUT_TURNED] = turned.take(filled(network.outputs) * filled(n + 1))
     shape[READ] = work.take(steps * (filled(n) + 1) * columns)
@@ -240,6 +244,7 @@ def make_plan(network: RecurrentNetwork, objective: Objective, places: Places, b
     shape[SUMMED] = work.take((max(features, filled(n)) + LANES) * columns)
     shape[SUMS] = work.take(front_wide * columns)
     shape[READ_ERROR] = work.take((n + LANES) * columns)
+    shape[READ_BIAS_SUMS], shape[BIAS_SUMS] = work.take(n * LANES), work.take(network.outputs * LANES)
     shape[TURNED_ERRORS] = errors.take(SUMMED_STEPS * columns * max(wide, front_wide))
     shape[TURNED_LOGITS] = errors.take(objective.scored * columns * filled(network.outputs))
     return Plan(shape, layers, work.size, turned.size, errors.size)

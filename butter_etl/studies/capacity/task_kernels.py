@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from butter_etl.engines import compiled
+from butter_etl.engines import compiled, compiled_in_place
 
 #: Philox4x32-10, as `butter_etl.engines.streams` has it.
 _MULTIPLIER_0: Final = np.uint64(0xD2511F53)
@@ -17,9 +17,9 @@ _WEYL_1: Final = np.uint64(0xBB67AE85)
 _LOW: Final = np.uint64(0xFFFFFFFF)
 _32: Final = np.uint64(32)
 _ROUNDS: Final = 10
-_HALF: Final = 1 << 15
 _TYPES, _LETTERS, _MOST = 10, 10, 9
-#: Symbols that a block of four words makes.
+#: Blocks of four words that are drawn at once, so that vectors of them are; and symbols that a block makes.
+LANES: Final = 64
 _OF_BLOCK: Final = 8
 
 
@@ -33,39 +33,53 @@ def count_brackets(
     steps: int,
     indices: NDArray[np.int32],
     counts: NDArray[np.int64],
-    halves: NDArray[np.int64],
+    room: NDArray[np.uint32],
 ) -> None:
     """Fill ``indices`` (rows · steps · 10) with symbols, and ``counts`` (rows · 10) with the brackets left open.
 
-    ``halves`` (8) is room. Symbol i, in the order of ``indices``, is made of half i mod 2, the lower one first, of word i // 2 of the step's
-    part. It is a letter if the half is below 2^15, of the number 10 half / 2^15; else a bracket, of 20.
+    ``room`` has 4 · `LANES` numbers. Symbol i, in the order of ``indices``, is made of half i mod 2, the lower one
+    first, of word i // 2 of the step's part. It is a letter if the half is below 2^15, of the number 10 half / 2^15;
+    else a bracket, of 20.
     """
     for place in range(counts.size):
         counts[place] = 0
-    for block in range((indices.size + _OF_BLOCK - 1) // _OF_BLOCK):
-        c0, c1 = np.uint64(block), np.uint64(step)
-        c2, c3 = np.uint64(stream), np.uint64(part)
-        k0, k1 = np.uint64(key_0), np.uint64(key_1)
-        for _ in range(_ROUNDS):
-            product_0, product_1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
-            c0 = (product_1 >> _32) ^ c1 ^ k0
-            c2 = (product_0 >> _32) ^ c3 ^ k1
-            c1, c3 = product_1 & _LOW, product_0 & _LOW
-            k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
-        halves[0], halves[1] = np.int64(c0) & 0xFFFF, np.int64(c0) >> 16
-        halves[2], halves[3] = np.int64(c1) & 0xFFFF, np.int64(c1) >> 16
-        halves[4], halves[5] = np.int64(c2) & 0xFFFF, np.int64(c2) >> 16
-        halves[6], halves[7] = np.int64(c3) & 0xFFFF, np.int64(c3) >> 16
-        for place in range(min(_OF_BLOCK, indices.size - block * _OF_BLOCK)):
-            position = block * _OF_BLOCK + place
-            kind, half = position % _TYPES, halves[place]
-            if half < _HALF:
-                symbol = 2 * _TYPES + (half * _LETTERS) // _HALF
-            else:
-                symbol = ((half - _HALF) * 2 * _TYPES) // _HALF
-                counted = position // (_TYPES * steps) * _TYPES + kind
-                if symbol == kind:
-                    counts[counted] = min(counts[counted] + 1, _MOST)
-                elif symbol == _TYPES + kind:
-                    counts[counted] = max(counts[counted] - 1, 0)
-            indices[position] = kind * (2 * _TYPES + _LETTERS) + symbol
+    kind, left, first = 0, steps, 0
+    for start in range(0, (indices.size + _OF_BLOCK - 1) // _OF_BLOCK, LANES):
+        _draw(key_0, key_1, start, step, stream, part, room)
+        for place in range(min(_OF_BLOCK * LANES, indices.size - _OF_BLOCK * start)):
+            word = np.int64(room[(place >> 1 & 3) * LANES + (place >> 3)])
+            half = (word >> 16) if place & 1 else (word & 0xFFFF)
+            # Without a branch, which would be foretold wrongly half of the time.
+            is_bracket, share = half >> 15, half & 0x7FFF
+            symbol = ((share * (_LETTERS + _LETTERS * is_bracket)) >> 15) + 2 * _TYPES * (1 - is_bracket)
+            if symbol == kind:
+                counts[first + kind] = min(counts[first + kind] + 1, _MOST)
+            elif symbol == _TYPES + kind:
+                counts[first + kind] = max(counts[first + kind] - 1, 0)
+            indices[_OF_BLOCK * start + place] = kind * (2 * _TYPES + _LETTERS) + symbol
+            kind += 1
+            if kind == _TYPES:
+                kind, left = 0, left - 1
+                if left == 0:
+                    left, first = steps, first + _TYPES
+
+
+@compiled_in_place
+def _draw(key_0: int, key_1: int, start: int, step: int, stream: int, part: int, room: NDArray[np.uint32]) -> None:
+    """Fill ``room`` (4 · `LANES`) with the words of blocks from ``start`` on, the first words of all first."""
+    for lane in range(LANES):
+        room[lane] = np.uint32(start + lane)
+        room[LANES + lane] = np.uint32(step)
+        room[2 * LANES + lane] = np.uint32(stream)
+        room[3 * LANES + lane] = np.uint32(part)
+    k0, k1 = np.uint64(key_0), np.uint64(key_1)
+    for _ in range(_ROUNDS):
+        for lane in range(LANES):
+            product_0 = np.uint64(room[lane]) * _MULTIPLIER_0
+            product_1 = np.uint64(room[2 * LANES + lane]) * _MULTIPLIER_1
+            c1, c3 = np.uint64(room[LANES + lane]), np.uint64(room[3 * LANES + lane])
+            room[lane] = np.uint32((product_1 >> _32) ^ c1 ^ k0)
+            room[LANES + lane] = np.uint32(product_1 & _LOW)
+            room[2 * LANES + lane] = np.uint32((product_0 >> _32) ^ c3 ^ k1)
+            room[3 * LANES + lane] = np.uint32(product_0 & _LOW)
+        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW

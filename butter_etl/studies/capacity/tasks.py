@@ -153,12 +153,13 @@ class Perceptron(TaskData):
 
     def batch(self, hparams: Hparams, step: int) -> Sequences:
         """Return the batch of a step: the vectors in a new order in each pass, batches going on over its end."""
-        count, size = int(hparams["dataset_size"]), self.cell.batch_size
-        places = np.arange(step * size, (step + 1) * size)
-        parts = [
-            self._order(count, epoch)[places[places // count == epoch] % count] for epoch in _passes(places, count)
-        ]
-        return self._rows(hparams, np.concatenate(parts))
+        count, left = int(hparams["dataset_size"]), self.cell.batch_size
+        epoch, first = divmod(step * left, count)
+        parts = []
+        while left:
+            parts.append(self._order(count, epoch)[first : first + left])
+            left, epoch, first = left - parts[-1].size, epoch + 1, 0
+        return self._rows(hparams, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def held_out(self, hparams: Hparams, part: Part) -> Iterator[Sequences]:
         """Yield all that a trial learns."""
@@ -201,10 +202,6 @@ class Perceptron(TaskData):
         bits = np.arange(self.inputs)
         vectors = (chosen[:, bits // 32] >> (bits % 32).astype(np.uint32)) & np.uint32(1)
         return vectors.astype(np.float32), (chosen[:, needed:] >> np.uint32(31)).astype(np.uint8)
-
-
-def _passes(places: NDArray[np.int64], count: int) -> range:
-    return range(int(places[0]) // count, int(places[-1]) // count + 1)
 
 
 class Memory(TaskData):
@@ -341,16 +338,20 @@ class Brackets(TaskData):
         counts = np.empty(rows * BRACKETS, np.int64)
         _prepare_brackets()
         words_of = self.seed & 0xFFFFFFFF, self.seed >> 32, step, int(Stream.TASK_DATA), _PARTS[part]
-        task_kernels.count_brackets(*words_of, self.steps, indices, counts, np.empty(8, np.int64))
+        task_kernels.count_brackets(*words_of, self.steps, indices, counts, _bracket_room())
         return Sequences(indices.reshape(rows, self.steps, BRACKETS), counts.reshape(rows, 1, BRACKETS))
 
 
 @cache
 def _prepare_brackets() -> None:
     """Load or compile what draws brackets."""
-    room = np.zeros(8, np.int64)
-    arguments = (0, 0, 0, 0, 0, 1, np.zeros(BRACKETS, np.int32), np.zeros(BRACKETS, np.int64), room)
+    indices, counts = np.zeros(BRACKETS, np.int32), np.zeros(BRACKETS, np.int64)
+    arguments = (0, 0, 0, 0, 0, 1, indices, counts, _bracket_room())
     ready(task_kernels.count_brackets, arguments, [Path(task_kernels.__file__)])
+
+
+def _bracket_room() -> NDArray[np.uint32]:
+    return np.empty(4 * task_kernels.LANES, np.uint32)
 
 
 class Arithmetic(TaskData):
