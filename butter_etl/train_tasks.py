@@ -196,19 +196,21 @@ def run_training(
     client: Client,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     heartbeat: Heartbeat | None = None,
+    batch: int | None = None,
 ) -> TrainReport:
     """Train what a campaign is missing on a cluster; record every failure in the store.
 
     Other drivers may work on the same store: each trains what it has claimed. ``heartbeat`` is one that beats already,
-    of a driver that had to wait for its cluster. An interrupt (Ctrl-C) cancels what is in flight and returns a report
-    that says so. Raises CampaignError when nothing that it does succeeds.
+    of a driver that had to wait for its cluster. ``batch`` is how many runs of an experiment a round has at most, of
+    those that are trained in rounds; None leaves it to the study. An interrupt (Ctrl-C) cancels what is in flight and
+    returns a report that says so. Raises CampaignError when nothing that it does succeeds.
     """
     # Here and below: what trains, which plans and whoever asks for the status do without.
     from butter_etl.campaign import Driver, Heartbeat, TrainReport, full_disk_stops
 
     plan = campaign.plan
     wanted = claim_ids(plan, campaign.registry, store)
-    rounds = Rounds(store)
+    rounds = Rounds(store, batch)
     workers = thread_count(client)
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state, store.study))
@@ -232,22 +234,30 @@ def run_training(
 
 
 class Rounds:
-    """What of a campaign can be trained now: all of it at once, or in rounds where the study proposes runs."""
+    """What of a campaign can be trained now: all of it at once, or in rounds where the study proposes runs.
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._begun = store, False
+    A round has at most ``batch`` runs of an experiment, if that is a number.
+    """
+
+    def __init__(self, store: Store, batch: int | None = None) -> None:
+        self._store, self._batch, self._begun = store, batch, False
 
     def next(self, wanted: list[Wanted], done: TrainReport) -> list[Wanted]:
         """Return what is to be trained next, after what ``done`` reports; nothing when all is done.
 
         Rounds of proposals are written before they are returned.
         """
-        propose = self._store.study.propose
+        study, begun, self._begun = self._store.study, self._begun, True
+        propose = study.propose
         if propose is None:
-            begun, self._begun = self._begun, True
             return [] if begun else wanted
         failed = {(one.experiment_id, repetition) for one in done.failures for repetition in one.repetitions}
-        return [now for one in wanted if (now := self._round(propose, one, failed)) is not None]
+        found = []
+        for one in wanted:
+            now = self._round(propose, one, failed) if study.in_rounds(one.spec) else None if begun else one
+            if now is not None:
+                found.append(now)
+        return found
 
     def _round(self, propose: Propose, one: Wanted, failed: Collection[tuple[int, int]]) -> Wanted | None:
         experiment_id = one.experiment_id
@@ -261,7 +271,7 @@ class Rounds:
         if not left:
             asked = {proposal.repetition for proposal in proposed}
             unasked = [repetition for repetition in one.repetitions if repetition not in asked | ended]
-            new = propose(one.spec, unasked, list(self._landed(one))) if unasked else []
+            new = propose(one.spec, unasked[: self._batch], list(self._landed(one))) if unasked else []
             if not new:
                 return None
             left = list(write_round(self._store, experiment_id, len(rounds), new))
@@ -501,6 +511,7 @@ def train(
     state: str | Path | None = None,
     study: StudyLike | None = None,
     like: str | None = None,
+    batch: int | None = None,
 ) -> TrainReport:
     """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store.
 
@@ -508,14 +519,16 @@ def train(
     The same as ``butter-etl train``: the store is made if it is not there, data sets are downloaded if they are not
     at hand. It trains on ``client``; without one on ``workers`` cores of this machine, by default all. A script then
     calls it under ``if __name__ == "__main__":``, since worker processes import the script. A notebook shows the
-    progress. Raises SelectError, SpecError, StoreError, DatasetError, and PlaceError or FullDiskError where the store
-    cannot be written; what fails in training is in the report and recorded in the store.
+    progress. ``batch`` is how many runs of an experiment a round has, in studies that propose them. Raises SelectError,
+    SpecError, StoreError, DatasetError, UsageError for a ``batch`` that cannot be, and PlaceError or FullDiskError
+    where the store cannot be written; what fails in training is in the report and recorded in the store.
     """
     from butter_etl.campaign import TrainReport
 
     choice = _choice(sweep, spec, where, repetitions, first_repetition)
     with _with_like(store, like, choice, state, study) as chosen:
         campaign = plan_campaign(store, chosen, state, engine=engine, device=device, data_dir=data_dir, study=study)
+        check_batch(campaign, batch, "batch")
         opened, settings = open_campaign(campaign, data_folder(data_dir))
     there = TrainReport(present=campaign.plan.there)
     if client is None and not campaign.plan.missing:
@@ -527,7 +540,16 @@ def train(
             failed = f"{progress.failed:,} failed" if progress.failed else ""
             bar.update(progress.done, failed, left=progress.left)
 
-        return there + run_training(campaign, opened, settings, its_client, show)
+        return there + run_training(campaign, opened, settings, its_client, show, batch=batch)
+
+
+def check_batch(campaign: Campaign, batch: int | None, option: str) -> None:
+    """Raise UsageError where rounds are to have so many runs, and there are no rounds, or that is no number of runs."""
+    study = campaign.registry.study
+    if batch is not None and study.propose is None:
+        raise UsageError(f"{option} {batch}: the study {study.name} proposes no runs; leave it out")
+    if batch is not None and batch < 1:
+        raise UsageError(f"{option} {batch}: a round has at least one run")
 
 
 def threads_a_process(campaign: Campaign) -> int | None:

@@ -104,6 +104,12 @@ def plan(
     metavar="M",
     help="Save unfinished training every M minutes (5).",
 )
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train N runs of an experiment a round, where a study proposes them.",
+)
 @data_option
 @state_option
 @study_options
@@ -118,6 +124,7 @@ def train(
     engine: str,
     device: str,
     checkpoint_minutes: float,
+    batch: int | None,
     data_dir: str | None,
     state: str | None,
     quiet: bool,
@@ -132,7 +139,7 @@ def train(
     from butter_etl.campaign import Heartbeat, TrainReport
     from butter_etl.clusters import load_site, require_folders
     from butter_etl.studies import data_folder
-    from butter_etl.train_tasks import open_campaign, plan_campaign
+    from butter_etl.train_tasks import check_batch, open_campaign, plan_campaign
 
     if cluster is not None:
         require_folders(load_site(cluster))  # complain of it before anything is done
@@ -141,6 +148,7 @@ def train(
     campaign = plan_campaign(
         store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu", data_dir=data_dir
     )
+    check_batch(campaign, batch, "--batch")
     plan = campaign.plan
     if not plan.missing:
         report = TrainReport()
@@ -154,7 +162,9 @@ def train(
             Heartbeat(opened.state, plan.missing) as heartbeat,
             training_cluster(cluster, campaign, workers, quiet=quiet, heartbeat=heartbeat) as client,
         ):
-            report = train_with_progress(campaign, opened, settings, client, quiet=quiet, heartbeat=heartbeat)
+            report = train_with_progress(
+                campaign, opened, settings, client, quiet=quiet, heartbeat=heartbeat, batch=batch
+            )
     if as_json:
         from butter_etl.views import train_facts
 
@@ -199,6 +209,7 @@ def train_with_progress(
     *,
     quiet: bool,
     heartbeat: Heartbeat | None = None,
+    batch: int | None = None,
 ) -> TrainReport:
     """Train what a campaign is missing, with its progress on the terminal, and what the queue says of further jobs."""
     from butter_etl.campaign import Progress
@@ -221,7 +232,7 @@ def train_with_progress(
             lines = list(queue_lines(queue, time.time())) if queue else []
             line.update(progress.done, left=progress.left, figures=figures, lines=lines)
 
-        return run_training(campaign, store, settings, client, show, heartbeat)
+        return run_training(campaign, store, settings, client, show, heartbeat, batch)
 
 
 def print_trained(campaign: Campaign, report: TrainReport) -> None:

@@ -40,6 +40,19 @@ from .kernel_cache import Call as Call
 from .kernel_cache import KernelSet as KernelSet
 from .kernel_cache import are_at_hand as are_at_hand
 from .kernel_cache import ready as ready
+from .recurrent.contract import FORGETTING as FORGETTING
+from .recurrent.contract import GATES as GATES
+from .recurrent.contract import Objective as Objective
+from .recurrent.contract import RecurrentDescent as RecurrentDescent
+from .recurrent.contract import RecurrentNetwork as RecurrentNetwork
+from .recurrent.contract import RecurrentStart as RecurrentStart
+from .recurrent.contract import RecurrentTrainer as RecurrentTrainer
+from .recurrent.contract import Sequences as Sequences
+from .recurrent.contract import Shown as Shown
+from .recurrent.contract import draw_recurrent_start as draw_recurrent_start
+from .recurrent.contract import largest_units as largest_units
+from .recurrent.contract import load_recurrent_trainer as load_recurrent_trainer
+from .recurrent.contract import recurrent_facts as recurrent_facts
 from .statistics import AVG as AVG
 from .statistics import MAX as MAX
 from .statistics import MEDIAN as MEDIAN
@@ -59,5 +72,6 @@ from .streams import integers as integers
 from .streams import normals as normals
 from .streams import permutation as permutation
 from .streams import philox as philox
+from .streams import words as words
 from .summary import SummaryBlock as SummaryBlock
 from .summary import summarize_experiment as summarize_experiment

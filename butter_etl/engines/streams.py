@@ -36,6 +36,8 @@ class Stream(IntEnum):
     NOISE_ROWS = 4
     NOISE_VALUES = 5
     MASKS = 6
+    HYPERPARAMETERS = 7
+    TASK_DATA = 8
 
 
 def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:
@@ -68,9 +70,9 @@ def words(seed: int, stream: Stream, count: int, step: int = 0, part: int = 0) -
     return philox(counters, (seed & _LOW, (seed >> 32) & _LOW)).T.reshape(-1)[:count]
 
 
-def uniforms(seed: int, stream: Stream, count: int, step: int = 0) -> NDArray[np.float64]:
+def uniforms(seed: int, stream: Stream, count: int, step: int = 0, part: int = 0) -> NDArray[np.float64]:
     """Return ``count`` float64 in the open interval (0, 1): (word + 1/2) / 2^32."""
-    return (words(seed, stream, count, step).astype(np.float64) + 0.5) * 2.0**-32
+    return (words(seed, stream, count, step, part).astype(np.float64) + 0.5) * 2.0**-32
 
 
 def integers(seed: int, stream: Stream, count: int, bound: int) -> NDArray[np.int64]:
@@ -78,9 +80,9 @@ def integers(seed: int, stream: Stream, count: int, bound: int) -> NDArray[np.in
     return ((words(seed, stream, count).astype(np.uint64) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
 
 
-def normals(seed: int, stream: Stream, count: int) -> NDArray[np.float64]:
+def normals(seed: int, stream: Stream, count: int, step: int = 0, part: int = 0) -> NDArray[np.float64]:
     """Return ``count`` standard normal float64, by the Box-Muller transform of two uniforms each."""
-    first, second = uniforms(seed, stream, 2 * count).reshape(2, count)
+    first, second = uniforms(seed, stream, 2 * count, step, part).reshape(2, count)
     return np.sqrt(-2.0 * np.log(first)) * np.cos(2.0 * np.pi * second)
 
 

@@ -22,6 +22,42 @@ class Box(NamedTuple):
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A picture that a study declares: what of its experiments is drawn, in curves and panels of what parameters.
+
+    ``note`` says what is to be seen. ``column`` is what is drawn, ``label`` its name on an axis. There is a curve, or
+    what stands for one, for each value of ``by``, and a panel for each value of ``apart``.
+    """
+
+    note: str
+    column: str
+    label: str
+    by: str
+    apart: str
+    higher_is_better: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Along(Drawing):
+    """A value that summaries have of each experiment, along a parameter, which ``words`` name on the axis."""
+
+    along: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverRuns(Drawing):
+    """A list that summaries have with a value for each run of an experiment; ``words`` name the axis of runs."""
+
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread(Drawing):
+    """The values that a history ends with, over the runs of experiments: quartiles, and each run by itself."""
+
+
 @dataclass(frozen=True)
 class Figures:
     """The declared facts of a study's pictures.
@@ -36,6 +72,7 @@ class Figures:
     are listed. ``infeasible`` is what experiments have that cannot be built. ``boxes(experiment, derived)`` returns the
     layers of its network in their order, given its derived columns too; none where they cannot be told. Experiments
     that have the same in the column ``twins`` are of one network, whoever trained it: pictures put them side by side.
+    ``drawings`` are further pictures by name.
     """
 
     labels: Mapping[str, str]
@@ -52,6 +89,7 @@ class Figures:
     infeasible: str = "nothing that can be built"
     boxes: Callable[[Experiment, Mapping[str, Any]], Sequence[Box]] | None = None
     twins: str | None = None
+    drawings: Mapping[str, Drawing] = field(default_factory=dict)
 
     @property
     def default(self) -> str:

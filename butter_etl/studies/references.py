@@ -15,6 +15,7 @@ from butter_etl.errors import StudyError, one_line
 BUILT_IN: Final[Mapping[str, str]] = {
     "butter": "butter_etl.studies.butter.study:BUTTER",
     "nn_lifespans": "butter_etl.studies.lifespans.study:NN_LIFESPANS",
+    "rnn_capacity": "butter_etl.studies.capacity.study:RNN_CAPACITY",
 }
 #: The variable of the environment that names the folder where the module of a study of one's own lies.
 FOLDER: Final = "BUTTER_ETL_STUDY_PATH"

@@ -90,7 +90,8 @@ class Study:
     executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
     names an experiment for people. ``own_data`` is the kind of data sets that users may bring, if they may.
     ``further`` are columns of the summary frame that no statistic makes.
-    Where ``propose`` is declared, repetitions are trained in rounds, as it proposes them; else all at once.
+    Where ``propose`` is declared, repetitions of experiments that are ``in_rounds`` are trained in rounds, as it
+    proposes them; all others at once.
     ``formats`` are those of its files besides Parquet, by name.
     """
 
@@ -121,6 +122,7 @@ class Study:
     own_data: DataKind | None = None
     discrete: tuple[str, ...] = ()
     propose: Propose | None = None
+    in_rounds: Callable[[Experiment], bool] = lambda one: True
     further: Further | None = None
     formats: Mapping[str, Format] = field(default_factory=dict)
 

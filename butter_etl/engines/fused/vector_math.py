@@ -1,4 +1,4 @@
-"""Exponential and logarithms of vectors (`butter_etl.engines.fused.lanes`), branch-free polynomials.
+"""Exponentials and logarithms of vectors (`butter_etl.engines.fused.lanes`), branch-free polynomials.
 
 Logarithms of any number take the polynomial of Cephes' ``logf`` (S. Moshier); the others are minimax polynomials, found
 by Remez' algorithm, on the range that softmax and sigmoid need. All are evaluated by Estrin's scheme: what limits
@@ -15,9 +15,11 @@ from butter_etl.engines.compiling import compiled_in_place
 from butter_etl.engines.fused.lanes import (
     INTEGER_SHIFT,
     exponent,
+    magnitude,
     mantissa,
     multiply_add,
     power_of_two,
+    splat,
     times_power_of_two,
     where_less,
 )
@@ -44,6 +46,36 @@ def exp_of_negative(x: Vector) -> Vector:
     high = multiply_add(r, 8.3688510588e-3, 4.1668401079e-2)
     high = multiply_add(square, 1.3814320787e-3, high)
     return times_power_of_two(multiply_add(multiply_add(high, square, low), square, r + 1.0), shifted)
+
+
+@compiled_in_place
+def sigmoid(x: Vector) -> Vector:
+    """Return 1 / (1 + e^-x) within 3 ulp, below -20 within 6; NaN of NaN."""
+    power = exp_of_negative(0.0 - magnitude(x))
+    return where_less(x, 0.0, power, 1.0) / (power + 1.0)
+
+
+#: From this x on, tanh x is 1 in float32.
+_TANH_HIGHEST = 10.0
+
+
+@compiled_in_place
+def tanh(x: Vector) -> Vector:
+    """Return tanh x within 3 ulp, for tiny x too; NaN of NaN."""
+    # With m = e^-2|x| - 1, it is -m / (2 + m).
+    clipped = magnitude(x)
+    clipped = where_less(_TANH_HIGHEST, clipped, _TANH_HIGHEST, clipped) * -2.0
+    shifted = multiply_add(clipped, _LOG2_E, INTEGER_SHIFT)
+    r = multiply_add(shifted - INTEGER_SHIFT, -_LN2, clipped)
+    square = r * r
+    low = multiply_add(r, 1.6666519524e-1, 4.9999993373e-1)
+    high = multiply_add(r, 8.3688510588e-3, 4.1668401079e-2)
+    high = multiply_add(square, 1.3814320787e-3, high)
+    series = multiply_add(multiply_add(high, square, low), square, r)
+    scale = times_power_of_two(splat(1.0), shifted)
+    m = multiply_add(series, scale, scale - 1.0)
+    found = m / (m + 2.0)
+    return where_less(x, 0.0, found, 0.0 - found)
 
 
 @compiled_in_place
