@@ -138,6 +138,8 @@ def draw_plot(
     SelectError, StoreError, and PlaceError or
     FullDiskError where ``out`` cannot be written.
     """
+    if by is not None and kind in KINDS and kind != "curves":
+        raise UsageError(f"by={by!r} goes with curves, not with kind={kind!r}")
     choice = Choice(sweeps=(sweep,) if sweep else (), specs=(str(spec),) if spec else (), where=tuple(where))
     picture = draw_picture(
         store,
