@@ -89,6 +89,10 @@ class Study:
     ``further`` are columns of the summary frame that no statistic makes.
     Where ``propose`` is declared, repetitions are trained in rounds, as it proposes them; else all at once.
     ``formats`` are those of its files besides Parquet, by name.
+    ``independent`` are the engines of which a run's bits do not depend on the others of its stack. ``judged`` are the
+    histories by which runs are told to be alike where bits may differ: smooth ones, such as losses; by default all.
+    ``departure(experiment)`` is why runs of other makers with its parameters are no draws from the distribution of
+    ours, as documented; None where they are.
     """
 
     name: str
@@ -120,6 +124,9 @@ class Study:
     propose: Propose | None = None
     further: Further | None = None
     formats: Mapping[str, Format] = field(default_factory=dict)
+    independent: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
+    departure: Callable[[Experiment], str | None] = lambda one: None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -366,6 +373,7 @@ def _check(study: Study) -> None:
         ("parameters", study.parameters),
         ("derived", study.derived),
         ("histories", study.histories),
+        ("judged histories", study.judged),
         ("flags", tuple(study.flags)),
         ("columns that every study has", RUN_COLUMNS),
     ):
