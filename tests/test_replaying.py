@@ -458,7 +458,7 @@ def test_faults_come_gravest_first():
     assert msgspec.json.decode(msgspec.json.encode(replays), type=Replays) == replays
 
 
-def test_an_interrupt_ends_training_that_is_under_way(trained):
+def test_an_interrupt_ends_training_that_is_under_way(trained, hears_signals):
     """Threads are not left: a run may take days."""
     plan = plan_replay(RunFrame.open(trained), where=["dataset=wine"])
     begun, waited = threading.Event(), []
