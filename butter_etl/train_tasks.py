@@ -130,6 +130,12 @@ def choose_engine(study: Study, name: str, device: Device) -> str:
     return name
 
 
+def planned_device(study: Study) -> Device:
+    """Return the device that a plan is for where nobody says: the CPU, unless nothing of the study runs on it."""
+    devices = study.trainer.engines
+    return "cpu" if "cpu" in devices else next(iter(devices), "cpu")
+
+
 def plan_runs(
     selection: Selection,
     registry: Registry,

@@ -23,7 +23,8 @@ from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import load_sweep
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
-from butter_etl.summarize import plan_summaries, run_summaries
+from butter_etl.summarize import plan_summaries, run_summaries, summarize_store
+from butter_etl.train_tasks import train
 from tests.strategies import land
 from tests.test_docs import HOW_TO, README, ROOT, check_command, commands_of
 
@@ -120,6 +121,10 @@ def home(tmp_path_factory):
     (home / "examples").mkdir()
     shutil.copy(ROOT / "examples/own_study.py", home / "examples")
     shutil.copytree(home / "store", home / "demo-store")
+    (home / "demo.yaml").write_text(SPECS["quick.yaml"].replace("quick", "demo").replace("digits", "breast_cancer"))
+    train(home / "demo-store", spec=home / "demo.yaml", where=["dataset=breast_cancer"], workers=1)
+    (home / "demo.yaml").unlink()
+    summarize_store(home / "demo-store")
     plan = plan_export(store, registry.select(Choice(sweeps=("primary",))), ExportOptions())
     run_export(plan, store, Location(home / "dest"), ExportOptions())
     land(Store.create(home / "other-store"), NURSERY[0], BUTTER.fixed_ids.id_of(NURSERY[0]), [3, 4])

@@ -25,6 +25,7 @@ from butter_etl.cli.messages import Commands, log_shown, usage_error
 from butter_etl.cli.options import INTERRUPTED
 from butter_etl.cli.output import final_code, secure_streams
 from butter_etl.cli.plot import plot
+from butter_etl.cli.replay import replay
 from butter_etl.cli.report import report
 from butter_etl.cli.status import status
 from butter_etl.cli.summarize import summarize
@@ -132,6 +133,7 @@ for _command in (
     report,
     cluster,
     verify,
+    replay,
     drop,
     calibrate,
     errors,

@@ -25,6 +25,7 @@ from .fingerprints import raw_fingerprints as raw_fingerprints
 from .fingerprints import read_fingerprints as read_fingerprints
 from .frames import empty_frame as empty_frame
 from .frames import is_colocated as is_colocated
+from .frames import parse_conditions as parse_conditions
 from .frames import read_executive_summary as read_executive_summary
 from .frames import read_export as read_export
 from .frames import read_runs as read_runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from butter_etl.studies import (
     FloatKind,
     Study,
     Terms,
+    Value,
     canonical_float,
     default_study,
     parse_condition,
@@ -162,12 +163,23 @@ def _conditions(
         plain = {field.name: field.type for field in schema if not pa.types.is_nested(field.type)}
         return tuple(parse_condition(text, Terms(plain)) for text in texts)
     partitions = [parse_partition(keys, one) for one in {file.rpartition("/")[0] for file in files}]
+    return parse_conditions(texts, study, partitions)
+
+
+def parse_conditions(
+    where: Iterable[str], study: Study, partitions: Collection[Mapping[str, Value]]
+) -> tuple[Condition, ...]:
+    """Parse conditions on rows of a study, which ``where`` spells, on their ``experiment_id`` too.
+
+    Names are known by the study, or by the partitions that there are. Raises SelectError for a malformed one.
+    """
     names = {
         key: list(dict.fromkeys([*choices, *sorted(str(one[key]) for one in partitions)]))
         for key, choices in study.reader.choices.items()
-        if key in keys.names
+        if all(key in one for one in partitions)
     }
-    return tuple(parse_condition(text, study.terms(names, with_id=True)) for text in texts)
+    terms = study.terms(names, with_id=True)
+    return tuple(parse_condition(text, terms) for text in where)
 
 
 def _study_of_columns(schema: pa.Schema) -> Study | None:

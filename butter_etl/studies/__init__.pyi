@@ -67,6 +67,7 @@ from .rows import check_lengths as check_lengths
 from .rows import check_own_run as check_own_run
 from .rows import length_limit as length_limit
 from .rows import stated_columns as stated_columns
+from .run_columns import CIRCUMSTANCES as CIRCUMSTANCES
 from .selection import Choice as Choice
 from .selection import Condition as Condition
 from .selection import Selection as Selection

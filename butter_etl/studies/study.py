@@ -93,6 +93,10 @@ class Study:
     Where ``propose`` is declared, repetitions of experiments that are ``in_rounds`` are trained in rounds, as it
     proposes them; all others at once.
     ``formats`` are those of its files besides Parquet, by name.
+    ``independent`` are the engines of which a run's bits do not depend on the others of its stack. ``judged`` are the
+    histories by which runs are told to be alike where bits may differ: smooth ones, such as losses; by default all.
+    ``departure(experiment)`` is why runs of other makers with its parameters are no draws from the distribution of
+    ours, as documented; None where they are.
     """
 
     name: str
@@ -125,6 +129,9 @@ class Study:
     in_rounds: Callable[[Experiment], bool] = lambda one: True
     further: Further | None = None
     formats: Mapping[str, Format] = field(default_factory=dict)
+    independent: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
+    departure: Callable[[Experiment], str | None] = lambda one: None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -381,6 +388,7 @@ def _check(study: Study) -> None:
         ("parameters", study.parameters),
         ("derived", study.derived),
         ("histories", study.histories),
+        ("judged histories", study.judged),
         ("flags", tuple(study.flags)),
         ("columns that every study has", RUN_COLUMNS),
     ):

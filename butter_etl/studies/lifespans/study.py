@@ -50,6 +50,7 @@ NN_LIFESPANS: Final = Study(
     swept=("dataset", "n_conv_layers", "batch_size", "epochs", "val_mode"),
     may_be_absent=("train_images", "fc_activation"),
     sweeps=PUBLISHED,
+    judged=("val_loss", "loss"),
     figures=Figures(
         labels=_LABELS,
         higher_is_better=frozenset({"val_accuracy_percent"}),
