@@ -94,6 +94,14 @@ sources; manifest.json says which experiments they are of:
 {lines}"""
 
 
+def source_note(card: Card, origin: Origin) -> str:
+    """Return what is known of a source in a line: its title, authors and DOI, and its licence."""
+    terms = f"licensed under {origin.license}" if origin.license else "no licence is stated"
+    if origin.is_silent:
+        terms += ", and nothing else (--source-author, --source-title, --source-license and --source-doi say it)"
+    return f"{origin.spoken(card)}: {terms}"
+
+
 def _lines(card: Card, origins: Origins, *, linked: bool) -> Iterable[str]:
     for origin, experiments in origins.items():
         licence = origin.attribution.license_url

@@ -78,7 +78,7 @@ def _size_of(network: ImageNetwork) -> int | None:
     """Return the number of weights and biases; None of a network that cannot be built, or on an unknown image set."""
     try:
         return network_of(network).parameters
-    except (ButterError, IndexError):
+    except ButterError:
         return None
 
 
