@@ -16,7 +16,8 @@ from butter_etl.errors import SelectError, SourceError
 from butter_etl.exchange.imports import run_import
 from butter_etl.partition import ExportOptions, export
 from butter_etl.store.store import Store
-from butter_etl.studies.lifespans.formats import TABLE_TASK, TABLES
+from butter_etl.studies.lifespans.experiments import TABLE_TASK
+from butter_etl.studies.lifespans.formats import TABLES
 from butter_etl.studies.lifespans.study import NN_LIFESPANS
 from butter_etl.studies.lifespans.tables import read_table
 from butter_etl.summarize import plan_summaries, run_summaries

@@ -51,6 +51,7 @@ from .known import load_study as load_study
 from .origins import Origin as Origin
 from .origins import Origins as Origins
 from .origins import check_origin as check_origin
+from .origins import origin_collection as origin_collection
 from .origins import origin_nodes as origin_nodes
 from .origins import origin_notes as origin_notes
 from .origins import origin_references as origin_references

@@ -124,6 +124,15 @@ def origin_warning(origins: Origins) -> str:
     )
 
 
+def origin_collection(origins: Origins) -> str:
+    """Return what machine-readable metadata say of how imported runs came to be: that others made them."""
+    most = sum(origins.values())
+    of = f"up to {counted(most, 'experiment')}" if len(origins) > 1 else counted(most, "experiment")
+    sources = agreeing(len(origins), "the source", "the sources")
+    made = f"made by others, as {sources} in isBasedOn may say"
+    return f"Runs of {of} were imported, and {made}: this is not said of them."
+
+
 def origin_references(card: Card, origins: Origins) -> str:
     """Return entries of ``references`` in a citation file; a source that the card cites already is left out."""
     return "".join(_reference(origin) for origin in origins if not (origin.doi and origin.doi in card.cited))
