@@ -191,6 +191,9 @@ def test_images_and_labels_of_another_kind_are_refused(engine):
     for odd in (images[:3], images[:, :8], images.astype(np.float64)):
         with pytest.raises(UsageError, match="images are float32 or uint8"):
             trainer.train_batch(odd, labels, 0)
+    with pytest.raises(UsageError, match="a batch has no image to learn from"):
+        trainer.train_batch(images[:0], labels[:0], 0)
+    assert trainer.evaluate(images[:0], labels[:0]) == (0.0, 0)
     for wrong in (labels + 4, labels - 4, labels.astype(np.int32)):
         with pytest.raises(UsageError, match="labels are int64 from 0 to 3"):
             trainer.evaluate(images, wrong)

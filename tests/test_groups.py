@@ -105,7 +105,8 @@ def test_what_cannot_be_grouped_is_one_line(store, networks, tmp_path, run):
     runs = be.read_runs(networks).compute()
     points = runs["epoch"].map(lambda one: [point * 2 for point in one[:3]])
     columns = ["experiment_id", "dataset", "val_mode", "train_images", "task", "loss", "val_loss"]
-    table = pa.table({name: pa.array(runs[name].tolist()) for name in [*columns, "val_accuracy_percent"]})
+    wanted = [*columns, "val_accuracy_percent"]
+    table = pa.Table.from_pandas(runs[wanted], preserve_index=False)
     mixed = [points.iloc[0], *runs["epoch"].iloc[1:].map(list)]
     with pytest.raises(UsageError, match=r"dataset CIFAR100, .*: runs were measured at other epochs"):
         group_rows(NN_LIFESPANS, table.append_column("epoch", pa.array(mixed)), ["dataset"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 import butter_etl as be
 from butter_etl.partition import ExportOptions
 from butter_etl.store import Store
-from butter_etl.studies.lifespans.formats import TABLE_TASK
+from butter_etl.studies.lifespans.experiments import TABLE_TASK
 from butter_etl.studies.lifespans.study import NN_LIFESPANS
 from butter_etl.studies.selection import Choice
 from butter_etl.views import page_data, plot, write_page
@@ -115,3 +118,25 @@ def test_a_browser_draws_layers_and_twins(store, tmp_path):
     both = [f"{TABLE_TASK}, 1 run", f"{NN_LIFESPANS.task}, 2 runs"]
     assert [makers for is_shown, makers in shown if is_shown] == [both, both]
     assert [is_shown for is_shown, _ in shown].count(False) == 2
+
+
+def test_an_export_says_that_not_all_runs_were_made_by_the_software(store, tmp_path):
+    be.export(store.location.root, tmp_path / "out", everything=True, authors="Lovelace, Ada")
+    document = json.loads((tmp_path / "out/croissant.json").read_text())
+    said = document["rai:dataCollection"]
+    assert said.startswith(f"Every run whose task is {NN_LIFESPANS.task} is the training of")
+    assert "Runs of 3 experiments were imported, and made by others, as the source in isBasedOn may say" in said
+    (based_on,) = document["isBasedOn"]
+    assert based_on["name"] == "Whole lives of random image networks"
+    card = " ".join((tmp_path / "out/README.md").read_text().split())
+    assert "Not all runs were made for this data set: those of 3 experiments come from the source" in card
+    assert "whose licence is not known to the software" in card
+    assert "10.7910/DVN/ZXTCGF" in card
+
+
+def test_an_export_of_own_runs_speaks_of_no_others(store, tmp_path):
+    be.export(Path(store.location.root).parent / "ours", tmp_path / "out", everything=True, summary=False)
+    document = json.loads((tmp_path / "out/croissant.json").read_text())
+    assert document["rai:dataCollection"] == NN_LIFESPANS.card.responsible_ai["rai:dataCollection"]
+    assert "isBasedOn" not in document
+    assert "Not all runs were made" not in (tmp_path / "out/README.md").read_text()

@@ -147,7 +147,7 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
         try:
             with at_work():
                 report += _train_items(store, later[0], settings, vigil, teller)
-        except Exception as error:
+        except Exception as error:  # whatever a study's trainer raises: what landed before is told with it
             teller.pause()
             left = tuple(item for items in list(later)[1:] for item in items)
             raise TaskStopped(TaskError.of(error), report, tuple(later[0]), left) from error

@@ -55,11 +55,13 @@ from .known import load_study as load_study
 from .origins import Origin as Origin
 from .origins import Origins as Origins
 from .origins import check_origin as check_origin
+from .origins import origin_collection as origin_collection
 from .origins import origin_nodes as origin_nodes
 from .origins import origin_notes as origin_notes
 from .origins import origin_references as origin_references
 from .origins import origin_terms as origin_terms
 from .origins import origin_warning as origin_warning
+from .origins import source_note as source_note
 from .profiles import SEED as SEED
 from .profiles import Profile as Profile
 from .rows import check_columns_follow as check_columns_follow

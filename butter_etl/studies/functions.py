@@ -336,7 +336,7 @@ def study_of(
         discrete=tuple(key for key in keys if key in parameters and parameters[key].kind == pa.float64()),
         figures=_figures(meanings, parameters, best, comparable),
         card=Card(
-            title=title or f"{name}, trained by butter_etl",
+            title=title or f"Runs of {name}",
             version=f"{version}.0.0",
             description=inspect.getdoc(function) or f"Runs of the study {name}.",
         ),

@@ -18,6 +18,8 @@ from butter_etl.studies.identity import Value, to_json
 
 TASK: Final = "nn_lifespans.train"
 TASK_VERSION: Final = 1
+#: What made the runs of published tables.
+TABLE_TASK: Final = "nn_lifespans.published"
 #: The three published image sets, as the tables write them, and one that every installation has.
 PUBLISHED_SETS: Final = ("CIFAR100", "FashionMNIST", "SVHN")
 IMAGE_SETS: Final = (*PUBLISHED_SETS, "digits")

@@ -40,6 +40,8 @@ def network_of(one: ImageNetwork) -> ConvNetwork:
 
 
 def _check_lists(one: ImageNetwork, images: ImageSet) -> None:
+    if not one.fc_filters:
+        raise InfeasibleError("fc_filters is empty; its last entry is the width of the output")
     count, pooling = len(one.layer_types), sum(1 for code in one.layer_types if code & POOL)
     for name, wanted in (
         ("conv_kernels", count),
@@ -52,7 +54,7 @@ def _check_lists(one: ImageNetwork, images: ImageSet) -> None:
         ("fc_dropout_layers", len(one.fc_filters) - 1),
     ):
         if len(getattr(one, name)) != wanted:
-            raise InfeasibleError(f"{name} has {len(getattr(one, name))} entries, not {max(wanted, 0)}")
+            raise InfeasibleError(f"{name} has {len(getattr(one, name))} entries, not {wanted}")
     if one.fc_filters[-1] != images.classes:
         raise InfeasibleError(
             f"fc_filters: the last is {one.fc_filters[-1]}; {one.dataset} has {images.classes} classes"

@@ -28,7 +28,7 @@ from butter_etl.engines import (
     load_trainer,
     trainer_facts,
 )
-from butter_etl.errors import InfeasibleError
+from butter_etl.errors import DatasetError, InfeasibleError
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.identity import Value
 from butter_etl.studies.lifespans.experiments import POINTS_PER_EPOCH, ImageNetwork, network_id, spec_of
@@ -169,6 +169,10 @@ class Life:
     def __init__(self, run: RunSpec, data: Images, engine: str, device: Device, start: State | None) -> None:
         self._run, self._one, self._data = run, spec_of(run.experiment), data
         self._count = train_count(self._one)
+        if len(data.train.labels) < self._count:
+            raise DatasetError(
+                f"image set {data.info}: has {len(data.train.labels)} images to learn from, not {self._count}"
+            )
         self._batches = math.ceil(self._count / self._one.batch_size)
         network, descent = network_of(self._one), descent_of(self._one)
         arrays = None if start is None else {name: array[0] for name, array in start.arrays.items()}
