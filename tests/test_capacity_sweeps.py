@@ -134,8 +134,16 @@ def test_a_rerun_names_its_hyperparameters_as_a_mapping_or_as_text():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[gru, lstm]", "[gru, lstn]", r"cubes\[0\]\.architecture: unknown 'lstn' \(did you mean 'lstm'\?\); known: rnn, "),
-        ("[per_cap, rcf]", "[percap]", r"cubes\[0\]\.task_type: unknown 'percap' \(did you mean 'per_cap'\?\); known: "),
+        (
+            "[gru, lstm]",
+            "[gru, lstn]",
+            r"cubes\[0\]\.architecture: unknown 'lstn' \(did you mean 'lstm'\?\); known: rnn, ",
+        ),
+        (
+            "[per_cap, rcf]",
+            "[percap]",
+            r"cubes\[0\]\.task_type: unknown 'percap' \(did you mean 'per_cap'\?\); known: ",
+        ),
         ("max_params: 1000", "max_params: 0", r"cubes\[0\]\.max_params: 0 is not between 1 and "),
         ("n_layers: [1, 2]", "n_layers: [0]", r"cubes\[0\]\.n_layers: 0 is not between 1 and 64"),
         ("n_layers: [1, 2]", "layers: [1]", r"cubes\[0\]: .*`?n_layers`?|cubes\[0\]: unknown key 'layers'"),
