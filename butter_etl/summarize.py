@@ -260,8 +260,9 @@ def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ah
 
 def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
     """Read what a summary needs of all runs of an experiment; columns that are one value, of its first file alone."""
-    wanted = list(input_columns(store.study))
-    several = [name for name in wanted if name in store.study.histories or name == store.study.points.column]
+    study = store.study
+    wanted = list(input_columns(study))
+    several = [name for name in wanted if name not in study.experiment_columns or name == study.points.column]
     tables = [
         store.location.read_table(f"{RUNS}/{file.path}", several if number else wanted, use_threads=False)
         for number, file in enumerate(files)
@@ -272,7 +273,8 @@ def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
 def input_columns(study: Study) -> tuple[str, ...]:
     """Return the columns of the run frame that summaries are made of."""
     needed = {*study.reduction.histories.values(), *(study.further.inputs if study.further else ())}
-    return (*study.experiment_columns, *(name for name in study.histories if name in needed))
+    ones = study.experiment_columns
+    return (*ones, *(name for name in study.runs.names if name in needed and name not in ones))
 
 
 def summary_rows(

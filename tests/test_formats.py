@@ -31,7 +31,7 @@ from tests.other_study import FITS
 TASK = "elsewhere"
 
 
-def read_note(data):
+def read_note(data, _name):
     """A note is JSON: a name, a solver, and the errors of its steps."""
     try:
         said = json.loads(data)
@@ -204,7 +204,7 @@ def test_what_no_archive_should_have_is_refused(tmp_path, monkeypatch):
         archive.write(tmp_path / "notes/n2.note", "n2.note")
     (tmp_path / "b.zip").write_bytes(b"PK, no archive")
     (tmp_path / "notes/link.note").unlink()
-    monkeypatch.setattr(format_sources, "_MOST_BYTES", 200)
+    monkeypatch.setitem(NOTED.formats, "notes", replace(NOTES, most_bytes=200))
     report = bring(tmp_path, tmp_path / "store")
     said = {line.removeprefix(f"{tmp_path}/").partition(":")[0]: line for line in report.refused}
     assert set(said) == {"a.tar/in/large.note", "a.tar/in/link.note", "a.zip/large.note", "b.zip", "notes/large.note"}

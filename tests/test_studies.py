@@ -7,6 +7,7 @@ import pytest
 
 import butter_etl
 from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.capacity.study import RNN_CAPACITY
 from butter_etl.studies.lifespans.study import NN_LIFESPANS
 from butter_etl.studies.run_columns import run_columns
 from tests.test_layers import modules_of
@@ -17,6 +18,8 @@ PACKAGE = Path(butter_etl.__file__).parent
 GENERAL = {column.name for column in run_columns((), ())} | {"num_runs", "num", "canonical_json"}
 #: The word that any study without one of its own has for its measuring points.
 POINT = {"epoch"}
+#: Columns of studies that are words of any program too.
+EVERYDAY = {"infeasible", "progress", "search", "step"}
 
 
 def words_that_only_it_has(study):
@@ -24,13 +27,13 @@ def words_that_only_it_has(study):
     words = {*study.columns, *study.figures.labels, *study.sweeps}
     words |= {series.name for series in study.reduction.series}
     words |= {extremum.name for extremum in study.reduction.extrema}
-    return words - GENERAL - POINT
+    return words - GENERAL - POINT - EVERYDAY
 
 
 OF_BUTTER = words_that_only_it_has(BUTTER)
-OF_STUDIES = OF_BUTTER | words_that_only_it_has(NN_LIFESPANS)
+OF_STUDIES = OF_BUTTER | words_that_only_it_has(NN_LIFESPANS) | words_that_only_it_has(RNN_CAPACITY)
 #: Where what is of one study stands.
-FOLDERS = ("studies.butter", "studies.lifespans")
+FOLDERS = ("studies.butter", "studies.capacity", "studies.lifespans")
 #: Attributes that arrays, tables and files have too.
 OF_ARRAYS = {"shape", "size"}
 #: Words of BUTTER's that mean something else where they stand: (file, word) -> what.

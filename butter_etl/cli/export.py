@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--folder", "renamed", multiple=True, metavar="OLD=NEW", help="Another name for the folder OLD of a format."
 )
+@click.option("--file", "refiled", multiple=True, metavar="OLD=NEW", help="Another name for the file OLD of a format.")
 @click.option("--as-measured", is_flag=True, help="Write also runs that such files do not say the truth of.")
 @click.option(
     "--author",
@@ -72,6 +73,7 @@ def export(
     compact: bool,
     form: str,
     renamed: tuple[str, ...],
+    refiled: tuple[str, ...],
     as_measured: bool,
     authors: tuple[str, ...],
     title: str | None,
@@ -103,7 +105,8 @@ def export(
         allow_stale=allow_stale,
         attribution=attribution,
         form=form,
-        folders=_renamed(renamed),
+        folders=_renamed("--folder", renamed),
+        renamed=_renamed("--file", refiled),
         as_measured=as_measured,
     )
     report = export_with_progress(
@@ -119,11 +122,11 @@ def export(
         click.echo(f"archive: {Location(dest).address(archive)}")
 
 
-def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Return the new names of folders by the old ones; raise UsageError for what is no such pair."""
+def _renamed(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return the new names by the old ones that an option tells; raise UsageError for what is no such pair."""
     for one in pairs:
         if "=" not in one:
-            raise UsageError(f"--folder {one!r}: wants OLD=NEW")
+            raise UsageError(f"{option} {one!r}: wants OLD=NEW")
     return {old: new for old, _, new in (one.partition("=") for one in pairs)}
 
 

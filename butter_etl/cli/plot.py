@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.cli.completion import files, parameters, series_names
+from butter_etl.cli.completion import files, kind_names, parameters, series_names
 from butter_etl.cli.messages import warn
 from butter_etl.cli.options import select_options, state_option, store_argument, study_options
-from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from butter_etl.studies import Choice
-    from butter_etl.views import Kind
 
 
 @click.command()
@@ -22,9 +20,10 @@ if TYPE_CHECKING:
 @select_options(refusal="pictures are of all repetitions")
 @click.option(
     "--kind",
-    type=click.Choice(["curves", "map", "runs"]),
     default="curves",
-    help="Learning curves; best value by two parameters; all repetitions.",
+    metavar="NAME",
+    help="curves, map (best value by two parameters), runs (all repetitions), or one of the study's.",
+    shell_complete=kind_names,
 )
 @click.option("--by", metavar="KEY", help="One curve for each value of a parameter.", shell_complete=parameters)
 @click.option(
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 @state_option
 @study_options
 def plot(
-    store: str, out: str, choice: Choice, kind: Kind, by: str | None, series: str | None, state: str | None
+    store: str, out: str, choice: Choice, kind: str, by: str | None, series: str | None, state: str | None
 ) -> None:
     """Draw a selection of STORE into OUT (.png, .pdf or .svg).
 
@@ -47,8 +46,6 @@ def plot(
     """
     from butter_etl.views import draw_picture
 
-    if by is not None and kind != "curves":
-        raise UsageError("--by goes with --kind curves")
     picture = draw_picture(store, choice, kind=kind, by=by, series=series, state=state)
     picture.save(out)
     click.echo(f"drew {out}")

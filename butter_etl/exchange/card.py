@@ -17,6 +17,7 @@ from butter_etl.store import key_text
 from butter_etl.studies import (
     NOBODY,
     Attribution,
+    Format,
     Origins,
     Points,
     Study,
@@ -166,8 +167,12 @@ def _of_frames(directories: list[ManifestDirectory]) -> list[ManifestDirectory]:
 def _holds(study: Study, one: ManifestDirectory) -> str:
     of = f" of the {one.sweep} sweep" if one.sweep else ""
     where = f", where {' and '.join(f'`{condition}`' for condition in one.where)}" if one.where else ""
-    runs = _FRAMES.get(one.frame) or f"training runs, a {study.formats[one.frame].noun} each"
+    runs = _FRAMES.get(one.frame) or _formatted(study.formats[one.frame])
     return f"{runs}{of}{where}"
+
+
+def _formatted(form: Format) -> str:
+    return f"training runs, a {form.noun} each" if form.file is None else f"training runs, many a {form.noun}"
 
 
 def _count(number: int) -> str:

@@ -107,8 +107,9 @@ class ExportDirectory:
 class ExportOptions:
     """Options of an export: which frames of a selection are exported, in which form, and by whom they are.
 
-    ``form`` is the format of the study's that runs are written in, in place of all frames. Then ``folders`` are other
-    names for the format's folders, and ``as_measured`` lets runs be written that are not what its files say they are.
+    ``form`` is the format of the study's that runs are written in, in place of all frames. Then ``folders`` and
+    ``renamed`` are other names for the format's folders and for its files of many runs, and ``as_measured`` lets runs
+    be written that are not what its files say they are.
     """
 
     runs: bool = True
@@ -119,6 +120,7 @@ class ExportOptions:
     attribution: Attribution = NOBODY
     form: str = PARQUET
     folders: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     as_measured: bool = False
 
 
@@ -208,15 +210,47 @@ def _plan_formatted(
         _refuse_doubtful(form, chosen.values())
     folders = {one: form.folder(spec.parameters()) for one, spec in chosen.items()}
     names = _folder_names(form, folders.values(), options.folders)
+    of_experiment = _file_names(form, chosen, options.renamed)
     where, sweep = tuple(map(condition_text, selection.conditions)), sweeps[0].name if len(sweeps) == 1 else None
     frame = Frame(form.name, RUNS, study.runs)
     directories = []
     for name in sorted(set(names.values())):
         own = frozenset(one for one, folder in folders.items() if names[folder] == name)
-        members = tuple(_whole_file(file) for file in files if file.experiment_id in own)
+        members = tuple(_members([file for file in files if file.experiment_id in own], of_experiment))
         values = parameter_values(study.swept, (specs[one] for one in own))
         directories.append(ExportDirectory(name, frame, members, Chosen(own, sweep, where, values), form))
     return directories
+
+
+def _members(files: Iterable[RunFile], names: Mapping[int, str]) -> Iterator[ExportFile]:
+    """Yield run files as they are, or gathered by the names of the files that their experiments are written to."""
+    gathered: dict[str, list[RunFile]] = {}
+    for file in files:
+        if file.experiment_id in names:
+            gathered.setdefault(names[file.experiment_id], []).append(file)
+        else:
+            yield _whole_file(file)
+    for name, some in sorted(gathered.items()):
+        yield ExportFile(name, tuple(one.path for one in some), sum(len(one.repetitions) for one in some))
+
+
+def _file_names(form: Format, specs: Mapping[int, Experiment], others: Mapping[str, str]) -> dict[int, str]:
+    """Return the file that each experiment is written to with others; none where each run has its own.
+
+    Raises SelectError for a name that is none of the format's files, or of no file.
+    """
+    if form.file is None:
+        if others:
+            raise SelectError(f"--format {form.name} has a {form.noun} for each run: leave --file out")
+        return {}
+    names = {one: form.file(spec.parameters()) for one, spec in specs.items()}
+    for old, new in others.items():
+        if old not in names.values():
+            known = ", ".join(sorted(set(names.values()))) or "there is none"
+            raise SelectError(f"--file {old}={new}: no run goes to {old!r}; files: {known}")
+        if not new.lower().endswith(form.suffix) or new.startswith(".") or "/" in new:
+            raise SelectError(f"--file {old}={new}: {new!r} is no name of a {form.noun}, such as new{form.suffix}")
+    return {one: others.get(name, name) for one, name in names.items()}
 
 
 def _refuse_doubtful(form: Format, specs: Iterable[Experiment]) -> None:

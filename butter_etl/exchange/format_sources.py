@@ -25,8 +25,6 @@ from butter_etl.store import Location
 from butter_etl.studies import Format, Study
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-#: A file of a format is held whole; what is larger is none.
-_MOST_BYTES = 64 * 2**20
 #: Runs are spooled when they take about this many bytes.
 _SPOOL_BYTES = 16 * 2**20
 
@@ -118,7 +116,7 @@ def read_files(files: Iterable[tuple[str, int]], url: str, form: str, settings: 
             try:
                 if isinstance(content, SourceError):
                     raise content
-                found = wanted.read(content)
+                found = wanted.read(content, place.rpartition("/")[2])
             except SourceError as error:
                 read.refused.append(f"{place}: {error}")
                 continue
@@ -157,7 +155,7 @@ def _contents(location: Location, name: str, size: int, form: Format) -> Iterato
     place = f"{location}/{name}"
     if _archived(name) is None:
         try:
-            yield place, _too_large(size) or location.read_bytes(name)
+            yield place, _too_large(size, form) or location.read_bytes(name)
         except OSError as error:
             yield place, SourceError(f"cannot be read ({one_line(error)})")
         return
@@ -169,8 +167,9 @@ def _contents(location: Location, name: str, size: int, form: Format) -> Iterato
         yield place, SourceError(f"the rest of the archive cannot be read ({one_line(error)})")
 
 
-def _too_large(size: int) -> SourceError | None:
-    return SourceError(f"has {counted(size, 'byte')}, at most {_MOST_BYTES} will do") if size > _MOST_BYTES else None
+def _too_large(size: int, form: Format) -> SourceError | None:
+    most = form.most_bytes
+    return SourceError(f"has {counted(size, 'byte')}, at most {most} will do") if size > most else None
 
 
 def _is_wanted(name: str, form: Format) -> bool:
@@ -189,7 +188,7 @@ def _of_tar(location: Location, name: str, form: Format) -> Iterator[_Content]:
             content = tar.extractfile(member)
             if content is None:
                 raise AssertionError(member)
-            yield member.name, _too_large(member.size) or content.read()
+            yield member.name, _too_large(member.size, form) or content.read()
 
 
 def _of_zip(location: Location, name: str, form: Format) -> Iterator[_Content]:
@@ -199,6 +198,6 @@ def _of_zip(location: Location, name: str, form: Format) -> Iterator[_Content]:
             if member.is_dir() or not _is_wanted(member.filename, form):
                 continue
             try:
-                yield member.filename, _too_large(member.file_size) or archive.read(member)
+                yield member.filename, _too_large(member.file_size, form) or archive.read(member)
             except (RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:  # encrypted, or torn
                 yield member.filename, SourceError(f"cannot be read ({one_line(error)})")

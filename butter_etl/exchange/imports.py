@@ -30,6 +30,7 @@ from butter_etl.clusters import map_each, thread_count
 from butter_etl.errors import (
     ButterError,
     DuplicateError,
+    LandingError,
     SourceError,
     SpecError,
     StoreError,
@@ -177,8 +178,17 @@ def _import_formatted(
         )
         raise SourceError(reason)
     report = bring_in(scans, settings, workers, source, stated)
+    _refuse_uncounted(scans, report, source)
     told = (*_formatted_warnings(form, source, done), *stated.warnings)
     return msgspec.structs.replace(report, warnings=(*told, *report.warnings), refused=tuple(refused))
+
+
+def _refuse_uncounted(scans: Iterable[FileScan], report: ImportReport, source: Source) -> None:
+    """Raise LandingError unless each run that was read has been landed, or was there."""
+    read = sum(group.keys.size for scan in scans for group in scan.groups)
+    counts = report.landed + report.present + report.replaced
+    if counts != read:
+        raise LandingError(f"{source.url}: of {counted(read, 'run')} that were read, {counts:,} are in the store")
 
 
 def _formatted_warnings(form: Format, source: Source, done: Iterable[FilesRead]) -> Iterator[str]:

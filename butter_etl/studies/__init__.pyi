@@ -38,6 +38,10 @@ from .experiments import Experiment as Experiment
 from .experiments import OwnExperiment as OwnExperiment
 from .experiments import RunSpec as RunSpec
 from .experiments import run_ids as run_ids
+from .figures import Along as Along
+from .figures import Drawing as Drawing
+from .figures import OverRuns as OverRuns
+from .figures import Spread as Spread
 from .formats import PARQUET as PARQUET
 from .formats import Format as Format
 from .formats import Written as Written

@@ -6,6 +6,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A picture that a study declares: what of its experiments is drawn, in curves and panels of what parameters.
+
+    ``note`` says what is to be seen. ``column`` is what is drawn, ``label`` its name on an axis. There is a curve, or
+    what stands for one, for each value of ``by``, and a panel for each value of ``apart``.
+    """
+
+    note: str
+    column: str
+    label: str
+    by: str
+    apart: str
+    higher_is_better: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Along(Drawing):
+    """A value that summaries have of each experiment, along a parameter, which ``words`` name on the axis."""
+
+    along: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverRuns(Drawing):
+    """A list that summaries have with a value for each run of an experiment; ``words`` name the axis of runs."""
+
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread(Drawing):
+    """The values that a history ends with, over the runs of experiments: quartiles, and each run by itself."""
+
+
 @dataclass(frozen=True)
 class Figures:
     """The declared facts of a study's pictures.
@@ -17,7 +53,7 @@ class Figures:
     all of ``comparable``, columns of an experiment, are equal. ``network`` are the columns that describe the best
     network in a table, each with what stands before its value. ``words`` are what a table's head calls columns, where
     that is not their names. ``distinct`` are the sweeps whose experiments are counted together, each once, where sweeps
-    are listed. ``infeasible`` is what experiments have that cannot be built.
+    are listed. ``infeasible`` is what experiments have that cannot be built. ``drawings`` are further pictures by name.
     """
 
     labels: Mapping[str, str]
@@ -32,6 +68,7 @@ class Figures:
     words: Mapping[str, str] = field(default_factory=dict)
     distinct: tuple[str, ...] = ()
     infeasible: str = "nothing that can be built"
+    drawings: Mapping[str, Drawing] = field(default_factory=dict)
 
     @property
     def default(self) -> str:

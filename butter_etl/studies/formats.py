@@ -16,6 +16,7 @@ from butter_etl.studies.identity import Value
 
 #: What stores and exports consist of, which is no study's format.
 PARQUET: Final = "parquet"
+_MOST_BYTES: Final = 64 * 2**20
 
 
 class Readout(NamedTuple):
@@ -29,7 +30,10 @@ class Readout(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A file of a format, as it is written: its name, its content, and how many runs it has."""
+    """A file of a format, as it is written: its name, its content, and how many runs it has.
+
+    The name is empty where the format has ``file`` tell it.
+    """
 
     name: str
     data: bytes
@@ -41,11 +45,12 @@ class Format:
     """A format of files. ``--format`` calls it ``name``, people one of its files a ``noun``; ``note`` says what it is.
 
     Names of its files end in ``suffix``, in lower case, and in nothing that archives or Parquet files end in.
-    ``read(data)`` returns the runs of a file; it raises SourceError, one line that does not name the file.
-    ``write(rows)`` yields the files of rows of the run schema, the same for the same rows. Their names are unique among
-    all runs of a study. ``folder(parameters)`` is the folder that files of an experiment are published in.
-    ``doubt(parameters)`` says in a few words in what its runs are not what such a file says they are; None where they
-    are that.
+    ``read(data, name)`` returns the runs of a file; it raises SourceError, one line that does not name the file. Files
+    are held whole; larger ones than ``most_bytes`` are refused. ``write(rows)`` yields the files of rows of the run
+    schema, the same for the same rows. Their names are unique among all runs of a study. ``folder(parameters)`` is the
+    folder that files of an experiment are published in. Where ``file(parameters)`` names the file in it, the runs of
+    all experiments that it names it for are written as one. ``doubt(parameters)`` says in a few words in what its runs
+    are not what such a file says they are; None where they are that.
     """
 
     name: str
@@ -53,7 +58,9 @@ class Format:
     note: str
     suffix: str
     media_type: str
-    read: Callable[[bytes], Readout]
+    read: Callable[[bytes, str], Readout]
     write: Callable[[pa.Table], Iterable[Written]]
     folder: Callable[[Mapping[str, Value]], str]
+    file: Callable[[Mapping[str, Value]], str] | None = None
+    most_bytes: int = _MOST_BYTES
     doubt: Callable[[Mapping[str, Value]], str | None] = lambda parameters: None

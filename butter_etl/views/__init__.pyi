@@ -23,7 +23,6 @@ from .facts import train_facts as train_facts
 from .facts import train_lines as train_lines
 from .page import page_data as page_data
 from .page import write_page as write_page
-from .pictures import Kind as Kind
 from .pictures import draw_picture as draw_picture
 from .pictures import draw_plot as draw_plot
 from .plot import selected as selected

@@ -7,19 +7,22 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import Registry, Store, StudyLike
-from butter_etl.studies import Choice
+from butter_etl.studies import Choice, Drawing, Spread, Study
+from butter_etl.views.drawings import draw
 from butter_etl.views.facts import stale_line
-from butter_etl.views.plot import DEFAULT_STYLE, Style, best_map, learning_curves, repetitions, save, selected
+from butter_etl.views.panels import DEFAULT_STYLE, Style
+from butter_etl.views.plot import best_map, learning_curves, repetitions, save, selected
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Learning curves; the best value by two parameters; all repetitions of one experiment.
-Kind = Literal["curves", "map", "runs"]
+#: What every study can be drawn as: learning curves, the best value by two parameters, all repetitions of one
+#: experiment.
+KINDS: Final = ("curves", "map", "runs")
 #: Dots of a picture in a notebook for each point of its width there: sharp on fine screens too.
 _DOTS_A_POINT: Final = 2
 _NOTEBOOK_DOTS: Final = 100
@@ -33,7 +36,7 @@ class Picture:
     """
 
     figure: Figure = field(repr=False)
-    kind: Kind = "curves"
+    kind: str = "curves"
     stale: str | None = None
 
     def save(self, file: str | os.PathLike[str]) -> None:
@@ -55,16 +58,25 @@ def draw_picture(
     store: str | os.PathLike[str],
     choice: Choice,
     *,
-    kind: Kind = "curves",
+    kind: str = "curves",
     by: str | None = None,
     series: str | None = None,
     style: Style = DEFAULT_STYLE,
     state: str | None = None,
     study: StudyLike | None = None,
 ) -> Picture:
-    """Draw a choice of what a store holds; raise what `selected` and the function of that kind raise."""
+    """Draw a choice of what a store holds, in a general kind or one that its study declares.
+
+    Raises UsageError for an unknown kind, or what does not go with it, and what `selected` and the function of that
+    kind raise.
+    """
     opened = Store.open(store, state, study)
-    rows = selected(store, choice, state, runs=kind == "runs", study=opened.study)
+    drawing = _drawing(opened.study, kind, by, series)
+    is_of_runs = kind == "runs" or isinstance(drawing, Spread)
+    rows = selected(store, choice, state, runs=is_of_runs, study=opened.study)
+    if drawing is not None:
+        stale = None if is_of_runs else stale_line(opened, Registry(opened).select(choice))
+        return Picture(draw(opened.study, drawing, rows, by=by, style=style), kind, stale)
     if kind == "runs":
         return Picture(repetitions(rows, series=series, style=style, study=opened.study), kind)
     if kind == "map":
@@ -74,11 +86,24 @@ def draw_picture(
     return Picture(figure, kind, stale_line(opened, Registry(opened).select(choice)))
 
 
+def _drawing(study: Study, kind: str, by: str | None, series: str | None) -> Drawing | None:
+    """Return what a study declares of a kind, None of a general one; raise UsageError for what goes with no such."""
+    known = (*KINDS, *study.figures.drawings)
+    if kind not in known:
+        raise UsageError(f"unknown kind {kind!r}{suggestion(kind, known)}; known: {', '.join(known)}")
+    drawing = study.figures.drawings.get(kind)
+    if drawing is None and by is not None and kind != "curves":
+        raise UsageError(f"--by goes with --kind curves, not with {kind}")
+    if drawing is not None and series is not None:
+        raise UsageError(f"--series goes with {', '.join(KINDS)}: {kind} is always of {drawing.column}")
+    return drawing
+
+
 def draw_plot(
     store: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
-    kind: Kind = "curves",
+    kind: str = "curves",
     by: str | None = None,
     series: str | None = None,
     sweep: str | None = None,
@@ -92,15 +117,11 @@ def draw_plot(
 
     The part is a sweep, published or registered or of a YAML file ``spec``, or experiments that meet conditions (as in
     `read_runs`); without any, all. ``kind`` is ``"curves"`` (medians with quartiles, one for each value of ``by``),
-    ``"map"`` (the best value by two parameters) or ``"runs"`` (all repetitions of one experiment). With ``out``, it is
-    written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning) where summaries miss runs. Raises
-    UsageError where nothing can be drawn, SelectError, StoreError, and PlaceError or FullDiskError where ``out`` cannot
-    be written.
+    ``"map"`` (the best value by two parameters), ``"runs"`` (all repetitions of one experiment), or a picture that the
+    study declares. With ``out``, it is written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning) where
+    summaries miss runs. Raises UsageError where nothing can be drawn, SelectError, StoreError, and PlaceError or
+    FullDiskError where ``out`` cannot be written.
     """
-    if kind not in get_args(Kind):
-        raise UsageError(f"unknown kind {kind!r}{suggestion(kind, get_args(Kind))}; known: {', '.join(get_args(Kind))}")
-    if by is not None and kind != "curves":
-        raise UsageError(f"by={by!r} goes with curves, not with kind={kind!r}")
     choice = Choice(sweeps=(sweep,) if sweep else (), specs=(str(spec),) if spec else (), where=tuple(where))
     picture = draw_picture(
         store,

@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import io
 import os
-import textwrap
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,36 +26,33 @@ from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import StudyLike, as_study, write_whole
 from butter_etl.studies import Choice, Points, Study, default_study
 from butter_etl.views.facts import stale_line
+from butter_etl.views.panels import (
+    DEFAULT_STYLE,
+    MOST_CURVES,
+    MOST_PANELS,
+    Style,
+    common_title,
+    grouped,
+    in_order,
+    incomparable,
+    mark_log,
+    new_figure,
+    set_title,
+    shades,
+    size_text,
+    value_text,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-#: Curves in one figure, at most: more cannot be told apart.
-MOST_CURVES: Final = 12
-#: Panels in one figure, at most, and side by side.
-MOST_PANELS: Final = 6
-_PANELS_A_LINE: Final = 3
 _FORMATS: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
-_TITLE_LETTERS: Final = 70
-#: Above so large a span, marks at powers of ten are enough.
-_MANY_DECADES: Final = 1e4
 #: Parameters that a legend says of a curve, at most.
 _MOST_WORDS: Final = 3
-
-
-class Style(msgspec.Struct, frozen=True):
-    """Size of a figure in inches, and of its letters in points."""
-
-    width: float = 6.4
-    height: float = 4.2
-    letters: float = 9.0
-
-
-DEFAULT_STYLE: Final = Style()
 
 
 def summary_table(
@@ -148,19 +142,19 @@ def learning_curves(
     name = series_of(of, series)
     _require(summary, f"{name}_median")
     panels, apart = _panels(of, summary, by)
-    figure, places = _figure(style, len(panels))
-    coloured = _in_order(value for panel in panels for value, _ in panel.curves)
-    colours = dict(zip(coloured, _colours(len(coloured)), strict=True))
+    figure, places = new_figure(style, len(panels))
+    coloured = in_order(value for panel in panels for value, _ in panel.curves)
+    colours = dict(zip(coloured, shades(len(coloured)), strict=True))
     for axes, panel in zip(places, panels, strict=True):
         _draw_curves(of, axes, panel, name, [*apart, *([by] if by else [])], colours)
-    lines = [_common_title(of, summary, [*apart, *([by] if by else [])]), "median and quartiles over repetitions"]
+    lines = [common_title(of, summary, [*apart, *([by] if by else [])]), "median and quartiles over repetitions"]
     if any(rows.num_rows > 1 for panel in panels for _, rows in panel.curves):
         end = "highest" if name in of.figures.higher_is_better else "lowest"
         lines.append(f"of several experiments the one whose median ends {end}")
     if apart:
-        figure.suptitle(_wrapped(*lines), x=0.01, ha="left", fontsize="medium")
+        figure.suptitle(wrapped(*lines), x=0.01, ha="left", fontsize="medium")
     else:
-        _set_title(places[0], *lines)
+        set_title(places[0], *lines)
     return figure
 
 
@@ -173,7 +167,7 @@ def _draw_curves(
         row = _best_row(study, rows, series)
         median = _curve(rows, f"{series}_median", row)
         points = points_of(study.points, rows, row, len(median))
-        label = _label(study, _value_text(value) if panel.by else "", rows, row, named)
+        label = _label(study, value_text(value) if panel.by else "", rows, row, named)
         is_told = is_told or label != ""
         if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
             low, high = (_curve(rows, f"{series}_{quartile}", row) for quartile in ("q1", "q3"))
@@ -184,7 +178,7 @@ def _draw_curves(
     if is_told:
         axes.legend(title=panel.by.replace("_", " ") if panel.by else None, frameon=False)
     if panel.values:
-        axes.set_title(", ".join(map(_value_text, panel.values)), loc="left", fontsize="medium")
+        axes.set_title(", ".join(map(value_text, panel.values)), loc="left", fontsize="medium")
 
 
 def best_map(
@@ -207,7 +201,7 @@ def best_map(
     _require(summary, f"{name}_median")
     _refuse_incomparable(of, summary)
     (across, across_words), (up, up_words) = of.figures.map_axes
-    columns, lines = (_in_order(summary[key].to_pylist()) for key in (across, up))
+    columns, lines = (in_order(summary[key].to_pylist()) for key in (across, up))
     is_higher_better = name in of.figures.higher_is_better
     cells = np.full((len(lines), len(columns)), np.nan)
     better = np.fmax if is_higher_better else np.fmin
@@ -217,15 +211,15 @@ def best_map(
         cells[at] = better(cells[at], value)
     if np.isnan(cells).all():
         raise UsageError("nothing to draw: the selection has no summaries with finite values")
-    figure, (axes,) = _figure(style)
+    figure, (axes,) = new_figure(style)
     image = axes.imshow(cells, aspect="auto", origin="lower", cmap="cividis" if is_higher_better else "cividis_r")
-    axes.set_xticks(range(len(columns)), [_size_text(column) for column in columns])
-    axes.set_yticks(range(len(lines)), [_value_text(line) for line in lines])
+    axes.set_xticks(range(len(columns)), [size_text(column) for column in columns])
+    axes.set_yticks(range(len(lines)), [value_text(line) for line in lines])
     axes.set_xlabel(across_words)
     axes.set_ylabel(up_words)
     _annotate(axes, cells, image)
     figure.colorbar(image, ax=axes, label=f"best median {of.figures.label(name)}")
-    _set_title(axes, _common_title(of, summary, (across, up)))
+    set_title(axes, common_title(of, summary, (across, up)))
     return figure
 
 
@@ -246,14 +240,14 @@ def repetitions(
     experiments = len(runs["experiment_id"].unique())
     if experiments != 1:
         raise UsageError(f"a picture of repetitions is of one experiment; the selection has {experiments}")
-    figure, (axes,) = _figure(style)
+    figure, (axes,) = new_figure(style)
     ordered, drawn = runs.sort_by("repetition"), []
-    for row, colour in enumerate(_colours(ordered.num_rows)):
+    for row, colour in enumerate(shades(ordered.num_rows)):
         curve = _curve(ordered, of.reduction.histories[name], row)
         drawn.append(points_of(of.points, ordered, row, len(curve)))
         axes.plot(drawn[-1], curve, color=colour, linewidth=0.8, alpha=0.9)
     _finish_curves(of, axes, name, np.concatenate(drawn))
-    _set_title(axes, _common_title(of, ordered, ()), f"{ordered.num_rows} repetitions")
+    set_title(axes, common_title(of, ordered, ()), f"{ordered.num_rows} repetitions")
     return figure
 
 
@@ -322,10 +316,10 @@ def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Pane
         raise UsageError(f"unknown parameter {by!r}{suggestion(by, known)}; known: {', '.join(known)}")
     apart = incomparable(study, summary)
     panels = []
-    for values, rows in _groups(summary, apart):
+    for values, rows in grouped(summary, apart):
         groups: list[tuple[Any, pa.Table]] = [(None, rows)]
         if by is not None and by not in apart:
-            groups = [(value, some) for (value,), some in _groups(rows, [by])]
+            groups = [(value, some) for (value,), some in grouped(rows, [by])]
         if len(groups) > MOST_CURVES:
             raise UsageError(
                 f"{by} has {len(groups)} values in the selection, more than {MOST_CURVES} curves; select less"
@@ -339,14 +333,6 @@ def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Pane
     return panels, apart
 
 
-def _groups(table: pa.Table, keys: Sequence[str]) -> list[tuple[tuple[Any, ...], pa.Table]]:
-    """Return the rows of each combination of values of some parameters, in order, null first."""
-    if not keys:
-        return [((), table)]
-    values = _in_order(zip(*(table[key].to_pylist() for key in keys), strict=True))
-    return [(one, table.filter(_all_equal(table, keys, one))) for one in values]
-
-
 def _label(study: Study, said: str, rows: pa.Table, row: int, named: Sequence[str]) -> str:
     """Return what the legend says of a curve: its value and, of several experiments, which one is drawn."""
     if rows.num_rows == 1:
@@ -356,42 +342,19 @@ def _label(study: Study, said: str, rows: pa.Table, row: int, named: Sequence[st
         for name in study.where_keys
         if name not in named and name in rows.column_names and len(rows[name].unique()) > 1
     ]
-    which = [f"{name.replace('_', ' ')} {_value_text(rows[name][row].as_py())}" for name in differing]
+    which = [f"{name.replace('_', ' ')} {value_text(rows[name][row].as_py())}" for name in differing]
     more = ", …" if len(which) > _MOST_WORDS else ""
     best = f"best of {rows.num_rows}{': ' if which else ''}{', '.join(which[:_MOST_WORDS])}{more}"
     return f"{said} ({best})" if said else best
 
 
-def incomparable(study: Study, table: pa.Table) -> list[str]:
-    """Return the columns that values can only be compared within, and in which the rows of a table differ."""
-    there = [name for name in study.figures.comparable if name in table.column_names]
-    return [name for name in there if len(table[name].unique()) > 1]
-
-
 def _refuse_incomparable(study: Study, table: pa.Table) -> None:
     for name in incomparable(study, table):
-        values = list(map(_value_text, _in_order(table[name].to_pylist())))
+        values = list(map(value_text, in_order(table[name].to_pylist())))
         raise UsageError(
             f"the selection has {len(values)} values of {name}, between which nothing can be compared; select one, "
             f"such as --where {name}={values[0]}"
         )
-
-
-def _in_order(values: Iterable[Any]) -> list[Any]:
-    """Return different values in their order, null first, those of tuples one by one."""
-
-    def key(value: Any) -> Any:
-        return [key(part) for part in value] if isinstance(value, tuple) else (value is not None, value)
-
-    return sorted(set(values), key=key)
-
-
-def _all_equal(table: pa.Table, keys: Sequence[str], values: Sequence[Any]) -> pa.ChunkedArray:
-    return reduce(pc.and_, [_equals(table[key], value) for key, value in zip(keys, values, strict=True)])
-
-
-def _equals(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
-    return pc.is_null(column) if value is None else pc.equal(column, pa.scalar(value, column.type))
 
 
 def _curve(table: pa.Table, column: str, row: int) -> NDArray[np.float64]:
@@ -424,43 +387,12 @@ def _best_row(study: Study, rows: pa.Table, series: str) -> int:
     return 0 if np.isnan(ends).all() else int(np.nanargmin(ends))
 
 
-def _figure(style: Style, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its panels, side by side, each a little smaller than one alone."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(panels, _PANELS_A_LINE)
-    lines = -(-panels // columns)
-    size = style.width * (1 + 0.6 * (columns - 1)), style.height * (1 + 0.8 * (lines - 1))
-    # No pyplot: it keeps figures, and looks for a screen.
-    with rc_context({"font.size": style.letters, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = [figure.add_subplot(lines, columns, number + 1) for number in range(panels)]
-    return figure, axes
-
-
-def _wrapped(*lines: str) -> str:
-    return "\n".join(part for line in lines for part in textwrap.wrap(line, _TITLE_LETTERS))
-
-
-def _set_title(axes: Axes, *lines: str) -> None:
-    axes.set_title(_wrapped(*lines), loc="left", fontsize="medium")
-
-
-def _colours(count: int) -> list[Any]:
-    from matplotlib import colormaps
-
-    return [colormaps["cividis"](position) for position in np.linspace(0.0, 0.88, max(count, 1))][:count]
-
-
 def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.float64]) -> None:
     """Give curves their scales and words; ``points`` are all that were drawn."""
     if points.size and points.min() > 0:
         is_whole = bool((points == np.round(points)).all())
         axes.set_xscale("log")
-        _mark_log(axes.xaxis, points.max() / points.min())
+        mark_log(axes.xaxis, points.max() / points.min())
         axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
     axes.set_xlabel(study.points.name)
     axes.set_ylabel(study.figures.label(series))
@@ -468,16 +400,8 @@ def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.flo
     low, high = axes.get_ylim()
     if series not in study.figures.higher_is_better and low > 0 and high / low > 20:
         axes.set_yscale("log")
-        _mark_log(axes.yaxis, high / low)
+        mark_log(axes.yaxis, high / low)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
-def _mark_log(axis: Axis, span: float) -> None:
-    """Give an axis on a log scale, from one end to the other so many times as large, enough marks with words."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0,) if span > _MANY_DECADES else (1.0, 2.0, 5.0)))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _point_text(point: float, *, is_whole: bool) -> str:
@@ -507,31 +431,3 @@ def _annotate(axes: Axes, cells: NDArray[np.float64], image: Any) -> None:
             color=colour,
             fontsize="x-small",
         )
-
-
-def _common_title(study: Study, table: pa.Table, without: Collection[str]) -> str:
-    """Return what all rows have in common, of the parameters that name an experiment."""
-    parts = []
-    for name in study.figures.title:
-        if name in without or name not in table.column_names:
-            continue
-        values = set(table[name].to_pylist())
-        if len(values) == 1:
-            (value,) = values
-            words = name.replace("_", " ")
-            parts.append(str(value) if name in study.figures.names else f"{words} {_value_text(value)}")
-    return ", ".join(parts)
-
-
-def _value_text(value: object) -> str:
-    if value is None:
-        return "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _size_text(value: object) -> str:
-    """Return a value along a map, powers of two as such."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        return _value_text(value)
-    power = value.bit_length() - 1
-    return f"$2^{{{power}}}$" if value == 1 << power else f"{value:,}"

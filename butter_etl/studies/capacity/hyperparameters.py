@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from butter_etl.engines import GATES, Stream, words
 from butter_etl.errors import SpecError, suggestion
 from butter_etl.studies.capacity.experiments import SearchCell
-from butter_etl.studies.identity import to_json
+from butter_etl.studies.identity import float_text, quoted
 
 #: A value of a hyperparameter, as published: a text or a number.
 HyperValue = str | int | float
@@ -251,9 +251,19 @@ def _uniforms(seed: int, count: int) -> NDArray[np.float64]:
     return (words(seed, Stream.HYPERPARAMETERS, count).astype(np.float64) + 0.5) * 2.0**-32
 
 
-def hparams_text(hparams: Hparams) -> str:
-    """Return hyperparameters as canonical JSON: keys sorted, floats as the shortest decimals, whole numbers kept."""
-    return to_json(dict(hparams))
+def hparams_text(hparams: Mapping[str, HyperValue | None]) -> str:
+    """Return hyperparameters as canonical JSON: keys sorted, floats as the shortest decimals with a point.
+
+    So whole numbers stay whole, and others floats, when it is read.
+    """
+    return "{" + ",".join([f"{quoted(key)}:{_spelled(hparams[key])}" for key in sorted(hparams)]) + "}"
+
+
+def _spelled(value: HyperValue | None) -> str:
+    if isinstance(value, float):
+        text = float_text(value, "float64")
+        return text if "." in text or "e" in text else f"{text}.0"
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def parse_hparams(text: str) -> dict[str, HyperValue]:

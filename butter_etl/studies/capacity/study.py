@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from butter_etl.studies.capacity.card import CARD
+from butter_etl.studies.capacity.card import CARD, PROFILES
 from butter_etl.studies.capacity.columns import (
     DERIVED,
     HISTORIES,
@@ -16,6 +16,7 @@ from butter_etl.studies.capacity.columns import (
 )
 from butter_etl.studies.capacity.experiments import SearchCell, label
 from butter_etl.studies.capacity.figures import FIGURES
+from butter_etl.studies.capacity.formats import RECORDS
 from butter_etl.studies.capacity.outcome import OUTCOME
 from butter_etl.studies.capacity.search import is_searched, propose
 from butter_etl.studies.capacity.sweeps import PUBLISHED, READER
@@ -48,4 +49,6 @@ RNN_CAPACITY: Final = Study(
     card=CARD,
     propose=propose,
     in_rounds=is_searched,
+    profiles=PROFILES,
+    formats={RECORDS.name: RECORDS},
 )

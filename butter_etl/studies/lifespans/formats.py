@@ -37,7 +37,7 @@ _SCHEMA: Final = schema_of(RUN_COLUMNS)
 _TOLD: Final = ("random_seed", "train_gpu", "torch_set_deterministic")
 
 
-def read(data: bytes) -> Readout:
+def read(data: bytes, _name: str = "") -> Readout:
     """Return the run of a table; raise SourceError for what is no table, or of no network of this study."""
     table = read_table(data)
     for name, wanted in _FIXED.items():
