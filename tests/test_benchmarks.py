@@ -25,6 +25,7 @@ from benchmarks import (
     parquet_settings,
     peers,
     published_tables,
+    records,
     regression,
     repartition,
     report,
@@ -432,6 +433,23 @@ def test_tables_and_fits_are_measured(capsys):
     assert 0 < found["fit"] < found["scipy_fit"]
     assert published_tables.main([str(folder), "--tables", "3", "--fits", "1"]) == 0
     assert "79 of 79 predictions are alike" in capsys.readouterr().out
+
+
+def test_records_are_measured(capsys):
+    assert records.main(["--records", "40", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["records"], found["experiments"], found["run_files"]) == (40, 40, 40)
+    assert records.main(["--records", "30"]) == 0
+    said = capsys.readouterr().out
+    assert "30 records, 5 files of" in said
+    assert "30 run files" in said
+
+
+def test_made_up_records_are_as_many_of_each_cell():
+    made = records.make_records(1104)
+    columns = [(one.task_type, one.architecture, one.n_layers, one.max_params) for one in made.values()]
+    cells = [cell for some in columns for cell in zip(*some, strict=True)]
+    assert len(set(cells)) == len(cells) == 1104
 
 
 def test_loading_of_kernels_is_measured(capsys):

@@ -1,11 +1,12 @@
-"""The kernels of image networks and of fits are plain Python too, and do the same in the interpreter."""
+"""The kernels of image and recurrent networks and of fits are plain Python too, and do the same in the interpreter."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from itertools import islice
+from dataclasses import replace
+from itertools import cycle, islice, product
 from pathlib import Path
 
 import coverage
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 from butter_etl.engines.convolutional.contract import draw_start, load_trainer
+from butter_etl.engines.recurrent.contract import GATES, load_recurrent_trainer
 from butter_etl.studies.lifespans.generator import Fixed, Ranges, candidates
 from butter_etl.studies.lifespans.images import IMAGE_SETS
 from butter_etl.studies.lifespans.networks import descent_of, network_of
 from butter_etl.studies.lifespans.penguin import fit_prefixes, predict
+from tests.recurrences import FORMS, KINDS, OPTIMIZERS, PLAIN, objective_of, recurrent, sequences, started
 
 ROOT = Path(__file__).parents[1]
 RANGES = Ranges(most_filters=4, fc_width=(1, 5), batch_size=(5, 9), most_learning_rate=0.05)
@@ -39,6 +42,27 @@ def check_networks() -> None:
         assert ours == pytest.approx(theirs, rel=1e-3, nan_ok=True)
 
 
+def check_recurrent_networks() -> None:
+    """Train recurrent networks by both engines: the same losses and parameters but for rounding."""
+    kinds, forms, optimizers = cycle(KINDS), cycle(FORMS), cycle(OPTIMIZERS)
+    for architecture, units in product(GATES, (5, 17)):
+        for layers in (1, 2):
+            network, objective = recurrent(architecture, layers, units), objective_of(next(kinds))
+            descent = replace(PLAIN, optimizer=next(optimizers), learning_rate=0.01, clip=0.5, l2=1e-3)
+            start = started(network, descent.optimizer)
+            batch = sequences(network, objective, next(forms), 7)
+            both = [
+                load_recurrent_trainer(name)(network, objective, descent, start) for name in ("compiled", "reference")
+            ]
+            for step in range(2):
+                ours, theirs = (trainer.train_batch(batch, step) for trainer in both)
+                assert ours == pytest.approx(theirs, rel=1e-4)
+            ours, theirs = (trainer.evaluate(batch) for trainer in both)
+            assert ours == pytest.approx(theirs, rel=1e-4)
+            parameters = [trainer.state()["parameters"] for trainer in both]
+            np.testing.assert_allclose(*parameters, rtol=1e-3, atol=1e-3)
+
+
 def check_fits() -> None:
     """Fit rising, falling, constant and noisy curves: finite predictions for those that saturate."""
     rng = np.random.default_rng(3)
@@ -51,8 +75,9 @@ def check_fits() -> None:
 
 
 def check_everything() -> None:
-    """Run both."""
+    """Run all."""
     check_networks()
+    check_recurrent_networks()
     check_fits()
 
 

@@ -1,4 +1,4 @@
-"""Exponential and logarithms of vectors against NumPy in float64."""
+"""Exponentials and logarithms of vectors against NumPy in float64."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def applied(function):
 EXP, LOG, LOG1P, RATIO = map(
     applied, (vector_math.exp_of_negative, vector_math.log, vector_math.log1p, vector_math.log1p_ratio)
 )
+SIGMOID, TANH = map(applied, (vector_math.sigmoid, vector_math.tanh))
 COUNT = 2**20
 EXP_SMALLEST = EXP([-87.33] * 16)[0]
 
@@ -68,6 +69,23 @@ def test_log1p_of_a_fraction_is_within_two_and_a_half_ulps():
     assert ulps(RATIO(x), exact).max() < 2.5
 
 
+@pytest.mark.parametrize("x", [np.linspace(-87, 87, COUNT), np.linspace(-2, 2, COUNT)], ids=["all", "near 0"])
+def test_sigmoid_is_within_three_ulps(x):
+    x = x.astype(np.float32)
+    errors = ulps(SIGMOID(x), 1 / (1 + np.exp(-x.astype(float))))
+    assert errors[x > -20].max() < 3
+    assert errors.max() < 6
+
+
+@pytest.mark.parametrize(
+    "x", [np.linspace(-12, 12, COUNT), np.exp(np.linspace(-80, 1, COUNT)), -np.exp(np.linspace(-80, 1, COUNT))],
+    ids=["all", "tiny", "tiny and negative"],
+)  # fmt: skip
+def test_tanh_is_within_three_ulps(x):
+    x = x.astype(np.float32)
+    assert ulps(TANH(x), np.tanh(x.astype(float))).max() < 3
+
+
 @pytest.mark.parametrize(
     ("function", "values", "expected"),
     [
@@ -75,8 +93,10 @@ def test_log1p_of_a_fraction_is_within_two_and_a_half_ulps():
         (RATIO, [np.nan, 0], [np.nan, np.nextafter(np.float32(1), np.float32(0))]),
         (LOG, [np.nan, np.inf, 1], [np.nan, np.inf, 0]),
         (LOG1P, [np.nan, np.inf, 0], [np.nan, np.inf, 0]),
+        (SIGMOID, [np.nan, 0, -np.inf, np.inf, 100], [np.nan, 0.5, EXP_SMALLEST, 1, 1]),
+        (TANH, [np.nan, 0, -np.inf, np.inf, 1e30], [np.nan, 0, -1, 1, 1]),
     ],
-    ids=["exp", "ratio", "log", "log1p"],
+    ids=["exp", "ratio", "log", "log1p", "sigmoid", "tanh"],
 )
 def test_special_values(function, values, expected):
     np.testing.assert_array_equal(function(np.resize(values, 16))[: len(values)], np.float32(expected))

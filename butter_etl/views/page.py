@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
         ],
         "filters": _filters(study, table),
         "runs": table["num_runs"].to_pylist(),
+        "told": [{"name": study.figures.word(name), "values": _told(table[name])} for name in study.figures.told],
         "curves": _curves(study, table),
         "networks": _networks(registry, table),
         "twins": _numbered_groups(study, table),
@@ -131,10 +133,10 @@ def _filter_names(study: Study) -> tuple[str, ...]:
 
 
 def _looked_at(study: Study) -> tuple[str, ...]:
-    """Return the parameters that the page looks at: those of `_filter_names`, and what networks are drawn by."""
+    """Return the parameters that the page looks at: those of `_filter_names`, what it tells, and what networks are drawn by."""
     figures = study.figures
     derived = [name for name in study.derived if name not in study.long_texts] if figures.boxes else []
-    return tuple(dict.fromkeys([*_filter_names(study), *derived, *([figures.twins] if figures.twins else [])]))
+    return tuple(dict.fromkeys([*_filter_names(study), *derived, *figures.told, *([figures.twins] if figures.twins else [])]))
 
 
 def _summaries(store: Store, choice: Choice, selection: Selection, registry: Registry) -> pa.Table:
@@ -155,6 +157,12 @@ def _summaries(store: Store, choice: Choice, selection: Selection, registry: Reg
         table = table.filter(pc.is_in(ids, pa.array(kept, ids.type)))
     order = [(name, "ascending") for name in filters if not pa.types.is_list(table.schema.field(name).type)]
     return table.sort_by(order) if order else table
+
+
+def _told(column: pa.ChunkedArray) -> list[float | None]:
+    """Return numbers, None where one is null or not finite."""
+    values = column.cast(pa.float64()).to_pylist()
+    return [None if value is None or not math.isfinite(value) else value for value in values]
 
 
 def _core_seconds(store: Store) -> float | None:

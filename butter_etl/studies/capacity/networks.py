@@ -93,8 +93,14 @@ def start_of(cell: SearchCell, hparams: Hparams) -> RecurrentStart:
     )
 
 
-def products(network: RecurrentNetwork) -> int:
-    """Return the multiplications of a step of a sequence, of matrices alone."""
+#: Streams of symbols that networks are shown, by task: each adds a row of weights, and multiplies nothing.
+_STREAMS: Final[Mapping[str, int]] = {"text8": 1, "parens_counting": 10, "arithmetic": 1}
+
+
+def products(cell: SearchCell) -> int:
+    """Return about how many multiplications a cell's network takes at each step of a sequence, of matrices alone."""
+    network = network_of(cell)
     gates, units = len(GATES[network.architecture]), network.units
-    layers = sum(gates * units * (network.fan_in(layer) + units) for layer in range(network.layers))
-    return layers + units * network.outputs
+    shown = _STREAMS.get(cell.task_type, network.inputs)
+    inputs = shown + units * (network.layers - (0 if network.reads_in else 1))
+    return gates * units * (inputs + network.layers * units)

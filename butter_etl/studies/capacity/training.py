@@ -39,11 +39,12 @@ from butter_etl.studies.trainers import Cost, Kept, Results, State, Watch
 if TYPE_CHECKING:
     from butter_etl.engines import RecurrentTrainer
 
-#: Multiplications a second of a core, and seconds that a step of the training takes besides; of a GPU likewise.
-_RATES: Final[Mapping[tuple[str, Device], tuple[float, float]]] = {
-    ("compiled", "cpu"): (1.5e10, 2e-4),
-    ("reference", "cpu"): (5e9, 5e-3),
-    ("reference", "cuda"): (1e12, 5e-3),
+#: Multiplications a second of a core, and seconds that a step of the training takes besides: by itself, and for each
+#: step of a sequence in each layer; of a GPU likewise.
+_RATES: Final[Mapping[tuple[str, Device], tuple[float, float, float]]] = {
+    ("compiled", "cpu"): (4e10, 5e-5, 1e-5),
+    ("reference", "cpu"): (1e10, 1e-3, 3e-4),
+    ("reference", "cuda"): (1e12, 1e-3, 5e-4),
 }
 #: A training step takes about three times the multiplications of looking at a batch.
 _STEP: Final = 3
@@ -99,13 +100,13 @@ class CapacityTrainer:
 
     def estimator(self, engine: str, device: Device) -> Callable[[RunSpec], Cost]:
         """Return a function that estimates the cost of a trial, as it is on average in its cell."""
-        rate, step_seconds = _RATES[engine, device]
+        rate, batch_seconds, step_seconds = _RATES[engine, device]
 
         def estimate(run: RunSpec) -> Cost:
             cell = cell_of(run.experiment)
             network, steps = network_of(cell), cell.unroll_steps or 0
-            sequence = products(network) * steps / rate
-            taken = _STEP * cell.batch_size * sequence + step_seconds
+            sequence = products(cell) * steps / rate
+            taken = _STEP * cell.batch_size * sequence + batch_seconds + step_seconds * steps * cell.n_layers
             measured = cell.n_points * 2 * cell.eval_size * sequence
             # A layer keeps its gates, its state and its input at each step of a batch, and their gradients.
             kept = 4.0 * 8 * cell.n_layers * network.units * steps * cell.batch_size
