@@ -447,9 +447,8 @@ def test_records_are_measured(capsys):
 
 def test_made_up_records_are_as_many_of_each_cell():
     made = records.make_records(1104)
-    cells = [
-        cell for one in made.values() for cell in zip(one.task_type, one.architecture, one.n_layers, one.max_params)
-    ]
+    columns = [(one.task_type, one.architecture, one.n_layers, one.max_params) for one in made.values()]
+    cells = [cell for some in columns for cell in zip(*some, strict=True)]
     assert len(set(cells)) == len(cells) == 1104
 
 

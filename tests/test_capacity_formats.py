@@ -6,9 +6,12 @@ import json
 import math
 import pickle
 import pickletools
+import re
+import shlex
 import shutil
 import tarfile
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from butter_etl.cli.group import main
 from butter_etl.errors import LandingError, SelectError, SourceError
 from butter_etl.exchange import imports
 from butter_etl.exchange.imports import run_import
@@ -31,6 +35,7 @@ from butter_etl.studies.capacity.study import RNN_CAPACITY
 from butter_etl.summarize import plan_summaries, run_summaries
 from butter_etl.upkeep.verify import plan_verification, run_verification
 from tests.test_capacity_records import RECORD, pickled, trials
+from tests.test_docs import ROOT, blocks, check_command, commands_of
 from tests.test_pickle_writing import names_of
 
 GENUINE = Path(__file__).parent / "records"
@@ -274,6 +279,83 @@ def test_a_large_set_is_at_most_a_file_a_cell(tmp_path):
     assert (report.landed, report.experiments) == (total, len(cells)) == (20_000, 72)
     files = list(Store.open(tmp_path / "store").run_files())
     assert (len(files), sum(len(one.repetitions) for one in files)) == (72, 20_000)
+
+
+# --- as documented -----------------------------------------------------------------------------------------------
+
+
+def run(arguments):
+    """Return the exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code or 0
+
+
+def figures():
+    """Return made-up records of the published figures, by their files."""
+    found = {}
+    for name, task, budgets, depths in (
+        ("fig1_percap.p", "per_cap", (10_000, 20_000), (1, 2)),
+        ("fig3_txt8rcf.p", "text8", (10_000, 20_000), (1, 2)),
+        ("fig4_parens.p", "parens_counting", (100_000,), (1, 8)),
+        ("fig5_randhp.p", "parens_counting", (200_000,), (1, 8)),
+    ):
+        cells = list(product(("gru", "lstm"), depths, budgets, range(4)))
+        losses = [-(trial + 1.0) * budget if task == "per_cap" else 2.0 + trial for _, _, budget, trial in cells]
+        made = trials(
+            task_type=[task] * len(cells),
+            architecture=[cell[0] for cell in cells],
+            n_layers=[cell[1] for cell in cells],
+            max_params=[cell[2] for cell in cells],
+            num_params=[cell[2] - 7 for cell in cells],
+            hyper_iter=[cell[3] for cell in cells],
+            infeasible=[cell[3] == 2 for cell in cells],
+            **dict.fromkeys(("train_loss", "valid_loss", "eval_loss"), losses),
+        )
+        found[name] = write_records(made)
+    return found
+
+
+def test_what_the_page_says_of_records_and_pictures_is_so(tmp_path, monkeypatch, capsys):
+    page = ROOT / "docs/capacity.md"
+    lines = [line for line, is_whole in commands_of(page) if is_whole and re.search(r"\bsearches\b", line)]
+    assert len(lines) > 8
+    with tarfile.open(tmp_path / "rnn_hp_dataset.tar.gz", "w:gz") as archive:
+        for name, data in figures().items():
+            (tmp_path / "one.p").write_bytes(data)
+            archive.add(tmp_path / "one.p", name)
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        check_command(line, complete=True)
+        assert run(shlex.split(line)[1:]) == 0, line
+        assert "Traceback" not in capsys.readouterr().err
+    assert load("text8/rnn_hp_dataset/text8.p").size == 32
+    (script,) = [block.text for block in blocks(page) if block.language == "python" and "rnn_hp_dataset" in block.text]
+    exec(script, {})  # noqa: S102 - ours
+    assert "('lstm', 2.0, {'lr_init': 0.25" in capsys.readouterr().out
+    assert all(
+        (tmp_path / one).stat().st_size > 1000 for one in re.findall(r"\b[\w-]+\.(?:png|pdf|html)\b", " ".join(lines))
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["export", "s", "out", "--all", "--format", "records", "--file", "x"], "--file 'x': wants OLD=NEW"),
+        (["export", "s", "out", "--all", "--format", "records", "--file", "x.p=y.p"], "no run goes to 'x.p'"),
+        (["plot", "s", "x.png", "--kind", "los"], "unknown kind 'los' (did you mean 'loss'?)"),
+        (["plot", "s", "x.png", "--kind", "loss", "--series", "eval_loss"], "loss is always of best_eval_loss"),
+        (["plot", "s", "x.png", "--kind", "loss", "--by", "x"], "unknown parameter 'x'"),
+        (["plot", "s", "x.png", "--kind", "bits"], "has no summaries"),
+    ],
+)
+def test_bad_usage_is_one_line(tmp_path, store, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s").symlink_to(store)
+    assert run(options) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
 
 
 # --- out ---------------------------------------------------------------------------------------------------------

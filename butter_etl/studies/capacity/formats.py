@@ -51,7 +51,7 @@ _SCHEMA: Final = schema_of(RUN_COLUMNS)
 #: The most trials that a cell can have: repetitions are counted by 16 bits.
 _MOST_TRIALS: Final = 2**16 - 1
 #: The most bytes of a file that are held at once: more than all that was published takes.
-_MOST_BYTES: Final = 4 * 2**30
+_MOST_BYTES: Final = 2**30
 #: Hyperparameters with columns of their own, by the type of these.
 _NUMBERS: Final = ("lr_init", "lr_decay_rate", "optimizer_logit_momentum", "gradient_clip_val", "l2_decay")
 _WHOLES: Final = ("train_steps",)
