@@ -18,6 +18,7 @@ from butter_etl.studies.capacity.columns import HISTORIES
 from butter_etl.studies.capacity.training import CapacityTrainer
 from tests.test_campaigns import PATIENCE, cancel_a_job, job_ids, kill_a_worker, landed, wait_for_progress
 from tests.test_clusters import change_site, wait_until
+from tests.test_docs import ROOT, blocks
 
 #: Eight cells; of two, rounds are proposed of what has landed.
 SWEEP = """
@@ -149,3 +150,26 @@ def test_a_disturbed_search_on_a_queue_ends_as_a_quiet_one(slurm, tmp_path, begi
     quiet = tmp_path / "quiet"
     assert_done(begin(quiet, spec, "--workers", "2"))
     assert_same_trials(store, quiet, trials)
+
+
+@pytest.mark.long
+def test_the_documented_way(tmp_path):
+    """The commands of the study's page, one after the other, on fewer and shorter trials."""
+    page = blocks(ROOT / "docs" / "capacity.md")
+    (spec,) = (block.text for block in page if block.language == "yaml" and block.text.startswith("# capacity.yaml"))
+    fewer = spec.replace("repetitions: 40", "repetitions: 4").replace("20000", "100").replace("50000", "200")
+    assert fewer.count("00") == spec.count("00")
+    (tmp_path / "capacity.yaml").write_text(fewer)
+    (shell,) = (block.text for block in page if block.language == "sh" and "capacity.yaml" in block.text)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    settings = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run(["bash", "-euc", shell], timeout=PATIENCE, **settings)
+    assert done.returncode == 0, done.stderr
+    (script,) = (
+        block.text for block in page if block.language == "python" and 'read_summary("capacity")' in block.text
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE, **settings)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + 6
+    assert (tmp_path / "bits.png").stat().st_size > 1000
+    assert len(be.read_runs(tmp_path / "capacity").compute()) == 24
