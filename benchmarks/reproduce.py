@@ -100,6 +100,8 @@ def train(store: Path, name: str, cubes: Sequence[Mapping[str, Any]], settings: 
     said = {"name": name, "study": STUDY, "repetitions": settings.trials, "cubes": [{**usual, **one} for one in cubes]}
     spec.write_text(json.dumps(said, indent=1), encoding="utf-8")
     report = be.train(store, spec=spec, study=STUDY, workers=settings.workers)
+    if report.interrupted:
+        raise SystemExit("stopped; the same command goes on")
     if report.failed:
         raise SystemExit(f"{report.failed} trials failed: butter-etl status {store}")
     return landed(store)

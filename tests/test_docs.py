@@ -30,6 +30,7 @@ from butter_etl.studies.butter.experiments import OwnData, Regularizer
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import parse_sweep
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.capacity.sweeps import READER as CELLS
 from butter_etl.studies.lifespans.images import ImageSet
 from butter_etl.studies.lifespans.sweeps import READER
 from butter_etl.studies.selection import Choice
@@ -402,6 +403,8 @@ def test_yaml_snippets_are_what_they_should_be(tmp_path, monkeypatch):
                 continue
             if "cubes:" in block.text and path == OWN_STUDY:
                 assert len(own.parse(block.text, name_of(path))) > 0
+            elif "study: rnn_capacity" in block.text:
+                assert len(CELLS.parse(block.text, name_of(path))) > 0
             elif "draws:" in block.text:
                 assert len(READER.parse(block.text, name_of(path), any_images)) > 0
             elif "cubes:" in block.text:

@@ -77,6 +77,7 @@ ELSEWHERE = (
     r"\btrain .*--sweep primary",
     r"own[-_]data",
     r"\blives\b",  # a store of another study: tests/test_lifespan_campaigns.py, tests/test_lifespan_formats.py
+    r"\bcapacity\b",  # of another study: tests/test_capacity_campaigns.py
     r"\bsearches\b",  # of another study too: tests/test_capacity_formats.py
     r"\bdemo$",
     r"\bcalibrate",

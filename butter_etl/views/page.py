@@ -136,7 +136,8 @@ def _looked_at(study: Study) -> tuple[str, ...]:
     """Return the parameters that the page looks at: those of `_filter_names`, what it tells, and what networks are drawn by."""
     figures = study.figures
     derived = [name for name in study.derived if name not in study.long_texts] if figures.boxes else []
-    return tuple(dict.fromkeys([*_filter_names(study), *derived, *figures.told, *([figures.twins] if figures.twins else [])]))
+    twins = [figures.twins] if figures.twins else []
+    return tuple(dict.fromkeys([*_filter_names(study), *derived, *figures.told, *twins]))
 
 
 def _summaries(store: Store, choice: Choice, selection: Selection, registry: Registry) -> pa.Table:
