@@ -229,7 +229,7 @@ def run_training(
 
         own, done = msgspec.structs.replace(settings, claim=claims.token), TrainReport()
         while now := rounds.next(wanted, done):
-            share = Share(now, claims, store, target, settings.device, begun)
+            share = Share(now, claims, store, target, settings.device, begun, workers)
             missing = sum(len(one.repetitions) for one in now)
             more = Driver(store, own, client, share, missing, report).run(window=max(8, 3 * workers))
             done += more

@@ -133,7 +133,7 @@ def _filter_names(study: Study) -> tuple[str, ...]:
 
 
 def _looked_at(study: Study) -> tuple[str, ...]:
-    """Return the parameters that the page looks at: those of `_filter_names`, what it tells, and what networks are drawn by."""
+    """Return the parameters that the page looks at: to filter by, to tell, and to draw networks by."""
     figures = study.figures
     derived = [name for name in study.derived if name not in study.long_texts] if figures.boxes else []
     twins = [figures.twins] if figures.twins else []
