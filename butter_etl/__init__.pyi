@@ -4,6 +4,7 @@ from .partition import import_runs as import_runs
 from .partition import partition_runs as partition_runs
 from .store import read_executive_summary as read_executive_summary
 from .store import read_export as read_export
+from .store import read_precision as read_precision
 from .store import read_runs as read_runs
 from .store import read_summary as read_summary
 from .studies import Above as Above

@@ -36,10 +36,13 @@ from .host import cpu_family as cpu_family
 from .host import package_version as package_version
 from .host import torch_facts as torch_facts
 from .initialization import stack_starts as stack_starts
+from .intervals import check_level as check_level
 from .kernel_cache import Call as Call
 from .kernel_cache import KernelSet as KernelSet
 from .kernel_cache import are_at_hand as are_at_hand
 from .kernel_cache import ready as ready
+from .precision import Precision as Precision
+from .precision import precise_experiment as precise_experiment
 from .statistics import AVG as AVG
 from .statistics import MAX as MAX
 from .statistics import MEDIAN as MEDIAN

@@ -36,6 +36,8 @@ class Stream(IntEnum):
     NOISE_ROWS = 4
     NOISE_VALUES = 5
     MASKS = 6
+    #: Of statistics, not of runs.
+    RESAMPLES = 64
 
 
 def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:

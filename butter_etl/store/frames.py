@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from butter_etl.store.parquet import conform
 from butter_etl.store.store import readable
 from butter_etl.studies import (
     EXECUTIVE,
+    LEVEL,
+    PRECISION,
     RUNS,
     SUMMARY,
     Condition,
@@ -63,6 +66,16 @@ def read_executive_summary(
     ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
     """
     return _read_frame(store, EXECUTIVE, where, columns)
+
+
+def read_precision(
+    store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None
+) -> Any:
+    """Read the precision frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment and level.
+
+    ``where`` and ``columns`` are as in `read_runs`, and so are the errors; a condition may be on ``confidence_level``.
+    """
+    return _read_frame(store, PRECISION, where, columns)
 
 
 def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
@@ -167,7 +180,10 @@ def _conditions(
         for key, choices in study.reader.choices.items()
         if key in keys.names
     }
-    return tuple(parse_condition(text, study.terms(names, with_id=True)) for text in texts)
+    terms = study.terms(names, with_id=True)
+    if LEVEL.name in schema.names:
+        terms = replace(terms, types={**terms.types, LEVEL.name: LEVEL.type})
+    return tuple(parse_condition(text, terms) for text in texts)
 
 
 def _study_of_columns(schema: pa.Schema) -> Study | None:

@@ -42,6 +42,7 @@ from .formats import PARQUET as PARQUET
 from .formats import Format as Format
 from .formats import Written as Written
 from .frames import EXECUTIVE as EXECUTIVE
+from .frames import PRECISION as PRECISION
 from .frames import RUNS as RUNS
 from .frames import SUMMARY as SUMMARY
 from .frames import Frame as Frame
@@ -78,6 +79,7 @@ from .selection import Condition as Condition
 from .selection import Selection as Selection
 from .selection import Terms as Terms
 from .selection import parse_condition as parse_condition
+from .study import LEVEL as LEVEL
 from .study import RUN_COLUMNS as RUN_COLUMNS
 from .study import Points as Points
 from .study import Study as Study

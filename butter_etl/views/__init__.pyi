@@ -26,6 +26,7 @@ from .page import write_page as write_page
 from .pictures import Kind as Kind
 from .pictures import draw_picture as draw_picture
 from .pictures import draw_plot as draw_plot
+from .plot import Interval as Interval
 from .plot import selected as selected
 from .terminal import News as News
 from .terminal import ProgressLine as ProgressLine

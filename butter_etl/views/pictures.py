@@ -13,7 +13,17 @@ from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import Registry, Store, StudyLike
 from butter_etl.studies import Choice
 from butter_etl.views.facts import stale_line
-from butter_etl.views.plot import DEFAULT_STYLE, Style, best_map, learning_curves, repetitions, save, selected
+from butter_etl.views.plot import (
+    DEFAULT_STYLE,
+    Interval,
+    Style,
+    best_map,
+    learning_curves,
+    repetitions,
+    save,
+    selected,
+    series_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,12 +68,19 @@ def draw_picture(
     kind: Kind = "curves",
     by: str | None = None,
     series: str | None = None,
+    interval: Interval | None = None,
+    level: float = 0.95,
     style: Style = DEFAULT_STYLE,
     state: str | None = None,
     study: StudyLike | None = None,
 ) -> Picture:
-    """Draw a choice of what a store holds; raise what `selected` and the function of that kind raise."""
+    """Draw a choice of what a store holds; raise what `selected` and the function of that kind raise.
+
+    With an ``interval``, curves have those of a confidence ``level`` around their medians.
+    """
     opened = Store.open(store, state, study)
+    if interval is not None:
+        return _with_intervals(opened, choice, interval, level, by=by, series=series, style=style)
     rows = selected(store, choice, state, runs=kind == "runs", study=opened.study)
     if kind == "runs":
         return Picture(repetitions(rows, series=series, style=style, study=opened.study), kind)
@@ -74,6 +91,23 @@ def draw_picture(
     return Picture(figure, kind, stale_line(opened, Registry(opened).select(choice)))
 
 
+def _with_intervals(
+    store: Store, choice: Choice, interval: Interval, level: float, *, by: str | None, series: str | None, style: Style
+) -> Picture:
+    name, known = series_of(store.study, series), store.study.intervals.names
+    if name not in known:
+        raise UsageError(
+            f"the study {store.study.name} has intervals of {', '.join(known) or 'nothing'}, not of {name}"
+        )
+    store.study.precision_frame(level)  # whether it is a level
+    rows = selected(store.location.absolute, choice, level=level, study=store.study)
+    if not rows.num_rows:
+        command = f"butter-etl summarize --precision --level {level:.6g}"
+        raise UsageError(f"nothing to draw: the selection has no intervals at {level:.6g}; run `{command}`")
+    figure = learning_curves(rows, by=by, series=series, interval=interval, style=style, study=store.study)
+    return Picture(figure, "curves", stale_line(store, Registry(store).select(choice), level))
+
+
 def draw_plot(
     store: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
@@ -81,6 +115,8 @@ def draw_plot(
     kind: Kind = "curves",
     by: str | None = None,
     series: str | None = None,
+    interval: Interval | None = None,
+    level: float = 0.95,
     sweep: str | None = None,
     spec: str | os.PathLike[str] | None = None,
     where: Iterable[str] = (),
@@ -92,15 +128,19 @@ def draw_plot(
 
     The part is a sweep, published or registered or of a YAML file ``spec``, or experiments that meet conditions (as in
     `read_runs`); without any, all. ``kind`` is ``"curves"`` (medians with quartiles, one for each value of ``by``),
-    ``"map"`` (the best value by two parameters) or ``"runs"`` (all repetitions of one experiment). With ``out``, it is
-    written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning) where summaries miss runs. Raises
-    UsageError where nothing can be drawn, SelectError, StoreError, and PlaceError or FullDiskError where ``out`` cannot
-    be written.
+    ``"map"`` (the best value by two parameters) or ``"runs"`` (all repetitions of one experiment). With ``interval``,
+    curves have in place of quartiles the confidence intervals for their medians at a ``level``: ``"each"`` at each
+    point, or the ``"band"`` that covers all at once. With ``out``, it is written to that file too (.png, .pdf, .svg).
+    Warns (StaleSummaryWarning) where summaries miss runs. Raises UsageError where nothing can be drawn, SelectError,
+    StoreError, and PlaceError or FullDiskError where ``out`` cannot be written.
     """
     if kind not in get_args(Kind):
         raise UsageError(f"unknown kind {kind!r}{suggestion(kind, get_args(Kind))}; known: {', '.join(get_args(Kind))}")
-    if by is not None and kind != "curves":
-        raise UsageError(f"by={by!r} goes with curves, not with kind={kind!r}")
+    for what, value in (("by", by), ("interval", interval)):
+        if value is not None and kind != "curves":
+            raise UsageError(f"{what}={value!r} goes with curves, not with kind={kind!r}")
+    if interval not in (None, *get_args(Interval)):
+        raise UsageError(f"unknown interval {interval!r}; known: {', '.join(get_args(Interval))}")
     choice = Choice(sweeps=(sweep,) if sweep else (), specs=(str(spec),) if spec else (), where=tuple(where))
     picture = draw_picture(
         store,
@@ -108,6 +148,8 @@ def draw_plot(
         kind=kind,
         by=by,
         series=series,
+        interval=interval,
+        level=level,
         style=style,
         state=None if state is None else str(state),
         study=study,

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import StudyLike, as_study, write_whole
-from butter_etl.studies import Choice, Points, Study, default_study
+from butter_etl.studies import LEVEL, Choice, Points, Study, default_study
 from butter_etl.views.facts import stale_line
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ _TITLE_LETTERS: Final = 70
 _MANY_DECADES: Final = 1e4
 #: Parameters that a legend says of a curve, at most.
 _MOST_WORDS: Final = 3
+
+
+#: What curves have around their medians: intervals at each point, or a band that covers the medians of all at once.
+Interval = Literal["each", "band"]
 
 
 class Style(msgspec.Struct, frozen=True):
@@ -106,18 +110,23 @@ def selected(
     state: str | None = None,
     *,
     runs: bool = False,
+    level: float | None = None,
     study: StudyLike | None = None,
 ) -> pa.Table:
     """Return the rows of a choice (SELECT of the commands) in a store's summary frame, or run frame.
 
-    Raises what `Registry.select` and `read_summary` or `read_runs` raise.
+    With a ``level``, these are the intervals at that level. Raises what `Registry.select` and `read_summary` or
+    `read_runs` raise.
     """
-    from butter_etl.store import Registry, Store, read_runs, read_summary, to_arrow
+    from butter_etl.store import Registry, Store, read_precision, read_runs, read_summary, to_arrow
 
     registry = Registry(Store.open(store, state, study))
-    selection = registry.select(choice)
+    selection, where = registry.select(choice), list(choice.where)
     read, schema = (read_runs, registry.study.runs) if runs else (read_summary, registry.study.summary)
-    table = to_arrow(read(store, where=choice.where).compute(scheduler="synchronous"), schema)
+    if level is not None:
+        read, schema = read_precision, registry.study.precision
+        where.append(f"{LEVEL.name}={level!r}")
+    table = to_arrow(read(store, where=where).compute(scheduler="synchronous"), schema)
     if not selection.sweeps:
         return table
     ids = table["experiment_id"]
@@ -133,10 +142,13 @@ def learning_curves(
     *,
     by: str | None = None,
     series: str | None = None,
+    interval: Interval | None = None,
     style: Style = DEFAULT_STYLE,
     study: StudyLike | None = None,
 ) -> Figure:
     """Draw the median over repetitions at each measuring point, with the band between the quartiles.
+
+    With an ``interval``, rows are of the precision frame, at one level, and the band is that of the median's intervals.
 
     There is one curve for each value of ``by`` (any parameter), and side by side a panel for each value of what values
     can only be compared within, such as a data set, where experiments differ in it. Where several experiments share a
@@ -147,13 +159,14 @@ def learning_curves(
     of = as_study(study) or default_study()
     name = series_of(of, series)
     _require(summary, f"{name}_median")
+    bounds = _bounds(name, interval)
     panels, apart = _panels(of, summary, by)
     figure, places = _figure(style, len(panels))
     coloured = _in_order(value for panel in panels for value, _ in panel.curves)
     colours = dict(zip(coloured, _colours(len(coloured)), strict=True))
     for axes, panel in zip(places, panels, strict=True):
-        _draw_curves(of, axes, panel, name, [*apart, *([by] if by else [])], colours)
-    lines = [_common_title(of, summary, [*apart, *([by] if by else [])]), "median and quartiles over repetitions"]
+        _draw_curves(of, axes, panel, name, bounds, [*apart, *([by] if by else [])], colours)
+    lines = [_common_title(of, summary, [*apart, *([by] if by else [])]), _band_words(of, summary, interval)]
     if any(rows.num_rows > 1 for panel in panels for _, rows in panel.curves):
         end = "highest" if name in of.figures.higher_is_better else "lowest"
         lines.append(f"of several experiments the one whose median ends {end}")
@@ -165,7 +178,13 @@ def learning_curves(
 
 
 def _draw_curves(
-    study: Study, axes: Axes, panel: _Panel, series: str, named: Sequence[str], colours: Mapping[Any, Any]
+    study: Study,
+    axes: Axes,
+    panel: _Panel,
+    series: str,
+    bounds: tuple[str, str],
+    named: Sequence[str],
+    colours: Mapping[Any, Any],
 ) -> None:
     """Draw the curves of a panel; ``named`` are the parameters that its title and its legend speak of anyway."""
     drawn, is_told = [], False
@@ -175,8 +194,8 @@ def _draw_curves(
         points = points_of(study.points, rows, row, len(median))
         label = _label(study, _value_text(value) if panel.by else "", rows, row, named)
         is_told = is_told or label != ""
-        if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
-            low, high = (_curve(rows, f"{series}_{quartile}", row) for quartile in ("q1", "q3"))
+        if set(bounds) <= set(rows.column_names):
+            low, high = (_curve(rows, bound, row) for bound in bounds)
             axes.fill_between(points, low, high, color=colours[value], alpha=0.25, linewidth=0)
         axes.plot(points, median, color=colours[value], linewidth=1.4, label=label or None)
         drawn.append(points)
@@ -185,6 +204,22 @@ def _draw_curves(
         axes.legend(title=panel.by.replace("_", " ") if panel.by else None, frameon=False)
     if panel.values:
         axes.set_title(", ".join(map(_value_text, panel.values)), loc="left", fontsize="medium")
+
+
+def _bounds(series: str, interval: Interval | None) -> tuple[str, str]:
+    """Return the columns of the lower and the upper end of what is around a curve."""
+    if interval is None:
+        return f"{series}_q1", f"{series}_q3"
+    kind = "median" if interval == "each" else "band"
+    return f"{series}_{kind}_low", f"{series}_{kind}_high"
+
+
+def _band_words(study: Study, rows: pa.Table, interval: Interval | None) -> str:
+    if interval is None:
+        return "median and quartiles over repetitions"
+    level = f"{100 * rows[LEVEL.name][0].as_py():.6g} %"
+    at = f"interval at each {study.points.name}" if interval == "each" else f"band over all {study.points.plural}"
+    return f"median over repetitions and its {level} {at}"
 
 
 def best_map(
