@@ -20,6 +20,7 @@ from .summarize import summarize_store as summarize_store
 from .train_tasks import plan as plan
 from .train_tasks import train as train
 from .upkeep import verify_data as verify_data
+from .views import compare as compare
 from .views import draw_plot as draw_plot
 from .views import read_curves as read_curves
 from .views import status as status

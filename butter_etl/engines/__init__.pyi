@@ -30,6 +30,8 @@ from .convolutional.contract import Pool as Pool
 from .convolutional.contract import draw_start as draw_start
 from .convolutional.contract import load_trainer as load_trainer
 from .convolutional.contract import trainer_facts as trainer_facts
+from .differences import Difference as Difference
+from .differences import difference_of_medians as difference_of_medians
 from .host import Facts as Facts
 from .host import arithmetic as arithmetic
 from .host import cpu_family as cpu_family
@@ -42,6 +44,7 @@ from .kernel_cache import KernelSet as KernelSet
 from .kernel_cache import are_at_hand as are_at_hand
 from .kernel_cache import ready as ready
 from .precision import Precision as Precision
+from .precision import entries_of as entries_of
 from .precision import precise_experiment as precise_experiment
 from .statistics import AVG as AVG
 from .statistics import MAX as MAX

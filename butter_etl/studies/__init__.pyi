@@ -34,6 +34,7 @@ from .cards import disclaimer as disclaimer
 from .cards import license_text as license_text
 from .columns import PageEncoding as PageEncoding
 from .columns import usual_encoding as usual_encoding
+from .comparisons import compare_runs as compare_runs
 from .experiments import Experiment as Experiment
 from .experiments import OwnExperiment as OwnExperiment
 from .experiments import RunSpec as RunSpec

@@ -1,3 +1,4 @@
+from .comparing import compare as compare
 from .curves import Thinning as Thinning
 from .curves import curves_table as curves_table
 from .curves import read_curves as read_curves

@@ -41,7 +41,8 @@ MOST_CURVES: Final = 12
 #: Panels in one figure, at most, and side by side.
 MOST_PANELS: Final = 6
 _PANELS_A_LINE: Final = 3
-_FORMATS: Final = (".pdf", ".png", ".svg")
+#: The formats of pictures, as the names of files end.
+PICTURES: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
 _TITLE_LETTERS: Final = 70
 #: Above so large a span, marks at powers of ten are enough.
@@ -292,14 +293,42 @@ def repetitions(
     return figure
 
 
+def difference_figure(
+    table: pa.Table, study: Study, series: str, level: float, labels: tuple[str, str], style: Style = DEFAULT_STYLE
+) -> Figure:
+    """Draw the difference of medians at each point of a comparison, with its intervals and the band over all points."""
+    rows = [row for row in table.to_pylist() if row["at"] == study.points.name]
+    columns = (study.points.name, "difference", "low", "high", "band_low", "band_high")
+    points, value, *bounds = (
+        np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64) for name in columns
+    )
+    figure, (axes,) = _figure(style)
+    colour = _colours(1)[0]
+    low, high, band_low, band_high = bounds
+    for lower, upper, alpha, words in ((band_low, band_high, 0.12, "of all at once"), (low, high, 0.25, "of each")):
+        if np.isfinite(lower + upper).any():
+            label = f"{level:.4g}, {words}"
+            axes.fill_between(points, lower, upper, color=colour, alpha=alpha, linewidth=0, label=label)
+    axes.plot(points, value, color=colour, linewidth=1.4)
+    axes.axhline(0.0, color="black", linewidth=0.6)
+    _scale_points(axes, points)
+    axes.set_xlabel(study.points.name)
+    axes.set_ylabel(f"difference of medians, {study.figures.label(series)}")
+    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    _set_title(axes, f"{labels[0]} minus {labels[1]}")
+    return figure
+
+
 def save(figure: Figure, file: str | os.PathLike[str]) -> None:
     """Write a figure in the format that the file's name ends in: ``.pdf``, ``.png`` or ``.svg``.
 
     Raises UsageError for another format, PlaceError or FullDiskError if the file cannot be written.
     """
     path = Path(file)
-    if path.suffix not in _FORMATS:
-        raise UsageError(f"{path}: pictures end in one of {', '.join(_FORMATS)}")
+    if path.suffix not in PICTURES:
+        raise UsageError(f"{path}: pictures end in one of {', '.join(PICTURES)}")
     drawn = io.BytesIO()
     metadata = {"Date": None} if path.suffix == ".svg" else None
     figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=_PNG_DOTS, metadata=metadata)
@@ -492,11 +521,7 @@ def _colours(count: int) -> list[Any]:
 
 def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.float64]) -> None:
     """Give curves their scales and words; ``points`` are all that were drawn."""
-    if points.size and points.min() > 0:
-        is_whole = bool((points == np.round(points)).all())
-        axes.set_xscale("log")
-        _mark_log(axes.xaxis, points.max() / points.min())
-        axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
+    _scale_points(axes, points)
     axes.set_xlabel(study.points.name)
     axes.set_ylabel(study.figures.label(series))
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
@@ -505,6 +530,15 @@ def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.flo
         axes.set_yscale("log")
         _mark_log(axes.yaxis, high / low)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _scale_points(axes: Axes, points: NDArray[np.float64]) -> None:
+    """Put measuring points on a log scale where all are positive."""
+    if points.size and points.min() > 0:
+        is_whole = bool((points == np.round(points)).all())
+        axes.set_xscale("log")
+        _mark_log(axes.xaxis, points.max() / points.min())
+        axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
 
 
 def _mark_log(axis: Axis, span: float) -> None:
