@@ -114,7 +114,7 @@ def spelled(kind):
     return str(kind).replace("element: ", "").replace("float", "float32")
 
 
-@pytest.mark.parametrize("name", ["runs", "summary", "executive"])
+@pytest.mark.parametrize("name", ["runs", "summary", "executive", "precision"])
 def test_every_column_is_documented(name):
     rows = table_after(FORMAT, f"<!-- table: {name} -->")
     assert [(row[0], row[1]) for row in rows] == [(f.name, spelled(f.type)) for f in getattr(BUTTER, name)]

@@ -119,7 +119,8 @@ def home(tmp_path_factory):
     registry.claim(store, dict.fromkeys(quick, "quick"))
     for spec in quick:
         land(store, spec, registry.experiment_id(spec), range(2), batch="quick", epochs=2)
-    run_summaries(plan_summaries(store), store)
+    for level in (None, 0.95):
+        run_summaries(plan_summaries(store, level=level), store)
     (home / "examples").mkdir()
     shutil.copy(ROOT / "examples/own_study.py", home / "examples")
     shutil.copytree(home / "store", home / "demo-store")

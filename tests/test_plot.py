@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+import butter_etl as be
 from butter_etl.cli.group import main
 from butter_etl.errors import StaleSummaryWarning, UsageError
 from butter_etl.store.store import Store
@@ -305,6 +306,11 @@ def test_curves_can_be_told_apart_in_grey(summary):
         (["x.png", "--kind", "network"], "a picture of a network is of one experiment; the selection has 4"),
         (["x.png", "--kind", "map", "--by", "size"], "--by goes with --kind curves"),
         (["x.png", "--repetitions", "3"], "pictures are of all repetitions"),
+        (["x.png", "--kind", "map", "--interval", "each"], "--interval goes with --kind curves"),
+        (["x.png", "--level", "0.9"], "--level goes with --interval"),
+        (["x.png", "--interval", "band", "--level", "1"], "confidence levels lie between"),
+        (["x.png", "--interval", "each"], "no intervals at 0.95; run `butter-etl summarize --precision --level 0.95`"),
+        (["x.png", "--interval", "each", "--series", "train_loss"], "has intervals of test_loss, not of train_loss"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(store, tmp_path, arguments, message, monkeypatch, capsys):
@@ -316,3 +322,31 @@ def test_what_cannot_be_drawn_is_one_line(store, tmp_path, arguments, message, m
     assert message in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("interval", "words"), [("each", "90 % interval at each epoch"), ("band", "90 % band over")])
+def test_intervals_are_drawn_around_medians(tmp_path, interval, words):
+    store = Store.create(tmp_path / "store")
+    spec = BUTTER.fixed_ids.experiment(0)
+    land(store, spec, 0, range(10), epochs=5)
+    with pytest.raises(UsageError, match="has no intervals"):
+        be.plot(tmp_path / "store", interval=interval)
+    be.summarize_store(tmp_path / "store", levels=[0.9])
+    figure = be.plot(tmp_path / "store", interval=interval, level=0.9, out=tmp_path / "x.svg").figure
+    (axes,) = figure.axes
+    (row,) = be.read_precision(tmp_path / "store").compute(scheduler="synchronous").to_dict("records")
+    name = "median" if interval == "each" else "band"
+    bounds = axes.collections[0].get_paths()[0].get_extents()
+    assert bounds.y0 == pytest.approx(min(row[f"test_loss_{name}_low"]))
+    assert bounds.y1 == pytest.approx(max(row[f"test_loss_{name}_high"]))
+    assert words in axes.get_title(loc="left")
+    land(store, spec, 0, range(10, 11), epochs=5)
+    with pytest.warns(StaleSummaryWarning, match=r"intervals of 1 experiment are .*--precision --level 0.9"):
+        be.plot(tmp_path / "store", interval=interval, level=0.9)
+
+
+def test_unknown_intervals_are_refused(store):
+    with pytest.raises(UsageError, match="unknown interval 'all'"):
+        be.plot(store.location.root, interval="all")
+    with pytest.raises(UsageError, match="interval='each' goes with curves"):
+        be.plot(store.location.root, kind="map", interval="each")

@@ -15,7 +15,7 @@ from tests.test_layers import modules_of
 PACKAGE = Path(butter_etl.__file__).parent
 
 #: What any study has.
-GENERAL = {column.name for column in run_columns((), ())} | {"num_runs", "num", "canonical_json"}
+GENERAL = {column.name for column in run_columns((), ())} | {"num_runs", "num", "canonical_json", "confidence_level"}
 #: The word that any study without one of its own has for its measuring points.
 POINT = {"epoch"}
 #: Columns of studies that are words of any program too.

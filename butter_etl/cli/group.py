@@ -14,6 +14,7 @@ import click
 from butter_etl import __version__
 from butter_etl.cli.calibrate import calibrate
 from butter_etl.cli.cluster import cluster
+from butter_etl.cli.compare import compare
 from butter_etl.cli.completion import completion
 from butter_etl.cli.curves import curves
 from butter_etl.cli.demo import demo
@@ -130,6 +131,7 @@ for _command in (
     import_runs,
     plot,
     curves,
+    compare,
     report,
     cluster,
     verify,

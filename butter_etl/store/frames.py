@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from butter_etl.store.parquet import conform
 from butter_etl.store.store import readable
 from butter_etl.studies import (
     EXECUTIVE,
+    LEVEL,
+    PRECISION,
     RUNS,
     SUMMARY,
     Condition,
@@ -64,6 +67,16 @@ def read_executive_summary(
     ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
     """
     return _read_frame(store, EXECUTIVE, where, columns)
+
+
+def read_precision(
+    store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None
+) -> Any:
+    """Read the precision frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment and level.
+
+    ``where`` and ``columns`` are as in `read_runs`, and so are the errors; a condition may be on ``confidence_level``.
+    """
+    return _read_frame(store, PRECISION, where, columns)
 
 
 def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
@@ -163,13 +176,18 @@ def _conditions(
         plain = {field.name: field.type for field in schema if not pa.types.is_nested(field.type)}
         return tuple(parse_condition(text, Terms(plain)) for text in texts)
     partitions = [parse_partition(keys, one) for one in {file.rpartition("/")[0] for file in files}]
-    return parse_conditions(texts, study, partitions)
+    further = {LEVEL.name: LEVEL.type} if LEVEL.name in schema.names else {}
+    return parse_conditions(texts, study, partitions, further)
 
 
 def parse_conditions(
-    where: Iterable[str], study: Study, partitions: Collection[Mapping[str, Value]]
+    where: Iterable[str],
+    study: Study,
+    partitions: Collection[Mapping[str, Value]],
+    further: Mapping[str, pa.DataType] | None = None,
 ) -> tuple[Condition, ...]:
     """Parse conditions on rows of a study, which ``where`` spells, on their ``experiment_id`` too.
+    They may speak of ``further`` columns, of these types.
 
     Names are known by the study, or by the partitions that there are. Raises SelectError for a malformed one.
     """
@@ -179,6 +197,7 @@ def parse_conditions(
         if all(key in one for one in partitions)
     }
     terms = study.terms(names, with_id=True)
+    terms = replace(terms, types={**terms.types, **(further or {})})
     return tuple(parse_condition(text, terms) for text in where)
 
 

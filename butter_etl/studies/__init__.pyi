@@ -18,6 +18,7 @@ from .cards import disclaimer as disclaimer
 from .cards import license_text as license_text
 from .columns import PageEncoding as PageEncoding
 from .columns import usual_encoding as usual_encoding
+from .comparisons import compare_runs as compare_runs
 from .data_kinds import DataKind as DataKind
 from .data_kinds import DataSource as DataSource
 from .data_kinds import OwnInfo as OwnInfo
@@ -34,6 +35,7 @@ from .formats import PARQUET as PARQUET
 from .formats import Format as Format
 from .formats import Written as Written
 from .frames import EXECUTIVE as EXECUTIVE
+from .frames import PRECISION as PRECISION
 from .frames import RUNS as RUNS
 from .frames import SUMMARY as SUMMARY
 from .frames import Frame as Frame
@@ -75,6 +77,7 @@ from .selection import Condition as Condition
 from .selection import Selection as Selection
 from .selection import Terms as Terms
 from .selection import parse_condition as parse_condition
+from .study import LEVEL as LEVEL
 from .study import MAKER as MAKER
 from .study import RUN_COLUMNS as RUN_COLUMNS
 from .study import Points as Points

@@ -21,6 +21,7 @@ from butter_etl.store import (
     read_kept,
 )
 from butter_etl.studies import (
+    LEVEL,
     DataKind,
     OwnExperiment,
     OwnInfo,
@@ -173,6 +174,13 @@ def check_summary_rows(
             raise Flaw("misplaced-file", f"experiment {experiment_id} is not of this partition")
         stated = stated_columns(study, expected.canonical_json)
         _compare(study, row, {name: stated[name] for name in stated if name in row}, "wrong-summary")
+
+
+def check_levels(rows: list[dict[str, Any]], level: float | None) -> None:
+    """Raise Flaw ``wrong-summary`` unless all rows are at the confidence level that the name of their file says."""
+    levels = {row[LEVEL.name] for row in rows}
+    if levels - {level}:
+        raise Flaw("wrong-summary", f"holds intervals at {some_of(sorted(levels, key=str))}")
 
 
 def check_executive(executive: pa.Table, complete: pa.Table) -> None:

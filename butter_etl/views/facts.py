@@ -298,17 +298,22 @@ def status(
     return Status(facts, tuple(status_lines(opened.study, facts)))
 
 
-def stale_line(store: Store, selection: Selection) -> str | None:
-    """Return what to say of summaries that are missing, or were not made from all runs of a selection; else None."""
-    return stale_text(plan_summaries(store, selection).stale)
+def stale_line(store: Store, selection: Selection, level: float | None = None) -> str | None:
+    """Return what to say of summaries that are missing, or were not made from all runs of a selection; else None.
+
+    With a ``level``, it is said of the intervals at that level.
+    """
+    return stale_text(plan_summaries(store, selection, level=level).stale, level)
 
 
-def stale_text(experiments: int) -> str | None:
+def stale_text(experiments: int, level: float | None = None) -> str | None:
     """Return what to say of so many experiments whose summaries are missing or out of date; None of none."""
     if not experiments:
         return None
-    of = counted(experiments, "experiment")
-    return f"the summaries of {of} are missing or out of date; run `butter-etl summarize`"
+    of, what, option = counted(experiments, "experiment"), "summaries", ""
+    if level is not None:
+        what, option = "intervals", f" --precision --level {level:.6g}"
+    return f"the {what} of {of} are missing or out of date; run `butter-etl summarize{option}`"
 
 
 def status_lines(study: Study, facts: dict[str, Any]) -> Iterator[str]:

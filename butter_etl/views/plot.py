@@ -17,7 +17,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import StudyLike, as_study, write_whole
-from butter_etl.studies import MAKER, Box, Choice, Points, Study, default_study, groups_of, in_order
+from butter_etl.studies import LEVEL, MAKER, Box, Choice, Points, Study, default_study, groups_of, in_order
 from butter_etl.views.facts import stale_line
 from butter_etl.views.panels import (
     DEFAULT_STYLE,
@@ -49,11 +49,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_FORMATS: Final = (".pdf", ".png", ".svg")
+#: The formats of pictures, as the names of files end.
+PICTURES: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
 _LEGEND_LETTERS: Final = 44
 #: Parameters that a legend says of a curve, at most.
 _MOST_WORDS: Final = 3
+
+
+#: What curves have around their medians: intervals at each point, or a band that covers the medians of all at once.
+Interval = Literal["each", "band"]
 
 
 def summary_table(
@@ -102,22 +107,26 @@ def selected(
     *,
     runs: bool = False,
     columns: Sequence[str] | None = None,
+    level: float | None = None,
     study: StudyLike | None = None,
 ) -> pa.Table:
     """Return the rows of a choice (SELECT of the commands) in a store's summary frame, or run frame.
 
-    With ``columns``, they have these alone, and ``experiment_id``. Raises what `Registry.select` and `read_summary` or
-    `read_runs` raise.
+    With ``columns``, they have these alone, and ``experiment_id``. With a ``level``, they are the
+    intervals at that level. Raises what `Registry.select` and `read_summary` or `read_runs` raise.
     """
-    from butter_etl.store import Registry, Store, read_runs, read_summary, to_arrow
+    from butter_etl.store import Registry, Store, read_precision, read_runs, read_summary, to_arrow
 
     registry = Registry(Store.open(store, state, study))
-    selection = registry.select(choice)
+    selection, where = registry.select(choice), list(choice.where)
     read, schema = (read_runs, registry.study.runs) if runs else (read_summary, registry.study.summary)
+    if level is not None:
+        read, schema = read_precision, registry.study.precision
+        where.append(f"{LEVEL.name}={level!r}")
     if columns is not None:
         wanted = {"experiment_id", *columns}
         schema = pa.schema([field for field in schema if field.name in wanted])
-    frame = read(store, where=choice.where, columns=None if columns is None else schema.names)
+    frame = read(store, where=where, columns=None if columns is None else schema.names)
     table = to_arrow(frame.compute(scheduler="synchronous"), schema)
     if not selection.sweeps:
         return table
@@ -134,10 +143,13 @@ def learning_curves(
     *,
     by: str | None = None,
     series: str | None = None,
+    interval: Interval | None = None,
     style: Style = DEFAULT_STYLE,
     study: StudyLike | None = None,
 ) -> Figure:
     """Draw the median over repetitions at each measuring point, with the band between the quartiles.
+
+    With an ``interval``, rows are of the precision frame, at one level, and the band is that of the median's intervals.
 
     There is one curve for each value of ``by`` (any column of an experiment, such as a parameter or what made its
     runs), one for each that made runs where several did, and side by side a panel for each value of what values
@@ -149,13 +161,14 @@ def learning_curves(
     of = as_study(study) or default_study()
     name = series_of(of, series)
     _require(summary, f"{name}_median")
+    bounds = _bounds(name, interval)
     panels, apart = _panels(of, summary, by)
     figure, places = new_figure(style, len(panels))
     coloured = in_order(value for panel in panels for value, _ in panel.curves)
     colours = dict(zip(coloured, shades(len(coloured)), strict=True))
     for axes, panel in zip(places, panels, strict=True):
-        _draw_curves(of, axes, panel, name, [*apart, *([by] if by else [])], colours)
-    lines = [common_title(of, summary, [*apart, *([by] if by else [])]), "median and quartiles over repetitions"]
+        _draw_curves(of, axes, panel, name, bounds, [*apart, *([by] if by else [])], colours)
+    lines = [common_title(of, summary, [*apart, *([by] if by else [])]), _band_words(of, summary, interval)]
     if any(rows.num_rows > 1 for panel in panels for _, rows in panel.curves):
         end = "highest" if name in of.figures.higher_is_better else "lowest"
         lines.append(f"of several experiments the one whose median ends {end}")
@@ -167,7 +180,13 @@ def learning_curves(
 
 
 def _draw_curves(
-    study: Study, axes: Axes, panel: _Panel, series: str, named: Sequence[str], colours: Mapping[Any, Any]
+    study: Study,
+    axes: Axes,
+    panel: _Panel,
+    series: str,
+    bounds: tuple[str, str],
+    named: Sequence[str],
+    colours: Mapping[Any, Any],
 ) -> None:
     """Draw the curves of a panel; ``named`` are the parameters that its title and its legend speak of anyway."""
     drawn, is_told = [], False
@@ -177,8 +196,8 @@ def _draw_curves(
         points = points_of(study.points, rows, row, len(median))
         label = _label(study, ", ".join(map(value_text, value)), rows, row, named)
         is_told = is_told or label != ""
-        if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
-            low, high = (_curve(rows, f"{series}_{quartile}", row) for quartile in ("q1", "q3"))
+        if set(bounds) <= set(rows.column_names):
+            low, high = (_curve(rows, bound, row) for bound in bounds)
             axes.fill_between(points, low, high, color=colours[value], alpha=0.25, linewidth=0)
         shown, mark = textwrap.fill(label, _LEGEND_LETTERS) or None, "o" if len(median) == 1 else None
         axes.plot(points, median, color=colours[value], linewidth=1.4, marker=mark, label=shown)
@@ -188,6 +207,22 @@ def _draw_curves(
         axes.legend(title=panel.by.replace("_", " ") if panel.by else None, frameon=False)
     if panel.values:
         axes.set_title(", ".join(map(value_text, panel.values)), loc="left", fontsize="medium")
+
+
+def _bounds(series: str, interval: Interval | None) -> tuple[str, str]:
+    """Return the columns of the lower and the upper end of what is around a curve."""
+    if interval is None:
+        return f"{series}_q1", f"{series}_q3"
+    kind = "median" if interval == "each" else "band"
+    return f"{series}_{kind}_low", f"{series}_{kind}_high"
+
+
+def _band_words(study: Study, rows: pa.Table, interval: Interval | None) -> str:
+    if interval is None:
+        return "median and quartiles over repetitions"
+    level = f"{100 * rows[LEVEL.name][0].as_py():.6g} %"
+    at = f"interval at each {study.points.name}" if interval == "each" else f"band over all {study.points.plural}"
+    return f"median over repetitions and its {level} {at}"
 
 
 def best_map(
@@ -303,14 +338,42 @@ def network(boxes: Sequence[Box], *, title: str = "", style: Style = DEFAULT_STY
     return figure
 
 
+def difference_figure(
+    table: pa.Table, study: Study, series: str, level: float, labels: tuple[str, str], style: Style = DEFAULT_STYLE
+) -> Figure:
+    """Draw the difference of medians at each point of a comparison, with its intervals and the band over all points."""
+    rows = [row for row in table.to_pylist() if row["at"] == study.points.name]
+    columns = (study.points.name, "difference", "low", "high", "band_low", "band_high")
+    points, value, *bounds = (
+        np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64) for name in columns
+    )
+    figure, (axes,) = new_figure(style)
+    colour = shades(1)[0]
+    low, high, band_low, band_high = bounds
+    for lower, upper, alpha, words in ((band_low, band_high, 0.12, "of all at once"), (low, high, 0.25, "of each")):
+        if np.isfinite(lower + upper).any():
+            label = f"{level:.4g}, {words}"
+            axes.fill_between(points, lower, upper, color=colour, alpha=alpha, linewidth=0, label=label)
+    axes.plot(points, value, color=colour, linewidth=1.4)
+    axes.axhline(0.0, color="black", linewidth=0.6)
+    _scale_points(axes, points)
+    axes.set_xlabel(study.points.name)
+    axes.set_ylabel(f"difference of medians, {study.figures.label(series)}")
+    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    set_title(axes, f"{labels[0]} minus {labels[1]}")
+    return figure
+
+
 def save(figure: Figure, file: str | os.PathLike[str]) -> None:
     """Write a figure in the format that the file's name ends in: ``.pdf``, ``.png`` or ``.svg``.
 
     Raises UsageError for another format, PlaceError or FullDiskError if the file cannot be written.
     """
     path = Path(file)
-    if path.suffix not in _FORMATS:
-        raise UsageError(f"{path}: pictures end in one of {', '.join(_FORMATS)}")
+    if path.suffix not in PICTURES:
+        raise UsageError(f"{path}: pictures end in one of {', '.join(PICTURES)}")
     drawn = io.BytesIO()
     metadata = {"Date": None} if path.suffix == ".svg" else None
     figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=_PNG_DOTS, metadata=metadata)
@@ -443,11 +506,7 @@ def _best_row(study: Study, rows: pa.Table, series: str) -> int:
 
 def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.float64]) -> None:
     """Give curves their scales and words; ``points`` are all that were drawn."""
-    if points.size and points.min() > 0:
-        is_whole = bool((points == np.round(points)).all())
-        axes.set_xscale("log")
-        mark_log(axes.xaxis, points.max() / points.min())
-        axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
+    _scale_points(axes, points)
     axes.set_xlabel(study.points.name)
     axes.set_ylabel(study.figures.label(series))
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
@@ -456,6 +515,15 @@ def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.flo
         axes.set_yscale("log")
         mark_log(axes.yaxis, high / low)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _scale_points(axes: Axes, points: NDArray[np.float64]) -> None:
+    """Put measuring points on a log scale where all are positive."""
+    if points.size and points.min() > 0:
+        is_whole = bool((points == np.round(points)).all())
+        axes.set_xscale("log")
+        mark_log(axes.xaxis, points.max() / points.min())
+        axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
 
 
 def _point_text(point: float, *, is_whole: bool) -> str:
