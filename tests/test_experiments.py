@@ -71,7 +71,7 @@ def test_float_text_round_trips_float32(value):
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-@pytest.mark.parametrize("value", [10**400, -(10**5000)])
+@pytest.mark.parametrize("value", [10**400, -(10**5000)], ids=["400 digits", "5000 digits"])
 def test_whole_numbers_above_all_floats_are_refused_in_a_short_line(value, kind):
     with pytest.raises(SpecError, match=r"^rate: a whole number of [\d,]+ bits is above all floats$"):
         canonical_float(value, "rate", kind)
