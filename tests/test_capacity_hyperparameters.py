@@ -152,9 +152,8 @@ def test_each_has_a_word_of_its_own():
 
 
 def test_draws_are_uniform_where_they_should_be():
-    one, found = cell("gru", "arithmetic"), []
-    for seed in range(2000):
-        found.append(drawn(one, seed))
+    one = cell("gru", "arithmetic")
+    found = [drawn(one, seed) for seed in range(2000)]
     for key in ("optimizer", "nonlinearity", "recurrent_matrix_init_type", "recurrent_bias_init_type", "compute_steps"):
         counts = Counter(hparams[key] for hparams in found)
         expected = 2000 / len(counts)

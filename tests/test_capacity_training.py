@@ -112,7 +112,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(when, engine):
     one, repetitions = cell(n_points=3), (0, 1, 2, 3)
     whole = trained(one, repetitions, engine)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     calls, kept = 0, []
@@ -122,12 +122,12 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(when, engine):
         calls += 1
         if calls == when + 1:
             kept.append(take())
-            raise Stop
+            raise StopError
 
     before, training._WATCH_SECONDS = training._WATCH_SECONDS, -1.0
     try:
         trained(one, repetitions, engine, watch=watch)
-    except Stop:
+    except StopError:
         (state,) = kept
         again = trained(one, repetitions, engine, start=state)
         assert_same(again, whole)
