@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import (
     campaign,
+    capacity,
     commands,
     fidelity,
     histories,
@@ -556,3 +557,50 @@ def test_drawn_networks_can_be_built_and_are_not_too_large():
         assert 25 <= case.batch <= 250
         assert 1 <= len(case.network.blocks) <= 3
     assert lifespans.draw_case(7) == lifespans.draw_case(7)
+
+
+# --- capacity ----------------------------------------------------------------------------------------------------
+
+
+def test_recurrent_networks_are_measured_of_all_that_is_installed(pinned, capsys):
+    options = ["--rows", "per_cap,10k RNN", "--rounds", "1", "--seconds", "0"]
+    assert capacity.main([*options, "--contestants", "eager,torch,ours"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == capacity.HEADER
+    assert [line.split()[:4] for line in lines[1:3]] == [
+        ["arithmetic", "rnn", "1", "86"],
+        ["per_cap", "gru", "1", "43"],
+    ]
+    assert lines[3].startswith("10k RNN: ")
+    assert "GFLOP/s" in lines[-1]
+    assert capacity.main([*options, "--contestants", "ours", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["results"]["per_cap 10k"]
+    assert [result["milliseconds"].keys() for result in found] == [{"ours"}]
+
+
+@pytest.mark.parametrize("cell", capacity.GATES)
+def test_peers_train_the_same_recurrent_network(cell):
+    """Ten steps of eager PyTorch and, where it is the same cell, of torch's own layer from a start end at one loss."""
+    case = capacity.make_case("text8", cell, 1_500, 2)
+    steps = {"ours": capacity.make_ours(case), "eager": capacity.make_eager(case)}
+    losses = {name: [step() for _ in range(10)] for name, step in steps.items()}
+    assert losses["eager"] == pytest.approx(losses["ours"], rel=1e-3)
+    assert losses["ours"][-1] < losses["ours"][0]
+
+
+def test_errors_of_recurrent_networks_are_compared(monkeypatch):
+    monkeypatch.setattr(capacity, "GATES", ["gru"])
+    lines = list(capacity.error_lines(seeds=2))
+    assert [line.partition(":")[0] for line in lines] == [
+        f"gru    depth {depth} {name}" for depth in (1, 4) for name in ("tanh", "relu")
+    ]
+    assert all(0 < float(line.partition("ours ")[2].partition(",")[0]) < 4 for line in lines)
+
+
+def test_the_limit_of_a_recurrent_network_is_what_its_products_take():
+    case = capacity.make_case("arithmetic", "gru", 10_000, 1)
+    assert case.network.units == 48
+    products = 36 * 3 * 48 * 48 + 10 * 48 * 14
+    assert capacity.needed_operations(case) == 2 * 64 * 3 * products
+    shown = capacity.make_case("per_cap", "gru", 10_000, 1)
+    assert capacity.needed_operations(shown) == 2 * 64 * (3 * (5 * 3 * 43 * 43 + 43) + 2 * 32 * 3 * 43)
