@@ -51,7 +51,8 @@ class Figures:
     that speak for themselves. ``map_axes`` are the parameters along a map, across and up, with their words. ``shown``
     are the series of a page, ``filters`` the parameters that it filters by. Values of series are compared only where
     all of ``comparable``, columns of an experiment, are equal. ``network`` are the columns that describe the best
-    network in a table, each with what stands before its value. ``words`` are what a table's head calls columns, where
+    network in a table, each with what stands before its value. ``told`` are the columns of summaries, numbers, that a
+    page lists of experiments besides. ``words`` are what a table's head calls columns, where
     that is not their names. ``distinct`` are the sweeps whose experiments are counted together, each once, where sweeps
     are listed. ``infeasible`` is what experiments have that cannot be built. ``drawings`` are further pictures by name.
     """
@@ -65,6 +66,7 @@ class Figures:
     filters: tuple[str, ...] = ()
     comparable: tuple[str, ...] = ()
     network: Mapping[str, str] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     distinct: tuple[str, ...] = ()
     infeasible: str = "nothing that can be built"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
         ],
         "filters": _filters(study, table),
         "runs": table["num_runs"].to_pylist(),
+        "told": [{"name": study.figures.word(name), "values": _told(table[name])} for name in study.figures.told],
         "curves": _curves(study, table),
         **_drawing(study),
         "labels": {name: study.figures.label(name) for name in page_series(study)},
@@ -131,17 +133,24 @@ def _summaries(store: Store, choice: Choice, selection: Selection, registry: Reg
 
     study, filters, points = store.study, _filter_names(store.study), store.study.points.column
     lists = [f"{series}_{name}" for series in page_series(study) for name in _statistics(study, series)]
-    wanted = dict.fromkeys(["experiment_id", "num_runs", *filters, *lists, *([points] if points else [])])
+    names = (*filters, *study.figures.told)
+    wanted = dict.fromkeys(["experiment_id", "num_runs", *names, *lists, *([points] if points else [])])
     columns = [name for name in wanted if name in study.summary.names]
     frame = read_summary(store.location.absolute, where=choice.where, columns=columns)
     parts = (to_arrow(part.compute(scheduler="synchronous"), study.summary) for part in frame.to_delayed())
-    table = pa.concat_tables([_thin(study, part, filters) for part in parts])
+    table = pa.concat_tables([_thin(study, part, names) for part in parts])
     if selection.sweeps:
         ids = table["experiment_id"]
         kept = [one for one in ids.to_pylist() if selection.matches(registry.experiment(one))]
         table = table.filter(pc.is_in(ids, pa.array(kept, ids.type)))
     order = [(name, "ascending") for name in filters if not pa.types.is_list(table.schema.field(name).type)]
     return table.sort_by(order) if order else table
+
+
+def _told(column: pa.ChunkedArray) -> list[float | None]:
+    """Return numbers, None where one is null or not finite."""
+    values = column.cast(pa.float64()).to_pylist()
+    return [None if value is None or not math.isfinite(value) else value for value in values]
 
 
 def _core_seconds(store: Store) -> float | None:

@@ -172,7 +172,8 @@ def _draw_curves(
         if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
             low, high = (_curve(rows, f"{series}_{quartile}", row) for quartile in ("q1", "q3"))
             axes.fill_between(points, low, high, color=colours[value], alpha=0.25, linewidth=0)
-        axes.plot(points, median, color=colours[value], linewidth=1.4, label=label or None)
+        mark = "o" if len(median) == 1 else None
+        axes.plot(points, median, color=colours[value], linewidth=1.4, marker=mark, label=label or None)
         drawn.append(points)
     _finish_curves(study, axes, series, np.concatenate(drawn))
     if is_told:

@@ -23,6 +23,7 @@ FIGURES: Final = Figures(
     filters=("task_type", "architecture", "n_layers", "max_params", "unroll_steps", "search", "source_figure"),
     comparable=("task_type", "unroll_steps", "text_sha256"),
     network={"architecture": "", "n_layers": " depth ", "n_units": ", units "},
+    told=("best_eval_loss", "share_infeasible", "best_bits_per_parameter"),
     words={"task_type": "task", "n_layers": "layers", "max_params": "budget", "unroll_steps": "unrolled steps"},
     infeasible="no network within the budget",
     drawings={
