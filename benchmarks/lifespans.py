@@ -1,38 +1,46 @@
 """How many images of random networks are trained in a second, against PyTorch's ways, Keras and JAX.
 
-``python -m benchmarks.lifespans [--networks 12] [--seed 0] [--rounds 3] [--json]`` takes the four networks
-that are known from published tables and so many that it draws by the same rules, and trains each by every contestant,
-all in turn in every round, on one core. It prints the median over the rounds in images a second of CPU time, for
-training and for validation passes, our ratio to the plain script and to the best of the others, and the geometric
-means.
+``python -m benchmarks.lifespans [--networks 20] [--seed 1] [--rounds 3] [--compile] [--json]`` takes the four networks
+that are known from published tables, and the first ones that the study's generator draws for a seed and its limit of
+three million parameters admits, of the three image sets in turn. Each is trained by every contestant, all in turn in
+every round, on one core. It prints the median over the rounds in images a second of CPU time, for training and for
+validation passes, our ratio to the plain script and to the best of the others, our share of what the core could do
+at most, and the means of all these over kinds of networks.
 
 The contestants: ``plain`` is the script that one would write: a Dataset, a DataLoader that shuffles, a module, an
 optimizer. ``eager`` has the images in memory, ``channels_last`` its tensors so too. ``compile`` (with ``--compile``,
 since it takes minutes) is the latter through torch.compile. ``jax`` is a step that is compiled as a whole and called
 from Python, ``keras`` is ``fit``. What is not installed is named and left out
-(``pip install -r benchmarks/requirements.txt``). Images are made up.
+(``pip install -r benchmarks/requirements.txt``). A first round, in which they compile, is not counted. Images are made
+up, so many that a pass takes about a second; a network that diverges on them is marked, and trained on.
+
+At most the core does what a network needs at the rate of a 1024^3 float32 matrix product, which is timed in every
+round. Not needed are products with padding, those that are the same for every image, since all that they see is padding
+or constant, and the gradient of the images. A network is ruled by padding where less than 0.4 of its multiplications
+are needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.training import PINNED, pin_and_rerun
+from benchmarks.training import PINNED, pin_and_rerun, sgemm_rate
 from butter_etl.engines.convolutional.contract import (
-    DROPOUT,
-    POOL,
     Block,
     ConvNetwork,
     Descent,
@@ -40,13 +48,26 @@ from butter_etl.engines.convolutional.contract import (
     draw_start,
     load_trainer,
 )
+from butter_etl.studies.lifespans.generator import Candidate, Ranges, admitted
+from butter_etl.studies.lifespans.images import image_set
+from butter_etl.studies.lifespans.networks import descent_of, network_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Networks with more parameters are drawn again.
+#: Networks with more parameters are turned away, as the study does.
 MOST_PARAMETERS: Final = 3_000_000
+#: The image sets that networks are drawn for, in turn.
+SETS: Final = ("CIFAR100", "FashionMNIST", "SVHN")
 OURS: Final = "ours"
+#: The kinds of networks whose means are printed.
+PADDED, DENSE, OTHER = "ruled by padding", "small dense", "every other"
+#: Below this share of needed multiplications a network is ruled by padding.
+_RULED: Final = 0.4
+#: The known networks that are small and dense.
+_SMALL_DENSE: Final = ("example", "14_01")
+#: A pass over the images takes about so many multiplications at most.
+_PRODUCTS: Final = 4e9
 
 
 class Case(NamedTuple):
@@ -62,7 +83,7 @@ def known_cases() -> list[Case]:
     """Return the networks that are known from published tables; all learn CIFAR-100."""
     return [
         Case(
-            "seed",
+            "example",
             ConvNetwork(
                 3,
                 32,
@@ -123,50 +144,69 @@ def known_cases() -> list[Case]:
     ]
 
 
-def draw_case(seed: int, most: int = MOST_PARAMETERS) -> Case:
-    """Draw a network by the published generator's rules, as far as they are known, of at most so many parameters."""
-    random = np.random.default_rng(seed)
-    while True:
-        channels, size, classes = [(3, 32, 100), (1, 28, 10), (3, 32, 10)][random.integers(3)]
-        network = _draw_network(random, channels, size, classes)
-        if network.parameters <= most:
-            rate = min(0.01 + float(10 ** -random.uniform(0, 5)), 1.0)
-            decay = float(10 ** -random.uniform(0, 5)) if random.random() < 0.5 else 0.0
-            momentum = min(float(10 ** -random.uniform(0, 5)), 0.999) if random.random() < 0.5 else 0.0
-            # Small rates: at what the rules draw, most networks leave the numbers that processors are quick with.
-            return Case(f"g{seed}", network, int(random.integers(25, 251)), Descent(rate / 100, momentum, 0.0, decay))
+def drawn_cases(count: int, seed: int, most: int = MOST_PARAMETERS) -> list[Case]:
+    """Return the first networks of a seed with at most so many parameters, of `SETS` in turn."""
+    each = -(-count // len(SETS))
+    drawn = [admitted(Ranges(), image_set(name), seed, each, most, None).networks for name in SETS]
+    return [_drawn(one) for one in islice(chain.from_iterable(zip(*drawn, strict=True)), count)]
 
 
-def _draw_network(random: np.random.Generator, channels: int, size: int, classes: int) -> ConvNetwork:
-    def draw(low: int, high: int) -> int:
-        return int(random.integers(low, high + 1))
+def _drawn(one: Candidate) -> Case:
+    experiment = one.network
+    name = f"{experiment.dataset} {one.number}"
+    return Case(name, network_of(experiment), experiment.batch_size, descent_of(experiment))
 
-    blocks, feature_size, fewest, is_increasing = [], size, channels, random.random() < 0.5
-    for _ in range(draw(1, 3)):
-        kernel, code = draw(1, feature_size), draw(1, 7)
-        block = Block(draw(fewest, 400), kernel, draw(1, kernel), draw(0, 5), code & ~POOL)
-        feature_size = (feature_size + 2 * block.padding - kernel) // block.stride + 1
-        if code & POOL:
-            window = draw(1, feature_size)
-            pool = Pool(window, draw(1, window), draw(0, window // 2))
-            block = Block(block.filters, kernel, block.stride, block.padding, code, pool)
-            feature_size = pool.size(feature_size)
-        blocks.append(block)
-        fewest = block.filters if is_increasing else channels
-    widths = (*(draw(1, 400) for _ in range(draw(0, 4))), classes)
-    drops = any(block.code & DROPOUT for block in blocks)
-    flags = tuple(bool(random.integers(2)) for _ in widths[1:])
-    rate, fc_rate = float(random.uniform(0.1, 0.7)), float(random.uniform(0.1, 0.7))
-    return ConvNetwork(channels, size, tuple(blocks), widths, rate if drops else 0.0, flags, fc_rate)
+
+class Counts(NamedTuple):
+    """Multiplications of an image, and the operations that training on it and looking at it need at least."""
+
+    nominal: int
+    needed: int
+    training: int
+    validation: int
+
+
+def count_products(network: ConvNetwork) -> Counts:
+    """Count what an image takes.
+
+    Along one axis a layer has its pairs of an output and a tap, on a plane their square: all, or those whose input is
+    inside and varies over the images. Dropout makes all vary, in training. A training image needs a product
+    forward and two backward, of which the first layer needs one; each is two operations.
+    """
+    nominal = sum(layer.channels * layer.filters * (layer.conv_size * layer.kernel) ** 2 for layer in network.layers)
+    trained, looked_at = _needed(network, drops=True), _needed(network, drops=False)
+    return Counts(nominal, sum(trained), 2 * (3 * sum(trained) - trained[0]), 2 * sum(looked_at))
+
+
+def _needed(network: ConvNetwork, *, drops: bool) -> list[int]:
+    """Return the multiplications of each layer that are not the same for all images."""
+    varies: NDArray[np.bool_] = np.ones(network.size, np.bool_)
+    found = []
+    for layer in network.layers:
+        sees = _sees(varies, layer.conv_size, layer.kernel, layer.stride, layer.padding)
+        found.append(layer.channels * layer.filters * int(sees.sum()) ** 2)
+        varies = np.logical_or(sees.any(axis=1), drops and layer.dropout > 0)
+        if layer.pool:
+            pool = layer.pool
+            varies = np.any(_sees(varies, layer.out_size, pool.kernel, pool.stride, pool.padding), axis=1)
+    return found
+
+
+def _sees(varies: NDArray[np.bool_], outputs: int, kernel: int, stride: int, padding: int) -> NDArray[np.bool_]:
+    """Return which outputs see through which taps an input that is inside and varies, bool (outputs, kernel)."""
+    source = np.arange(outputs)[:, None] * stride + np.arange(kernel) - padding
+    inside = (source >= 0) & (source < len(varies))
+    found: NDArray[np.bool_] = inside & varies[np.where(inside, source, 0)]
+    return found
 
 
 # -- contestants
 
 
 class Contestant(NamedTuple):
-    """What trains on all images once, and what evaluates on all, in batches of the case."""
+    """What trains on all images once, and what evaluates on all, in batches of the case; ours returns its last loss."""
 
-    train: Callable[[], None]
+    train: Callable[[], float | None]
     evaluate: Callable[[], None]
 
 
@@ -176,13 +216,15 @@ def make_ours(case: Case, images: NDArray[np.float32], labels: NDArray[np.int64]
     trainer = load_trainer("compiled")(case.network, case.descent, 1, start)
     steps = 0
 
-    def train() -> None:
+    def train() -> float:
         nonlocal steps
+        loss = math.nan
         order = np.random.default_rng(steps).permutation(len(labels))
         for first in range(0, len(labels), case.batch):
             rows = order[first : first + case.batch]
-            trainer.train_batch(images[rows], labels[rows], steps)
+            loss = trainer.train_batch(images[rows], labels[rows], steps)
             steps += 1
+        return loss
 
     return Contestant(train, lambda: void(trainer.evaluate(images, labels)))
 
@@ -275,7 +317,9 @@ def make_channels_last(case: Case, images: NDArray[np.float32], labels: NDArray[
 
 
 def make_compile(case: Case, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Contestant:
-    """Return PyTorch through torch.compile."""
+    """Return PyTorch through torch.compile; it forgets what it has compiled of other networks, which it counts."""
+    dynamo: Any = import_module("torch._dynamo")
+    dynamo.reset()
     return _make_torch(case, images, labels, last=True, compiled=True)
 
 
@@ -392,10 +436,11 @@ def make_keras(case: Case, images: NDArray[np.float32], labels: NDArray[np.int64
             modules += [keras.layers.ZeroPadding2D(layer.pool.padding)] if layer.pool.padding else []
             modules.append(keras.layers.MaxPooling2D(layer.pool.kernel, layer.pool.stride))
     model = keras.Sequential(modules)
+    decay = case.descent.weight_decay or None
     model.compile(
-        keras.optimizers.SGD(case.descent.learning_rate, case.descent.momentum, weight_decay=case.descent.weight_decay),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        ["accuracy"],
+        optimizer=keras.optimizers.SGD(case.descent.learning_rate, case.descent.momentum, weight_decay=decay),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
     )
     return Contestant(
         lambda: void(model.fit(images, labels, case.batch, 1, verbose=0)),
@@ -420,20 +465,42 @@ CONTESTANTS: Final[dict[str, tuple[Callable[..., Contestant], str]]] = {
 
 @dataclass
 class Result:
-    """What was measured of a network: images a second by contestant, in training and in validation passes."""
+    """What was measured of a network: images a second by contestant, in training and in validation passes.
+
+    ``nominal`` and ``needed`` are multiplications of an image; ``limits`` are the images a second that the core could
+    train on and look at, at the rate ``sgemm`` of its matrix products, operations a second. ``diverged`` tells whether
+    our loss ended as no number.
+    """
 
     name: str
+    kind: str
     batch: int
+    images: int
     parameters: int
+    nominal: int
+    needed: int
+    sgemm: float
+    limits: dict[str, float]
+    diverged: bool
     train: dict[str, float]
     validation: dict[str, float]
 
-    def ratios(self, kind: str) -> tuple[float, float]:
-        """Return our ratios, to the plain script and to the best of the others; NaN where there is none."""
-        rates = getattr(self, kind)
-        others = [rate for name, rate in rates.items() if name != OURS]
-        plain = rates.get("plain", float("nan"))
-        return rates[OURS] / plain, rates[OURS] / max(others, default=float("nan"))
+    def others(self, kind: str) -> dict[str, float]:
+        """Return the rates of the others."""
+        return {name: rate for name, rate in getattr(self, kind).items() if name != OURS}
+
+    def over_plain(self, kind: str) -> float:
+        """Return our ratio to the plain script; NaN where there is none."""
+        return float(getattr(self, kind)[OURS]) / self.others(kind).get("plain", math.nan)
+
+    def over_best(self, kind: str) -> float:
+        """Return our ratio to the best of the others but the plain script; NaN where there is none."""
+        rates = [rate for name, rate in self.others(kind).items() if name != "plain"]
+        return float(getattr(self, kind)[OURS]) / max(rates, default=math.nan)
+
+    def of_limit(self, kind: str) -> float:
+        """Return our share of what the core could do."""
+        return float(getattr(self, kind)[OURS]) / self.limits[kind]
 
 
 @dataclass
@@ -444,90 +511,157 @@ class Report:
     results: list[Result] = field(default_factory=list)
 
 
+def kind_of(case: Case, counts: Counts) -> str:
+    """Return the kind of a network."""
+    if counts.needed < _RULED * counts.nominal:
+        return PADDED
+    return DENSE if case.name in _SMALL_DENSE else OTHER
+
+
 def run(cases: Sequence[Case], names: Sequence[str], rows: int, rounds: int, report: Report) -> Iterator[Result]:
-    """Measure each case on about so many images, made up, in rounds in which all contestants take turns."""
-    present = [name for name in names if find_spec(CONTESTANTS[name][1])]
-    report.left_out |= {name: f"{CONTESTANTS[name][1]} is not installed" for name in names if name not in present}
+    """Measure each case on about so many images at most, in rounds in which all contestants take turns."""
+    report.left_out |= {name: why for name in names if (why := _missing(name))}
+    present = [name for name in names if name not in report.left_out]
     for case in cases:
-        count = max(rows // case.batch, 1) * case.batch
-        random, network = np.random.default_rng(0), case.network
-        images = random.random((count, network.size, network.size, network.channels), dtype=np.float32)
-        labels = random.integers(0, network.classes, count)
-        times: dict[str, list[tuple[float, float]]] = {}
-        made = {name: CONTESTANTS[name][0](case, images, labels) for name in present}
-        for turn in range(rounds + 1):
-            for name, contestant in made.items():
-                taken = _seconds(contestant.train), _seconds(contestant.evaluate)
-                if turn:  # the first is warm-up
-                    times.setdefault(name, []).append(taken)
-        rates = [
-            {name: count / statistics.median(pair[kind] for pair in taken) for name, taken in times.items()}
-            for kind in range(2)
-        ]
-        report.results.append(Result(case.name, case.batch, network.parameters, *rates))
+        report.results.append(_measured(case, present, rows, rounds))
         yield report.results[-1]
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.process_time()
-    work()
-    return max(time.process_time() - started, 1e-9)
+def _missing(name: str) -> str:
+    """Return what a contestant lacks here, or nothing."""
+    package = CONTESTANTS[name][1]
+    if not find_spec(package):
+        return f"{package} is not installed"
+    return "there is no g++" if name == "compile" and not shutil.which("g++") else ""
 
 
-def line_of(result: Result) -> str:
-    """Return what is printed about a network."""
-    parts = [f"{result.name:>8} batch {result.batch:3} parameters {result.parameters:8,}"]
-    for kind in ("train", "validation"):
-        rates = " ".join(f"{name} {rate:.0f}" for name, rate in getattr(result, kind).items())
-        plain, best = result.ratios(kind)
-        parts.append(f"{kind}: {rates}, {plain:.2f} x plain, {best:.2f} x best")
-    return "\n         ".join(parts)
+def _measured(case: Case, names: Sequence[str], rows: int, rounds: int) -> Result:
+    counts, network = count_products(case.network), case.network
+    count = max(min(rows, int(_PRODUCTS / counts.nominal)) // case.batch, 1) * case.batch
+    random = np.random.default_rng(0)
+    images = random.random((count, network.size, network.size, network.channels), dtype=np.float32)
+    labels = random.integers(0, network.classes, count)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    made = {name: CONTESTANTS[name][0](case, images, labels) for name in names}
+    rates, loss = [], math.nan
+    for turn in range(rounds + 1):
+        for name, contestant in made.items():
+            started = time.process_time()
+            ended = contestant.train()
+            trained = time.process_time()
+            contestant.evaluate()
+            if name == OURS and ended is not None:
+                loss = ended
+            if turn:  # the first is warm-up
+                times[name].append((trained - started, time.process_time() - trained))
+        rates.append(sgemm_rate(time.process_time))
+    train, validation = (
+        {name: count / max(statistics.median(pair[at] for pair in taken), 1e-9) for name, taken in times.items()}
+        for at in range(2)
+    )
+    sgemm = statistics.median(rates)
+    return Result(
+        name=case.name,
+        kind=kind_of(case, counts),
+        batch=case.batch,
+        images=count,
+        parameters=network.parameters,
+        nominal=counts.nominal,
+        needed=counts.needed,
+        sgemm=sgemm,
+        limits={"train": sgemm / counts.training, "validation": sgemm / counts.validation},
+        diverged=OURS in names and not math.isfinite(loss),
+        train=train,
+        validation=validation,
+    )
+
+
+# -- tables
+
+
+def header_of(rates: Mapping[str, float]) -> tuple[str, str]:
+    """Return the first two lines of the table of networks, for the contestants that there are rates of."""
+    cells = ["network", "kind", "batch", "images", "multiplications, M", "needed, M", *rates]
+    return _row([*cells, "x plain", "x best", "of limit"]), "|---" * (len(cells) + 3) + "|"
+
+
+def line_of(result: Result, kind: str) -> str:
+    """Return the line of a network: images a second of all, and our ratios."""
+    rates = [f"{rate:,.0f}" for rate in getattr(result, kind).values()]
+    name = result.name + (" (diverged)" if result.diverged else "")
+    counts = [f"{result.batch}", f"{result.images:,}", f"{result.nominal / 1e6:.2f}", f"{result.needed / 1e6:.2f}"]
+    ratios = [f"{result.over_plain(kind):.2f}", f"{result.over_best(kind):.2f}", f"{result.of_limit(kind):.0%}"]
+    return _row([name, result.kind, *counts, *rates, *ratios])
 
 
 def means_of(results: Sequence[Result]) -> Iterator[str]:
-    """Return the lines of geometric means of our ratios."""
+    """Yield the lines of geometric means of our ratios, and the least of them, over each kind of networks and all."""
+    yield _row(["", "networks", "over plain", "least", "over the best library", "least", "of the limit"])
+    yield "|---" * 7 + "|"
     for kind in ("train", "validation"):
-        plain, best = zip(*(result.ratios(kind) for result in results), strict=True)
-        worst = min(best)
-        yield (
-            f"{kind}, {len(results)} networks: {_mean(plain):.2f} x plain, {_mean(best):.2f} x best, worst {worst:.2f}"
-        )
+        for name in ("all", PADDED, DENSE, OTHER):
+            some = [one for one in results if name in ("all", one.kind)]
+            if some:
+                yield _row([f"{kind}, {name}", str(len(some)), *_means(some, kind)])
+
+
+def _means(results: Sequence[Result], kind: str) -> list[str]:
+    plain, best = ([over(one, kind) for one in results] for over in (Result.over_plain, Result.over_best))
+    share = _mean([one.of_limit(kind) for one in results])
+    return [f"{_mean(plain):.2f}", f"{min(plain):.2f}", f"{_mean(best):.2f}", f"{min(best):.2f}", f"{share:.0%}"]
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the options say, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", type=int, default=12, help="how many networks are drawn")
-    parser.add_argument("--seed", type=int, default=0, help="the first drawn network's seed; the others' follow")
+    parser.add_argument("--networks", type=int, default=20, help="how many networks are drawn")
+    parser.add_argument("--seed", type=int, default=1, help="the seed they are drawn for")
     parser.add_argument("--drawn-only", action="store_true", help="leave the known networks out")
     parser.add_argument("--most-parameters", type=int, default=MOST_PARAMETERS)
     parser.add_argument("--contestants", default=",".join(name for name in CONTESTANTS if name != "compile"))
     parser.add_argument("--compile", action="store_true", help="add torch.compile")
-    parser.add_argument("--rows", type=int, default=500, help="about how many images are trained on")
+    parser.add_argument("--rows", type=int, default=1000, help="the most images that are trained on")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if PINNED not in os.environ:
         return pin_and_rerun(list(sys.argv[1:] if arguments is None else arguments), "benchmarks.lifespans")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     cases = [] if options.drawn_only else known_cases()
-    cases += [draw_case(options.seed + number, options.most_parameters) for number in range(options.networks)]
+    cases += drawn_cases(options.networks, options.seed, options.most_parameters)
     names = [*options.contestants.split(","), *(["compile"] if options.compile else [])]
     report = Report()
     for result in run(cases, names, options.rows, options.rounds, report):
         if not options.json:
-            print(line_of(result), flush=True)
+            print(*(header_of(result.train) if len(report.results) == 1 else ()), line_of(result, "train"), sep="\n")
+            sys.stdout.flush()
     if options.json:
         print(json.dumps(asdict(report)))
         return 0
+    print_rest(report)
+    return 0
+
+
+def print_rest(report: Report) -> None:
+    """Print the table of validation passes, that of means, and what is missing."""
+    some = report.results[:1]
+    print("\nvalidation passes:\n", *(line for one in some for line in header_of(one.validation)), sep="\n")
+    print(*(line_of(one, "validation") for one in report.results), "", *means_of(report.results), "", sep="\n")
+    rates = [one.sgemm / 1e9 for one in report.results]
+    print(
+        f"matrix products: {min(rates):.0f} to {max(rates):.0f} GFLOP/s, {statistics.median(rates):.0f} in the median"
+    )
     for name, reason in report.left_out.items():
         print(f"left out: {name}, {reason}")
-    for line in means_of(report.results):
-        print(line)
-    return 0
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def measure_pack(folder: Path, options: argparse.Namespace) -> Result:
     registry = Registry(store)
     target = target_task_seconds(plan.core_seconds, THREADS)
     with Claims(store.state) as claims:
-        share = Share(claim_ids(plan, registry, store), claims, store, target, "cpu")
+        share = Share(claim_ids(plan, registry, store), claims, store, target, "cpu", workers=THREADS)
         tasks = runs = 0
         for task in share.tasks():
             tasks, runs = tasks + 1, runs + task.runs

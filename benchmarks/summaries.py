@@ -5,8 +5,9 @@ contestant reads the same run files, computes all statistics of the summary fram
 settings. Each peer takes turns with ours and the floor, in a process of its own that is held to the given cores: with
 all libraries in one process, all are slower. The table has medians; ratios are of one process.
 On one core, time is the CPU time of the process, which other processes disturb least; on several it is wall time.
-There, ``workers`` is ours with a process for each core, as the command has them for large stores; that they have been
-started is not counted. With several numbers of cores, wall times are compared in the end.
+There, ``workers`` is ours with a process for each core, as the command has them for large stores, and ``bare`` is as
+many processes that each have a share of the partitions and know nothing of each other; that they have been started is
+not counted. With several numbers of cores, wall times are compared in the end.
 
 ``--many 2500,65535`` computes the statistics of one experiment of so many runs instead, nothing read or written: its
 histories have 20 points and are of float64, and so are its statistics, for which NumPy has one call each. Both take
@@ -38,7 +39,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.summary_peers import CONTESTANTS, LISTS, OURS, Block, Numpy, Partition, Workers, numpy_row, partitions
+from benchmarks.summary_peers import CONTESTANTS, LISTS, OURS, PROCESSES, Block, Numpy, Partition, numpy_row, partitions
 from benchmarks.synthetic import make_store
 from butter_etl.engines.summary import SummaryBlock, matrix_lists
 from butter_etl.store.store import Store
@@ -127,7 +128,7 @@ def _ready(
         except ImportError as error:
             left_out[name] = str(error)
             continue
-        if isinstance(contestants[name], Workers):
+        if name in PROCESSES:
             stack.callback(contestants[name].close)
         contestants[name].run()
         if name not in OURS:
@@ -298,7 +299,7 @@ def _rerun(names: Sequence[str], rounds: int, cores: int, store: Path) -> Report
 
 def _report(common: Sequence[str], peers: Sequence[str], rounds: int, cores: int, store: Path) -> Report:
     """The report of all contestants, each peer beside those that all have in common."""
-    apart = [[name] for name in peers if name != "workers" or cores > 1]
+    apart = [[name] for name in peers if name not in PROCESSES or cores > 1]
     return united([_rerun([*common, *one], rounds, cores, store) for one in apart or [[]]])
 
 

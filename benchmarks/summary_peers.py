@@ -7,6 +7,7 @@ equally long, and that all values are finite. `IMPORTS` says what each needs; wh
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -26,9 +27,11 @@ from butter_etl.store.summaries import ROWS_A_GROUP, summary_name
 from butter_etl.studies.butter.columns import REDUCTION
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.frames import RUNS
-from butter_etl.summarize import input_columns, plan_summaries, run_summaries
+from butter_etl.summarize import input_columns, plan_summaries, run_summaries, summarize_partition
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -127,6 +130,41 @@ class Workers:
     def close(self) -> None:
         """End the processes."""
         self._stack.close()
+
+
+class Bare:
+    """`Ours` as a process for each core, with nothing between them: each has every so-manieth partition, and a pipe."""
+
+    def __init__(self, store: Store, parts: list[Partition], cores: int) -> None:
+        del parts
+        spawn = multiprocessing.get_context("spawn")
+        self._pipes = []
+        for share in range(cores):
+            here, there = spawn.Pipe()
+            what = (there, store.location.absolute, share, cores)
+            spawn.Process(target=_serve, args=what, daemon=True).start()
+            self._pipes.append(here)
+
+    def run(self) -> None:
+        """Summarise the store anew."""
+        for pipe in self._pipes:
+            pipe.send(True)
+        for pipe in self._pipes:
+            pipe.recv()
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.send(False)
+
+
+def _serve(pipe: Connection, path: str, share: int, shares: int) -> None:
+    """Summarise a share of a store's partitions as often as it is asked for."""
+    store = Store.open(path)
+    while pipe.recv():
+        for plan in plan_summaries(store, full=True).partitions[share::shares]:
+            summarize_partition(store, plan, readers=0)
+        pipe.send(None)
 
 
 class Floor:
@@ -461,12 +499,15 @@ def _sql(paths: list[str]) -> str:
 
 
 #: Those that are no peers, whose values need no check.
-OURS = ("ours", "workers", "floor")
+OURS = ("ours", "workers", "bare", "floor")
+#: Those that have processes, which must be ended; one core needs none.
+PROCESSES = ("workers", "bare")
 
 #: Every contestant by name.
 CONTESTANTS: dict[str, Callable[[Store, list[Partition], int], Any]] = {
     "ours": Ours,
     "workers": Workers,
+    "bare": Bare,
     "floor": Floor,
     "duckdb": DuckDB,
     "polars": Polars,

@@ -4,6 +4,7 @@ from .partition import import_runs as import_runs
 from .partition import partition_runs as partition_runs
 from .store import read_executive_summary as read_executive_summary
 from .store import read_export as read_export
+from .store import read_precision as read_precision
 from .store import read_runs as read_runs
 from .store import read_summary as read_summary
 from .studies import Above as Above
@@ -18,7 +19,9 @@ from .summarize import summarize_runs as summarize_runs
 from .summarize import summarize_store as summarize_store
 from .train_tasks import plan as plan
 from .train_tasks import train as train
+from .upkeep import replay as replay
 from .upkeep import verify_data as verify_data
+from .views import compare as compare
 from .views import draw_plot as draw_plot
 from .views import read_curves as read_curves
 from .views import status as status

@@ -6,29 +6,30 @@ or on a cluster. `summarize_runs` is the same computation for any Dask dataframe
 
 A partition streams: threads read experiments ahead, one computes, one encodes, and each row group of the result is
 written as soon as it is complete. So memory holds a few experiments, however large the partition is.
+
+With a confidence level, all of this makes the intervals at that level, in the precision frame, in place of summaries.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from butter_etl.clusters import Sealed, map_each, thread_count
-from butter_etl.engines import SummaryBlock, column_of
-from butter_etl.errors import NotebookBar, html_table, writing
+from butter_etl.engines import SummaryBlock, check_level, column_of, precise_experiment
+from butter_etl.errors import NotebookBar, UsageError, counted, html_table, suggestion, writing
 from butter_etl.store import (
     LONG,
-    SUMMARY_FILE,
     Registry,
     RunFile,
     Store,
@@ -39,18 +40,20 @@ from butter_etl.store import (
     by_experiment,
     delete_summaries,
     executive_name,
+    files_of,
     fingerprint,
+    frame_of,
     is_executive_current,
     parse_fingerprints,
     parse_partition,
+    precision_levels,
     raw_fingerprints,
     read_fingerprints,
     rows_a_group,
-    summary_name,
     write_common_metadata,
     write_summaries,
 )
-from butter_etl.studies import RUNS, SUMMARY, Choice, Selection, Study, default_study
+from butter_etl.studies import LEVEL, MAKER, RUNS, Choice, Selection, Study, default_study, groups_of
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -64,6 +67,8 @@ _R = TypeVar("_R")
 #: A Dask task has partitions of about this many run files or bytes, whichever comes first: a few seconds of work.
 BATCH_FILES, BATCH_BYTES = 500, 512 * 2**20
 _BATCHES_A_THREAD = 4
+#: The confidence level of intervals where none is asked for.
+USUAL_LEVEL = 0.95
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
@@ -74,6 +79,7 @@ class PartitionPlan(msgspec.Struct, frozen=True):
 
     ``stale`` are the experiments to compute, whatever the old file says of them with ``full``; ``fresh`` counts the
     rows to keep, ``orphans`` those whose runs are gone. ``files`` and ``size``, in bytes, are what is to be read.
+    With a ``level``, rows are the intervals at that level.
     """
 
     partition: str
@@ -83,6 +89,7 @@ class PartitionPlan(msgspec.Struct, frozen=True):
     files: int = 0
     size: int = 0
     full: bool = False
+    level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,21 +115,24 @@ class SummaryPlan:
         return sum(plan.orphans for plan in self.partitions)
 
 
-def plan_summaries(store: Store, selection: Selection | None = None, *, full: bool = False) -> SummaryPlan:
+def plan_summaries(
+    store: Store, selection: Selection | None = None, *, full: bool = False, level: float | None = None
+) -> SummaryPlan:
     """Find the experiments that have changed since their summary row was made; take all of them with ``full``.
 
-    With a selection, only its experiments are computed; the other rows of a partition are kept as they are.
+    With a selection, only its experiments are computed; the other rows of a partition are kept as they are. With a
+    ``level``, what is planned are the intervals at that level. Raises SpecError for a level that is none.
     """
     selected = _selected(store, selection)
     with_runs: set[str] = set()
     plans, fresh = [], 0
     for partition, files in groupby(store.run_files(), key=lambda file: file.partition):
         with_runs.add(partition)
-        plan, needed = _plan_partition(store, partition, files, selected, full=full)
+        plan, needed = _plan_partition(store, partition, files, selected, full=full, level=level)
         fresh += plan.fresh
         if needed:
             plans.append(plan)
-    plans.extend(_orphaned_partitions(store, with_runs))
+    plans.extend(_orphaned_partitions(store, with_runs, level))
     return SummaryPlan(plans, fresh)
 
 
@@ -134,11 +144,17 @@ def _selected(store: Store, selection: Selection | None) -> Callable[[int], bool
 
 
 def _plan_partition(
-    store: Store, partition: str, files: Iterable[RunFile], selected: Callable[[int], bool], *, full: bool
+    store: Store,
+    partition: str,
+    files: Iterable[RunFile],
+    selected: Callable[[int], bool],
+    *,
+    full: bool,
+    level: float | None,
 ) -> tuple[PartitionPlan, bool]:
     """Return the plan of a partition, and whether there is anything to do in it."""
-    experiments, frame = by_experiment(files), store.study.frames[SUMMARY]
-    raw = raw_fingerprints(store.location, summary_name(partition))
+    experiments, frame = by_experiment(files), frame_of(store.study, level)
+    raw = raw_fingerprints(store.location, _name(store, partition, level))
     old = parse_fingerprints(raw)
     stale = [
         experiment_id
@@ -148,18 +164,25 @@ def _plan_partition(
     orphans = len(old.keys() - experiments.keys())
     fresh = len(old.keys() - set(stale)) - orphans
     to_read = [file for experiment_id in stale for file in experiments[experiment_id]]
-    plan = PartitionPlan(partition, stale, fresh, orphans, len(to_read), sum(file.size for file in to_read), full=full)
-    is_current = not old or not store.study.executive.names
+    size = sum(file.size for file in to_read)
+    plan = PartitionPlan(partition, stale, fresh, orphans, len(to_read), size, full=full, level=level)
+    is_current = not old or not store.study.executive.names or level is not None
     is_current = is_current or raw == raw_fingerprints(store.location, executive_name(partition))
     return plan, bool(stale or orphans or not is_current)
 
 
-def _orphaned_partitions(store: Store, with_runs: set[str]) -> Iterator[PartitionPlan]:
-    for name, _ in store.location.walk(SUMMARY):
-        partition, _, file = name.rpartition("/")
-        if file == SUMMARY_FILE and partition not in with_runs:
-            old = read_fingerprints(store.location, f"{SUMMARY}/{name}")
-            yield PartitionPlan(partition, [], 0, len(old))
+def _orphaned_partitions(store: Store, with_runs: set[str], level: float | None) -> Iterator[PartitionPlan]:
+    root = frame_of(store.study, level).folder
+    for name, _ in store.location.walk(root):
+        partition = name.rpartition("/")[0]
+        if partition not in with_runs and f"{root}/{name}" == _name(store, partition, level):
+            old = read_fingerprints(store.location, f"{root}/{name}")
+            yield PartitionPlan(partition, [], 0, len(old), level=level)
+
+
+def _name(store: Store, partition: str, level: float | None) -> str:
+    """Return the name of the file whose fingerprints say what is up to date in a partition."""
+    return files_of(store.study, partition, level)[0][0]
 
 
 # --- one unit of work --------------------------------------------------------------------------------------------
@@ -208,24 +231,30 @@ def summarize_partition(store: Store, plan: PartitionPlan, *, readers: int = 1) 
     decode run files while others compute and encode (of long runs one at most, for memory's sake); with 0 all is
     done on this thread. Raises TornFileError, and leaves the old files as they are, if a run file cannot be read.
     """
-    with SummaryReader.open(store.location, summary_name(plan.partition), store.study.summary_files) as old:
+    name, schema = files_of(store.study, plan.partition, plan.level)[0]
+    with SummaryReader.open(store.location, name, schema) as old:
         work = _work(store, plan, {} if old is None else old.fingerprints)
         report = SummaryReport(len(work.computed), len(work.fingerprints) - len(work.computed), work.dropped, 1)
         if not work.fingerprints:
-            delete_summaries(store.location, plan.partition)
-        elif work.computed or work.dropped or not is_executive_current(store.location, store.study, plan.partition):
+            delete_summaries(store.location, store.study, plan.partition, plan.level)
+        elif work.computed or work.dropped or not _is_current(store, plan):
             with ExitStack() as stack:
                 ahead = _Ahead(stack, readers if work.points <= LONG else min(readers, 1))
-                row_groups = ahead.each(_row_groups(store, work, old, ahead))
-                write_summaries(store.location, store.study, plan.partition, row_groups, work.fingerprints)
+                row_groups = ahead.each(_row_groups(store, work, old, ahead, plan.level))
+                write_summaries(store.location, store.study, plan.partition, row_groups, work.fingerprints, plan.level)
     return report
+
+
+def _is_current(store: Store, plan: PartitionPlan) -> bool:
+    """Tell whether all that is made of a partition at a time was made at one time."""
+    return plan.level is not None or is_executive_current(store.location, store.study, plan.partition)
 
 
 def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
     wanted = set(plan.stale)
     computed: dict[int, list[RunFile]] = {}
     fingerprints: dict[int, str] = {}
-    frame = store.study.frames[SUMMARY]
+    frame = frame_of(store.study, plan.level)
     experiments = by_experiment(store.run_files(plan.partition))
     for experiment_id, files in experiments.items():
         current = fingerprint(files, frame) if experiment_id in wanted else ""
@@ -239,9 +268,12 @@ def _work(store: Store, plan: PartitionPlan, old: dict[int, str]) -> _Work:
     return _Work(computed, fingerprints, len(old.keys() - experiments.keys()), points)
 
 
-def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead) -> Iterator[list[StoredRows]]:
+def _row_groups(
+    store: Store, work: _Work, old: SummaryReader | None, ahead: _Ahead, level: float | None
+) -> Iterator[list[StoredRows]]:
     """Yield the row groups of a partition in the order of the ids: rows that are computed, or kept."""
-    histories = ahead.map(partial(_read_experiment, store), work.computed.values())
+    columns = input_columns(store.study, level)
+    histories = ahead.map(partial(_read_experiment, store, columns=columns), work.computed.values())
     ids = iter(work.fingerprints)
     while group := list(islice(ids, rows_a_group(work.points))):
         if old is not None and work.computed.keys().isdisjoint(group) and (kept := old.group(group)) is not None:
@@ -252,16 +284,18 @@ def _row_groups(store: Store, work: _Work, old: SummaryReader | None, ahead: _Ah
             if is_computed:
                 count = len(list(some))
                 some_rows = islice(histories, count)
-                rows.append(summary_rows(store.study, some_rows, points=count * work.points))
+                if level is None:
+                    rows.append(summary_rows(store.study, some_rows, points=count * work.points))
+                else:
+                    rows.append(precision_rows(store.study, some_rows, level))
             elif old is not None:
                 rows += map(old.row, some)
         yield [StoredRows.of(pa.concat_tables(rows))]
 
 
-def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
+def _read_experiment(store: Store, files: list[RunFile], *, columns: Sequence[str]) -> pa.Table:
     """Read what a summary needs of all runs of an experiment; columns that are one value, of its first file alone."""
-    study = store.study
-    wanted = list(input_columns(study))
+    study, wanted = store.study, list(columns)
     several = [name for name in wanted if name not in study.experiment_columns or name == study.points.column]
     tables = [
         store.location.read_table(f"{RUNS}/{file.path}", several if number else wanted, use_threads=False)
@@ -270,8 +304,11 @@ def _read_experiment(store: Store, files: list[RunFile]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
 
 
-def input_columns(study: Study) -> tuple[str, ...]:
-    """Return the columns of the run frame that summaries are made of."""
+def input_columns(study: Study, level: float | None = None) -> tuple[str, ...]:
+    """Return the columns of the run frame that summaries are made of, or with a ``level`` intervals."""
+    if level is not None:
+        needed = {study.reduction.counted, *(one.history for one in study.intervals.series)}
+        return (*study.experiment_columns, "repetition", *(name for name in study.histories if name in needed))
     needed = {*study.reduction.histories.values(), *(study.further.inputs if study.further else ())}
     ones = study.experiment_columns
     return (*ones, *(name for name in study.runs.names if name in needed and name not in ones))
@@ -292,9 +329,7 @@ def summary_rows(
     first_rows, block = [], SummaryBlock(study.reduction, points)
     further: list[Mapping[str, Any]] = []
     for runs in experiments:
-        names = set(runs.column_names)
-        own = runs.select([name for name in study.experiment_columns if name in names])
-        first_rows.append(_with_all_points(own.slice(0, 1), own, study.points.column))
+        first_rows.append(_own_row(study, runs))
         block.add(runs)
         if study.further is not None:
             further.append(study.further.compute(runs))
@@ -305,6 +340,29 @@ def summary_rows(
         known[column.name] = column_of([one[column.name] for one in further], column.type)
     columns = [_column(known.get(field.name), field.type, len(block)) for field in wanted]
     return pa.table(columns, schema=wanted)
+
+
+def precision_rows(study: Study, experiments: Iterable[pa.Table], level: float) -> pa.Table:
+    """Return the rows of precision files for experiments, given the runs of each: their intervals at a level.
+
+    The experiment's own columns are as in `summary_rows`.
+    """
+    rows = []
+    for runs in experiments:
+        own, made = _own_row(study, runs), precise_experiment(study.intervals, level, runs)
+        known = {name: table[name] for table in (own, made) for name in table.column_names}
+        known[LEVEL.name] = pa.chunked_array([pa.array([level], LEVEL.type)])
+        schema = study.precision_files
+        columns = [_column(known.get(field.name), field.type, 1) for field in schema]
+        rows.append(pa.table(columns, schema=schema))
+    return pa.concat_tables(rows)
+
+
+def _own_row(study: Study, runs: pa.Table) -> pa.Table:
+    """Return the columns that are the experiment's own, in one row."""
+    names = set(runs.column_names)
+    own = runs.select([name for name in study.experiment_columns if name in names])
+    return _with_all_points(own.slice(0, 1), own, study.points.column)
 
 
 def _with_all_points(row: pa.Table, runs: pa.Table, column: str | None) -> pa.Table:
@@ -367,6 +425,7 @@ def summarize_store(
     sweep: str | None = None,
     where: Iterable[str] = (),
     full: bool = False,
+    levels: Sequence[float] | None = None,
     client: Client | None = None,
     state: str | os.PathLike[str] | None = None,
     study: StudyLike | None = None,
@@ -374,17 +433,35 @@ def summarize_store(
     """Bring the summaries of a store up to date with its runs, as ``butter-etl summarize`` does; return the counts.
 
     A notebook shows the progress. With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of
-    some experiments, with ``full`` also those that are up to date. Without ``client`` it computes on the cores of this
-    process. Raises SelectError, StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError
-    where summaries cannot be written.
+    some experiments, with ``full`` also those that are up to date. With ``levels`` it also brings the intervals at
+    these confidence levels up to date; where the list is empty, at those that the store has, or at 0.95. The counts are
+    of both. Without ``client`` it computes on the cores of this process. Raises SelectError, SpecError for a level that
+    is none, StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError where summaries
+    cannot be written.
     """
     opened = Store.open(store, state, study)
     selection = Registry(opened).select(Choice(sweeps=(sweep,) if sweep else (), where=tuple(where)))
-    plan = plan_summaries(opened, selection, full=full)
+    wanted = [] if levels is None else wanted_levels(opened, levels)
+    return sum((_summarize(opened, selection, level, client, full=full) for level in (None, *wanted)), SummaryReport())
+
+
+def _summarize(
+    store: Store, selection: Selection, level: float | None, client: Client | None, *, full: bool
+) -> SummaryReport:
+    plan = plan_summaries(store, selection, full=full, level=level)
     with NotebookBar("experiments", plan.stale) as bar:
         threads = thread_count(client)
-        done = run_summaries(plan, opened, client, lambda report: bar.update(report.computed), threads=threads)
+        done = run_summaries(plan, store, client, lambda report: bar.update(report.computed), threads=threads)
     return SummaryReport(done.computed, plan.fresh, done.dropped, done.partitions)
+
+
+def wanted_levels(store: Store, levels: Iterable[float]) -> list[float]:
+    """Return confidence levels, each once; of none, those at which a store has intervals, or `USUAL_LEVEL`.
+
+    Raises SpecError for a level that is none.
+    """
+    asked = sorted({check_level(level) for level in levels})
+    return asked or precision_levels(store.location) or [USUAL_LEVEL]
 
 
 def run_summaries(
@@ -401,8 +478,10 @@ def run_summaries(
     """
     if plan.partitions:
         with writing(store):
+            made = {frame_of(store.study, one.level).folder for one in plan.partitions}
             for frame in store.study.frames.values():  # stores of before have no executive summary
-                write_common_metadata(store.location, frame.folder, frame.schema)
+                if not frame.optional or frame.folder in made:
+                    write_common_metadata(store.location, frame.folder, frame.schema)
     total = SummaryReport()
     with writing(store):
         for _, report in _reports(plan.partitions, store, client, threads):
@@ -512,3 +591,59 @@ def _experiments(runs: pa.Table) -> Iterator[pa.Table]:
     for stop in starts:
         yield runs.slice(start, stop - start) if is_sorted else runs.take(order.slice(start, stop - start))
         start = stop
+
+
+# --- groups of experiments ---------------------------------------------------------------------------------------
+
+#: Counts of a group are as wide as they can be: it has the runs of many experiments.
+_GROUP_COUNTS: Final = pa.uint16()
+
+
+def group_rows(study: Study, runs: pa.Table, by: Sequence[str]) -> pa.Table:
+    """Return statistics over all runs of each group of experiments, those that have some columns in common.
+
+    A row is a group's: its values of ``by``, of the columns that values compare within, and what made the runs, since
+    statistics never mix those; how many ``experiments`` and ``num_runs`` it has; its measuring points, where columns
+    name them; and the statistics of the summary frame at each point. ``runs`` are rows of the run frame with all of
+    these columns. Raises UsageError for a group of more than 65,535 runs, or of runs measured at different points.
+    """
+    reduction, points = replace(study.reduction, counts=_GROUP_COUNTS), study.points.column
+    keys = group_columns(study, by)
+    block, rows = SummaryBlock(reduction), []
+    for values, some in groups_of(runs, keys):
+        if some.num_rows > reduction.max_runs:
+            raise UsageError(f"{_said(keys, values)}: {counted(some.num_rows, 'run')} are more than can be counted")
+        own = {key: [value] for key, value in zip(keys, values, strict=True)}
+        named = {} if points is None else {points: [_common_points(study, some, _said(keys, values))]}
+        rows.append({**own, "experiments": [len(some["experiment_id"].unique())], **named})
+        block.add(some)
+    statistics = block.table()
+    fields = [runs.schema.field(name) for name in (*keys, *([points] if points else []))]
+    schema = pa.schema([*fields, pa.field("experiments", pa.uint32())])
+    table = pa.concat_tables([schema.empty_table(), *(pa.table(row, schema=schema) for row in rows)])
+    for name in statistics.column_names:
+        table = table.append_column(name, statistics[name])
+    return table
+
+
+def group_columns(study: Study, by: Sequence[str]) -> list[str]:
+    """Return the columns that tell groups by ``by`` apart; raise UsageError for one that experiments do not have."""
+    for name in by:
+        if name not in study.group_keys:
+            known = ", ".join(study.group_keys)
+            raise UsageError(f"unknown column {name!r}{suggestion(name, study.group_keys)}; known: {known}")
+    return [name for name in dict.fromkeys([*by, *study.figures.comparable, MAKER]) if name in study.group_keys]
+
+
+def _said(keys: Sequence[str], values: Sequence[Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+
+
+def _common_points(study: Study, runs: pa.Table, group: str) -> list[float]:
+    """Return the measuring points of the longest of some runs; raise UsageError unless those of all others begin so."""
+    lists = [tuple(one or ()) for one in runs[study.points.column].to_pylist()]
+    longest = max(lists, key=len)
+    for one in set(lists):
+        if one != longest[: len(one)]:
+            raise UsageError(f"{group}: runs were measured at other {study.points.plural}; group them by what differs")
+    return list(longest)

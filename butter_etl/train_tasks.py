@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,14 +23,23 @@ from butter_etl.campaign import Checkpoints, Claims, Share, Wanted, begun_stacks
 from butter_etl.clusters import thread_count
 from butter_etl.engines import Device
 from butter_etl.errors import NotebookBar, SelectError, UsageError, counted, html_table, writing
-from butter_etl.store import Registry, Store, StudyLike, as_study, read_rounds, require_copy, require_state, write_round
-from butter_etl.studies import Choice, Landed, Propose, RunSpec, Selection, Study, data_folder, text_of_one
+from butter_etl.store import (
+    Registry,
+    Store,
+    StudyLike,
+    as_study,
+    read_kept,
+    read_rounds,
+    require_copy,
+    require_state,
+    write_round,
+)
+from butter_etl.studies import Choice, Experiment, Landed, Propose, RunSpec, Selection, Study, data_folder, text_of_one
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from butter_etl.campaign import Heartbeat, Progress, Settings, TrainReport
-    from butter_etl.studies import EncodedColumn
 
 
 @dataclass
@@ -119,6 +128,12 @@ def choose_engine(study: Study, name: str, device: Device) -> str:
     if name not in known:
         raise UsageError(f"the {name} engine does not run on {device}; those that do: {', '.join(known)}")
     return name
+
+
+def planned_device(study: Study) -> Device:
+    """Return the device that a plan is for where nobody says: the CPU, unless nothing of the study runs on it."""
+    devices = study.trainer.engines
+    return "cpu" if "cpu" in devices else next(iter(devices), "cpu")
 
 
 def plan_runs(
@@ -214,7 +229,7 @@ def run_training(
 
         own, done = msgspec.structs.replace(settings, claim=claims.token), TrainReport()
         while now := rounds.next(wanted, done):
-            share = Share(now, claims, store, target, settings.device, begun)
+            share = Share(now, claims, store, target, settings.device, begun, workers)
             missing = sum(len(one.repetitions) for one in now)
             more = Driver(store, own, client, share, missing, report).run(window=max(8, 3 * workers))
             done += more
@@ -310,20 +325,21 @@ class Campaign:
     device: Device
 
     @cached_property
-    def own_columns(self) -> Mapping[str, Sequence[EncodedColumn]]:
-        """Return what became of each column of the users' own data sets of the sweeps, by data set.
+    def own_columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return what became of each column, or other part, of the users' own data sets of the sweeps, by data set.
 
         Where its file is gone and the store's copy does not tell, a data set has none.
         """
         infos = [info for sweep in self.selection.sweeps for info in sweep.own_datasets()]
-        return {info.name: self.registry.own_datasets.columns(info.name) for info in infos}
+        return {info.name: self.registry.own_datasets.details(info.name) for info in infos}
 
     @property
     def warnings(self) -> list[str]:
-        """Return a line for each column of users' own data sets that is probably no feature."""
-        from butter_etl.studies import doubt_lines  # which most plans do without
-
-        return [line for name, columns in self.own_columns.items() for line in doubt_lines(name, columns)]
+        """Return a line for each part of users' own data sets that is probably not what it was meant to be."""
+        kind = self.registry.study.own_data
+        if kind is None:
+            return []
+        return [line for name, details in self.own_columns.items() for line in kind.doubt_lines(name, details)]
 
     def _repr_html_(self) -> str:
         """Return what is there, and missing, of each sweep and outermost key, as a notebook shows it.
@@ -338,11 +354,12 @@ class Campaign:
         return html_table(rows, head) + self._own_data_html()
 
     def _own_data_html(self) -> str:
-        from butter_etl.studies import describe_columns
-
-        rows = [(name, *one) for name, columns in self.own_columns.items() for one in describe_columns(columns)]
-        columns = html_table(rows, ("data set", "columns", "encoding")) if rows else ""
-        return columns + (html_table([(line,) for line in self.warnings], ("warnings",)) if self.warnings else "")
+        kind = self.registry.study.own_data
+        if kind is None:
+            return ""
+        rows = [(name, *one) for name, details in self.own_columns.items() for one in kind.describe_details(details)]
+        told = html_table(rows, ("data set", *kind.heads)) if rows else ""
+        return told + (html_table([(line,) for line in self.warnings], ("warnings",)) if self.warnings else "")
 
 
 def plan_campaign(
@@ -386,19 +403,34 @@ def plan(
     data_dir: str | Path | None = None,
     state: str | Path | None = None,
     study: StudyLike | None = None,
+    like: str | None = None,
 ) -> Campaign:
     """Tell what `train` would do with the same arguments, and what it would cost; write nothing.
 
     Raises what `train` raises of its arguments.
     """
-    choice = Choice(
+    choice = _choice(sweep, spec, where, repetitions, first_repetition)
+    with _with_like(store, like, choice, state, study) as chosen:
+        return plan_campaign(store, chosen, state, engine=engine, device=device, data_dir=data_dir, study=study)
+
+
+def _choice(
+    sweep: str | None, spec: str | Path | None, where: Iterable[str], repetitions: int | None, first_repetition: int
+) -> Choice:
+    return Choice(
         sweeps=(sweep,) if sweep else (),
         specs=(str(spec),) if spec else (),
         where=tuple(where),
         repetitions=repetitions,
         first_repetition=first_repetition,
     )
-    return plan_campaign(store, choice, state, engine=engine, device=device, data_dir=data_dir, study=study)
+
+
+def _with_like(
+    store: str | Path, like: str | None, choice: Choice, state: str | Path | None, study: StudyLike | None
+) -> AbstractContextManager[Choice]:
+    """Return a block in which a choice is that of the run ``like``, if there is one, else the choice as it is."""
+    return nullcontext(choice) if like is None else choosing_like(store, like, choice, state, study)
 
 
 @contextmanager
@@ -415,11 +447,21 @@ def choosing_like(
     opened = Store.open(store, state, study)
     one = Registry(opened).experiment(_experiment_of(opened, run_id))
     name = "like_" + "".join(letter if letter in _NAMES else "_" for letter in run_id.lower())[:60]
-    text = text_of_one(opened.study.reader, name, one.parameters(), choice.repetitions or 1)
+    # Whatever the choice says of repetitions: the sweep is the same one, that its name stands for in the store.
+    text = text_of_one(opened.study.reader, name, one.parameters(), 1, _declared(opened, one))
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{name}.yaml"
         file.write_text(text, encoding="utf-8")
         yield msgspec.structs.replace(choice, specs=(str(file),))
+
+
+def _declared(store: Store, one: Experiment) -> Mapping[str, Any]:
+    """Return the declaration of the user's own data set of an experiment, by its name, as the store's copy has it."""
+    kind, info = store.study.own_data, store.study.own_info(one)
+    if kind is None or info is None:
+        return {}
+    require_copy(store.location, info, kind)
+    return {info.name: read_kept(store.location, info.name, kind).declaration}
 
 
 def _experiment_of(store: Store, run_id: str) -> int:
@@ -444,8 +486,9 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
     study.trainer.fetch(specs, folder)
     store = Store.create(campaign.path, campaign.state, study)
     campaign.registry.register(store, campaign.choice, folder)
-    for info in {info for spec in specs if (info := study.own_data(spec)) is not None}:
-        require_copy(store.location, info)
+    if (kind := study.own_data) is not None:
+        for info in {info for spec in specs if (info := kind.info_of(spec)) is not None}:
+            require_copy(store.location, info, kind)
     settings = Settings(
         store=store.location.absolute,
         state=str(store.state),
@@ -473,10 +516,12 @@ def train(
     data_dir: str | Path | None = None,
     state: str | Path | None = None,
     study: StudyLike | None = None,
+    like: str | None = None,
     batch: int | None = None,
 ) -> TrainReport:
     """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store.
 
+    ``like`` is the `run_id` of a run of the store: what has its parameters is trained, whoever trained that.
     The same as ``butter-etl train``: the store is made if it is not there, data sets are downloaded if they are not
     at hand. It trains on ``client``; without one on ``workers`` cores of this machine, by default all. A script then
     calls it under ``if __name__ == "__main__":``, since worker processes import the script. A notebook shows the
@@ -486,21 +531,11 @@ def train(
     """
     from butter_etl.campaign import TrainReport
 
-    campaign = plan(
-        store,
-        sweep=sweep,
-        spec=spec,
-        where=where,
-        repetitions=repetitions,
-        first_repetition=first_repetition,
-        engine=engine,
-        device=device,
-        data_dir=data_dir,
-        state=state,
-        study=study,
-    )
-    check_batch(campaign, batch, "batch")
-    opened, settings = open_campaign(campaign, data_folder(data_dir))
+    choice = _choice(sweep, spec, where, repetitions, first_repetition)
+    with _with_like(store, like, choice, state, study) as chosen:
+        campaign = plan_campaign(store, chosen, state, engine=engine, device=device, data_dir=data_dir, study=study)
+        check_batch(campaign, batch, "batch")
+        opened, settings = open_campaign(campaign, data_folder(data_dir))
     there = TrainReport(present=campaign.plan.there)
     if client is None and not campaign.plan.missing:
         return there

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
 from threadpoolctl import threadpool_limits
 
 from benchmarks import (
@@ -40,7 +41,9 @@ from benchmarks.synthetic import make_store
 from butter_etl.campaign.cutting import MOST_TASKS
 from butter_etl.engines.contract import ENGINES
 from butter_etl.studies.butter.datasets import DATASETS
+from butter_etl.studies.lifespans.sweeps import READER
 from butter_etl.summarize import plan_summaries, run_summaries
+from tests.convolutions import networks
 
 TINY = training.Settings(rounds=2, seconds=0.01, runs=2)
 
@@ -533,30 +536,89 @@ def test_scheduling_is_measured(capsys):
 
 @pytest.mark.filterwarnings("ignore")
 def test_lifespans_are_measured_of_all_that_is_installed(pinned, capsys):
-    options = ["--drawn-only", "--networks", "1", "--seed", "24", "--rows", "1", "--rounds", "1"]
+    options = ["--drawn-only", "--networks", "1", "--rows", "1", "--rounds", "1"]
     assert lifespans.main([*options, "--contestants", "plain,eager,channels_last,ours"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("     g24 batch")
-    assert [line.split(",")[0] for line in lines[-2:]] == ["train", "validation"]
+    assert lines[2].startswith("| CIFAR100 0 | every other | 192 | 192 | 0.40 | 0.31 |")
+    assert [line.split(" | ")[0] for line in lines if ", all" in line] == ["| train, all", "| validation, all"]
     assert lifespans.main([*options, "--contestants", "ours", "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)["results"]
     assert result["train"].keys() == {"ours"}
 
 
 def test_lifespans_say_what_is_not_installed(monkeypatch):
-    monkeypatch.setattr(lifespans, "find_spec", lambda name: None)
+    monkeypatch.setattr(lifespans, "find_spec", lambda name: name == "torch")
+    monkeypatch.setattr(lifespans.shutil, "which", lambda name: None)
     report = lifespans.Report()
     assert list(lifespans.run([], list(lifespans.CONTESTANTS), 1, 1, report)) == []
     assert report.left_out["jax"] == "jax is not installed"
+    assert report.left_out["compile"] == "there is no g++"
+    assert "eager" not in report.left_out
 
 
-def test_drawn_networks_can_be_built_and_are_not_too_large():
-    for seed in range(200):
-        case = lifespans.draw_case(seed, 2_000_000)
-        assert case.network.parameters <= 2_000_000
-        assert 25 <= case.batch <= 250
-        assert 1 <= len(case.network.blocks) <= 3
-    assert lifespans.draw_case(7) == lifespans.draw_case(7)
+def test_lifespans_are_of_the_networks_that_the_study_draws():
+    cases = lifespans.drawn_cases(20, 1)
+    assert [case.name for case in cases[:4]] == ["CIFAR100 0", "FashionMNIST 0", "SVHN 1", "CIFAR100 4"]
+    assert len({case.name for case in cases}) == 20
+    assert max(case.network.parameters for case in cases) <= 3_000_000
+    for name in lifespans.SETS:
+        drawn = [int(case.name.split(" ")[1]) for case in cases if case.name.startswith(name)]
+        sweep = READER.parse(
+            f"name: a\nrepetitions: 1\ndraws: [{{dataset: {name}, networks: {len(drawn)}, seed: 1}}]", "a"
+        )
+        assert drawn == list(sweep.cubes[0]["number"])
+
+
+#: Millions of multiplications of the known networks, all and those that are needed, as counted elsewhere.
+NEEDED = {"example": (2.0, 1.1), "13_55": (21.3, 2.7), "13_56": (28.5, 0.8), "14_01": (11.7, 8.0)}
+
+
+def test_what_is_needed_of_the_known_networks():
+    cases = lifespans.known_cases()
+    counts = {case.name: lifespans.count_products(case.network) for case in cases}
+    assert {name: (round(one.nominal / 1e6, 1), round(one.needed / 1e6, 1)) for name, one in counts.items()} == NEEDED
+    kinds = {case.name: lifespans.kind_of(case, counts[case.name]) for case in cases}
+    assert kinds == dict.fromkeys(("example", "14_01"), lifespans.DENSE) | dict.fromkeys(
+        ("13_55", "13_56"), lifespans.PADDED
+    )
+
+
+@given(networks())
+def test_what_is_needed_is_what_changes(network):
+    """What varies, by forward passes: of each layer, the products whose input differs between two images."""
+    counts = lifespans.count_products(network)
+    varies, needed = np.ones((network.size, network.size), np.bool_), 0
+    for layer in network.layers:
+        sees = np.pad(varies, layer.padding)
+        windows = np.lib.stride_tricks.sliding_window_view(sees, (layer.kernel, layer.kernel))
+        windows = windows[:: layer.stride, :: layer.stride]
+        needed += layer.channels * layer.filters * int(windows.sum())
+        varies = windows.any(axis=(2, 3))
+        if layer.pool:
+            pool = layer.pool
+            sees = np.lib.stride_tricks.sliding_window_view(np.pad(varies, pool.padding), (pool.kernel, pool.kernel))
+            varies = sees[:: pool.stride, :: pool.stride].any(axis=(2, 3))
+    assert counts.validation == 2 * needed <= 2 * counts.nominal
+    assert counts.needed >= needed
+    if not any(layer.dropout for layer in network.layers):
+        assert counts.needed == needed
+
+
+def test_means_are_of_the_kinds_there_are():
+    def result(name, kind, ours):
+        rates = {"plain": 2.0, "eager": 4.0, "keras": 3.0, "ours": ours}
+        limits = {"train": 16.0, "validation": 32.0}
+        return lifespans.Result(name, kind, 1, 1, 1, 1, 1, 1.0, limits, False, rates, rates)
+
+    some = [result("a", lifespans.PADDED, 4.0), result("b", lifespans.OTHER, 16.0)]
+    lines = list(lifespans.means_of(some))
+    assert lines[2] == "| train, all | 2 | 4.00 | 2.00 | 2.00 | 1.00 | 50% |"
+    assert [line.split(" | ")[0] for line in lines[3:6]] == [
+        "| train, ruled by padding",
+        "| train, every other",
+        "| validation, all",
+    ]
+    assert lines[5].endswith("| 25% |")
 
 
 # --- capacity ----------------------------------------------------------------------------------------------------

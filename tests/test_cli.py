@@ -347,3 +347,17 @@ def test_import(run, store, tmp_path):
     assert not (tmp_path / "third").exists()
     code, _, err = run("import", tmp_path / "store", tmp_path / "third", "--profile", "v3")
     assert (code, err) == (2, "butter-etl: --profile 'v3': unknown; known: seed, oedi-2022-08 [select]\n")
+
+
+def test_intervals_are_made_at_levels_that_are_asked_for_or_were(store, run):
+    code, out, _ = run("summarize", store, "--precision", "--level", 0.9)
+    assert (code, out.splitlines()[-1]) == (0, "1 experiment with intervals at 0.9, 0 were up to date")
+    code, out, _ = run("summarize", store, "--precision")
+    assert out.splitlines()[-1] == "nothing to do: the intervals at 0.9 of the only experiment are up to date"
+    code, out, _ = run("summarize", store, "--precision", "--level", 0.99, "--full", "--json")
+    assert json.loads(out)["precision"] == [{"level": 0.99, "computed": 1, "fresh": 0, "dropped": 0}]
+    for level in (1, 0, "nan"):
+        code, _, err = run("summarize", store, "--precision", "--level", level)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "confidence levels lie between 0.5 and 0.9999" in err
+    assert run("summarize", store, "--level", 0.9)[0] == 2

@@ -39,7 +39,7 @@ def one_thread():
 @pytest.mark.parametrize(
     ("name", "sizes", "parameters"),
     [
-        ("seed", [32, 1, 9, 1, 1, 1], 1_078_699),
+        ("example", [32, 1, 9, 1, 1, 1], 1_078_699),
         ("13_55", [32, 2, 2, 3, 3, 6], 2_530_619),
         ("13_56", [32, 1, 5, 5, 1], 1_767_761),
         ("14_01", [32, 7, 9, 9, 11, 3], 1_555_472),
@@ -178,7 +178,7 @@ def test_bytes_are_images_of_255ths(engine):
 def test_a_state_of_another_network_or_step_is_refused(engine):
     start = draw_start(SMALL, MOMENTUM, 8)
     with pytest.raises(UsageError, match="another network"):
-        load_trainer(engine)(KNOWN["seed"].network, MOMENTUM, 8, start)
+        load_trainer(engine)(KNOWN["example"].network, MOMENTUM, 8, start)
     trainer = load_trainer(engine)(SMALL, MOMENTUM, 8, start)
     with pytest.raises(UsageError, match="at step 0, not at 1"):
         trainer.train_batch(*batches(SMALL, 4, 1)[0], 1)
@@ -191,6 +191,9 @@ def test_images_and_labels_of_another_kind_are_refused(engine):
     for odd in (images[:3], images[:, :8], images.astype(np.float64)):
         with pytest.raises(UsageError, match="images are float32 or uint8"):
             trainer.train_batch(odd, labels, 0)
+    with pytest.raises(UsageError, match="a batch has no image to learn from"):
+        trainer.train_batch(images[:0], labels[:0], 0)
+    assert trainer.evaluate(images[:0], labels[:0]) == (0.0, 0)
     for wrong in (labels + 4, labels - 4, labels.astype(np.int32)):
         with pytest.raises(UsageError, match="labels are int64 from 0 to 3"):
             trainer.evaluate(images, wrong)

@@ -431,14 +431,15 @@ def test_a_missing_page_says_where_to_put_the_file(content, mirror, tmp_path):
 def test_a_cut_connection_says_where_to_put_the_file(content, mirror, tmp_path):
     mirror.files["/datasets/tiny/tiny.tsv.gz"] = content
     mirror.cut = True
-    connection_problem(tmp_path, mirror.url)
+    assert f"{mirror.url}/tiny/tiny.tsv.gz cannot be had (" in connection_problem(tmp_path, mirror.url)
 
 
 def test_a_refused_connection_says_where_to_put_the_file(content, monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        connection_problem(tmp_path, f"http://127.0.0.1:{unused.getsockname()[1]}")
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        assert f"{url}/tiny/tiny.tsv.gz cannot be had (" in connection_problem(tmp_path, url)
 
 
 def test_a_folder_that_cannot_be_written_is_named(content, mirror, tmp_path):

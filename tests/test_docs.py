@@ -31,6 +31,7 @@ from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import parse_sweep
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.capacity.sweeps import READER as CELLS
+from butter_etl.studies.lifespans.images import ImageSet
 from butter_etl.studies.lifespans.sweeps import READER
 from butter_etl.studies.selection import Choice
 from butter_etl.summarize import plan_summaries, run_summaries
@@ -113,7 +114,7 @@ def spelled(kind):
     return str(kind).replace("element: ", "").replace("float", "float32")
 
 
-@pytest.mark.parametrize("name", ["runs", "summary", "executive"])
+@pytest.mark.parametrize("name", ["runs", "summary", "executive", "precision"])
 def test_every_column_is_documented(name):
     rows = table_after(FORMAT, f"<!-- table: {name} -->")
     assert [(row[0], row[1]) for row in rows] == [(f.name, spelled(f.type)) for f in getattr(BUTTER, name)]
@@ -387,6 +388,11 @@ def any_data(name, declaration, place):
     return own_info(name, declaration.task, 1, OwnData("0" * 64, 100, 5))
 
 
+def any_images(name, declaration, place):
+    """Some images, likewise."""
+    return ImageSet(name, 1, 8, declaration.classes, 10, 10, is_own=True, sha256="0" * 64)
+
+
 def test_yaml_snippets_are_what_they_should_be(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
     own = import_module("own_study").STUDY.reader
@@ -400,7 +406,7 @@ def test_yaml_snippets_are_what_they_should_be(tmp_path, monkeypatch):
             elif "study: rnn_capacity" in block.text:
                 assert len(CELLS.parse(block.text, name_of(path))) > 0
             elif "draws:" in block.text:
-                assert len(READER.parse(block.text, name_of(path))) > 0
+                assert len(READER.parse(block.text, name_of(path), any_images)) > 0
             elif "cubes:" in block.text:
                 assert len(parse_sweep(block.text, name_of(path), any_data)) > 0
                 sweeps += 1

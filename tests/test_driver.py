@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 
 from butter_etl.campaign import driver
@@ -76,6 +77,19 @@ def test_a_share_claims_as_it_goes_and_gives_back_what_is_done(tmp_path):
         share.done(1, 1)
         assert theirs.take(bucket_of(1))
         assert not theirs.take(bucket_of(2))
+
+
+def test_a_share_begins_with_what_takes_long_and_ends_with_short_tasks(tmp_path):
+    store = Store.create(tmp_path / "store")
+    costs = {number: 64.0 / 2**number for number in range(8)}
+    some = [
+        msgspec.structs.replace(wanted(number, repetitions=(0,)), core_seconds=cost) for number, cost in costs.items()
+    ]
+    with Claims(store.state) as claims:
+        share = Share(reversed(some), claims, store, 64.0, "cpu", workers=2)
+        found = [[item.experiment_id for item in task.items] for task in share.tasks()]
+    assert found[0] == [0]
+    assert [number for one in found for number in one] == list(costs)
 
 
 def test_a_share_comes_back_to_what_others_have(tmp_path):

@@ -77,3 +77,15 @@ def test_whoever_leaves_waits_only_for_what_runs():
 def test_threads_of_a_cluster_and_of_this_process_are_counted(client):
     assert thread_count(client) == 2
     assert thread_count(None) == len(os.sched_getaffinity(0))
+
+
+def test_what_is_under_way_is_told_before_threads_are_waited_for():
+    stopped = threading.Event()
+
+    def wait(number):
+        if number == 0:
+            raise ValueError("the first")
+        assert stopped.wait(30)
+
+    with pytest.raises(ValueError, match="the first"):
+        list(map_each(wait, range(2), threads=2, stop=stopped.set))

@@ -70,6 +70,13 @@ def test_float_text_round_trips_float32(value):
     assert canonical_float(canonical_float(value)) == canonical_float(value)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize("value", [10**400, -(10**5000)])
+def test_whole_numbers_above_all_floats_are_refused_in_a_short_line(value, kind):
+    with pytest.raises(SpecError, match=r"^rate: a whole number of [\d,]+ bits is above all floats$"):
+        canonical_float(value, "rate", kind)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e39])
 def test_canonical_float_refuses_what_float32_cannot_hold(value):
     with pytest.raises(SpecError, match="not a finite number"):

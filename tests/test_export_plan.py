@@ -5,6 +5,8 @@ import os
 import duckdb
 import pytest
 
+import butter_etl as be
+from butter_etl.errors import StaleSummaryError
 from butter_etl.exchange.export_plan import ExportOptions, parameter_values, plan_export, plan_key
 from butter_etl.exchange.manifest import read_manifest
 from butter_etl.store.files import Location
@@ -15,7 +17,11 @@ from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweep_files import parse_sweep
 from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
+from butter_etl.summarize import plan_summaries, run_summaries
+from butter_etl.upkeep.verify import plan_verification, run_verification
+from tests.exports import EXPERIMENTS as SUMMARISED
 from tests.exports import export
+from tests.exports import make_store as make_summarised
 from tests.strategies import land
 
 #: The sweeps as the published document words them, in SQL: nothing of `butter_etl.studies.butter.sweeps` takes part.
@@ -208,3 +214,36 @@ def test_a_plan_has_one_key_until_its_sources_change(store, tmp_path):
     os.utime(path, ns=(1, 1))
     assert key("primary") != keys[0]
     assert key("300_epoch") == key("300_epoch")
+
+
+def test_intervals_come_with_summaries_by_their_levels(tmp_path):
+    store = make_summarised(tmp_path / "store")
+    export(store, tmp_path / "before", everything=True)
+    assert not [one.name for one in read_manifest(Location(tmp_path / "before")).directories if "precision" in one.name]
+    for level in (0.95, 0.8):
+        run_summaries(plan_summaries(store, level=level), store)
+    export(store, tmp_path / "out", everything=True, tar=True)
+    manifest = read_manifest(Location(tmp_path / "out"))
+    frames = {one.name: (one.frame, one.rows, one.experiments) for one in manifest.directories}
+    assert frames["complete_precision"] == ("precision", 14, 7)
+    assert frames["primary_sweep_precision"] == ("precision", 4, 2)
+    assert run_verification(plan_verification(tmp_path / "out")).faults == []
+    read = be.read_export(tmp_path / "out" / "primary_sweep_precision", where=["confidence_level=0.8"])
+    assert len(read.compute(scheduler="synchronous")) == 2
+    card, croissant = ((tmp_path / "out" / name).read_text() for name in ("README.md", "croissant.json"))
+    assert "### Precision Schema" in card
+    assert "`test_loss_end_looks_low`" in card
+    assert '"complete_precision/confidence_level"' in croissant
+
+
+def test_intervals_out_of_date_are_refused_and_those_that_were_not_asked_for_are_not(tmp_path):
+    store = make_summarised(tmp_path / "store")
+    selection = Registry(store).select(Choice(where=("label_noise=0.05",)))
+    run_summaries(plan_summaries(store, selection, level=0.95), store)
+    export(store, tmp_path / "some", everything=True)
+    rows = {one.name: one.rows for one in read_manifest(Location(tmp_path / "some")).directories}
+    assert (rows["complete_precision"], rows["complete_summary"]) == (1, 7)
+    land(store, SUMMARISED[2], BUTTER.fixed_ids.id_of(SUMMARISED[2]), range(3, 4), epochs=4)
+    run_summaries(plan_summaries(store), store)
+    with pytest.raises(StaleSummaryError, match=r"of 1 experiment are .*summarize --precision"):
+        export(store, tmp_path / "more", everything=True)

@@ -127,7 +127,7 @@ def problems(draw):
     return network, optimization, data, draw(st.integers(-(2**63), 2**63 - 1))
 
 
-def nearly_equal(network, optimization, data, seed):
+def assert_nearly_equal(network, optimization, data, seed):
     """Both engines' histories and weights agree as far as float32 lets two orders of summation agree.
 
     A step divides by the root of the gradient's mean square: where a gradient is but a rounding error, weights may part
@@ -150,12 +150,12 @@ def nearly_equal(network, optimization, data, seed):
 @settings(max_examples=80, derandomize=True)
 @given(problems())
 def test_any_problem_trains_as_the_torch_engine_trains_it(problem):
-    nearly_equal(*problem)
+    assert_nearly_equal(*problem)
 
 
 def test_layers_wider_than_a_block_of_features():
     network = Network(300, (270, 270, 3), "categorical_crossentropy")
-    nearly_equal(network, replace(ADAM, learning_rate=0.001, epochs=1), stack_data(network, seeds=[5]), 5)
+    assert_nearly_equal(network, replace(ADAM, learning_rate=0.001, epochs=1), stack_data(network, seeds=[5]), 5)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "SGD", "RMSprop"])

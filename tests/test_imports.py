@@ -455,19 +455,19 @@ def test_runs_that_differ_from_the_stores_are_refused_or_one_is_preferred(store,
 # --- sources that cannot be meant --------------------------------------------------------------------------------
 
 
-def refused(source, tmp_path, error, message, **options):
+def assert_refused(source, tmp_path, error, message, **options):
     with pytest.raises(error, match=message):
         run_import(source, tmp_path / "other", **options)
     assert not (tmp_path / "other").exists()
 
 
 def test_sources_that_are_none(store, tmp_path):
-    refused(tmp_path / "nowhere", tmp_path, SourceError, "nowhere: does not exist")
+    assert_refused(tmp_path / "nowhere", tmp_path, SourceError, "nowhere: does not exist")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", tmp_path, SourceError, "holds no Parquet files of runs")
-    refused(tmp_path / "store", tmp_path, SelectError, "--profile 'sead': unknown", profile="sead")
+    assert_refused(tmp_path / "empty", tmp_path, SourceError, "holds no Parquet files of runs")
+    assert_refused(tmp_path / "store", tmp_path, SelectError, "--profile 'sead': unknown", profile="sead")
     export(tmp_path / "store", tmp_path / "out")
-    refused(tmp_path / "out/complete_summary", tmp_path, SourceError, "holds no Parquet files of runs")
+    assert_refused(tmp_path / "out/complete_summary", tmp_path, SourceError, "holds no Parquet files of runs")
     with pytest.raises(SourceError, match="lies in the store"):
         run_import(tmp_path / "store/all_runs", tmp_path / "store")
     (tmp_path / "full").mkdir()
@@ -483,18 +483,18 @@ def test_every_file_is_checked_before_anything_lands(store, tmp_path):
     source = write(rows, tmp_path / "source", "a.parquet")
     bad = source / "b.parquet"
     bad.write_bytes(b"PAR1 not really")
-    refused(source, tmp_path, TornFileError, "b.parquet cannot be read")
+    assert_refused(source, tmp_path, TornFileError, "b.parquet cannot be read")
     pq.write_table(rows.drop_columns(["val_hinge", "depth"]), bad)
-    refused(source, tmp_path, SourceError, "b.parquet: columns are missing: depth, val_hinge")
+    assert_refused(source, tmp_path, SourceError, "b.parquet: columns are missing: depth, val_hinge")
     pq.write_table(rows.set_column(0, "experiment_id", pa.array(["x"] * rows.num_rows)), bad)
-    refused(source, tmp_path, SourceError, "column 'experiment_id' is string, expected uint32")
+    assert_refused(source, tmp_path, SourceError, "column 'experiment_id' is string, expected uint32")
     place = rows.schema.get_field_index("depth")
     pq.write_table(rows.set_column(place, "depth", pa.array([300] * rows.num_rows, pa.int64())), bad)
-    refused(source, tmp_path, SourceError, "column 'depth': .*300")
+    assert_refused(source, tmp_path, SourceError, "column 'depth': .*300")
     pq.write_table(rows.set_column(place, "depth", pa.nulls(rows.num_rows, pa.uint8())), bad)
-    refused(source, tmp_path, SourceError, "column 'depth' is null in 26 of 26 rows")
+    assert_refused(source, tmp_path, SourceError, "column 'depth' is null in 26 of 26 rows")
     pq.write_table(rows.drop_columns(["val_loss"]), bad)
-    refused(source, tmp_path, SourceError, "columns are missing: val_loss")
+    assert_refused(source, tmp_path, SourceError, "columns are missing: val_loss")
 
 
 def with_column(table, name, values):
@@ -524,13 +524,13 @@ def test_one_file_that_is_wrong_in_any_way_forbids_the_whole_import(tmp_path):
          with_column(rows, "val_loss", pa.array([[0.5] * 3001, [0.5]]))),
     ]:  # fmt: skip
         pq.write_table(table, path)
-        refused(source, tmp_path, error, message)
+        assert_refused(source, tmp_path, error, message)
     pq.write_table(rows, path, write_page_checksum=True, compression="none", use_dictionary=False)
     data = bytearray(path.read_bytes())
     chunk = pq.read_metadata(path).row_group(0).column(rows.schema.get_field_index("hinge"))
     data[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 1
     path.write_bytes(data)
-    refused(source, tmp_path, TornFileError, r"b.parquet cannot be read \(.*CRC")
+    assert_refused(source, tmp_path, TornFileError, r"b.parquet cannot be read \(.*CRC")
     pq.write_table(rows, path)
     assert run_import(source, tmp_path / "other").landed == 4
 
@@ -606,13 +606,13 @@ def test_own_runs_must_be_what_they_say(store, tmp_path):
         return write(changed, tmp_path / "source")
 
     source = replaced("command", [text.replace("butter_etl.train", "X") for text in rows["command"].to_pylist()])
-    refused(source, tmp_path, SpecError, "does not know")
+    assert_refused(source, tmp_path, SpecError, "does not know")
     source = replaced("command", [None] * rows.num_rows)
-    refused(source, tmp_path, SpecError, "rows of butter_etl.train need their command")
+    assert_refused(source, tmp_path, SpecError, "rows of butter_etl.train need their command")
     source = replaced("epochs", [4] * rows.num_rows)
-    refused(source, tmp_path, SpecError, "epochs is 4, but its command says 3000")
+    assert_refused(source, tmp_path, SpecError, "epochs is 4, but its command says 3000")
     source = replaced("repetition", [one + 1 for one in rows["repetition"].to_pylist()])
-    refused(source, tmp_path, SpecError, "is not repetition 1 of")
+    assert_refused(source, tmp_path, SpecError, "is not repetition 1 of")
 
 
 def test_what_does_not_come_along_is_told(store, tmp_path):
@@ -660,7 +660,9 @@ def test_an_export_in_the_schema_of_2022_comes_back_by_values(store, tmp_path):
     for name in there.column_names:
         if name not in ("repetition", "end_reason"):
             assert there[name].equals(rows[name].cast(there.schema.field(name).type)), name
-    refused(tmp_path / "AspectTestTask", tmp_path, SourceError, "columns are missing: .* known: seed, oedi-2022-08")
+    assert_refused(
+        tmp_path / "AspectTestTask", tmp_path, SourceError, "columns are missing: .* known: seed, oedi-2022-08"
+    )
 
 
 def test_rows_without_flags_get_those_of_their_parameters(store, tmp_path):
@@ -719,7 +721,9 @@ def test_a_profile_of_another_study(fits, tmp_path):
     source = write(old, tmp_path / "source")
     report = run_import(source, tmp_path / "other", study=FITS, profile="old")
     assert (report.experiments, report.landed, report.warnings) == (2, 4, ())
-    refused(source, tmp_path / "none", SourceError, "columns are missing: shift, error .* known: seed, old", study=FITS)
+    assert_refused(
+        source, tmp_path / "none", SourceError, "columns are missing: shift, error .* known: seed, old", study=FITS
+    )
     with pytest.raises(SelectError, match="known: seed, old"):
         run_import(source, tmp_path / "none", study=FITS, profile="oedi-2022-08")
 
@@ -758,13 +762,15 @@ def test_own_rows_of_another_study_must_be_what_they_say(fits, tmp_path):
         ("coarse_sweep is True, not False", "coarse_sweep", [True] * 2),
     ]:
         changed = with_column(rows, name, pa.array(values, rows.schema.field(name).type))
-        refused(write(changed, tmp_path / "source"), tmp_path, SpecError, message, study=FITS)
+        assert_refused(write(changed, tmp_path / "source"), tmp_path, SpecError, message, study=FITS)
 
 
 def test_a_store_of_another_study_is_refused(store, fits, tmp_path):
     message = "fits: is a store of the study 'fits', not of 'butter'; import it into a store of 'fits'"
-    refused(tmp_path / "fits", tmp_path, SourceError, message)
-    refused(tmp_path / "store", tmp_path, SourceError, "is a store of the study 'butter', not of 'fits'", study=FITS)
+    assert_refused(tmp_path / "fits", tmp_path, SourceError, message)
+    assert_refused(
+        tmp_path / "store", tmp_path, SourceError, "is a store of the study 'butter', not of 'fits'", study=FITS
+    )
     with pytest.raises(StudyError, match="is a store of the study 'butter', not of 'fits'"):
         run_import(tmp_path / "fits", tmp_path / "store", study=FITS)
 

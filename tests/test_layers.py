@@ -25,11 +25,11 @@ MAY_IMPORT = {
     "train_tasks": {"campaign", "store", "clusters", "studies", "engines"},
     "summarize": {"store", "clusters", "studies", "engines"},
     "partition": {"exchange", "store", "clusters", "studies", "engines"},
-    "upkeep": {"exchange", "store", "clusters", "studies", "engines"},
+    "upkeep": {"exchange", "campaign", "store", "clusters", "studies", "engines"},
     "views": {"train_tasks", "summarize", "campaign", "store", "clusters", "studies", "engines"},
     "cli": {
         "views", "upkeep", "train_tasks", "summarize", "partition", "exchange", "campaign", "store", "clusters",
-        "studies", "engines",
+        "studies",
     },
     "__init__": {"views", "upkeep", "train_tasks", "summarize", "partition", "store", "clusters", "studies"},
     "__main__": {"cli"},

@@ -84,7 +84,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(tmp_path, hears_signal
 def test_the_documented_way(tmp_path):
     """The commands of the study's page, one after the other, in a shell."""
     texts = blocks(ROOT / "docs" / "lifespans.md")
-    (spec,) = (block.text for block in texts if block.language == "yaml")
+    (spec,) = (block.text for block in texts if block.language == "yaml" and "name: lives" in block.text)
     (tmp_path / "lives.yaml").write_text(spec)
     shell = [block.text for block in texts if block.language == "sh"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

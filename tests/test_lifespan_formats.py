@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tarfile
 from pathlib import Path
@@ -15,7 +16,8 @@ from butter_etl.errors import SelectError, SourceError
 from butter_etl.exchange.imports import run_import
 from butter_etl.partition import ExportOptions, export
 from butter_etl.store.store import Store
-from butter_etl.studies.lifespans.formats import TABLE_TASK, TABLES
+from butter_etl.studies.lifespans.experiments import TABLE_TASK
+from butter_etl.studies.lifespans.formats import TABLES
 from butter_etl.studies.lifespans.study import NN_LIFESPANS
 from butter_etl.studies.lifespans.tables import read_table
 from butter_etl.summarize import plan_summaries, run_summaries
@@ -144,3 +146,61 @@ def test_lives_of_any_length_have_whole_epochs():
     lines = DATA.decode().split("\n")
     short = TABLES.read("\n".join([*lines[:4], ""]).encode()).rows.to_pylist()[0]
     assert (short["epochs"], len(short["loss"])) == (math.ceil(1.5), 3)
+
+
+def with_cell(data, before, after):
+    """A table with one text in place of another, which is there."""
+    assert before in data
+    return data.replace(before, after, 1)
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["a folder", "an archive too"])
+@pytest.mark.parametrize("change", [(b" 25 ", b" 26 "), (b"0.5 ", b"0.50001 ")], ids=["parameters", "curves"])
+def test_the_second_of_two_tables_of_one_id_is_refused_by_name_and_the_others_go_on(tmp_path, change, is_packed):
+    source = tmp_path / "source"
+    (source / "a").mkdir(parents=True)
+    for name, data in FILES.items():
+        (source / "a" / name).write_bytes(data)
+    other, second = with_cell(DATA, *change), "b/second.txt"
+    if is_packed:
+        second = "b.tar/second.txt"
+        with tarfile.open(source / "b.tar", "w") as tar:
+            member = tarfile.TarInfo("second.txt")
+            member.size = len(other)
+            tar.addfile(member, io.BytesIO(other))
+    else:
+        (source / "b").mkdir()
+        (source / "b/second.txt").write_bytes(other)
+    report = bring(source, tmp_path / "store")
+    (line,) = report.refused
+    assert line == f"{source}/{second}: is of a run that {source}/a/{FIRST}.txt tells of otherwise; keep one of them"
+    assert (report.landed, report.experiments) == (3, 3)
+    assert {row["table_id"] for row in rows_of(tmp_path / "store")} == {Path(name).stem for name in FILES}
+    again = bring(source, tmp_path / "store")
+    assert (again.landed, again.present, again.refused) == (0, 3, report.refused)
+
+
+def test_two_copies_of_a_table_are_one_run(tmp_path):
+    source = tmp_path / "source"
+    for folder in ("a", "b"):
+        (source / folder).mkdir(parents=True)
+        (source / folder / f"{FIRST}.txt").write_bytes(FILES[f"{FIRST}.txt"])
+    report = bring(source, tmp_path / "store")
+    assert (report.landed, report.present, report.refused) == (1, 1, ())
+
+
+def test_the_command_says_what_it_refused_and_which_source_it_recorded(tmp_path, run):
+    source = tmp_path / "tables"
+    source.mkdir()
+    (source / "one.txt").write_bytes(DATA)
+    (source / "two.txt").write_bytes(with_cell(DATA, b" 25 ", b" 26 "))
+    options = ("--study", "nn_lifespans", "--source-doi", "10.7910/DVN/ZXTCGF", "--source-title", "Lives", "--quiet")
+    code, out, err = run("import", source, tmp_path / "store", *options)
+    assert code == 1
+    assert 'recorded as of "Lives", https://doi.org/10.7910/DVN/ZXTCGF: no licence is stated\n' in out
+    assert f"refused: {source}/two.txt: is of a run that {source}/one.txt tells of otherwise" in err
+    code, out, _ = run("import", FOLDER, tmp_path / "other", "--study", "nn_lifespans", "--quiet")
+    assert code == 0
+    assert 'recorded as of "networks": no licence is stated, and nothing else (--source-author, ' in out
+    code, out, _ = run("import", FOLDER, tmp_path / "other", "--study", "nn_lifespans", "--quiet")
+    assert "recorded" not in out

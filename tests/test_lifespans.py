@@ -249,6 +249,7 @@ def test_a_network_that_diverges_is_a_row_all_the_same(digits, engine):
         ({"pool_kernels": (9,)}, "pool_kernels has 1 entries, not 2"),
         ({"conv_filters": (304, 38)}, "conv_filters has 2 entries, not 3"),
         ({"fc_dropout_layers": ()}, "fc_dropout_layers has 0 entries, not 1"),
+        ({"fc_filters": (), "fc_dropout_layers": ()}, "fc_filters is empty; its last entry is the width of the output"),
         ({"fc_filters": (343, 10)}, "fc_filters: the last is 10; CIFAR100 has 100 classes"),
     ],
 )

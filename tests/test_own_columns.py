@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 import butter_etl as be
 from butter_etl.errors import DatasetError, SpecError
-from butter_etl.store.copies import Kept, read_kept
+from butter_etl.store.copies import read_kept
 from butter_etl.studies.butter.declarations import ColumnChoice, Declaration, Fill, check_declaration
 from butter_etl.studies.butter.encoded_columns import EncodedColumn, describe_columns, doubt_lines
+from butter_etl.studies.butter.kept_tables import TABLES, KeptTable
 from butter_etl.studies.butter.own_data import load_content
 from butter_etl.studies.butter.sweep_files import READER
 from butter_etl.train_tasks import open_campaign
@@ -510,9 +511,9 @@ def test_a_registered_sweep_tells_what_its_copy_does(here, run):
 
 def test_copies_of_before_are_read_and_do_not_tell(here, run):
     store, _ = open_campaign(be.plan("store", spec="own.yaml"), here)
-    kept = read_kept(store.location, "mine")
+    kept = read_kept(store.location, "mine", TABLES)
     before = {key: value for key, value in msgspec.to_builtins(kept).items() if key != "columns"}
-    assert msgspec.convert(before, Kept) == msgspec.structs.replace(kept, columns=())
+    assert msgspec.convert(before, KeptTable) == msgspec.structs.replace(kept, columns=())
     table = pq.read_table("store/datasets/mine.parquet")
     footer = {b"butter_etl.dataset": msgspec.json.encode(before)}
     pq.write_table(table.replace_schema_metadata(footer), "store/datasets/mine.parquet")

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+import butter_etl as be
 from butter_etl.cli.group import main
 from butter_etl.errors import StaleSummaryWarning, UsageError
 from butter_etl.store.store import Store
@@ -15,8 +16,11 @@ from butter_etl.studies.butter.sweeps import make_experiment
 from butter_etl.studies.selection import Choice
 from butter_etl.studies.study import Points
 from butter_etl.summarize import plan_summaries, run_summaries
-from butter_etl.views import page_data, plot
+from butter_etl.views import draw_picture, page_data, plot, selected
 from tests.strategies import land
+
+#: One of the experiments.
+CHOSEN = ("--where", "size=128", "--where", "depth=3")
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +264,26 @@ def test_the_command_draws_files(store, tmp_path, name, capsys):
             assert min(image.size) > 600
 
 
+def test_a_network_is_drawn_as_a_row_of_layers(store, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", str(store), str(tmp_path / "x.png"), "--kind", "network", *CHOSEN])
+    assert stop.value.code == 0, capsys.readouterr().err
+    with Image.open(tmp_path / "x.png") as image:
+        assert min(image.size) > 400
+    (row,) = selected(str(store), Choice(where=tuple(CHOSEN[1::2]))).to_pylist()
+    picture = draw_picture(str(store), Choice(where=tuple(CHOSEN[1::2])), kind="network")
+    (axes,) = picture.figure.axes
+    said = [text.get_text() for text in axes.texts]
+    assert said[::2] == ["inputs", *["dense"] * (len(row["widths"]) - 1), "output"]
+    assert [text.split("\n")[0] for text in said[1::2]] == ["4", *map(str, row["widths"])]
+    assert axes.get_title(loc="left") == "529_pollen rectangle size 128 depth 3"
+
+
+def test_of_what_no_layers_are_known_nothing_is_drawn():
+    with pytest.raises(UsageError, match="the layers of this network cannot be told"):
+        plot.network(())
+
+
 def test_curves_can_be_told_apart_in_grey(summary):
     (axes,) = plot.learning_curves(summary, by="size").axes
     from matplotlib.colors import to_rgb
@@ -279,8 +303,14 @@ def test_curves_can_be_told_apart_in_grey(summary):
         (["x.png", "--where", "size=32"], "nothing to draw"),
         (["x.png", "--kind", "map", "--where", "size=32"], "nothing to draw"),
         (["x.png", "--kind", "runs"], "the selection has 4"),
+        (["x.png", "--kind", "network"], "a picture of a network is of one experiment; the selection has 4"),
         (["x.png", "--kind", "map", "--by", "size"], "--by goes with --kind curves"),
         (["x.png", "--repetitions", "3"], "pictures are of all repetitions"),
+        (["x.png", "--kind", "map", "--interval", "each"], "--interval goes with --kind curves"),
+        (["x.png", "--level", "0.9"], "--level goes with --interval"),
+        (["x.png", "--interval", "band", "--level", "1"], "confidence levels lie between"),
+        (["x.png", "--interval", "each"], "no intervals at 0.95; run `butter-etl summarize --precision --level 0.95`"),
+        (["x.png", "--interval", "each", "--series", "train_loss"], "has intervals of test_loss, not of train_loss"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(store, tmp_path, arguments, message, monkeypatch, capsys):
@@ -292,3 +322,31 @@ def test_what_cannot_be_drawn_is_one_line(store, tmp_path, arguments, message, m
     assert message in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("interval", "words"), [("each", "90 % interval at each epoch"), ("band", "90 % band over")])
+def test_intervals_are_drawn_around_medians(tmp_path, interval, words):
+    store = Store.create(tmp_path / "store")
+    spec = BUTTER.fixed_ids.experiment(0)
+    land(store, spec, 0, range(10), epochs=5)
+    with pytest.raises(UsageError, match="has no intervals"):
+        be.plot(tmp_path / "store", interval=interval)
+    be.summarize_store(tmp_path / "store", levels=[0.9])
+    figure = be.plot(tmp_path / "store", interval=interval, level=0.9, out=tmp_path / "x.svg").figure
+    (axes,) = figure.axes
+    (row,) = be.read_precision(tmp_path / "store").compute(scheduler="synchronous").to_dict("records")
+    name = "median" if interval == "each" else "band"
+    bounds = axes.collections[0].get_paths()[0].get_extents()
+    assert bounds.y0 == pytest.approx(min(row[f"test_loss_{name}_low"]))
+    assert bounds.y1 == pytest.approx(max(row[f"test_loss_{name}_high"]))
+    assert words in axes.get_title(loc="left")
+    land(store, spec, 0, range(10, 11), epochs=5)
+    with pytest.warns(StaleSummaryWarning, match=r"intervals of 1 experiment are .*--precision --level 0.9"):
+        be.plot(tmp_path / "store", interval=interval, level=0.9)
+
+
+def test_unknown_intervals_are_refused(store):
+    with pytest.raises(UsageError, match="unknown interval 'all'"):
+        be.plot(store.location.root, interval="all")
+    with pytest.raises(UsageError, match="interval='each' goes with curves"):
+        be.plot(store.location.root, kind="map", interval="each")

@@ -33,6 +33,7 @@ from butter_etl.store.registry import Registry
 from butter_etl.store.s3 import Service
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.declarations import Declaration
+from butter_etl.studies.butter.kept_tables import TABLES
 from butter_etl.studies.butter.own_data import load_content
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
@@ -137,9 +138,9 @@ def test_own_data_are_kept_and_read_there(server, bucket, tmp_path):
     declared = Declaration(file="mine.csv", task="classification", target="kind")
     content = load_content("mine", declared, tmp_path / "mine.csv", "mine")
     store = Store.create(server.url(f"{bucket}/study"), tmp_path / "state")
-    assert read_kept(store.location, "mine") is None
-    keep(store, content, declared, tmp_path / "mine.csv")
-    assert read_copy(Location(store.location.absolute), content.info).x.tobytes() == content.x.tobytes()
+    assert read_kept(store.location, "mine", TABLES) is None
+    keep(store, content, declared, tmp_path / "mine.csv", TABLES)
+    assert read_copy(Location(store.location.absolute), content.info, TABLES).x.tobytes() == content.x.tobytes()
     local = Store.create(tmp_path / "local")
     adopt_copy(local, store.location, "mine")
     assert (

@@ -155,7 +155,7 @@ def study(tmp_path):
     return tmp_path / "study"
 
 
-def end_by(number, command, seen):
+def assert_ended_by(number, command, seen):
     """Start a command, send it a signal once something is seen; check that no job and no key is left."""
     keys = Path(os.environ["SLURM_TEST_DIR"], "tls")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
@@ -193,7 +193,7 @@ def test_whatever_waits_for_jobs_is_ended(site, tmp_path, monkeypatch):
     for name, words in COMMANDS.items():
         cluster = [held] if name == "check" else ["--cluster", held]
         for number in (signal.SIGTERM, signal.SIGHUP) if name in ("train", "check") else (signal.SIGTERM,):
-            end_by(number, [*BUTTER_ETL, *words, *cluster], lambda: "PENDING" in queue())
+            assert_ended_by(number, [*BUTTER_ETL, *words, *cluster], lambda: "PENDING" in queue())
 
 
 @pytest.mark.long
@@ -209,7 +209,7 @@ def test_a_driver_is_ended_while_some_jobs_run_and_others_wait(site, tmp_path, m
     def trains():
         return {"RUNNING", "PENDING"} <= set(queue()) and list(Path("new/state").glob("attempts/**/*.json"))
 
-    end_by(number, command, trains)
+    assert_ended_by(number, command, trains)
 
 
 @pytest.mark.long
@@ -225,4 +225,4 @@ def test_what_an_outright_death_leaves_is_cleared_by_the_next_driver(site, tmp_p
     assert (queue(), len(list(keys.iterdir()))) == (["PENDING"], 1)
     subprocess.run(["scancel", "--me", "--name=butter-etl"], check=True, timeout=300)
     wait_until(lambda: not queue(), PATIENCE)
-    end_by(signal.SIGTERM, [*BUTTER_ETL, "cluster", "check", held], lambda: "PENDING" in queue())
+    assert_ended_by(signal.SIGTERM, [*BUTTER_ETL, "cluster", "check", held], lambda: "PENDING" in queue())

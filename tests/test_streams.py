@@ -45,6 +45,7 @@ def test_numbers_of_streams_never_change():
         "NOISE_ROWS": 4,
         "NOISE_VALUES": 5,
         "MASKS": 6,
+        "RESAMPLES": 64,
     }
 
 

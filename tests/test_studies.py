@@ -15,7 +15,7 @@ from tests.test_layers import modules_of
 PACKAGE = Path(butter_etl.__file__).parent
 
 #: What any study has.
-GENERAL = {column.name for column in run_columns((), ())} | {"num_runs", "num", "canonical_json"}
+GENERAL = {column.name for column in run_columns((), ())} | {"num_runs", "num", "canonical_json", "confidence_level"}
 #: The word that any study without one of its own has for its measuring points.
 POINT = {"epoch"}
 #: Columns of studies that are words of any program too.
@@ -48,36 +48,9 @@ MEANT_OTHERWISE = {
     ("views/curves.py", "epochs"): "which points are kept of a curve, whatever a study calls them: a public argument",
     ("views/facts.py", "dataset"): "the name of a user's own data set, in facts that scripts read",
 }
-#: Who may import what of BUTTER's, by the face of studies: users' own data sets, and how fast machines are.
+#: Who may import what of BUTTER's, by the face of studies: how fast machines are.
 MAY_IMPORT_OF_BUTTER = {
     "cli.calibrate": {"DEFAULT_RATES", "measure_rates", "require_rates_path", "save_rates"},
-    "store.copies": {
-        "Content",
-        "Dataset",
-        "DatasetInfo",
-        "Declaration",
-        "EncodedColumn",
-        "OwnData",
-        "Task",
-        "content_sha256",
-        "own_info",
-    },
-    "store.own_datasets": {
-        "DatasetInfo",
-        "Declaration",
-        "EncodedColumn",
-        "describe",
-        "encoded_columns",
-        "fetch_source",
-        "find_source",
-        "load_content",
-    },
-    # What became of own data sets' columns, for people and programs.
-    "train_tasks": {"EncodedColumn", "describe_columns", "doubt_lines"},
-    # These pass on what the store says of own data sets: they import the types of it, nothing that computes.
-    "upkeep.inventory": {"DatasetInfo"},
-    "upkeep.rows": {"DatasetInfo", "Declaration"},
-    "views.facts": {"DatasetInfo", "describe_columns"},
 }
 
 

@@ -21,7 +21,7 @@ import butter_etl.clusters
 import butter_etl.summarize
 from benchmarks.synthetic import make_store
 from butter_etl.engines.contract import HISTORIES
-from butter_etl.errors import TornFileError
+from butter_etl.errors import SpecError, TornFileError
 from butter_etl.store.fingerprints import fingerprint
 from butter_etl.store.layout import RunFile
 from butter_etl.store.registry import Registry
@@ -267,8 +267,11 @@ def test_frames_are_declared():
         "runs": ("all_runs", None),
         "summary": ("complete_summary", 2),
         "executive": ("complete_executive_summary", 2),
+        "precision": ("complete_precision", None),
     }
-    assert [one.kind for one in replace(BUTTER, executive_names=()).frames.values()] == ["runs", "summary"]
+    assert [one.kind for one in BUTTER.frames.values() if one.optional] == ["precision"]
+    kinds = [one.kind for one in replace(BUTTER, executive_names=()).frames.values()]
+    assert kinds == ["runs", "summary", "precision"]
 
 
 def test_on_a_cluster_the_same_bytes(store, client):
@@ -382,10 +385,10 @@ def test_runs_that_land_meanwhile_are_for_the_next_pass(wide, monkeypatch):
     spec = make_experiment(dataset="529_pollen", size=2 ** WIDE[12], depth=2)
     read, landed = butter_etl.summarize._read_experiment, []
 
-    def read_and_land(store, files):
+    def read_and_land(store, files, **columns):
         if not landed:
             landed.append(land(store, spec, BUTTER.fixed_ids.id_of(spec), range(9)))
-        return read(store, files)
+        return read(store, files, **columns)
 
     monkeypatch.setattr("butter_etl.summarize._read_experiment", read_and_land)
     assert summarize(wide).computed == 20
@@ -563,3 +566,89 @@ def test_a_store_of_before_gets_its_executive_summary(store):
     assert summarize(store) == SummaryReport(computed=0, kept=4, dropped=0, partitions=2)
     assert len(be.read_executive_summary(store.location.root)) == 4
     assert all_bytes(store) == before
+
+
+# --- intervals ---------------------------------------------------------------------------------------------------
+
+
+def precision_rows(store, level="0.95"):
+    """Every row of the intervals at a level with its hive keys, by Polars."""
+    files = f"{store.location.root}/complete_precision/**/{level}.parquet"
+    rows = pl.read_parquet(files, hive_partitioning=True, try_parse_hive_dates=False).to_dicts()
+    return {row["experiment_id"]: row for row in rows}
+
+
+def bytes_of(store, folder):
+    root = Path(store.location.path(folder))
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_intervals_change_no_byte_of_summaries_and_are_computed_where_runs_were_added(store, monkeypatch):
+    summarize(store)
+    before = bytes_of(store, "complete_summary"), bytes_of(store, "complete_executive_summary")
+    assert summarize(store, level=0.95) == SummaryReport(computed=4, kept=0, dropped=0, partitions=2)
+    assert (bytes_of(store, "complete_summary"), bytes_of(store, "complete_executive_summary")) == before
+    assert plan_summaries(store).partitions == plan_summaries(store, level=0.95).partitions == []
+    assert [plan.stale for plan in plan_summaries(store, level=0.99).partitions] == [[0, 14], [1, 15]]
+    untouched = precision_rows(store)[15]
+    land(store, BUTTER.fixed_ids.experiment(14), 14, range(4, 7))
+    assert [plan.stale for plan in plan_summaries(store, level=0.95).partitions] == [[14]]
+    seen = []
+    compute = butter_etl.summarize.precise_experiment
+    monkeypatch.setattr(
+        butter_etl.summarize,
+        "precise_experiment",
+        lambda of, level, runs: seen.append(runs.num_rows) or compute(of, level, runs),
+    )
+    assert summarize(store, level=0.95) == SummaryReport(computed=1, kept=1, dropped=0, partitions=1)
+    assert seen == [7]
+    assert precision_rows(store)[15] == untouched
+    assert bytes_of(store, "complete_summary") == before[0]
+
+
+def test_intervals_are_those_of_all_runs_whatever_the_files(store, tmp_path):
+    summarize(store, level=0.95)
+    row = precision_rows(store)[15]
+    assert (row["confidence_level"], row["num_runs"], row["dataset"]) == (0.95, 30, "529_pollen")
+    assert set(row) == set(BUTTER.precision.names)
+    losses = np.sort([run["val_loss"] for run in raw_rows(store)[15]], axis=0)
+    assert row["test_loss_median_low"] == losses[9].tolist()  # rank 10 of 30 at 95 %
+    assert row["test_loss_median_high"] == losses[20].tolist()
+    other = Store.create(tmp_path / "other")
+    for first in (20, 0, 10):
+        land(other, BUTTER.fixed_ids.experiment(15), 15, range(first, first + 10))
+    summarize(other, level=0.95)
+    assert precision_rows(other)[15] == row
+
+
+def test_levels_of_before_are_kept_up_to_date(store):
+    root = store.location.root
+    assert be.summarize_store(root, levels=[0.99, 0.9]) == SummaryReport(12, 0, 0, 6)
+    assert be.summarize_store(root, levels=[], full=True).computed == 12
+    frame = be.read_precision(root, where=["confidence_level=0.99", "depth=3"]).compute(scheduler="synchronous")
+    assert (len(frame), set(frame["confidence_level"])) == (2, {0.99})
+    assert len(be.read_precision(root)) == 8
+    assert list(frame.columns) == BUTTER.precision.names
+    assert be.summarize_store(root) == SummaryReport(0, 4, 0, 0)
+
+
+def test_intervals_of_experiments_without_runs_are_dropped(store):
+    summarize(store, level=0.95)
+    for path in Path(store.location.path("all_runs")).rglob("1*-*.parquet"):
+        path.unlink()
+    assert summarize(store, level=0.95).dropped == 3
+    assert list(precision_rows(store)) == [0]
+    shutil.rmtree(store.location.path("all_runs/dataset=529_pollen"))
+    assert summarize(store, level=0.95).dropped == 1
+    assert not list(Path(store.location.path("complete_precision")).rglob("*=*/*.parquet"))
+
+
+def test_new_stores_have_no_intervals(store):
+    assert not Path(store.location.path("complete_precision")).exists()
+    assert len(be.read_precision(store.location.root)) == 0
+
+
+@pytest.mark.parametrize("level", [1.0, 0.2, float("nan")])
+def test_what_is_no_level_is_refused(store, level):
+    with pytest.raises(SpecError, match="confidence levels lie between"):
+        be.summarize_store(store.location.root, levels=[level])

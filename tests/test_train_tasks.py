@@ -11,6 +11,7 @@ from butter_etl.campaign import tasks
 from butter_etl.campaign.cutting import (
     LONGEST_TASK,
     SHORTEST_TASK,
+    End,
     Task,
     Wanted,
     cut_tasks,
@@ -121,6 +122,23 @@ def test_tasks_hold_every_run_once_and_are_even(costs_and_runs, target):
     for task in tasks:
         seconds = sum(cost[item.experiment_id] * len(item.repetitions) for item in task.items)
         assert seconds <= target * 1.0001 or task.runs == 1
+
+
+@given(st.lists(st.floats(0.1, 50), min_size=1, max_size=80), st.integers(1, 5))
+def test_workers_that_are_told_of_the_end_are_done_together(costs, workers):
+    """Where the last task to end holds the others up, it is a single run, or as short as tasks get."""
+    wanted = wanted_of((cost, 1) for cost in sorted(costs, reverse=True))
+    cost, total = {one.experiment_id: one.core_seconds for one in wanted}, sum(costs)
+    end = End(total, workers)
+    tasks = list(cut_tasks(wanted, BUTTER, target_task_seconds(total, workers), "cpu", end=end))
+    assert [item.experiment_id for task in tasks for item in task.items] == [one.experiment_id for one in wanted]
+    ends = [(0.0, 0, 0.0)] * workers
+    for task in tasks:  # each goes to the worker that is done first
+        seconds = sum(cost[item.experiment_id] for item in task.items)
+        ends.sort()
+        ends[0] = ends[0][0] + seconds, task.runs, seconds
+    makespan, runs, seconds = max(ends)
+    assert makespan <= total / workers * (1 + 1e-9) or runs == 1 or seconds <= SHORTEST_TASK
 
 
 def test_target_length_shares_the_work_out():

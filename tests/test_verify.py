@@ -614,3 +614,59 @@ def test_paths_that_are_neither_store_nor_export(tmp_path):
         plan_verification(tmp_path)
     with pytest.raises(StoreError, match="is neither a store"):
         plan_verification(tmp_path / "none")
+
+
+# --- intervals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def precise(summarised):
+    """The same with intervals at 95 %."""
+    store = Store.open(summarised)
+    run_summaries(plan_summaries(store, level=0.95), store)
+    return summarised
+
+
+def edit_precision(root, change):
+    location, name = Location(root), f"complete_precision/{PARTITION}/0.95.parquet"
+    made_from = read_fingerprints(location, name)
+    table = change(location.read_table(name))
+    location.replace(name, parquet_bytes(table, metadata=fingerprints_metadata(made_from)))
+
+
+def test_sound_intervals_have_no_findings_and_are_recomputed(summarised, precise):
+    report = check(precise, values=True)
+    assert (report.faults, report.notes) == ([], [])
+    assert report.summaries == 6  # those of three files, of either frame
+
+
+def test_intervals_are_checked_like_summaries(precise):
+    land(Store.open(precise), POLLEN, 0, range(5, 6))
+    assert [kind for kind, _ in faults(precise)] == ["stale-summary"] * 2
+    store = Store.open(precise)
+    for level in (None, 0.95):
+        run_summaries(plan_summaries(store, level=level), store)
+    edit_precision(precise, lambda table: set_first(table, "size", 99))
+    assert faults(precise) == [("wrong-summary", "0.95.parquet")]
+    run_summaries(plan_summaries(store, full=True, level=0.95), store)
+    edit_precision(precise, lambda table: set_first(table, "confidence_level", 0.9))
+    assert faults(precise) == [("wrong-summary", "0.95.parquet")]
+    run_summaries(plan_summaries(store, full=True, level=0.95), store)
+    edit_precision(precise, lambda table: set_first(set_first(table, "num_runs", 1), "test_loss_end_avg", 7.0))
+    assert faults(precise) == []
+    for _ in range(20):  # a sample of one of two rows
+        if found := faults(precise, values=True):
+            break
+    assert found == [("wrong-summary", "0.95.parquet")]
+
+
+def test_a_file_of_intervals_with_another_name_is_foreign(precise):
+    folder = precise / "complete_precision" / PARTITION
+    (folder / "0.95.parquet").rename(folder / "0.950.parquet")
+    assert faults(precise) == [("foreign-file", "0.950.parquet")]
+    repaired(precise)
+    assert faults(precise) == []
+    (precise / "complete_precision" / "_common_metadata").unlink()
+    assert faults(precise) == [("wrong-metadata", "_common_metadata")]
+    repaired(precise)
+    assert faults(precise) == []

@@ -12,5 +12,8 @@ from .heartbeats import Heartbeat as Heartbeat
 from .heartbeats import RunningDriver as RunningDriver
 from .progress import Progress as Progress
 from .share import Share as Share
+from .stacks import Item as Item
+from .stacks import Stack as Stack
+from .stacks import train_stack as train_stack
 from .tasks import Settings as Settings
 from .tasks import discard_landed as discard_landed

@@ -61,23 +61,37 @@ class Task(msgspec.Struct, frozen=True):
 Begun = Mapping[int, Sequence[tuple[int, ...]]]
 
 
+class End(msgspec.Struct, frozen=True):
+    """What is left in all, in estimated core-seconds, and the workers that share its end."""
+
+    core_seconds: float
+    workers: int
+
+
 def cut_tasks(
-    wanted: Iterable[Wanted], study: Study, target_seconds: float, device: Device, begun: Begun | None = None
+    wanted: Iterable[Wanted],
+    study: Study,
+    target_seconds: float,
+    device: Device,
+    begun: Begun | None = None,
+    end: End | None = None,
 ) -> Iterator[Task]:
     """Cut tasks of about ``target_seconds`` each: small experiments share one, an expensive one is cut into stacks.
 
-    For a GPU, experiments that can be trained in one stack come one after the other.
+    For a GPU, experiments that can be trained in one stack come one after the other. Towards an ``end`` that is told,
+    fewer share a task, so that no worker is left with a long one when the others have none.
     """
     if device == "cuda":
         wanted = sorted(wanted, key=lambda entry: _stack_key(study, entry))
     items: list[Item] = []
-    load = 0.0
+    load, cut = 0.0, 0.0
     for entry in wanted:
         for item in _stacks(entry, target_seconds, device, begun or {}):
             cost = len(item.repetitions) * entry.core_seconds
-            if items and load + cost > target_seconds:
+            most = target_seconds if end is None else min(target_seconds, _shared(end.core_seconds - cut, end.workers))
+            if items and load + cost > most:
                 yield Task(tuple(items))
-                items, load = [], 0.0
+                items, load, cut = [], 0.0, cut + load
             items.append(item)
             load += cost
     if items:
@@ -118,7 +132,11 @@ def begun_stacks(checkpoints: Checkpoints) -> Begun:
 
 def target_task_seconds(total_core_seconds: float, workers: int) -> float:
     """Return how many seconds tasks should take: enough to matter, and so few that all workers share the end."""
-    shared = total_core_seconds / (_TASKS_PER_WORKER * max(workers, 1))
     # Two tasks that come one after the other are longer than this together, or they would be one.
     few = 2 * total_core_seconds / MOST_TASKS
-    return min(max(shared, few, SHORTEST_TASK), LONGEST_TASK)
+    return min(max(_shared(total_core_seconds, workers), few), LONGEST_TASK)
+
+
+def _shared(core_seconds: float, workers: int) -> float:
+    """Return how many seconds tasks should take of which all workers have some."""
+    return max(core_seconds / (_TASKS_PER_WORKER * max(workers, 1)), SHORTEST_TASK)

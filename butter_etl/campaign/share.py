@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import msgspec
 
 from butter_etl.campaign.claims import Claims, bucket_of
-from butter_etl.campaign.cutting import Begun, Task, Wanted, cut_tasks
+from butter_etl.campaign.cutting import Begun, End, Task, Wanted, cut_tasks
 from butter_etl.campaign.stacks import Item
 from butter_etl.engines import Device
 from butter_etl.store import Store
@@ -19,7 +20,10 @@ POLL_SECONDS = 5.0
 
 
 class Share:
-    """The part of a campaign that this driver works on, bucket by bucket."""
+    """The part of a campaign that this driver works on, bucket by bucket, the dearest runs first.
+
+    ``workers`` share its end, if that is said.
+    """
 
     def __init__(
         self,
@@ -29,18 +33,16 @@ class Share:
         target_seconds: float,
         device: Device,
         begun: Begun | None = None,
+        workers: int | None = None,
     ) -> None:
-        self._claims, self._store = claims, store
+        self._claims, self._store, self._workers = claims, store, workers
         self._cut = partial(cut_tasks, study=store.study, target_seconds=target_seconds, device=device, begun=begun)
         self.cost = self.cost_done = 0.0
         buckets: dict[int, list[Wanted]] = {}
         for entry in wanted:
             buckets.setdefault(bucket_of(_id(entry)), []).append(entry)
             self.cost += len(entry.repetitions) * entry.core_seconds
-        # Drivers that begin together begin at different buckets.
-        order = sorted(buckets)
-        start = random.randrange(len(order)) if order else 0
-        self._waiting = {bucket: buckets[bucket] for bucket in order[start:] + order[:start]}
+        self._waiting = {bucket: _dearest_first(buckets[bucket]) for bucket in _in_order(buckets)}
         self._contested: set[int] = set()
         self._open: dict[int, dict[int, Wanted]] = {}
         self._left: dict[int, int] = {}
@@ -75,7 +77,8 @@ class Share:
 
     def tasks(self) -> Iterator[Task]:
         """Return the tasks of those buckets not had yet that can be claimed, in one pass over them."""
-        return self._cut(self._claimable())
+        end = None if self._workers is None else End(self.cost - self.cost_done, self._workers)
+        return self._cut(self._claimable(), end=end)
 
     def _claimable(self) -> Iterator[Wanted]:
         for bucket in list(self._waiting):
@@ -128,6 +131,24 @@ class Share:
             self._counted.pop(experiment_id, None)
         del self._left[bucket]
         self._claims.release(bucket)
+
+
+def _dearest_first(entries: Sequence[Wanted]) -> list[Wanted]:
+    return sorted(entries, key=lambda entry: -entry.core_seconds)
+
+
+def _in_order(buckets: Mapping[int, Sequence[Wanted]]) -> Iterator[int]:
+    """Yield buckets by their dearest run, the dearest first: what comes last is short, and all workers share the end.
+
+    Among those whose runs are within twice as dear, drivers that begin together begin at different ones.
+    """
+    alike: dict[int, list[int]] = {}
+    for bucket in sorted(buckets):
+        _, magnitude = math.frexp(max(entry.core_seconds for entry in buckets[bucket]))
+        alike.setdefault(magnitude, []).append(bucket)
+    for _, some in sorted(alike.items(), reverse=True):
+        start = random.randrange(len(some))
+        yield from some[start:] + some[:start]
 
 
 def _id(entry: Wanted) -> int:

@@ -147,7 +147,7 @@ def train_and_land(task: Task, settings: Settings) -> TaskReport:
         try:
             with at_work():
                 report += _train_items(store, later[0], settings, vigil, teller)
-        except Exception as error:
+        except Exception as error:  # whatever a study's trainer raises: what landed before is told with it
             teller.pause()
             left = tuple(item for items in list(later)[1:] for item in items)
             raise TaskStopped(TaskError.of(error), report, tuple(later[0]), left) from error
@@ -230,7 +230,10 @@ class _Kept:
 
     def load(self, one: OwnExperiment) -> Any:
         """Return the data of an experiment as the store keeps them; raise DatasetError where it does not."""
-        return cached_copy(self._store.location, self._store.study.own_data(one))
+        kind, info = self._store.study.own_data, self._store.study.own_info(one)
+        if kind is None or info is None:
+            raise AssertionError(one)
+        return cached_copy(self._store.location, info, kind)
 
 
 def _missing(store: Store, item: Item) -> Item:

@@ -14,6 +14,7 @@ import click
 from butter_etl import __version__
 from butter_etl.cli.calibrate import calibrate
 from butter_etl.cli.cluster import cluster
+from butter_etl.cli.compare import compare
 from butter_etl.cli.completion import completion
 from butter_etl.cli.curves import curves
 from butter_etl.cli.demo import demo
@@ -25,6 +26,7 @@ from butter_etl.cli.messages import Commands, log_shown, usage_error
 from butter_etl.cli.options import INTERRUPTED
 from butter_etl.cli.output import final_code, secure_streams
 from butter_etl.cli.plot import plot
+from butter_etl.cli.replay import replay
 from butter_etl.cli.report import report
 from butter_etl.cli.status import status
 from butter_etl.cli.summarize import summarize
@@ -129,9 +131,11 @@ for _command in (
     import_runs,
     plot,
     curves,
+    compare,
     report,
     cluster,
     verify,
+    replay,
     drop,
     calibrate,
     errors,

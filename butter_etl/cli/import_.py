@@ -94,7 +94,7 @@ def import_runs(
     """
     from butter_etl.clusters import start_cluster
     from butter_etl.exchange import find_format, find_profile, run_import, study_of
-    from butter_etl.studies import check_origin
+    from butter_etl.studies import check_origin, source_note
 
     origin = check_origin(authors, title, license_id, doi, citation)
     study = study_of(store, state, None)
@@ -126,6 +126,8 @@ def import_runs(
     there = f"{report.present:,} {agreeing(report.present, 'was', 'were')} there"
     landed = f"{counted(report.landed, 'run')} landed, {there}{replaced}"
     click.echo(f"{counted(report.experiments, 'experiment')}: {landed}")
+    if report.source is not None:
+        click.echo(f"recorded as of {source_note(study.card, report.source)}")
     _fail_if_refused(report)
 
 

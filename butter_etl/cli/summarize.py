@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,7 @@ from butter_etl.cli.options import (
     workers_option,
 )
 from butter_etl.cli.waiting import shown_cluster
-from butter_etl.errors import agreeing, all_of, counted
+from butter_etl.errors import UsageError, agreeing, all_of, counted
 
 #: How many threads of one process summarise side by side; more would wait for the interpreter.
 _THREADS = 4
@@ -43,6 +43,15 @@ if TYPE_CHECKING:
 @cluster_option
 @workers_option
 @click.option("--full", is_flag=True, help="Recompute every summary.")
+@click.option("--precision", is_flag=True, help="Also confidence intervals for medians and means.")
+@click.option(
+    "--level",
+    "levels",
+    type=float,
+    multiple=True,
+    metavar="L",
+    help="Confidence level of --precision (that of before, or 0.95); may be given again.",
+)
 @state_option
 @study_options
 @quiet_option
@@ -53,6 +62,8 @@ def summarize(
     cluster: str | None,
     workers: int | None,
     full: bool,
+    precision: bool,
+    levels: tuple[float, ...],
     state: str | None,
     quiet: bool,
     as_json: bool,
@@ -61,28 +72,53 @@ def summarize(
 
     \b
     butter-etl summarize store
+    butter-etl summarize store --precision
     """
     from butter_etl.store import Registry, Store
-    from butter_etl.summarize import SummaryReport, plan_summaries
+    from butter_etl.summarize import plan_summaries, wanted_levels
 
+    if levels and not precision:
+        raise UsageError("--level goes with --precision")
     opened = Store.open(store, state)
     selection = Registry(opened).select(choice)
-    planned = plan_summaries(opened, selection, full=full)
-    report = SummaryReport()
-    if planned.partitions:
-        with _workers(planned, cluster, workers, quiet=quiet or as_json) as (client, threads):
-            report = summarize_with_progress(planned, opened, client, quiet=quiet or as_json, threads=threads)
-    facts = {"computed": report.computed, "fresh": planned.fresh, "dropped": report.dropped}
+    facts: dict[str, Any] = {}
+    for level in (None, *(wanted_levels(opened, levels) if precision else ())):
+        planned = plan_summaries(opened, selection, full=full, level=level)
+        report = _summarized(planned, opened, cluster, workers, quiet=quiet or as_json)
+        counts = {"computed": report.computed, "fresh": planned.fresh, "dropped": report.dropped}
+        if level is None:
+            facts |= counts
+        else:
+            facts.setdefault("precision", []).append({"level": level, **counts})
+        if not as_json:
+            click.echo(_said(planned, report, level))
     if as_json:
         print_json(facts)
-    elif not planned.partitions:
+
+
+def _summarized(
+    planned: SummaryPlan, store: Store, site: str | None, workers: int | None, *, quiet: bool
+) -> SummaryReport:
+    from butter_etl.summarize import SummaryReport
+
+    if not planned.partitions:
+        return SummaryReport()
+    with _workers(planned, site, workers, quiet=quiet) as (client, threads):
+        return summarize_with_progress(planned, store, client, quiet=quiet, threads=threads)
+
+
+def _said(planned: SummaryPlan, report: SummaryReport, level: float | None) -> str:
+    """Return what was done, of summaries or of the intervals at a level, in words."""
+    if not planned.partitions:
         are = agreeing(planned.fresh, "is", "are")
-        what = f"{all_of(planned.fresh, 'summary')} {are} up to date" if planned.fresh else "there are no runs of it"
-        click.echo(f"nothing to do: {what}")
-    else:
-        dropped = f", {report.dropped:,} without runs dropped" if report.dropped else ""
-        fresh = f"{planned.fresh:,} {agreeing(planned.fresh, 'was', 'were')} up to date"
-        click.echo(f"{counted(report.computed, 'experiment')} summarised, {fresh}{dropped}")
+        what = f"{all_of(planned.fresh, 'summary')} {are} up to date"
+        if level is not None:
+            what = f"the intervals at {level:.6g} of {all_of(planned.fresh, 'experiment')} are up to date"
+        return f"nothing to do: {what if planned.fresh else 'there are no runs of it'}"
+    dropped = f", {report.dropped:,} without runs dropped" if report.dropped else ""
+    fresh = f"{planned.fresh:,} {agreeing(planned.fresh, 'was', 'were')} up to date"
+    done = "summarised" if level is None else f"with intervals at {level:.6g}"
+    return f"{counted(report.computed, 'experiment')} {done}, {fresh}{dropped}"
 
 
 @contextmanager

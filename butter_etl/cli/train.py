@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from butter_etl.campaign import Heartbeat, Settings, TrainReport
-    from butter_etl.engines import Device
     from butter_etl.store import Store
     from butter_etl.studies import Choice
     from butter_etl.train_tasks import Campaign
@@ -65,11 +64,10 @@ def plan(
     """
     from butter_etl.clusters import tasks_at_once
     from butter_etl.exchange import study_of
-    from butter_etl.train_tasks import plan_campaign, threads_a_process
+    from butter_etl.train_tasks import plan_campaign, planned_device, threads_a_process
     from butter_etl.views import plan_columns, plan_facts, plan_lines, plan_tables
 
-    devices = study_of(store, state, None).trainer.engines
-    device: Device = "cpu" if "cpu" in devices else next(iter(devices), "cpu")
+    device = planned_device(study_of(store, state, None))
     campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir)
     at_once = tasks_at_once(cluster, workers, threads_a_process(campaign))
     for warning in campaign.warnings:

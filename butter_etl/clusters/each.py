@@ -30,20 +30,22 @@ def map_each(
     client: Client | None = None,
     *,
     threads: int | None = None,
+    stop: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, _Result]]:
     """Yield the place of each task and the function's result for it, as they get done.
 
     Without ``client`` so many threads of this process work, by default one a core. Two tasks a thread are taken from
     ``tasks`` at a time: nothing piles up at a scheduler, and workers that come later get their share. The first error
-    ends it, and what has not begun is cancelled then.
+    ends it, and what has not begun is cancelled then. ``stop`` is called at the end, whatever it is, before threads
+    are waited for.
     """
     if client is None:
-        return _in_threads(function, tasks, threads or thread_count(None))
+        return _in_threads(function, tasks, threads or thread_count(None), stop)
     return _on_cluster(function, tasks, client)
 
 
 def _in_threads(
-    function: Callable[[_Task], _Result], tasks: Iterable[_Task], threads: int
+    function: Callable[[_Task], _Result], tasks: Iterable[_Task], threads: int, stop: Callable[[], None]
 ) -> Iterator[tuple[int, _Result]]:
     coming = enumerate(tasks)
     pending: dict[Future[_Result], int] = {}
@@ -57,6 +59,7 @@ def _in_threads(
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     yield pending.pop(future), future.result()
         finally:
+            stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -108,7 +108,7 @@ def write_private(file: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(file)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing is left, and all is raised again
         with contextlib.suppress(OSError):
             aside.unlink()
         raise

@@ -38,6 +38,8 @@ class Stream(IntEnum):
     MASKS = 6
     HYPERPARAMETERS = 7
     TASK_DATA = 8
+    #: Of statistics, not of runs.
+    RESAMPLES = 64
 
 
 def philox(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:

@@ -31,7 +31,12 @@ README = "README.md"
 _MOST_VALUES = 8
 _WIDTH = 110
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_FRAMES = {"runs": "training runs", "summary": "summaries of experiments", "executive": "executive summaries"}
+_FRAMES = {
+    "runs": "training runs",
+    "summary": "summaries of experiments",
+    "executive": "executive summaries",
+    "precision": "confidence intervals",
+}
 
 
 def data_card(
@@ -211,6 +216,16 @@ def _format(study: Study, directories: list[ManifestDirectory]) -> Iterator[str]
         yield ""
     if "executive" in frames:
         yield _paragraph(_executive_text(study))
+    if "precision" in frames:
+        yield "### Precision Schema\n"
+        yield _paragraph("""
+            A row an experiment and confidence level. Intervals for medians hold for every distribution of runs: they
+            reach from one order statistic to another, or between two. Those for means are Student's and the
+            percentile bootstrap's, which for few and skewed values cover less than their level. Where a column is null,
+            there were fewer runs than such an interval takes; NaN is no bound, among values that are not finite.
+        """)
+        yield from _table(study, study.precision)
+        yield ""
     if "runs" in frames:
         yield "### Run Schema\n"
         yield from _table(study, study.runs)

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -22,11 +22,13 @@ from butter_etl.exchange.card import README
 from butter_etl.exchange.manifest import ManifestDirectory, ManifestFile
 from butter_etl.exchange.recipes import spelled_type
 from butter_etl.store import COMMON_METADATA, NULL, key_text
-from butter_etl.studies import NOBODY, Attribution, Origins, Study, creators, origin_nodes
+from butter_etl.studies import NOBODY, Attribution, Origins, Study, creators, origin_collection, origin_nodes
 
 CROISSANT = "croissant.json"
 _PARQUET = "application/x-parquet"
 
+#: How the data came to be.
+_COLLECTION: Final = "rai:dataCollection"
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -103,13 +105,22 @@ def croissant_json(
         "citeAs": attribution.spoken(card),
         **({"keywords": list(card.keywords)} if card.keywords else {}),
         **_published(),
-        **card.responsible_ai,
+        **_responsible_ai(study, origins or {}),
         "distribution": [*_file_objects(all_files), *(_file_set(study, one) for one in there)],
         "recordSet": [
             _record_set(study, one, schemas[one.name], null.get(one.name, ())) for one in there if one.name in schemas
         ],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _responsible_ai(study: Study, origins: Origins) -> dict[str, Any]:
+    """Return what the study's card says for responsible AI, and that imported runs were made by others."""
+    said = study.card.responsible_ai
+    if not origins:
+        return dict(said)
+    collected = " ".join(filter(None, [said.get(_COLLECTION), origin_collection(origins)]))
+    return {**said, _COLLECTION: collected}
 
 
 def _based_on(study: Study, origins: Origins) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,7 +16,6 @@ from butter_etl.errors import SelectError, StaleSummaryError, counted
 from butter_etl.exchange.formats import find_format
 from butter_etl.exchange.manifest import sorted_values
 from butter_etl.store import (
-    COMMON_METADATA,
     SUMMARY_FILE,
     Location,
     Registry,
@@ -23,12 +23,16 @@ from butter_etl.store import (
     Store,
     fingerprint,
     key_text,
+    precision_levels,
+    precision_name,
     read_fingerprints,
+    read_schema,
 )
 from butter_etl.studies import (
     EXECUTIVE,
     NOBODY,
     PARQUET,
+    PRECISION,
     RUNS,
     SUMMARY,
     Attribution,
@@ -139,7 +143,7 @@ def plan_export(
     registry = Registry(store)
     files = list(store.run_files())
     specs = {one: registry.experiment(one) for one in dict.fromkeys(map(_experiment, files))}
-    frames = _summary_frames(store) if options.summary else []
+    frames = list(_summary_frames(store)) if options.summary else []
     if options.summary and not options.allow_stale:
         wanted = [file for file in files if selection.matches(specs[file.experiment_id])]
         _refuse_stale(store, wanted, frames)
@@ -153,10 +157,10 @@ def plan_export(
             if options.compact:
                 own = list(_compacted([files[place] for place in places]))
             directories.append(ExportDirectory(name, store.study.frames[RUNS], tuple(own), chosen))
-        for frame, footers in frames:
-            if (directory := _summary_name(frame.folder, chosen.sweep)) is not None:
-                own = list(_summary_files(footers, chosen.experiments))
-                directories.append(ExportDirectory(directory, frame, tuple(own), chosen))
+        for one in _by_folder(frames):
+            if (directory := _summary_name(one.frame.folder, chosen.sweep)) is not None:
+                own = list(_summary_files(one.footers, chosen.experiments))
+                directories.append(ExportDirectory(directory, one.frame, tuple(own), chosen))
     return directories
 
 
@@ -183,7 +187,7 @@ def _summary_name(root: str, sweep: str | None) -> str | None:
     """Return the name of a directory of summaries; None for the executive summary of a sweep: none is published."""
     if root == EXECUTIVE:
         return root if sweep is None else None
-    return root if sweep is None else f"{sweep}_sweep_summary"
+    return root if sweep is None else f"{sweep}_sweep_{'precision' if root == PRECISION else 'summary'}"
 
 
 def condition_text(condition: Condition) -> str:
@@ -297,39 +301,70 @@ def parameter_values(names: Iterable[str], specs: Iterable[Experiment]) -> dict[
 _Footers = dict[str, dict[int, str]]
 
 
-def _summary_frames(store: Store) -> list[tuple[Frame, _Footers]]:
-    """Return the summary frame, and the executive one where the store has it, with their footers."""
-    summary = store.study.frames[SUMMARY]
-    frames = [(summary, read_footers(store.location, SUMMARY))]
-    if footers := read_footers(store.location, EXECUTIVE):
-        with store.location.parquet_file(f"{EXECUTIVE}/{COMMON_METADATA}") as file:
-            schema = file.schema_arrow.remove_metadata()
-        frames.append((replace(store.study.frames[EXECUTIVE], schema=schema), footers))
-    return frames
+class _Summaries(NamedTuple):
+    """A frame that is made of runs: how its files are called in every partition, and their footers.
+
+    ``frame`` has the schema that the store's files have.
+    """
+
+    frame: Frame
+    file: str
+    footers: _Footers
+
+    def made_from(self, partition: str) -> dict[int, str]:
+        """Return the fingerprints of the rows of a partition."""
+        return self.footers.get(f"{partition}/{self.file}", {})
 
 
-def read_footers(location: Location, root: str) -> _Footers:
-    """Return the fingerprints of the runs that each row was made from in the summary files below ``root``.
+def _summary_frames(store: Store) -> Iterator[_Summaries]:
+    """Yield the summary frame, then the executive one and intervals, by their levels, where the store has them."""
+    location, study = store.location, store.study
+    yield _Summaries(study.frames[SUMMARY], SUMMARY_FILE, read_footers(location, SUMMARY))
+    if footers := read_footers(location, EXECUTIVE):
+        frame = replace(study.frames[EXECUTIVE], schema=read_schema(location, EXECUTIVE))
+        yield _Summaries(frame, SUMMARY_FILE, footers)
+    for level in precision_levels(location):
+        frame = replace(study.precision_frame(level), schema=read_schema(location, PRECISION))
+        file = precision_name("", level).rpartition("/")[2]
+        yield _Summaries(frame, file, read_footers(location, PRECISION, file))
+
+
+def _by_folder(frames: Iterable[_Summaries]) -> Iterator[_Summaries]:
+    """Yield each frame once, with the footers of all its files in their order."""
+    for _, same in groupby(frames, key=lambda one: one.frame.folder):
+        first, *others = same
+        footers = dict(sorted({**first.footers, **{k: v for one in others for k, v in one.footers.items()}}.items()))
+        yield first._replace(footers=footers) if others else first
+
+
+def read_footers(location: Location, root: str, file: str = SUMMARY_FILE) -> _Footers:
+    """Return the fingerprints of the runs that each row was made from in the files of a name below ``root``.
 
     They are given by the name of the file and the experiment id.
     """
-    names = [name for name, _ in location.walk(root) if name.endswith(f"/{SUMMARY_FILE}")]
+    names = [name for name, _ in location.walk(root) if name.endswith(f"/{file}")]
     with ThreadPoolExecutor(_FOOTERS_AT_A_TIME) as pool:
         footers = pool.map(lambda name: read_fingerprints(location, f"{root}/{name}"), names)
         return dict(zip(names, footers, strict=True))
 
 
-def _refuse_stale(store: Store, files: list[RunFile], frames: list[tuple[Frame, _Footers]]) -> None:
+def _refuse_stale(store: Store, files: list[RunFile], frames: list[_Summaries]) -> None:
+    """Raise StaleSummaryError where rows were not made of all runs; intervals need not be of all experiments."""
     stale = 0
     for partition, members in groupby(files, key=attrgetter("partition")):
-        made_from = [(frame, footers.get(f"{partition}/{SUMMARY_FILE}", {})) for frame, footers in frames]
+        made_from = [(one.frame, one.made_from(partition)) for one in frames]
         for experiment_id, same in groupby(sorted(members, key=_experiment), key=_experiment):
             own = list(same)
-            stale += any(made.get(experiment_id) != fingerprint(own, frame) for frame, made in made_from)
+            stale += any(
+                made.get(experiment_id) != fingerprint(own, frame)
+                for frame, made in made_from
+                if not frame.optional or experiment_id in made
+            )
     if stale:
+        precision = " --precision" if any(one.frame.optional for one in frames) else ""
         raise StaleSummaryError(
             f"{store}: the summaries of {counted(stale, 'experiment')} are missing or out of date; "
-            "run `butter-etl summarize` first, or pass --allow-stale or --no-summary"
+            f"run `butter-etl summarize{precision}` first, or pass --allow-stale or --no-summary"
         )
 
 

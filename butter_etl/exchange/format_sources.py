@@ -6,11 +6,12 @@ What cannot be read is named, and the others go on: as many runs are spooled or 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -87,13 +88,29 @@ class FilesRead:
     """What became of some files: the scans of spooled runs, a line for each file that was refused, and others.
 
     ``files`` counts those that were read, members of archives among them. ``respelled`` has a line for each of what
-    would be written otherwise.
+    would be written otherwise. ``runs`` tells of each run its `run_id`, the place of its file, and a hash of its row.
     """
 
     scans: list[FileScan] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     respelled: list[str] = field(default_factory=list)
+    runs: list[tuple[str, str, bytes]] = field(default_factory=list)
     files: int = 0
+
+
+def said_otherwise(done: Iterable[FilesRead]) -> dict[str, str]:
+    """Return the places of files whose runs other files, which were read before, tell otherwise, and of the first.
+
+    Files that say the same of a run are not among them.
+    """
+    first: dict[str, tuple[str, bytes]] = {}
+    found = {}
+    for one in done:
+        for run_id, place, content in one.runs:
+            before, known = first.setdefault(run_id, (place, content))
+            if content != known:
+                found[place] = before
+    return found
 
 
 @dataclass
@@ -104,23 +121,30 @@ class _Batch:
     bytes: int = 0
 
 
-def read_files(files: Iterable[tuple[str, int]], url: str, form: str, settings: ImportSettings) -> FilesRead:
+def read_files(
+    files: Iterable[tuple[str, int]],
+    url: str,
+    form: str,
+    settings: ImportSettings,
+    without: Mapping[str, str] | None = None,
+) -> FilesRead:
     """Read some files of the source at ``url``, and spool their runs; one archive or file after the other.
 
-    Raises LandingError if nothing can be spooled, StorageError if an object store fails.
+    Files at the places ``without`` are refused, since others, which it names, tell of their runs otherwise. Raises
+    LandingError if nothing can be spooled, StorageError if an object store fails.
     """
     location, read, wanted = Location(url), FilesRead(), settings.study.formats[form]
     batch = _Batch()
     for name, size in files:
         for place, content in _contents(location, name, size, wanted):
             try:
-                if isinstance(content, SourceError):
-                    raise content
-                found = wanted.read(content, place.rpartition("/")[2])
+                found = wanted.read(_accepted(place, content, without or {}), place.rpartition("/")[2])
             except SourceError as error:
                 read.refused.append(f"{place}: {error}")
                 continue
             read.respelled += [f"{place}: {line}" for line in found.respelled]
+            if wanted.file is None:  # in files of many runs, each is named by its file and place
+                read.runs += _runs_of(place, found.rows)
             batch.parts.append((place, found.rows))
             batch.bytes += found.rows.nbytes
             if batch.bytes > _SPOOL_BYTES:
@@ -128,6 +152,23 @@ def read_files(files: Iterable[tuple[str, int]], url: str, form: str, settings: 
                 batch = _Batch()
     _spool(batch, settings, read)
     return read
+
+
+def _accepted(place: str, content: bytes | SourceError, without: Mapping[str, str]) -> bytes:
+    """Return the content of a file that is to be read; raise SourceError for any other."""
+    if isinstance(content, SourceError):
+        raise content
+    if place in without:
+        raise SourceError(f"is of a run that {without[place]} tells of otherwise; keep one of them")
+    return content
+
+
+def _runs_of(place: str, rows: pa.Table) -> Iterator[tuple[str, str, bytes]]:
+    """Yield the `run_id` of each row, the place of its file, and a hash of the row."""
+    names = rows["run_id"].to_pylist() if "run_id" in rows.column_names else []
+    for number, run_id in enumerate(names):
+        (row,) = rows.slice(number, 1).combine_chunks().to_batches()
+        yield run_id, place, hashlib.blake2b(row.serialize(), digest_size=16).digest()
 
 
 def _spool(batch: _Batch, settings: ImportSettings, read: FilesRead) -> None:

@@ -39,7 +39,7 @@ from butter_etl.errors import (
     html_table,
     writing,
 )
-from butter_etl.exchange.format_sources import FilesRead, list_formatted, read_files
+from butter_etl.exchange.format_sources import FilesRead, list_formatted, read_files, said_otherwise
 from butter_etl.exchange.gathering import (
     Gathered,
     gather,
@@ -89,7 +89,8 @@ R = TypeVar("R")
 class ImportReport(msgspec.Struct, frozen=True):
     """The outcome of an import: counts of experiments and of runs, and what the user should know of the source.
 
-    ``refused`` has a line for each file of a format that could not be read.
+    ``refused`` has a line for each file of a format that could not be read. ``source`` is what was recorded of whose
+    the runs are; None where nothing was, since they are the user's own, or there already.
     """
 
     experiments: int
@@ -98,6 +99,7 @@ class ImportReport(msgspec.Struct, frozen=True):
     replaced: int
     warnings: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    source: Origin | None = None
 
     def _repr_html_(self) -> str:
         """Return the counts, and the warnings, as a notebook shows them."""
@@ -169,6 +171,8 @@ def _import_formatted(
     tasks = list(in_tasks(source.files, [size for _, size in source.files], workers.threads))
     reader = partial(read_files, url=source.url, form=form.name, settings=settings)
     done = workers.each(reader, tasks, "tasks read")
+    if without := said_otherwise(done):  # seldom: all is read again, without them
+        done = workers.each(partial(reader, without=without), tasks, "tasks read")
     scans = [scan for one in done for scan in one.scans]
     refused = sorted(line for one in done for line in one.refused)
     if not scans:
@@ -249,12 +253,12 @@ def bring_in(
     _bring_data(source, store)
     warnings = tuple(_bring_sweeps(source, store))
     items = _with_ids(items, store)
-    _keep_origins(stated or Stated(), items, found, store)
+    recorded = _keep_origins(stated or Stated(), items, found, store)
     total = Merged(present=there)
     tasks = list(pack(items, workers.threads))
     for done in workers.each(partial(land_items, settings=settings), tasks, "tasks landed"):
         total = total.plus(done)
-    return ImportReport(experiments, *total, warnings=(*warnings, *kept))
+    return ImportReport(experiments, *total, warnings=(*warnings, *kept), source=recorded)
 
 
 def _checked(
@@ -342,19 +346,23 @@ def _with_ids(items: list[Gathered], store: Store) -> list[Gathered]:
     ]
 
 
-def _keep_origins(stated: Stated, items: list[Gathered], found: list[Gathered], store: Store) -> None:
+def _keep_origins(stated: Stated, items: list[Gathered], found: list[Gathered], store: Store) -> Origin | None:
     """Keep what is known of the sources of the runs that are about to be landed, before any of them is.
 
-    Runs that are there already stay whose they are, unless it is given whose the source's are.
+    Returns the source that was recorded of them, if one was. Runs that are there already stay whose they are, unless it
+    is given whose the source's are.
     """
     ids = {item.arrival.experiment_id: item.example.experiment_id for item in items}
     own = {one for one in ids if one is not None}
+    recorded = None
     if stated.origin is not None:
         is_given = stated.origin != stated.unasked
-        there = {one for item in found if is_given and (one := item.arrival.experiment_id) is not None}
-        keep_origin(store.location, stated.origin, own | there, instead_of=stated.unasked if is_given else None)
+        own_and_there = own | {one for item in found if is_given and (one := item.arrival.experiment_id) is not None}
+        keep_origin(store.location, stated.origin, own_and_there, instead_of=stated.unasked if is_given else None)
+        recorded = stated.origin if own_and_there else None
     for origin, theirs in stated.carried.items():
         keep_origin(store.location, origin, {one for one in own if ids[one] in theirs})
+    return recorded
 
 
 def _newcomer(example: Example) -> Newcomer:
@@ -363,11 +371,11 @@ def _newcomer(example: Example) -> Newcomer:
 
 def _refuse_other_content(items: Iterable[Gathered], source: Source | None, registry: Registry) -> None:
     """Raise DatasetError if users' own data sets of a source share a name with others, there or in the store."""
-    found = (registry.study.own_data(item.arrival.experiment) for item in items)
+    found = (registry.study.own_info(item.arrival.experiment) for item in items)
     own = {info for info in found if info is not None}
     if source is not None and source.is_store:
-        location = Location(source.url)
-        own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name))}
+        location, kind = Location(source.url), registry.study.own_data
+        own |= {kept.info for name in copy_names(location) if (kept := read_kept(location, name, kind))}
     registry.own_datasets.refuse_other_content(sorted(own, key=str))
 
 

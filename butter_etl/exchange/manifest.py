@@ -31,7 +31,7 @@ class ManifestFile(msgspec.Struct, frozen=True):
 
 
 class ManifestDirectory(msgspec.Struct, frozen=True):
-    """One directory: its frame (``runs``, ``summary`` or ``executive``), what chose its experiments, and counts.
+    """One directory: its frame (``runs``, ``summary`` …), what chose its experiments, and counts.
 
     The frame of files in a format of the study's is the format's name. ``sweep`` and ``where`` chose its experiments.
     ``values`` are the sorted values of each parameter; nulls stand first.

@@ -25,8 +25,10 @@ from .fingerprints import raw_fingerprints as raw_fingerprints
 from .fingerprints import read_fingerprints as read_fingerprints
 from .frames import empty_frame as empty_frame
 from .frames import is_colocated as is_colocated
+from .frames import parse_conditions as parse_conditions
 from .frames import read_executive_summary as read_executive_summary
 from .frames import read_export as read_export
+from .frames import read_precision as read_precision
 from .frames import read_runs as read_runs
 from .frames import read_schema as read_schema
 from .frames import read_summary as read_summary
@@ -85,7 +87,12 @@ from .summaries import LONG as LONG
 from .summaries import SummaryReader as SummaryReader
 from .summaries import delete_summaries as delete_summaries
 from .summaries import executive_name as executive_name
+from .summaries import files_of as files_of
+from .summaries import frame_of as frame_of
 from .summaries import is_executive_current as is_executive_current
+from .summaries import level_of as level_of
+from .summaries import precision_levels as precision_levels
+from .summaries import precision_name as precision_name
 from .summaries import rows_a_group as rows_a_group
 from .summaries import summary_name as summary_name
 from .summaries import write_summaries as write_summaries

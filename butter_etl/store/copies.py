@@ -1,75 +1,32 @@
-"""A store's copies of users' own data sets: the encoded content of each, once, so that any worker finds it.
+"""A store's copies of users' own data sets: the content of each, once, so that any worker finds it.
 
-``datasets/<name>.parquet`` has a row a row of the data set, inputs in ``x`` and targets in ``y``, and its footer says
-what it was made from. In a store, a name stands for one content, for good; the file is never replaced.
+``datasets/<name>.parquet`` has the rows that the study's `DataKind` makes of a content, and its footer says what it was
+made from. In a store, a name stands for one content, for good; the file is never replaced.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.fs
-from numpy.typing import NDArray
 
-from butter_etl.errors import DatasetError, counted, one_line, writing
+from butter_etl.errors import DatasetError, one_line, writing
 from butter_etl.store.files import Location
 from butter_etl.store.layout import DATA
 from butter_etl.store.locks import FileLock
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
-from butter_etl.studies import (
-    Dataset,
-    DatasetInfo,
-    Declaration,
-    EncodedColumn,
-    OwnData,
-    Task,
-    content_sha256,
-    own_info,
-)
-
-if TYPE_CHECKING:
-    from butter_etl.studies import Content
+from butter_etl.studies import DataKind, DataSource, OwnInfo
 
 _KEY = b"butter_etl.dataset"
-_NUMBERS = pa.list_(pa.field("element", pa.float32()))
-_SCHEMA = pa.schema([pa.field("x", _NUMBERS), pa.field("y", _NUMBERS)])
 _MEND = "`butter-etl verify --repair` moves it away; then train with --spec and the data set's file"
-#: Lists of Arrow count their elements in 32 bits.
-_CHUNK_ELEMENTS = 2**24
 _LOADING = threading.Lock()
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """The contents of a copy's footer. ``inputs`` and ``outputs`` name the columns of ``x`` and ``y``.
-
-    ``source`` is the name of the file that the copy was made from, ``source_sha256`` that of its bytes.
-    ``columns`` says what became of the columns of that file; copies of before do not have it.
-    """
-
-    name: str
-    task: Task
-    own: OwnData
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    declaration: Declaration
-    source: str
-    source_sha256: str
-    version: Literal[1] = 1
-    columns: tuple[EncodedColumn, ...] = ()
-
-    @property
-    def info(self) -> DatasetInfo:
-        """Return the description of the data set."""
-        return own_info(self.name, self.task, len(self.outputs), self.own)
 
 
 def copy_path(name: str) -> str:
@@ -83,18 +40,19 @@ def copy_names(location: Location) -> list[str]:
     return [name.removesuffix(".parquet") for name in names]
 
 
-def read_kept(location: Location, name: str) -> Kept | None:
-    """Return the footer of the copy that a store keeps under a name; None if it keeps nothing.
+def read_kept(location: Location, name: str, kind: DataKind | None) -> Any:
+    """Return the footer of the copy that a store keeps under a name, a `Footer`; None if it keeps nothing.
 
-    Raises TornFileError if the copy cannot be read, DatasetError if it is no copy of that data set.
+    Without a kind, which a study of no such data has none of, a store keeps nothing. Raises TornFileError if the copy
+    cannot be read, DatasetError if it is no copy of that data set.
     """
     path = copy_path(name)
-    if location.kind(path) != pa.fs.FileType.File:
+    if kind is None or location.kind(path) != pa.fs.FileType.File:
         return None
     with location.parquet_file(path) as file:
         text = (file.metadata.metadata or {}).get(_KEY, b"")
     try:
-        kept = msgspec.json.decode(text, type=Kept)
+        kept = msgspec.json.decode(text, type=kind.footer)
     except msgspec.DecodeError as error:
         raise DatasetError(f"{location}/{path}: is no copy of a data set ({error}); {_MEND}") from error
     if kept.name != name:
@@ -102,13 +60,13 @@ def read_kept(location: Location, name: str) -> Kept | None:
     return kept
 
 
-def keep(store: Store, content: Content, declaration: Declaration, path: Path) -> None:
+def keep(store: Store, content: Any, declaration: Any, path: Path, kind: DataKind) -> None:
     """Write to a store the copy of a data set that was read from the file at ``path``, unless there is one.
 
     Raises DatasetError if it keeps other content under that name, PlaceError or FullDiskError if it cannot be written.
     """
-    _write_copy(store, content.info.name, _encode(content, declaration, path))
-    require_copy(store.location, content.info)
+    _write_copy(store, content.info.name, _encode(content, declaration, path, kind))
+    require_copy(store.location, content.info, kind)
 
 
 def adopt_copy(store: Store, source: Location, name: str) -> None:
@@ -121,9 +79,9 @@ def _write_copy(store: Store, name: str, data: bytes) -> None:
         store.location.write_new(copy_path(name), data)
 
 
-def require_copy(location: Location, info: DatasetInfo) -> None:
+def require_copy(location: Location, info: OwnInfo, kind: DataKind) -> None:
     """Raise DatasetError unless a store keeps that very data set, by the footer of its copy."""
-    kept = read_kept(location, info.name)
+    kept = read_kept(location, info.name, kind)
     if kept is None:
         raise DatasetError(
             f"{location}: keeps no copy of data set {info.name}; train with --spec and a sweep file that declares it"
@@ -132,122 +90,58 @@ def require_copy(location: Location, info: DatasetInfo) -> None:
         raise DatasetError(other_content(info, kept.info, str(location)))
 
 
-def other_content(info: DatasetInfo, known: DatasetInfo, place: str) -> str:
+def other_content(info: OwnInfo, known: OwnInfo, place: str) -> str:
     """Return the message for a store that knows other content under a name."""
     return (
-        f"data set {info.name}: {place} has that name for other content (SHA-256 {known.sha256[0][:12]}…, "
-        f"not {info.sha256[0][:12]}…); use another name or another store"
+        f"data set {info.name}: {place} has that name for other content (SHA-256 {known.content[:12]}…, "
+        f"not {info.content[:12]}…); use another name or another store"
     )
 
 
-def _encode(content: Content, declaration: Declaration, path: Path) -> bytes:
-    info = content.info
-    if info.own is None:
-        raise AssertionError(info)
+def _encode(content: Any, declaration: Any, path: Path, kind: DataKind) -> bytes:
     try:
         with path.open("rb") as file:
             source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DatasetError(f"data set {info.name}: {path} cannot be read ({one_line(error)})") from error
-    kept = Kept(
-        info.name,
-        info.task,
-        info.own,
-        content.inputs,
-        content.outputs,
-        declaration,
-        path.name,
-        source_sha256,
-        columns=content.columns,
-    )
-    table = pa.table([_lists(content.x), _lists(content.y)], schema=_SCHEMA)
-    rows = max(1, _CHUNK_ELEMENTS // info.inputs)
-    return parquet_bytes(
-        table, metadata={_KEY.decode(): msgspec.json.encode(kept, order="sorted").decode()}, row_group_size=rows
-    )
-
-
-def _lists(values: NDArray[np.float32]) -> pa.ChunkedArray:
-    """Return a float32 array (rows, columns) as a list column."""
-    columns = values.shape[1]
-    step = max(1, _CHUNK_ELEMENTS // columns)
-    return pa.chunked_array(
-        [
-            pa.ListArray.from_arrays(
-                np.arange(len(part) + 1, dtype=np.int32) * np.int32(columns), pa.array(part.reshape(-1), pa.float32())
-            ).cast(_NUMBERS)
-            for part in (values[start : start + step] for start in range(0, len(values), step))
-        ],
-        type=_NUMBERS,
-    )
-
-
-def _array(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
-    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
-    return np.ascontiguousarray(flat.reshape(len(column), width))
+        raise DatasetError(f"data set {content.info.name}: {path} cannot be read ({one_line(error)})") from error
+    footer, table, rows = kind.encode(content, declaration, DataSource(path.name, source_sha256))
+    said = msgspec.json.encode(footer, order="sorted").decode()
+    return parquet_bytes(table, metadata={_KEY.decode(): said}, row_group_size=rows)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def read_copy(location: Location, info: DatasetInfo) -> Dataset:
+def read_copy(location: Location, info: OwnInfo, kind: DataKind) -> Any:
     """Read a data set from a store's copy and check its content; raise DatasetError or TornFileError."""
-    require_copy(location, info)
+    require_copy(location, info, kind)
     table = location.read_table(copy_path(info.name))
     try:
-        x, y = _array(table["x"], info.inputs), _array(table["y"], info.outputs)
-        found = content_sha256(info.task, x, y)
+        found = kind.decode(info, table)
+        sha256 = found.sha256
     except (ValueError, KeyError) as error:
         raise DatasetError(f"{location}/{copy_path(info.name)}: has another shape ({error}); {_MEND}") from error
-    if found != info.sha256[0]:
-        raise DatasetError(f"{location}/{copy_path(info.name)}: has content {found}, not {info.sha256[0]}; {_MEND}")
-    return Dataset(info, x, y)
+    if sha256 != info.content:
+        raise DatasetError(f"{location}/{copy_path(info.name)}: has content {sha256}, not {info.content}; {_MEND}")
+    return found
 
 
-def cached_copy(location: Location, info: DatasetInfo) -> Dataset:
+def cached_copy(location: Location, info: OwnInfo, kind: DataKind) -> Any:
     """Call `read_copy`, remembering the last few data sets.
 
     There is one copy for all threads of a worker process: do not write to it.
     """
     with _LOADING:  # else two threads would load the same one
-        return _remembered_copy(location.absolute, info)
+        return _remembered_copy(location.absolute, info, kind)
 
 
 @lru_cache(maxsize=3)
-def _remembered_copy(url: str, info: DatasetInfo) -> Dataset:
-    return read_copy(Location(url), info)
+def _remembered_copy(url: str, info: OwnInfo, kind: DataKind) -> Any:
+    return read_copy(Location(url), info, kind)
 
 
-# --- comparing ---------------------------------------------------------------------------------------------------
-
-
-def difference(location: Location, known: DatasetInfo, content: Content) -> str:
+def difference(location: Location, known: OwnInfo, content: Any, kind: DataKind) -> str:
     """Say in a few words how a content differs from that which a store knows under its name."""
-    return next(_differences(location, known, content), "its numbers differ")
-
-
-def _differences(location: Location, known: DatasetInfo, content: Content) -> Iterator[str]:
-    info = content.info
-    if info.task != known.task:
-        yield f"it is a {info.task}, not a {known.task}"
-    if info.rows != known.rows:
-        yield f"it has {counted(info.rows, 'row')}, not {known.rows:,}"
-    kept = read_kept(location, known.name)
-    if kept is None or kept.info != known:
-        return
-    for what, names, others in (("input", content.inputs, kept.inputs), ("target", content.outputs, kept.outputs)):
-        if len(names) != len(others):
-            new = next((name for name in names if name not in others), None)
-            old = next((name for name in others if name not in names), None)
-            example = f" ({new!r} is new)" if new else f" ({old!r} is gone)" if old else ""
-            yield f"it has {len(names)} {what}s, not {len(others)}{example}"
-            return
-    there = read_copy(location, known)
-    for what, names, ours, theirs in (
-        ("column", content.inputs, content.x, there.x),
-        ("target", content.outputs, content.y, there.y),
-    ):
-        rows, columns = np.nonzero(ours != theirs)
-        if rows.size:
-            first = int(columns.min())
-            yield f"{what} {names[first]!r} differs in row {int(rows[columns == first].min()) + 1}"
+    kept = read_kept(location, known.name, kind)
+    found = kind.differences(known, content, kept, lambda: read_copy(location, known, kind))
+    return next(found, "its numbers differ")

@@ -471,7 +471,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing is left, and all is raised again
         for one in made:
             with suppress(OSError):
                 one.rmdir()
@@ -505,7 +505,7 @@ def write_durably(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException:  # likewise
         temporary.unlink(missing_ok=True)
         raise
     return temporary

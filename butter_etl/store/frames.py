@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,15 @@ from butter_etl.store.parquet import conform
 from butter_etl.store.store import readable
 from butter_etl.studies import (
     EXECUTIVE,
+    LEVEL,
+    PRECISION,
     RUNS,
     SUMMARY,
     Condition,
     FloatKind,
     Study,
     Terms,
+    Value,
     canonical_float,
     default_study,
     parse_condition,
@@ -63,6 +67,16 @@ def read_executive_summary(
     ``where`` and ``columns`` are as in `read_runs`, and so are the errors.
     """
     return _read_frame(store, EXECUTIVE, where, columns)
+
+
+def read_precision(
+    store: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None
+) -> Any:
+    """Read the precision frame of a store as a ``dask.dataframe.DataFrame``, a row an experiment and level.
+
+    ``where`` and ``columns`` are as in `read_runs`, and so are the errors; a condition may be on ``confidence_level``.
+    """
+    return _read_frame(store, PRECISION, where, columns)
 
 
 def read_export(folder: str | os.PathLike[str], where: Iterable[str] = (), columns: Iterable[str] | None = None) -> Any:
@@ -162,12 +176,29 @@ def _conditions(
         plain = {field.name: field.type for field in schema if not pa.types.is_nested(field.type)}
         return tuple(parse_condition(text, Terms(plain)) for text in texts)
     partitions = [parse_partition(keys, one) for one in {file.rpartition("/")[0] for file in files}]
+    further = {LEVEL.name: LEVEL.type} if LEVEL.name in schema.names else {}
+    return parse_conditions(texts, study, partitions, further)
+
+
+def parse_conditions(
+    where: Iterable[str],
+    study: Study,
+    partitions: Collection[Mapping[str, Value]],
+    further: Mapping[str, pa.DataType] | None = None,
+) -> tuple[Condition, ...]:
+    """Parse conditions on rows of a study, which ``where`` spells, on their ``experiment_id`` too.
+    They may speak of ``further`` columns, of these types.
+
+    Names are known by the study, or by the partitions that there are. Raises SelectError for a malformed one.
+    """
     names = {
         key: list(dict.fromkeys([*choices, *sorted(str(one[key]) for one in partitions)]))
         for key, choices in study.reader.choices.items()
-        if key in keys.names
+        if all(key in one for one in partitions)
     }
-    return tuple(parse_condition(text, study.terms(names, with_id=True)) for text in texts)
+    terms = study.terms(names, with_id=True)
+    terms = replace(terms, types={**terms.types, **(further or {})})
+    return tuple(parse_condition(text, terms) for text in where)
 
 
 def _study_of_columns(schema: pa.Schema) -> Study | None:

@@ -67,7 +67,7 @@ class Registry:
         self._batches: dict[int, str] = {}
         self._next_id = FIRST_CLAIMED_ID
         self._files_read: set[str] = set()
-        self.own_datasets = OwnDatasets(store)
+        self.own_datasets = OwnDatasets(store, self.study)
         self._refresh()
 
     def experiment_id(self, spec: Experiment) -> int | None:
@@ -124,7 +124,7 @@ class Registry:
             lock.kept_fresh(),
         ):
             self._refresh()
-            own = map(self.study.own_data, wanted)
+            own = map(self.study.own_info, wanted)
             self.own_datasets.refuse_other_content(info for info in own if info is not None)
             while missing := self._without_id(wanted):
                 self._write(store, missing)
@@ -173,7 +173,7 @@ class Registry:
                 self._ids[spec] = row["experiment_id"]
                 self._experiments[row["experiment_id"]] = spec
                 self._batches[row["experiment_id"]] = row["batch"] or ""
-                if (info := self.study.own_data(spec)) is not None:
+                if (info := self.study.own_info(spec)) is not None:
                     self.own_datasets.add(info)
                 self._next_id = max(self._next_id, row["experiment_id"] + 1)
             self._files_read.add(name)

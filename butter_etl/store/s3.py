@@ -314,7 +314,7 @@ class Upload:
         try:
             with self._errors():
                 self._stream.close()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what was sent must not become an object; all is raised again
             _never_close(self._stream)
             raise
 

@@ -167,7 +167,8 @@ class Store:
                     pending.publish()
                 return cls.open(path, state, study)
             for frame in store.study.frames.values():
-                write_common_metadata(location, frame.folder, frame.schema, store.study.later_columns)
+                if not frame.optional:
+                    write_common_metadata(location, frame.folder, frame.schema, store.study.later_columns)
         return store
 
     @contextmanager
@@ -324,7 +325,9 @@ def _first_files(study: Study) -> dict[str, bytes]:
     content = StoreFile(FORMAT_VERSION, study.name, study.declaration if study.is_declared_by_stores else None)
     described = {"store.json": msgspec.json.format(msgspec.json.encode(content)) + b"\n"}
     return described | {
-        f"{frame.folder}/{COMMON_METADATA}": common_metadata(frame.schema) for frame in study.frames.values()
+        f"{frame.folder}/{COMMON_METADATA}": common_metadata(frame.schema)
+        for frame in study.frames.values()
+        if not frame.optional
     }
 
 

@@ -1,7 +1,8 @@
 """The summary files of a partition: written row group by row group, both together, and read the same way.
 
 A partition has two: `complete_summary` with every statistic, and `complete_executive_summary` with a few of its
-columns. Both carry the same fingerprints, so that one that lags behind the other is found out.
+columns. Both carry the same fingerprints, so that one that lags behind the other is found out. Where intervals were
+asked for, it has also a file in `complete_precision` for each confidence level, with fingerprints of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from butter_etl.store.history_files import HistoryFile
 from butter_etl.store.layout import SUMMARY_FILE
 from butter_etl.store.parquet import conform, parquet_output
 from butter_etl.store.stored_rows import StoredRows
-from butter_etl.studies import EXECUTIVE, SUMMARY, Study
+from butter_etl.studies import EXECUTIVE, PRECISION, SUMMARY, Frame, Study, float_text
 
 #: Experiments a row group: few enough that a reader of one experiment's column reads little else.
 ROWS_A_GROUP = 8
@@ -45,42 +46,74 @@ def executive_name(partition: str) -> str:
     return f"{EXECUTIVE}/{partition}/{SUMMARY_FILE}"
 
 
+def precision_name(partition: str, level: float) -> str:
+    """Return the name of the precision file of a partition at a level."""
+    return f"{PRECISION}/{partition}/{float_text(level, 'float64')}.parquet"
+
+
+def level_of(name: str) -> float | None:
+    """Return the level that the name of a precision file says; None of another file."""
+    base = name.rpartition("/")[2]
+    try:
+        level = float(base.removesuffix(".parquet"))
+    except ValueError:
+        return None
+    return level if base == precision_name("", level).rpartition("/")[2] else None
+
+
+def precision_levels(location: Location) -> list[float]:
+    """Return the levels at which a store has intervals, ascending."""
+    return sorted({level for name, _ in location.walk(PRECISION) if (level := level_of(name)) is not None})
+
+
+def frame_of(study: Study, level: float | None) -> Frame:
+    """Return the frame of summaries, or of the intervals at a level."""
+    return study.frames[SUMMARY] if level is None else study.precision_frame(level)
+
+
+def files_of(study: Study, partition: str, level: float | None) -> list[tuple[str, pa.Schema]]:
+    """Return the names and schemas of what is made of a partition at a time; the first one has all of the rows."""
+    if level is not None:
+        return [(precision_name(partition, level), study.precision_files)]
+    known = (summary_name(partition), study.summary_files), (executive_name(partition), study.executive_files)
+    return [(name, schema) for name, schema in known if schema.names]
+
+
 def write_summaries(
     location: Location,
     study: Study,
     partition: str,
     row_groups: Iterable[Sequence[StoredRows]],
     fingerprints: Mapping[int, str],
+    level: float | None = None,
 ) -> None:
     """Replace the summary files of a partition, with the fingerprints of their rows in their metadata.
+
+    With a ``level``, it is the file of the intervals at that level.
 
     Those of ``row_groups``, in the order of the experiment ids, are row groups as soon as they come. The old
     files stay as they are if one of them raises. The complete summary takes its place first: if that is all that
     happens, the fingerprints of the two differ, and the next pass writes them anew.
     """
-    metadata = fingerprints_metadata(fingerprints)
+    metadata, files = fingerprints_metadata(fingerprints), files_of(study, partition, level)
     with ExitStack() as stack:  # what is opened last is left first, and takes its place then
         outputs = [
             (stack.enter_context(parquet_output(location, name, schema, study.encodings)), schema)
-            for name, schema in (
-                (executive_name(partition), study.executive_files),
-                (summary_name(partition), study.summary_files),
-            )
-            if schema.names
+            for name, schema in reversed(files)
         ]
         for rows in row_groups:
             for output, schema in outputs:
                 try:
                     output.write_rows([some.select(schema.names) for some in rows])
                 except DamagedPageError as error:  # of rows that are kept, encoded otherwise than by now
-                    raise location.torn(summary_name(partition), error) from error
+                    raise location.torn(files[0][0], error) from error
         for output, _ in outputs:
             output.add_key_value_metadata(metadata)
 
 
-def delete_summaries(location: Location, partition: str) -> None:
-    """Remove both summary files of a partition, those that are there."""
-    for name in (executive_name(partition), summary_name(partition)):
+def delete_summaries(location: Location, study: Study, partition: str, level: float | None = None) -> None:
+    """Remove both summary files of a partition, or that of the intervals at a level, those that are there."""
+    for name, _ in reversed(files_of(study, partition, level)):
         location.remove(name)
 
 

@@ -40,6 +40,8 @@ LONG_TEXT: Final = PageEncoding("dictionary", compressed=True)
 #: Texts that are long and the same in most rows, such as what a program says of itself.
 FACTS: Final = PageEncoding("dictionary", compressed=True, bounds=False)
 _TEXT: Final = PageEncoding("dictionary", compressed=False)
+#: Contents such as images.
+_BYTES: Final = PageEncoding("plain", compressed=True, bounds=False)
 _SCALAR: Final = PageEncoding("plain", compressed=False)
 
 
@@ -47,6 +49,8 @@ def usual_encoding(kind: pa.DataType) -> PageEncoding:
     """Return the encoding of a column of which nothing but the type is known."""
     if pa.types.is_list(kind):
         return NOISE if pa.types.is_floating(kind.value_type) else LEVELS
+    if pa.types.is_fixed_size_binary(kind):
+        return _BYTES
     return _TEXT if pa.types.is_string(kind) else _SCALAR
 
 

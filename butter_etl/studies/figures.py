@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from butter_etl.studies.experiments import Experiment
+
+
+class Box(NamedTuple):
+    """A layer, or what comes before the first, in the picture of a network, which is a row of boxes.
+
+    ``name`` says what it is, ``detail`` how, in a few words each; ``shape`` is that of what it gives for one input:
+    (width,), or (size, size, channels).
+    """
+
+    name: str
+    detail: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +70,10 @@ class Figures:
     network in a table, each with what stands before its value. ``told`` are the columns of summaries, numbers, that a
     page lists of experiments besides. ``words`` are what a table's head calls columns, where
     that is not their names. ``distinct`` are the sweeps whose experiments are counted together, each once, where sweeps
-    are listed. ``infeasible`` is what experiments have that cannot be built. ``drawings`` are further pictures by name.
+    are listed. ``infeasible`` is what experiments have that cannot be built. ``boxes(experiment, derived)`` returns the
+    layers of its network in their order, given its derived columns too; none where they cannot be told. Experiments
+    that have the same in the column ``twins`` are of one network, whoever trained it: pictures put them side by side.
+    ``drawings`` are further pictures by name.
     """
 
     labels: Mapping[str, str]
@@ -70,6 +89,8 @@ class Figures:
     words: Mapping[str, str] = field(default_factory=dict)
     distinct: tuple[str, ...] = ()
     infeasible: str = "nothing that can be built"
+    boxes: Callable[[Experiment, Mapping[str, Any]], Sequence[Box]] | None = None
+    twins: str | None = None
     drawings: Mapping[str, Drawing] = field(default_factory=dict)
 
     @property

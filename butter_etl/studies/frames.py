@@ -11,6 +11,7 @@ import pyarrow as pa
 RUNS: Final = "all_runs"
 SUMMARY: Final = "complete_summary"
 EXECUTIVE: Final = "complete_executive_summary"
+PRECISION: Final = "complete_precision"
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,12 @@ class Frame:
     """A frame: its ``kind``, as manifests call it, its folder in a store, and its schema, partition keys included.
 
     ``version`` is that of the statistics of its rows, a part of their fingerprints: where it is raised, they are
-    computed anew. Runs, which are not computed from others, have none.
+    computed anew. Runs, which are not computed from others, have none. An ``optional`` frame is in stores where it has
+    been asked for.
     """
 
     kind: str
     folder: str
     schema: pa.Schema
-    version: int | None = None
+    version: int | str | None = None
+    optional: bool = False

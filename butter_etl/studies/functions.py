@@ -66,6 +66,8 @@ from butter_etl.studies.trainers import Cost, Kept, Propose, Results, State, Wat
 
 #: The arguments of a training function that are no parameters; one that needs no seed takes none.
 GIVEN: Final = ("seed", "device", "resume", "given")
+#: What runs are said to be trained by.
+_ENGINE: Final = "python"
 #: What a run is taken to cost where nothing is said of it: the pace of a campaign is measured all the same.
 _SECONDS, _BYTES = 60.0, 1e9
 _TYPES: Final[Mapping[Any, pa.DataType]] = {
@@ -140,7 +142,7 @@ class FunctionTrainer:
     @property
     def engines(self) -> Mapping[Device, tuple[str, ...]]:
         """Return the name of the only engine, for each device."""
-        return dict.fromkeys(self.devices, ("python",))
+        return dict.fromkeys(self.devices, (_ENGINE,))
 
     @property
     def goes_on(self) -> bool:
@@ -327,13 +329,14 @@ def study_of(
         reader=SweepReader(name, cube, hyperparameters(experiment), max_runs=reduction.max_runs),
         trainer=FunctionTrainer(function, tuple(meanings), points, seconds, memory, tuple(devices)),
         propose=propose,
+        independent=(_ENGINE,),  # runs are trained one by one, each from its own seed
         label=lambda values: " ".join(f"{key} {value}" for key, value in values.items() if value is not None),
         varied=tuple(key for key, one in parameters.items() if not one.is_nullable),
         swept=tuple(key for key, one in parameters.items() if not pa.types.is_list(one.kind)),
         discrete=tuple(key for key in keys if key in parameters and parameters[key].kind == pa.float64()),
         figures=_figures(meanings, parameters, best, comparable),
         card=Card(
-            title=title or f"{name}, trained by butter_etl",
+            title=title or f"Runs of {name}",
             version=f"{version}.0.0",
             description=inspect.getdoc(function) or f"Runs of the study {name}.",
         ),

@@ -43,8 +43,11 @@ def float_text(value: float, kind: FloatKind = "float32") -> str:
 
 def canonical_float(value: float, name: str = "value", kind: FloatKind = "float32") -> float:
     """Return ``value`` as the float64 that `float_text` spells; raise SpecError if it is not finite in its type."""
-    with np.errstate(over="ignore"):
-        is_finite = np.isfinite(_rounded(value, kind))
+    try:
+        with np.errstate(over="ignore"):
+            is_finite = bool(np.isfinite(_rounded(value, kind)))
+    except OverflowError:  # a whole number above all floats, which may have more digits than a line
+        raise SpecError(f"{name}: a whole number of {int(value).bit_length():,} bits is above all floats") from None
     if not is_finite:
         raise SpecError(f"{name}: {value!r} is not a finite number")
     return float(float_text(value, kind))

@@ -94,6 +94,14 @@ sources; manifest.json says which experiments they are of:
 {lines}"""
 
 
+def source_note(card: Card, origin: Origin) -> str:
+    """Return what is known of a source in a line: its title, authors and DOI, and its licence."""
+    terms = f"licensed under {origin.license}" if origin.license else "no licence is stated"
+    if origin.is_silent:
+        terms += ", and nothing else (--source-author, --source-title, --source-license and --source-doi say it)"
+    return f"{origin.spoken(card)}: {terms}"
+
+
 def _lines(card: Card, origins: Origins, *, linked: bool) -> Iterable[str]:
     for origin, experiments in origins.items():
         licence = origin.attribution.license_url
@@ -114,6 +122,15 @@ def origin_warning(origins: Origins) -> str:
         f"Not all runs were made for this data set: those of {of} come from {sources} at the end of this section, on "
         "other terms. What follows is said of the others."
     )
+
+
+def origin_collection(origins: Origins) -> str:
+    """Return what machine-readable metadata say of how imported runs came to be: that others made them."""
+    most = sum(origins.values())
+    of = f"up to {counted(most, 'experiment')}" if len(origins) > 1 else counted(most, "experiment")
+    sources = agreeing(len(origins), "the source", "the sources")
+    made = f"made by others, as {sources} in isBasedOn may say"
+    return f"Runs of {of} were imported, and {made}: this is not said of them."
 
 
 def origin_references(card: Card, origins: Origins) -> str:

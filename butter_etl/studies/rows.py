@@ -38,8 +38,10 @@ def check_own_run(study: Study, row: Mapping[str, Any]) -> OwnExperiment:
     if type(repetition) is not int or repetition < 0:
         raise SpecError(f"command: repetition is {repetition!r}")
     run = RunSpec(one, repetition, extra.get("given"))
+    if extra.get("seed") != run.seed:
+        raise SpecError(f"command: seed is {extra.get('seed')!r}, its experiment and repetition have {run.seed}")
     if run.command(batch) != row["command"]:
-        raise SpecError("command: is not spelled as this package does, or its seed is not the run's")
+        raise SpecError("command: is not spelled as this package does")
     check_columns_follow(study, row, {**_expected(study, one), "batch": batch, "run_id": run.run_id, "seed": run.seed})
     return one
 

@@ -51,6 +51,16 @@ ENVIRONMENT: Final = Column(
     later=True,
 )
 
+#: Columns in which the same run may say something else when it is trained again: where, when, by what, at what cost.
+CIRCUMSTANCES: Final = frozenset(
+    {
+        *(one.name for one in (PYTHON, *PLACE, *TRAINING, ENVIRONMENT)),
+        "start_time",
+        "update_time",
+    }
+    - {"task_version", "repetition"}
+)
+
 
 def run_columns(own: Iterable[Column], histories: Iterable[Column]) -> tuple[Column, ...]:
     """Return the columns of a run frame: ``own`` are parameters, what follows from them, and details of runs."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from butter_etl.engines import Reduction
+from butter_etl.engines import Precision, Reduction, check_level
 from butter_etl.errors import SpecError, StudyError, suggestion
 from butter_etl.studies.columns import LONG_TEXT, Column, PageEncoding, schema_of
 from butter_etl.studies.experiments import COMMAND_KEYS, Experiment, ForeignExperiment, OwnExperiment
 from butter_etl.studies.formats import PARQUET, Format
-from butter_etl.studies.frames import EXECUTIVE, RUNS, SUMMARY, Frame
+from butter_etl.studies.frames import EXECUTIVE, PRECISION, RUNS, SUMMARY, Frame
 from butter_etl.studies.identity import Value, canonical_float, to_json
 from butter_etl.studies.profiles import SEED, Profile
 from butter_etl.studies.references import import_reference, reference_to
@@ -29,6 +29,7 @@ from butter_etl.studies.sweeps import FixedIds, Sweep
 
 if TYPE_CHECKING:
     from butter_etl.studies.cards import Card
+    from butter_etl.studies.data_kinds import DataKind, OwnInfo
     from butter_etl.studies.figures import Figures
     from butter_etl.studies.sweep_files import SweepReader
     from butter_etl.studies.trainers import Propose, Trainer
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
 #: Columns of runs that every study has, in whatever place: what landing and looking runs up needs.
 RUN_COLUMNS: Final = ("experiment_id", "run_id", "repetition", "task", "task_version", "batch", "command", "seed")
 CANONICAL_JSON: Final = Column("canonical_json", pa.string(), "the identity of the experiment", LONG_TEXT)
+#: The column of precision frames that says at which level a row's intervals are.
+LEVEL: Final = Column("confidence_level", pa.float64(), "confidence level of the intervals")
 #: The columns of an experiment that `--where` does not speak of.
 _NOT_ASKED_FOR: Final = ("experiment_id", "batch", "task")
+#: The column that says what made runs. Those of different makers are never merged into one curve or statistic.
+MAKER: Final = "task"
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,16 @@ class Study:
     those that a source of an import need not have. ``claimed_names`` are the columns of STORE/experiments after the id
     and the identity, where their order is not that of the run frame. ``executive_names`` are the columns of the
     executive summary; without any there is none. ``experiment`` is the class of what is trained, ``label(parameters)``
-    names an experiment for people. ``own_data(experiment)`` is the user's own data set that it learns from, if any.
-    ``further`` are columns of the summary frame that no statistic makes.
+    names an experiment for people. ``own_data`` is the kind of data sets that users may bring, if they may.
+    ``further`` are columns of the summary frame that no statistic makes. ``precise`` are the series that precision
+    frames have intervals of, by default the one that figures draw where none is asked for.
     Where ``propose`` is declared, repetitions of experiments that are ``in_rounds`` are trained in rounds, as it
     proposes them; all others at once.
     ``formats`` are those of its files besides Parquet, by name.
+    ``independent`` are the engines of which a run's bits do not depend on the others of its stack. ``judged`` are the
+    histories by which runs are told to be alike where bits may differ: smooth ones, such as losses; by default all.
+    ``departure(experiment)`` is why runs of other makers with its parameters are no draws from the distribution of
+    ours, as documented; None where they are.
     """
 
     name: str
@@ -116,12 +126,16 @@ class Study:
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
     fixed_ids: FixedIds = field(default_factory=FixedIds)
     profiles: Mapping[str, Profile] = field(default_factory=lambda: {SEED.name: SEED})
-    own_data: Callable[[Experiment], Any] = lambda one: None
+    own_data: DataKind | None = None
     discrete: tuple[str, ...] = ()
     propose: Propose | None = None
     in_rounds: Callable[[Experiment], bool] = lambda one: True
     further: Further | None = None
+    precise: tuple[str, ...] = ()
     formats: Mapping[str, Format] = field(default_factory=dict)
+    independent: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
+    departure: Callable[[Experiment], str | None] = lambda one: None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -231,6 +245,10 @@ class Study:
         count = self.points.count
         return None if count is None or parameters.get(count) is None else int(parameters[count])
 
+    def own_info(self, one: Experiment) -> OwnInfo | None:
+        """Return the user's own data set that an experiment learns from, if it does."""
+        return None if self.own_data is None else self.own_data.info_of(one)
+
     def flags_of(self, one: Experiment) -> dict[str, bool]:
         """Tell which published sweeps hold an experiment, by its parameters: flag column -> bool."""
         return {column: one in self.sweeps[name] for column, name in self.flags.items()}
@@ -239,8 +257,10 @@ class Study:
 
     @cached_property
     def columns(self) -> Mapping[str, Column]:
-        """Return every column of both frames, by name."""
-        return {column.name: column for column in (*self.run_columns, *self.summary_columns, CANONICAL_JSON)}
+        """Return every column of all frames, by name."""
+        declared = (*self.run_columns, *self.summary_columns, CANONICAL_JSON)
+        made = (Column(name, one.type, one.note) for name, one in self.intervals.columns.items())
+        return {column.name: column for column in (LEVEL, *made, *declared)}
 
     @cached_property
     def runs(self) -> pa.Schema:
@@ -258,6 +278,22 @@ class Study:
         return pa.schema([self.summary.field(name) for name in self.executive_names])
 
     @cached_property
+    def intervals(self) -> Precision:
+        """Return what the precision frame has intervals of."""
+        known = self.reduction.histories
+        names = self.precise or [one for one in self.figures.labels if one in known][:1]
+        return Precision(self.reduction, tuple(names))
+
+    @cached_property
+    def precision(self) -> pa.Schema:
+        """Return the schema of the precision frame, a row an experiment and level; empty where there is none."""
+        if not self.intervals.names:
+            return pa.schema([])
+        counts = (one for one in self.summary_columns if one.name in ("num_runs", "num"))
+        own = (self.columns[name] for name in self.experiment_columns)
+        return schema_of((*own, LEVEL, *counts, *(self.columns[name] for name in self.intervals.columns)))
+
+    @cached_property
     def frames(self) -> Mapping[str, Frame]:
         """Return the frames of the study's stores by their folders, the runs first."""
         version = self.reduction.version
@@ -265,8 +301,18 @@ class Study:
             Frame("runs", RUNS, self.runs),
             Frame("summary", SUMMARY, self.summary, version),
             Frame("executive", EXECUTIVE, self.executive, version),
+            Frame("precision", PRECISION, self.precision, optional=True),
         )
         return {one.folder: one for one in known if one.schema.names}
+
+    def precision_frame(self, level: float) -> Frame:
+        """Return the precision frame as far as it is of one level.
+
+        Raises SpecError for a level that is none, StudyError where the study has no series.
+        """
+        if PRECISION not in self.frames:
+            raise StudyError(f"the study {self.name} has no series, and so no intervals")
+        return replace(self.frames[PRECISION], version=self.intervals.version(check_level(level)))
 
     @cached_property
     def key_schema(self) -> pa.Schema:
@@ -296,6 +342,11 @@ class Study:
     def executive_files(self) -> pa.Schema:
         """Return the schema of the files of the executive summary."""
         return self.without_keys(self.executive)
+
+    @cached_property
+    def precision_files(self) -> pa.Schema:
+        """Return the schema of the files of the precision frame."""
+        return self.without_keys(self.precision)
 
     @cached_property
     def claimed(self) -> pa.Schema:
@@ -329,6 +380,12 @@ class Study:
             for name in self.experiment_columns
             if name not in left_out and not pa.types.is_list(self.columns[name].type)
         )
+
+    @cached_property
+    def group_keys(self) -> tuple[str, ...]:
+        """Return what experiments can be grouped by: the columns of both frames that are one value an experiment."""
+        left_out = {*self.flags, *self.long_texts, *_NOT_ASKED_FOR, self.points.column} - {MAKER}
+        return tuple(name for name in self.experiment_columns if name not in left_out)
 
     def without_keys(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the files: the partition columns are in the path."""
@@ -368,6 +425,7 @@ def _check(study: Study) -> None:
         ("parameters", study.parameters),
         ("derived", study.derived),
         ("histories", study.histories),
+        ("judged histories", study.judged),
         ("flags", tuple(study.flags)),
         ("columns that every study has", RUN_COLUMNS),
     ):
@@ -383,8 +441,19 @@ def _check(study: Study) -> None:
             raise StudyError(
                 f"study {study.name}: key {key!r} is a float64; declare it discrete, if its values are few"
             )
+    _check_precision(study)
     if not study.keys:
         raise StudyError(f"study {study.name}: the layout needs a key")
     for name, form in study.formats.items():
         if name != form.name or name in (PARQUET, *(frame.kind for frame in study.frames.values())):
             raise StudyError(f"study {study.name}: a format cannot be called {name!r}")
+
+
+def _check_precision(study: Study) -> None:
+    """Raise StudyError where a precision frame cannot be made."""
+    known = study.reduction.histories
+    if LEVEL.name in {column.name for column in (*study.run_columns, *study.summary_columns)}:
+        raise StudyError(f"study {study.name}: a column cannot be called {LEVEL.name!r}")
+    for name in study.precise:
+        if name not in known:
+            raise StudyError(f"study {study.name}: precise: there is no series {name!r}{suggestion(name, known)}")

@@ -209,10 +209,17 @@ class SweepReader:
         return one.is_nullable and one.axis.joined is None
 
 
-def text_of_one(reader: SweepReader, name: str, parameters: Mapping[str, Any], repetitions: int) -> str:
+def text_of_one(
+    reader: SweepReader,
+    name: str,
+    parameters: Mapping[str, Any],
+    repetitions: int,
+    declared: Mapping[str, Any] | None = None,
+) -> str:
     """Return the text of a sweep file of one experiment, that of some parameters; what is null of them has its default.
 
-    Raises SpecError where the study's files spell an axis otherwise than its column does.
+    ``declared`` are the user's own data sets that the file is to declare, by name. Raises SpecError where the study's
+    files spell an axis otherwise than its column does.
     """
     for axis, one in reader.hyperparameters.items():
         if axis not in parameters or one.axis.read is not None or one.axis.joined is not None:
@@ -222,6 +229,8 @@ def text_of_one(reader: SweepReader, name: str, parameters: Mapping[str, Any], r
     axes = reader.hyperparameters.items()
     cube = {axis: [parameters[axis]] for axis, one in axes if one.is_nullable or parameters[axis] is not None}
     said = {"name": name, "study": reader.study, "repetitions": repetitions, "cubes": [cube]}
+    if declared:
+        said["datasets"] = msgspec.to_builtins(declared)
     return json.dumps(said, indent=1)
 
 

@@ -6,6 +6,17 @@ from .findings import Finding as Finding
 from .inventory import Inventory as Inventory
 from .repair import RepairReport as RepairReport
 from .repair import run_repair as run_repair
+from .replaying import OUTCOMES as OUTCOMES
+from .replaying import Equipment as Equipment
+from .replaying import Replayed as Replayed
+from .replaying import ReplayPlan as ReplayPlan
+from .replaying import Replays as Replays
+from .replaying import foreign_line as foreign_line
+from .replaying import plan_replay as plan_replay
+from .replaying import replay as replay
+from .replaying import run_replay as run_replay
+from .replaying import training_workers as training_workers
+from .run_frame import RunFrame as RunFrame
 from .verification import refuse_for_exports as refuse_for_exports
 from .verification import remedy as remedy
 from .verification import verify_data as verify_data

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from butter_etl.errors import StoreError, StudyError, counted, one_line
 from butter_etl.exchange import MANIFEST, Manifest, ManifestFile, hash_file, read_manifest
 from butter_etl.store import CHUNK_BYTES, COMMON_METADATA, Location
-from butter_etl.studies import EXECUTIVE, Study, default_study, find_study
+from butter_etl.studies import EXECUTIVE, LEVEL, Study, default_study, find_study
 from butter_etl.upkeep.files import Flaw
 from butter_etl.upkeep.findings import CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory, Listed, Unit, is_partition, schema_findings
@@ -74,7 +74,7 @@ def _has_manifest(location: Location) -> bool:
 
 
 def _frame_schema(study: Study, location: Location, root: str, findings: list[Finding]) -> pa.Schema:
-    """Return the schema of an exported directory: of runs, of summaries, or of executive summaries."""
+    """Return the schema of an exported directory: of runs, of summaries, of executive summaries, or of intervals."""
     path = f"{root}{COMMON_METADATA}"
     try:
         with location.open_input(path) as file:
@@ -84,6 +84,8 @@ def _frame_schema(study: Study, location: Location, root: str, findings: list[Fi
     is_runs = "run_id" in names or (not names and root.rstrip("/").endswith("runs"))
     is_executive = f"{location.root}/{root}".rstrip("/").endswith(f"/{EXECUTIVE}") and bool(study.executive.names)
     schema = study.runs if is_runs else study.executive if is_executive else study.summary
+    if LEVEL.name in names:
+        schema = study.precision
     findings.extend(schema_findings(study, location, path, schema))
     return schema
 

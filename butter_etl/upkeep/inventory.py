@@ -27,13 +27,14 @@ from butter_etl.store import (
     Store,
     files_in,
     is_origin_name,
+    level_of,
     parse_partition,
     partition_path,
     ranges_text,
     read_origin_file,
     repetition_masks,
 )
-from butter_etl.studies import EXECUTIVE, RUNS, SUMMARY, DatasetInfo, Frame, Selection, Study
+from butter_etl.studies import EXECUTIVE, PRECISION, RUNS, SUMMARY, Frame, OwnInfo, Selection, Study
 from butter_etl.upkeep.files import Flaw, check_schema_file
 from butter_etl.upkeep.findings import Finding
 from butter_etl.upkeep.rows import Known, check_data_file, check_experiments_file, check_sweep_file, own_datasets
@@ -61,6 +62,7 @@ class Unit(msgspec.Struct, frozen=True):
     runs: tuple[Listed, ...] = ()
     summaries: tuple[Listed, ...] = ()
     executives: tuple[Listed, ...] = ()
+    precisions: tuple[Listed, ...] = ()
     known: dict[int, Known] | None = None
     others: tuple[Listed, ...] = ()
     manifest: dict[str, ManifestFile] = {}
@@ -68,14 +70,19 @@ class Unit(msgspec.Struct, frozen=True):
     schema: pa.Schema | None = None
 
     @property
+    def all_files(self) -> tuple[Listed, ...]:
+        """Return all files of the unit."""
+        return (*self.runs, *self.summaries, *self.executives, *self.precisions, *self.others)
+
+    @property
     def files(self) -> int:
         """Return how many files the unit has."""
-        return len(self.runs) + len(self.summaries) + len(self.executives) + len(self.others)
+        return len(self.all_files)
 
     @property
     def bytes(self) -> int:
         """Return how many bytes there are to read."""
-        return sum(file.size for file in (*self.runs, *self.summaries, *self.executives, *self.others))
+        return sum(file.size for file in self.all_files)
 
 
 @dataclass
@@ -101,7 +108,7 @@ def take_inventory(store: Store) -> Inventory:
     own = _check_data(store, known, plan.findings)
     frames = {one.folder: _frame_files(store, one, plan.findings) for one in store.study.frames.values()}
     runs = frames[RUNS]
-    plan.units.extend(_store_units(store.study, runs, frames.get(SUMMARY, {}), frames.get(EXECUTIVE, {}), known))
+    plan.units.extend(_store_units(store.study, frames, known))
     masks = repetition_masks(run_file_of(listed) for files in runs.values() for listed in files)
     plan.findings.extend(_gaps(runs))
     plan.findings.extend(_leftovers(location))
@@ -128,21 +135,21 @@ def _check_claims(store: Store, findings: list[Finding]) -> dict[int, Known]:
     return known
 
 
-def _check_data(store: Store, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, DatasetInfo]:
+def _check_data(store: Store, known: Mapping[int, Known], findings: list[Finding]) -> dict[str, OwnInfo]:
     """Return the users' own data sets by name, from experiments and from the copies that a store keeps."""
-    location = store.location
-    own: dict[str, DatasetInfo] = {}
+    location, kind = store.location, store.study.own_data
+    own: dict[str, OwnInfo] = {}
     for info in own_datasets(store.study, known.values()):
         if own.setdefault(info.name, info) != info:
             detail = f"data set {info.name!r} has several contents; import the experiments of one into another store"
             findings.append(Finding("wrong-experiment", EXPERIMENTS, detail))
     for name, _ in location.walk(DATA):
         path = f"{DATA}/{name}"
-        if "/" in name or name.startswith(".") or not name.endswith(".parquet"):
+        if kind is None or "/" in name or name.startswith(".") or not name.endswith(".parquet"):
             findings.append(Finding("foreign-file", path, "is no copy of a data set"))
             continue
         try:
-            check_data_file(location, name.removesuffix(".parquet"), own)
+            check_data_file(location, name.removesuffix(".parquet"), own, kind)
         except Flaw as flaw:
             findings.append(Finding(flaw.kind, path, flaw.detail))
     return own
@@ -161,13 +168,20 @@ def _frame_files(store: Store, frame: Frame, findings: list[Finding]) -> dict[st
             findings.extend(schema_findings(store.study, location, path, frame.schema))
         elif not is_partition(store.study, partition):
             findings.append(Finding("foreign-file", path, "is not in a partition of the layout"))
-        elif not (base == SUMMARY_FILE if root != RUNS else RunFile.parse(name, size)):
+        elif not _is_named(root, base):
             findings.append(Finding("foreign-file", path, "has no name that this package gives"))
         else:
             files.setdefault(partition, []).append(Listed(path, size))
-    if not has_schema and (files or root != EXECUTIVE):  # older stores have no executive summaries
+    if not has_schema and (files or not (frame.optional or root == EXECUTIVE)):  # older stores have none of these
         findings.append(Finding("wrong-metadata", f"{root}/{COMMON_METADATA}", "is not there"))
     return files
+
+
+def _is_named(root: str, base: str) -> bool:
+    """Tell whether a file has a name that files of a frame get."""
+    if root == RUNS:
+        return RunFile.parse(base, 0) is not None
+    return base == SUMMARY_FILE if root != PRECISION else level_of(base) is not None
 
 
 def schema_findings(study: Study, location: Location, path: str, schema: pa.Schema) -> list[Finding]:
@@ -188,16 +202,15 @@ def is_partition(study: Study, path: str) -> bool:
 
 
 def _store_units(
-    study: Study,
-    runs: Mapping[str, list[Listed]],
-    summaries: Mapping[str, list[Listed]],
-    executives: Mapping[str, list[Listed]],
-    known: Mapping[int, Known],
+    study: Study, frames: Mapping[str, Mapping[str, list[Listed]]], known: Mapping[int, Known]
 ) -> Iterator[Unit]:
+    runs, summaries, executives, precisions = (
+        frames.get(folder, {}) for folder in (RUNS, SUMMARY, EXECUTIVE, PRECISION)
+    )
     here: dict[str, dict[int, Known]] = {}
     for experiment_id, one in known.items():
         here.setdefault(one.partition, {})[experiment_id] = one
-    for partition in sorted({*runs, *summaries, *executives}):
+    for partition in sorted({*runs, *summaries, *executives, *precisions}):
         own = runs.get(partition, [])
         named = {run_file_of(file).experiment_id for file in own}
         claimed = {one: known[one] for one in named if one in known}
@@ -207,6 +220,7 @@ def _store_units(
             tuple(own),
             tuple(summaries.get(partition, [])),
             tuple(executives.get(partition, [])),
+            tuple(precisions.get(partition, [])),
             {**here.get(partition, {}), **claimed},
         )
 
@@ -283,7 +297,7 @@ def _wrong_sources(location: Location) -> Iterator[Finding]:
 
 
 def _check_sweeps(
-    store: Store, present: Mapping[int, int], own: Mapping[str, DatasetInfo], findings: list[Finding]
+    store: Store, present: Mapping[int, int], own: Mapping[str, OwnInfo], findings: list[Finding]
 ) -> None:
     """Check the custom sweeps, and find what is missing of each."""
     for name, _ in store.location.walk(SWEEPS):

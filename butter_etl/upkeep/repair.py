@@ -44,6 +44,8 @@ def run_repair(
                 moved.append(finding)
                 on_progress(len(moved))
         for frame in store.study.frames.values():
+            if frame.optional and next(store.location.walk(frame.folder), None) is None:
+                continue
             write_common_metadata(store.location, frame.folder, frame.schema, store.study.later_columns)
     return RepairReport(tuple(moved), tuple(left), _now_missing(store, moved))
 

@@ -21,9 +21,10 @@ from butter_etl.store import (
     read_kept,
 )
 from butter_etl.studies import (
-    DatasetInfo,
-    Declaration,
+    LEVEL,
+    DataKind,
     OwnExperiment,
+    OwnInfo,
     Study,
     check_columns_follow,
     check_lengths,
@@ -175,6 +176,13 @@ def check_summary_rows(
         _compare(study, row, {name: stated[name] for name in stated if name in row}, "wrong-summary")
 
 
+def check_levels(rows: list[dict[str, Any]], level: float | None) -> None:
+    """Raise Flaw ``wrong-summary`` unless all rows are at the confidence level that the name of their file says."""
+    levels = {row[LEVEL.name] for row in rows}
+    if levels - {level}:
+        raise Flaw("wrong-summary", f"holds intervals at {some_of(sorted(levels, key=str))}")
+
+
 def check_executive(executive: pa.Table, complete: pa.Table) -> None:
     """Raise Flaw ``wrong-summary`` unless an executive summary holds what the complete one does."""
     for name in executive.column_names:
@@ -236,35 +244,35 @@ def _claimed(study: Study, row: Mapping[str, Any], text: str) -> Known:
     return known
 
 
-def check_data_file(location: Location, name: str, known: dict[str, DatasetInfo]) -> None:
+def check_data_file(location: Location, name: str, known: dict[str, OwnInfo], kind: DataKind) -> None:
     """Check that a file of ``datasets/`` holds the content that it says, and experiments have under its name.
 
     ``known`` are the data sets of experiments, by name; that of the file joins them. Raises Flaw ``wrong-data``.
     """
     try:
-        kept = read_kept(location, name)
+        kept = read_kept(location, name, kind)
         if kept is None:
             return  # it has gone since it was listed
         if known.setdefault(name, kept.info) != kept.info:
             raise Flaw("wrong-data", other_content(kept.info, known[name], "an experiment"))
-        read_copy(location, kept.info)
+        read_copy(location, kept.info, kind)
     except (DatasetError, TornFileError) as error:
         raise Flaw("wrong-data", one_line(error)) from error
 
 
-def own_datasets(study: Study, known: Iterable[Known]) -> Iterator[DatasetInfo]:
+def own_datasets(study: Study, known: Iterable[Known]) -> Iterator[OwnInfo]:
     """Yield the users' own data sets of experiments, one for each experiment that has one."""
-    infos = (study.own_data(study.parse_experiment(one.canonical_json)) for one in known)
+    infos = (study.own_info(study.parse_experiment(one.canonical_json)) for one in known)
     yield from (info for info in infos if info is not None)
 
 
-def check_sweep_file(study: Study, data: bytes, name: str, own: Mapping[str, DatasetInfo]) -> None:
+def check_sweep_file(study: Study, data: bytes, name: str, own: Mapping[str, OwnInfo]) -> None:
     """Raise Flaw ``wrong-sweep`` unless a file of ``sweeps/`` is the custom sweep that its name says.
 
     ``own`` are the own data sets that the store knows.
     """
 
-    def look_up(dataset: str, declaration: Declaration, place: str) -> DatasetInfo:  # noqa: ARG001 (a Lookup)
+    def look_up(dataset: str, declaration: object, place: str) -> OwnInfo:  # noqa: ARG001 (a Lookup)
         if dataset not in own:
             raise SpecError(f"{place}: the store keeps no copy of it")
         return own[dataset]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.clusters import map_each
-from butter_etl.engines import summarize_experiment
+from butter_etl.engines import precise_experiment, summarize_experiment
 from butter_etl.errors import ButterError, StoreError
 from butter_etl.store import (
     COMMON_METADATA,
@@ -29,17 +29,26 @@ from butter_etl.store import (
     by_experiment,
     executive_name,
     fingerprint,
+    frame_of,
     is_executive_current,
+    level_of,
     ranges_text,
     read_fingerprints,
     summary_name,
 )
-from butter_etl.studies import RUNS, SUMMARY, Study
+from butter_etl.studies import LEVEL, RUNS, SUMMARY, Study
 from butter_etl.upkeep.export_inventory import check_entry, check_other, check_row_count, take_export_inventory
 from butter_etl.upkeep.files import Flaw, decode
 from butter_etl.upkeep.findings import CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory, Listed, Unit, run_file_of, take_inventory
-from butter_etl.upkeep.rows import RunRow, check_executive, check_run_rows, check_summary_rows, same_statistics
+from butter_etl.upkeep.rows import (
+    RunRow,
+    check_executive,
+    check_levels,
+    check_run_rows,
+    check_summary_rows,
+    same_statistics,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -90,10 +99,14 @@ def check_unit(location: Location, unit: Unit, *, values: bool = False) -> Check
         report += _check_summary_file(location, unit, listed, unit.schema or unit.study.summary)
     for listed in unit.executives:
         report += _check_summary_file(location, unit, listed, unit.study.executive)
+    for listed in unit.precisions:
+        report += _check_summary_file(location, unit, listed, unit.study.precision)
     for listed in unit.others:
         report += check_other(location, listed, unit.manifest.get(listed.path))
     if unit.known is not None:
-        report += _check_fingerprints(location, unit, values=values)
+        report += _check_fingerprints(location, unit, f"{SUMMARY}/{unit.partition}/{SUMMARY_FILE}", values=values)
+        for listed in unit.precisions:
+            report += _check_fingerprints(location, unit, listed.path, values=values)
         if not any(finding.path.startswith(f"{SUMMARY}/") and not finding.is_note for finding in report.findings):
             report += _check_executive(location, unit)
     return report
@@ -173,6 +186,8 @@ def _duplicates(held: Mapping[str, list[RunRow]]) -> Iterator[Finding]:
 def _check_summary_file(location: Location, unit: Unit, listed: Listed, schema: pa.Schema) -> CheckReport:
     def check(rows: Rows, _: Mapping[str, pa.ChunkedArray]) -> None:
         check_summary_rows(unit.study, rows, unit.partition, unit.known)
+        if LEVEL.name in schema.names:
+            check_levels(rows, level_of(listed.path))
 
     return _check_file(location, unit, listed, unit.study.without_keys(schema), check)
 
@@ -180,16 +195,15 @@ def _check_summary_file(location: Location, unit: Unit, listed: Listed, schema: 
 # --- summaries against the runs ----------------------------------------------------------------------------------
 
 
-def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> CheckReport:
-    """Check that the summaries of a partition of a store were made from the runs that are there.
+def _check_fingerprints(location: Location, unit: Unit, path: str, *, values: bool) -> CheckReport:
+    """Check that a file of summaries, or of intervals, of a store was made from the runs that are there.
 
-    With ``values``, a sample of them is recomputed.
+    With ``values``, a sample of its rows is recomputed.
     """
-    path = f"{SUMMARY}/{unit.partition}/{SUMMARY_FILE}"
     try:
         made_from = read_fingerprints(location, path)
         files = by_experiment(map(run_file_of, unit.runs))
-        frame = unit.study.frames[SUMMARY]
+        frame = frame_of(unit.study, level_of(path))
         if made_from != {
             one: fingerprint(own, frame) for one, own in files.items()
         }:  # both may have changed since listing
@@ -200,10 +214,11 @@ def _check_fingerprints(location: Location, unit: Unit, *, values: bool) -> Chec
         return CheckReport()
     current = {one: fingerprint(own, frame) for one, own in files.items()}
     differing = [one for one in sorted(current.keys() & made_from.keys()) if current[one] != made_from[one]]
+    noun = "summary" if level_of(path) is None else "interval"
     found = [
         ("stale-summary", differing, "runs have changed since"),
         ("orphaned-summary", sorted(made_from.keys() - current.keys()), "their runs are gone"),
-        ("missing-summary", sorted(current.keys() - made_from.keys()), "no summary has been made"),
+        ("missing-summary", sorted(current.keys() - made_from.keys()), f"no {noun} has been made"),
     ]
     findings = [Finding(kind, path, f"{_experiments(ids)}: {what}") for kind, ids, what in found if ids]
     sampled: list[int] = []
@@ -250,12 +265,16 @@ def _wrong_rows(
     if set(ids) != made_from.keys():
         yield Finding("wrong-summary", path, "its rows are not those that its metadata name")
         return
-    histories = sorted(set(study.reduction.histories.values()))
+    histories, level = sorted(set(study.reduction.histories.values())), level_of(path)
     for experiment_id, files in sample.items():
         try:
-            runs = pa.concat_tables([location.read_table(f"{RUNS}/{file.path}", histories) for file in files])
+            wanted = [*histories, "repetition"]
+            runs = pa.concat_tables([location.read_table(f"{RUNS}/{file.path}", wanted) for file in files])
             row = stored.filter(pc.equal(stored["experiment_id"], experiment_id))
-            same_statistics(row, summarize_experiment(study.reduction, runs))
+            if level is None:
+                same_statistics(row, summarize_experiment(study.reduction, runs))
+            else:
+                same_statistics(row, precise_experiment(study.intervals, level, runs))
         except Flaw as flaw:
             yield Finding(flaw.kind, path, flaw.detail)
         except ButterError:  # a torn run file, which is a finding already

@@ -1,5 +1,6 @@
 from .curves import Thinning as Thinning
 from .curves import curves_table as curves_table
+from .curves import group_table as group_table
 from .curves import read_curves as read_curves
 from .curves import write_curves as write_curves
 from .facts import activity_lines as activity_lines
@@ -25,8 +26,10 @@ from .page import page_data as page_data
 from .page import write_page as write_page
 from .pictures import draw_picture as draw_picture
 from .pictures import draw_plot as draw_plot
+from .plot import Interval as Interval
 from .plot import selected as selected
 from .terminal import News as News
 from .terminal import ProgressLine as ProgressLine
 from .terminal import WaitLines as WaitLines
 from .terminal import print_table as print_table
+from .two_settings import compare as compare

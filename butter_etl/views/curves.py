@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.errors import UsageError
-from butter_etl.store import StudyLike, as_study, write_whole
-from butter_etl.studies import Study, default_study
-from butter_etl.views.plot import points_of, series_of, study_and_summary
+from butter_etl.store import Store, StudyLike, as_study, write_whole
+from butter_etl.studies import Choice, Study, default_study
+from butter_etl.views.plot import points_of, selected, series_of, study_and_summary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,16 +35,23 @@ def read_curves(
     *,
     series: str | Sequence[str] | None = None,
     epochs: Thinning = "all",
+    by: str | Sequence[str] = (),
     study: StudyLike | None = None,
 ) -> Any:
     """Return the curves of a store's summaries, or of an exported summary, as a ``pandas.DataFrame`` in long form.
 
     It has the columns of `curves_table`. ``where`` is as for `read_summary`. ``series`` names one series or several,
     by default the study's first one. ``epochs="log"`` keeps at most 48 points of a curve, evenly spaced on a log scale.
-    A store's study is known by its name, or is ``study``. Warns (StaleSummaryWarning) of summaries that miss runs;
-    raises what `read_summary` raises, and UsageError for an unknown series.
+    With ``by``, columns of experiments, curves are of groups of a store's: see `group_table`. A store's study is known
+    by its name, or is ``study``. Warns (StaleSummaryWarning) of summaries that miss runs; raises what `read_summary`
+    raises, and UsageError for an unknown series or column.
     """
-    of, summary = study_and_summary(store, where, study=study)
+    if by:
+        opened, keys = Store.open(store, study=study), [by] if isinstance(by, str) else by
+        table = group_table(store, Choice(where=tuple(where)), keys, study=opened.study)
+        of, summary = opened.study, table
+    else:
+        of, summary = study_and_summary(store, where, study=study)
     return curves_table(summary, series=series, epochs=epochs, study=of).to_pandas(types_mapper=_as_pandas)
 
 
@@ -55,18 +62,23 @@ def curves_table(
     epochs: Thinning = "all",
     study: StudyLike | None = None,
 ) -> pa.Table:
-    """Return curves in long form, given rows of the summary frame.
+    """Return curves in long form, given rows of the summary frame, or of `group_table`.
 
     A row is an experiment's, at a measuring point, of a statistic: columns are ``experiment_id``, the experiment's
     parameters (with ``experiment_`` before one that is called as a column that follows), the point (``epoch``, as the
-    study calls it), ``series``, ``statistic`` and ``value`` (float64). Counts are statistics too. What is null in the
-    summary is left out. Raises UsageError for an unknown series.
+    study calls it), ``series``, ``statistic`` and ``value`` (float64). A group has what its experiments have in common,
+    and how many ``experiments`` it has, in place of the first. Counts are statistics too. What is null in the summary
+    is left out. Raises UsageError for an unknown series.
     """
     of = as_study(study) or default_study()
     if epochs not in ("all", "log"):
         raise UsageError(f"epochs are 'all' or 'log', not {epochs!r}")
     own = _values(of, np.zeros(0), np.zeros(0), "", "")
-    names = ["experiment_id", *(name for name in of.parameters if name in summary.column_names)]
+    if "experiment_id" in summary.column_names:
+        names = ["experiment_id", *(name for name in of.parameters if name in summary.column_names)]
+    else:
+        names = summary.column_names[: summary.column_names.index("experiments") + 1]
+        names = [name for name in names if name != of.points.column]
     # A study's own parameter may be called as one of ours.
     shared = summary.select(names).rename_columns([f"experiment_{name}" if name in own else name for name in names])
     wanted = [series] if series is None or isinstance(series, str) else series
@@ -77,6 +89,28 @@ def curves_table(
         if (piece := _piece(of, summary, shared, name, statistic, epochs)).num_rows
     ]
     return pa.concat_tables(pieces) if pieces else _beside(shared.slice(0, 0), own)
+
+
+def group_table(
+    store: str | os.PathLike[str],
+    choice: Choice,
+    by: Sequence[str],
+    state: str | None = None,
+    *,
+    study: StudyLike | None = None,
+) -> pa.Table:
+    """Return statistics over all runs of each group of a choice's experiments, a row a group.
+
+    Groups have columns ``by`` of experiments in common, and those that values compare within; runs of different makers
+    are never in one. The columns are those of `butter_etl.summarize.group_rows`. All that is chosen must fit into
+    memory. Raises UsageError for a column that experiments do not have, and for runs measured at different points.
+    """
+    from butter_etl.summarize import group_columns, group_rows
+
+    of = Store.open(store, state, study).study
+    points = [of.points.column] if of.points.column else []
+    columns = [*group_columns(of, by), *points, *of.reduction.histories.values()]
+    return group_rows(of, selected(store, choice, state, runs=True, columns=columns, study=of), by)
 
 
 def write_curves(table: pa.Table, file: str | os.PathLike[str]) -> None:

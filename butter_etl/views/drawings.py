@@ -14,15 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.errors import UsageError, counted
-from butter_etl.studies import Along, Drawing, OverRuns, Spread, Study
+from butter_etl.studies import Along, Drawing, OverRuns, Spread, Study, groups_of, in_order
 from butter_etl.views.panels import (
     DEFAULT_STYLE,
     MOST_CURVES,
     MOST_PANELS,
     Style,
     common_title,
-    grouped,
-    in_order,
     incomparable,
     mark_log,
     new_figure,
@@ -107,10 +105,10 @@ def _telling(drawing: Drawing, rows: pa.Table) -> pa.Table:
 def _panels(study: Study, rows: pa.Table, curves: str, apart: str, along: str | None) -> list[_Panel]:
     keys = [*(name for name in incomparable(study, rows) if name not in (curves, along)), apart]
     panels = []
-    for values, some in grouped(rows, list(dict.fromkeys(keys))):
+    for values, some in groups_of(rows, list(dict.fromkeys(keys))):
         named = zip(keys, values, strict=True)
         words = ", ".join(_named(study, name, value) for name, value in named)
-        panels.append(_Panel(words, [(value, own) for (value,), own in grouped(some, [curves])]))
+        panels.append(_Panel(words, [(value, own) for (value,), own in groups_of(some, [curves])]))
     if len(panels) > MOST_PANELS:
         raise UsageError(
             f"the selection has {len(panels)} combinations of {', '.join(keys)}, more than {MOST_PANELS} panels; "

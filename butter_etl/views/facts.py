@@ -12,7 +12,6 @@ from functools import lru_cache
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from butter_etl.campaign import Activity, RunningDriver, current_activity
 from butter_etl.clusters import queue_lines
 from butter_etl.errors import agreeing, all_of, counted, duration, html_table, plural, rate
 from butter_etl.store import Failure, Registry, Store, StudyLike, read_summary, to_arrow
-from butter_etl.studies import Choice, Cube, DatasetInfo, FixedIds, Selection, Study, Sweep, describe_columns
+from butter_etl.studies import Choice, Cube, DataKind, FixedIds, OwnInfo, Selection, Study, Sweep
 from butter_etl.summarize import plan_summaries
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
 from butter_etl.views.terminal import core_hours, core_time
@@ -118,15 +117,8 @@ def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
         "seconds": plan.seconds(at_once),
         plural(plan.group): plan.groups,
         "own_datasets": [
-            {
-                "dataset": info.name,
-                "task": info.task,
-                "outputs": info.outputs,
-                **msgspec.structs.asdict(info.own),
-                "columns": [msgspec.structs.asdict(one) for one in campaign.own_columns[info.name]],
-            }
-            for info in _own_datasets(campaign.selection)
-            if info.own
+            {"dataset": info.name, **kind.facts(info, campaign.own_columns[info.name])}
+            for kind, info in _own_datasets(campaign)
         ],
         "warnings": campaign.warnings,
         "parts": [
@@ -179,11 +171,9 @@ def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
         yield f"estimated time: {duration(seconds)} with {at_once:,} at once, done {_moment(seconds)} if begun now"
         if not campaign.registry.study.trainer.goes_on:
             yield "a run that is stopped begins anew: what trains it keeps nothing (docs/own-study.md)"
-    for info in _own_datasets(campaign.selection):
-        what = "a response" if info.task == "regression" else counted(max(info.outputs, 2), "class")
-        size = f"{counted(info.rows, 'row')}, {counted(info.inputs, 'input')}"
-        yield f"{info.name}: {size}, {what}, content {info.sha256[0][:12]}"
-        for which, how in describe_columns(campaign.own_columns[info.name]):
+    for kind, info in _own_datasets(campaign):
+        yield f"{info.name}: {kind.spoken(info)}, content {info.content[:12]}"
+        for which, how in kind.describe_details(campaign.own_columns[info.name]):
             yield textwrap.fill(f"{which}: {how}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
@@ -191,8 +181,11 @@ def _infeasible(campaign: Campaign) -> str:
     return campaign.registry.study.figures.infeasible
 
 
-def _own_datasets(selection: Selection) -> list[DatasetInfo]:
-    return list(dict.fromkeys(info for sweep in selection.sweeps for info in sweep.own_datasets()))
+def _own_datasets(campaign: Campaign) -> list[tuple[DataKind, OwnInfo]]:
+    """Return the users' own data sets of a plan's sweeps, each once, with their kind."""
+    kind = campaign.registry.study.own_data
+    found = dict.fromkeys(info for sweep in campaign.selection.sweeps for info in sweep.own_datasets())
+    return [(kind, info) for info in found] if kind is not None else []
 
 
 def _moment(seconds: float) -> str:
@@ -305,17 +298,22 @@ def status(
     return Status(facts, tuple(status_lines(opened.study, facts)))
 
 
-def stale_line(store: Store, selection: Selection) -> str | None:
-    """Return what to say of summaries that are missing, or were not made from all runs of a selection; else None."""
-    return stale_text(plan_summaries(store, selection).stale)
+def stale_line(store: Store, selection: Selection, level: float | None = None) -> str | None:
+    """Return what to say of summaries that are missing, or were not made from all runs of a selection; else None.
+
+    With a ``level``, it is said of the intervals at that level.
+    """
+    return stale_text(plan_summaries(store, selection, level=level).stale, level)
 
 
-def stale_text(experiments: int) -> str | None:
+def stale_text(experiments: int, level: float | None = None) -> str | None:
     """Return what to say of so many experiments whose summaries are missing or out of date; None of none."""
     if not experiments:
         return None
-    of = counted(experiments, "experiment")
-    return f"the summaries of {of} are missing or out of date; run `butter-etl summarize`"
+    of, what, option = counted(experiments, "experiment"), "summaries", ""
+    if level is not None:
+        what, option = "intervals", f" --precision --level {level:.6g}"
+    return f"the {what} of {of} are missing or out of date; run `butter-etl summarize{option}`"
 
 
 def status_lines(study: Study, facts: dict[str, Any]) -> Iterator[str]:

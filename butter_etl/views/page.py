@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.store import Registry, Store, write_whole
-from butter_etl.studies import RUNS, Choice, Selection, Study, Sweep, float_text
+from butter_etl.studies import MAKER, RUNS, Box, Choice, Selection, Study, Sweep, float_text
 from butter_etl.views.curves import POINTS, thinned
 from butter_etl.views.facts import stale_line, stale_text, status_facts, status_lines
 from butter_etl.views.plot import numbered
@@ -71,6 +71,8 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
         "runs": table["num_runs"].to_pylist(),
         "told": [{"name": study.figures.word(name), "values": _told(table[name])} for name in study.figures.told],
         "curves": _curves(study, table),
+        "networks": _networks(registry, table),
+        "twins": _numbered_groups(study, table),
         **_drawing(study),
         "labels": {name: study.figures.label(name) for name in page_series(study)},
     }
@@ -104,6 +106,7 @@ def _drawing(study: Study) -> dict[str, Any]:
         "points": study.points.plural,
         "map": [{"name": name, "words": words} for name, words in figures.map_axes or ()],
         "by": next(iter(along), ""),
+        "maker": MAKER,
         "named": list(dict.fromkeys([*figures.comparable, *figures.network])),
         "comparable": list(figures.comparable),
     }
@@ -124,16 +127,26 @@ def _filter_names(study: Study) -> tuple[str, ...]:
     """Return the parameters that the page filters by (all, where none is declared), and others that it looks at."""
     figures = study.figures
     along = [name for name, _ in figures.map_axes or ()]
-    return tuple(dict.fromkeys([*(figures.filters or study.where_keys), *along, *figures.comparable, *figures.network]))
+    made_by = [MAKER] if MAKER in study.summary.names else []
+    shown = [*(figures.filters or study.where_keys), *along, *figures.comparable, *figures.network, *made_by]
+    return tuple(dict.fromkeys(shown))
+
+
+def _looked_at(study: Study) -> tuple[str, ...]:
+    """Return the parameters that the page looks at: to filter by, to tell, and to draw networks by."""
+    figures = study.figures
+    derived = [name for name in study.derived if name not in study.long_texts] if figures.boxes else []
+    twins = [figures.twins] if figures.twins else []
+    return tuple(dict.fromkeys([*_filter_names(study), *derived, *figures.told, *twins]))
 
 
 def _summaries(store: Store, choice: Choice, selection: Selection, registry: Registry) -> pa.Table:
     """Return the chosen summaries, thinned (`_thin`) part by part, so that few whole curves are in memory at once."""
     from butter_etl.store import read_summary, to_arrow
 
-    study, filters, points = store.study, _filter_names(store.study), store.study.points.column
+    study, points = store.study, store.study.points.column
+    filters, names = _filter_names(study), _looked_at(study)
     lists = [f"{series}_{name}" for series in page_series(study) for name in _statistics(study, series)]
-    names = (*filters, *study.figures.told)
     wanted = dict.fromkeys(["experiment_id", "num_runs", *names, *lists, *([points] if points else [])])
     columns = [name for name in wanted if name in study.summary.names]
     frame = read_summary(store.location.absolute, where=choice.where, columns=columns)
@@ -192,6 +205,28 @@ def _filters(study: Study, table: pa.Table) -> list[dict[str, Any]]:
         number = {value: index for index, value in enumerate(values)}
         found.append({"name": name, "values": list(map(_text, values)), "of": [number[value] for value in column]})
     return found
+
+
+def _networks(registry: Registry, table: pa.Table) -> dict[str, Any] | None:
+    """Return the networks as rows of boxes: the different boxes there are, and which of them each experiment has."""
+    study = registry.study
+    if study.figures.boxes is None:
+        return None
+    known: dict[Box, int] = {}
+    derived = [name for name in study.derived if name in table.column_names]
+    of = []
+    for row in table.select(["experiment_id", *derived]).to_pylist():
+        boxes = study.figures.boxes(registry.experiment(row["experiment_id"]), row)
+        of.append([known.setdefault(box, len(known)) for box in boxes])
+    return {"boxes": list(known), "of": of}
+
+
+def _numbered_groups(study: Study, table: pa.Table) -> list[int] | None:
+    """Return a number for each experiment, the same for those of one network."""
+    if study.figures.twins is None:
+        return None
+    known: dict[object, int] = {}
+    return [known.setdefault(value, len(known)) for value in table[study.figures.twins].to_pylist()]
 
 
 def _text(value: object) -> str:

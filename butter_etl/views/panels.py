@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
-from functools import reduce
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from butter_etl.studies import Study
 
@@ -40,35 +38,10 @@ class Style(msgspec.Struct, frozen=True):
 DEFAULT_STYLE: Final = Style()
 
 
-def grouped(table: pa.Table, keys: Sequence[str]) -> list[tuple[tuple[Any, ...], pa.Table]]:
-    """Return the rows of each combination of values of some parameters, in order, null first."""
-    if not keys:
-        return [((), table)]
-    values = in_order(zip(*(table[key].to_pylist() for key in keys), strict=True))
-    return [(one, table.filter(_all_equal(table, keys, one))) for one in values]
-
-
 def incomparable(study: Study, table: pa.Table) -> list[str]:
     """Return the columns that values can only be compared within, and in which the rows of a table differ."""
     there = [name for name in study.figures.comparable if name in table.column_names]
     return [name for name in there if len(table[name].unique()) > 1]
-
-
-def in_order(values: Iterable[Any]) -> list[Any]:
-    """Return different values in their order, null first, those of tuples one by one."""
-
-    def key(value: Any) -> Any:
-        return [key(part) for part in value] if isinstance(value, tuple) else (value is not None, value)
-
-    return sorted(set(values), key=key)
-
-
-def _all_equal(table: pa.Table, keys: Sequence[str], values: Sequence[Any]) -> pa.ChunkedArray:
-    return reduce(pc.and_, [_equals(table[key], value) for key, value in zip(keys, values, strict=True)])
-
-
-def _equals(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
-    return pc.is_null(column) if value is None else pc.equal(column, pa.scalar(value, column.type))
 
 
 def new_figure(style: Style, panels: int = 1) -> tuple[Figure, list[Axes]]:
@@ -131,6 +104,8 @@ def value_text(value: object) -> str:
     """Return a value of a parameter as a picture says it."""
     if value is None:
         return "none"
+    if isinstance(value, list | tuple):
+        return "-".join(map(value_text, value)) or "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

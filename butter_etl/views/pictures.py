@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import Registry, Store, StudyLike
@@ -15,14 +15,24 @@ from butter_etl.studies import Choice, Drawing, Spread, Study
 from butter_etl.views.drawings import draw
 from butter_etl.views.facts import stale_line
 from butter_etl.views.panels import DEFAULT_STYLE, Style
-from butter_etl.views.plot import best_map, learning_curves, repetitions, save, selected
+from butter_etl.views.plot import (
+    Interval,
+    best_map,
+    learning_curves,
+    network,
+    repetitions,
+    save,
+    selected,
+    series_of,
+)
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 #: What every study can be drawn as: learning curves, the best value by two parameters, all repetitions of one
-#: experiment.
-KINDS: Final = ("curves", "map", "runs")
+#: experiment, the layers of its network.
+KINDS: Final = ("curves", "map", "runs", "network")
 #: Dots of a picture in a notebook for each point of its width there: sharp on fine screens too.
 _DOTS_A_POINT: Final = 2
 _NOTEBOOK_DOTS: Final = 100
@@ -61,17 +71,22 @@ def draw_picture(
     kind: str = "curves",
     by: str | None = None,
     series: str | None = None,
+    interval: Interval | None = None,
+    level: float = 0.95,
     style: Style = DEFAULT_STYLE,
     state: str | None = None,
     study: StudyLike | None = None,
 ) -> Picture:
     """Draw a choice of what a store holds, in a general kind or one that its study declares.
 
+    With an ``interval``, curves have those of a confidence ``level`` around their medians.
     Raises UsageError for an unknown kind, or what does not go with it, and what `selected` and the function of that
     kind raise.
     """
     opened = Store.open(store, state, study)
     drawing = _drawing(opened.study, kind, by, series)
+    if interval is not None:
+        return _with_intervals(opened, choice, interval, level, by=by, series=series, style=style)
     is_of_runs = kind == "runs" or isinstance(drawing, Spread)
     rows = selected(store, choice, state, runs=is_of_runs, study=opened.study)
     if drawing is not None:
@@ -79,11 +94,25 @@ def draw_picture(
         return Picture(draw(opened.study, drawing, rows, by=by, style=style), kind, stale)
     if kind == "runs":
         return Picture(repetitions(rows, series=series, style=style, study=opened.study), kind)
+    if kind == "network":
+        return Picture(_network(opened, rows, style), kind)
     if kind == "map":
         figure = best_map(rows, series=series, style=style, study=opened.study)
     else:
         figure = learning_curves(rows, by=by, series=series, style=style, study=opened.study)
     return Picture(figure, kind, stale_line(opened, Registry(opened).select(choice)))
+
+
+def _network(store: Store, rows: pa.Table, style: Style) -> Figure:
+    """Draw the network of one experiment, of which there is a summary."""
+    drawn = store.study.figures.boxes
+    if drawn is None:
+        raise UsageError(f"the study {store.study.name} does not say what its networks look like")
+    if rows.num_rows != 1:
+        raise UsageError(f"a picture of a network is of one experiment; the selection has {rows.num_rows}")
+    (row,) = rows.to_pylist()
+    one = Registry(store).experiment(row["experiment_id"])
+    return network(drawn(one, row), title=one.describe(), style=style)
 
 
 def _drawing(study: Study, kind: str, by: str | None, series: str | None) -> Drawing | None:
@@ -99,6 +128,23 @@ def _drawing(study: Study, kind: str, by: str | None, series: str | None) -> Dra
     return drawing
 
 
+def _with_intervals(
+    store: Store, choice: Choice, interval: Interval, level: float, *, by: str | None, series: str | None, style: Style
+) -> Picture:
+    name, known = series_of(store.study, series), store.study.intervals.names
+    if name not in known:
+        raise UsageError(
+            f"the study {store.study.name} has intervals of {', '.join(known) or 'nothing'}, not of {name}"
+        )
+    store.study.precision_frame(level)  # whether it is a level
+    rows = selected(store.location.absolute, choice, level=level, study=store.study)
+    if not rows.num_rows:
+        command = f"butter-etl summarize --precision --level {level:.6g}"
+        raise UsageError(f"nothing to draw: the selection has no intervals at {level:.6g}; run `{command}`")
+    figure = learning_curves(rows, by=by, series=series, interval=interval, style=style, study=store.study)
+    return Picture(figure, "curves", stale_line(store, Registry(store).select(choice), level))
+
+
 def draw_plot(
     store: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
@@ -106,6 +152,8 @@ def draw_plot(
     kind: str = "curves",
     by: str | None = None,
     series: str | None = None,
+    interval: Interval | None = None,
+    level: float = 0.95,
     sweep: str | None = None,
     spec: str | os.PathLike[str] | None = None,
     where: Iterable[str] = (),
@@ -117,11 +165,18 @@ def draw_plot(
 
     The part is a sweep, published or registered or of a YAML file ``spec``, or experiments that meet conditions (as in
     `read_runs`); without any, all. ``kind`` is ``"curves"`` (medians with quartiles, one for each value of ``by``),
-    ``"map"`` (the best value by two parameters), ``"runs"`` (all repetitions of one experiment), or a picture that the
-    study declares. With ``out``, it is written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning) where
+    ``"map"`` (the best value by two parameters), ``"runs"`` (all repetitions of one experiment), ``"network"`` (the
+    layers of its network), or a picture that the study declares. With ``interval``, curves have in place of quartiles
+    the confidence intervals for their medians at a ``level``: ``"each"`` at each point, or the ``"band"`` that covers
+    all at once. With ``out``, it is written to that file too (.png, .pdf, .svg). Warns (StaleSummaryWarning) where
     summaries miss runs. Raises UsageError where nothing can be drawn, SelectError, StoreError, and PlaceError or
     FullDiskError where ``out`` cannot be written.
     """
+    for what, value in (("by", by), ("interval", interval)):
+        if value is not None and kind in KINDS and kind != "curves":
+            raise UsageError(f"{what}={value!r} goes with curves, not with kind={kind!r}")
+    if interval not in (None, *get_args(Interval)):
+        raise UsageError(f"unknown interval {interval!r}; known: {', '.join(get_args(Interval))}")
     choice = Choice(sweeps=(sweep,) if sweep else (), specs=(str(spec),) if spec else (), where=tuple(where))
     picture = draw_picture(
         store,
@@ -129,6 +184,8 @@ def draw_plot(
         kind=kind,
         by=by,
         series=series,
+        interval=interval,
+        level=level,
         style=style,
         state=None if state is None else str(state),
         study=study,

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from butter_etl.errors import StaleSummaryWarning, UsageError, suggestion
 from butter_etl.store import StudyLike, as_study, write_whole
-from butter_etl.studies import Choice, Points, Study, default_study
+from butter_etl.studies import LEVEL, MAKER, Box, Choice, Points, Study, default_study, groups_of, in_order
 from butter_etl.views.facts import stale_line
 from butter_etl.views.panels import (
     DEFAULT_STYLE,
@@ -32,8 +34,6 @@ from butter_etl.views.panels import (
     MOST_PANELS,
     Style,
     common_title,
-    grouped,
-    in_order,
     incomparable,
     mark_log,
     new_figure,
@@ -49,10 +49,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_FORMATS: Final = (".pdf", ".png", ".svg")
+#: The formats of pictures, as the names of files end.
+PICTURES: Final = (".pdf", ".png", ".svg")
 _PNG_DOTS: Final = 160
+_LEGEND_LETTERS: Final = 44
 #: Parameters that a legend says of a curve, at most.
 _MOST_WORDS: Final = 3
+
+
+#: What curves have around their medians: intervals at each point, or a band that covers the medians of all at once.
+Interval = Literal["each", "band"]
 
 
 def summary_table(
@@ -100,18 +106,28 @@ def selected(
     state: str | None = None,
     *,
     runs: bool = False,
+    columns: Sequence[str] | None = None,
+    level: float | None = None,
     study: StudyLike | None = None,
 ) -> pa.Table:
     """Return the rows of a choice (SELECT of the commands) in a store's summary frame, or run frame.
 
-    Raises what `Registry.select` and `read_summary` or `read_runs` raise.
+    With ``columns``, they have these alone, and ``experiment_id``. With a ``level``, they are the
+    intervals at that level. Raises what `Registry.select` and `read_summary` or `read_runs` raise.
     """
-    from butter_etl.store import Registry, Store, read_runs, read_summary, to_arrow
+    from butter_etl.store import Registry, Store, read_precision, read_runs, read_summary, to_arrow
 
     registry = Registry(Store.open(store, state, study))
-    selection = registry.select(choice)
+    selection, where = registry.select(choice), list(choice.where)
     read, schema = (read_runs, registry.study.runs) if runs else (read_summary, registry.study.summary)
-    table = to_arrow(read(store, where=choice.where).compute(scheduler="synchronous"), schema)
+    if level is not None:
+        read, schema = read_precision, registry.study.precision
+        where.append(f"{LEVEL.name}={level!r}")
+    if columns is not None:
+        wanted = {"experiment_id", *columns}
+        schema = pa.schema([field for field in schema if field.name in wanted])
+    frame = read(store, where=where, columns=None if columns is None else schema.names)
+    table = to_arrow(frame.compute(scheduler="synchronous"), schema)
     if not selection.sweeps:
         return table
     ids = table["experiment_id"]
@@ -127,12 +143,16 @@ def learning_curves(
     *,
     by: str | None = None,
     series: str | None = None,
+    interval: Interval | None = None,
     style: Style = DEFAULT_STYLE,
     study: StudyLike | None = None,
 ) -> Figure:
     """Draw the median over repetitions at each measuring point, with the band between the quartiles.
 
-    There is one curve for each value of ``by`` (any parameter), and side by side a panel for each value of what values
+    With an ``interval``, rows are of the precision frame, at one level, and the band is that of the median's intervals.
+
+    There is one curve for each value of ``by`` (any column of an experiment, such as a parameter or what made its
+    runs), one for each that made runs where several did, and side by side a panel for each value of what values
     can only be compared within, such as a data set, where experiments differ in it. Where several experiments share a
     value, the curve is that of the experiment whose median ends best: the title says so, and the legend which one that
     is. Points are on a log scale where all are positive. ``study`` is the frame's, by default that of new stores.
@@ -141,13 +161,14 @@ def learning_curves(
     of = as_study(study) or default_study()
     name = series_of(of, series)
     _require(summary, f"{name}_median")
+    bounds = _bounds(name, interval)
     panels, apart = _panels(of, summary, by)
     figure, places = new_figure(style, len(panels))
     coloured = in_order(value for panel in panels for value, _ in panel.curves)
     colours = dict(zip(coloured, shades(len(coloured)), strict=True))
     for axes, panel in zip(places, panels, strict=True):
-        _draw_curves(of, axes, panel, name, [*apart, *([by] if by else [])], colours)
-    lines = [common_title(of, summary, [*apart, *([by] if by else [])]), "median and quartiles over repetitions"]
+        _draw_curves(of, axes, panel, name, bounds, [*apart, *([by] if by else [])], colours)
+    lines = [common_title(of, summary, [*apart, *([by] if by else [])]), _band_words(of, summary, interval)]
     if any(rows.num_rows > 1 for panel in panels for _, rows in panel.curves):
         end = "highest" if name in of.figures.higher_is_better else "lowest"
         lines.append(f"of several experiments the one whose median ends {end}")
@@ -159,7 +180,13 @@ def learning_curves(
 
 
 def _draw_curves(
-    study: Study, axes: Axes, panel: _Panel, series: str, named: Sequence[str], colours: Mapping[Any, Any]
+    study: Study,
+    axes: Axes,
+    panel: _Panel,
+    series: str,
+    bounds: tuple[str, str],
+    named: Sequence[str],
+    colours: Mapping[Any, Any],
 ) -> None:
     """Draw the curves of a panel; ``named`` are the parameters that its title and its legend speak of anyway."""
     drawn, is_told = [], False
@@ -167,19 +194,35 @@ def _draw_curves(
         row = _best_row(study, rows, series)
         median = _curve(rows, f"{series}_median", row)
         points = points_of(study.points, rows, row, len(median))
-        label = _label(study, value_text(value) if panel.by else "", rows, row, named)
+        label = _label(study, ", ".join(map(value_text, value)), rows, row, named)
         is_told = is_told or label != ""
-        if {f"{series}_q1", f"{series}_q3"} <= set(rows.column_names):
-            low, high = (_curve(rows, f"{series}_{quartile}", row) for quartile in ("q1", "q3"))
+        if set(bounds) <= set(rows.column_names):
+            low, high = (_curve(rows, bound, row) for bound in bounds)
             axes.fill_between(points, low, high, color=colours[value], alpha=0.25, linewidth=0)
-        mark = "o" if len(median) == 1 else None
-        axes.plot(points, median, color=colours[value], linewidth=1.4, marker=mark, label=label or None)
+        shown, mark = textwrap.fill(label, _LEGEND_LETTERS) or None, "o" if len(median) == 1 else None
+        axes.plot(points, median, color=colours[value], linewidth=1.4, marker=mark, label=shown)
         drawn.append(points)
     _finish_curves(study, axes, series, np.concatenate(drawn))
     if is_told:
         axes.legend(title=panel.by.replace("_", " ") if panel.by else None, frameon=False)
     if panel.values:
         axes.set_title(", ".join(map(value_text, panel.values)), loc="left", fontsize="medium")
+
+
+def _bounds(series: str, interval: Interval | None) -> tuple[str, str]:
+    """Return the columns of the lower and the upper end of what is around a curve."""
+    if interval is None:
+        return f"{series}_q1", f"{series}_q3"
+    kind = "median" if interval == "each" else "band"
+    return f"{series}_{kind}_low", f"{series}_{kind}_high"
+
+
+def _band_words(study: Study, rows: pa.Table, interval: Interval | None) -> str:
+    if interval is None:
+        return "median and quartiles over repetitions"
+    level = f"{100 * rows[LEVEL.name][0].as_py():.6g} %"
+    at = f"interval at each {study.points.name}" if interval == "each" else f"band over all {study.points.plural}"
+    return f"median over repetitions and its {level} {at}"
 
 
 def best_map(
@@ -252,14 +295,85 @@ def repetitions(
     return figure
 
 
+def network(boxes: Sequence[Box], *, title: str = "", style: Style = DEFAULT_STYLE) -> Figure:
+    """Draw a network as a row of layers, with the shapes of what they give.
+
+    The higher a box, the wider the layer; the broader, the more channels it has. UsageError where there are none.
+    """
+    if not boxes:
+        raise UsageError("nothing to draw: the layers of this network cannot be told")
+    from matplotlib.patches import FancyArrow, Rectangle
+
+    wide = msgspec.structs.replace(style, width=max(style.width, 1.25 * len(boxes)), height=min(style.height, 3.0))
+    figure, (axes,) = new_figure(wide)
+    most = max(box.shape[0] for box in boxes)
+    widths = [0.1 + 0.06 * np.log2(box.shape[2]) if len(box.shape) > 1 else 0.14 for box in boxes]
+    for place, (box, width) in enumerate(zip(boxes, widths, strict=True)):
+        height = 0.15 + 0.85 * float(np.log1p(box.shape[0]) / np.log1p(most))
+        low = (place - width / 2, -height / 2)
+        axes.add_patch(Rectangle(low, width, height, facecolor="#f0f0ee", edgecolor="#00336e"))
+        lines = [" x ".join(f"{one:,}" for one in box.shape), *filter(None, box.detail.split(", "))]
+        axes.text(place, -0.6, box.name, ha="center", va="top", fontweight="bold")
+        axes.text(place, -0.76, "\n".join(lines), ha="center", va="top")
+        if place:
+            start = place - 1 + widths[place - 1] / 2 + 0.04
+            length = place - width / 2 - 0.04 - start
+            axes.add_patch(
+                FancyArrow(
+                    start,
+                    0,
+                    length,
+                    0,
+                    width=0.004,
+                    head_width=0.05,
+                    head_length=0.05,
+                    length_includes_head=True,
+                    color="#5c5c5c",
+                )
+            )
+    axes.set_xlim(-0.6, len(boxes) - 0.4)
+    axes.set_ylim(-1.9, 0.6)
+    axes.axis("off")
+    set_title(axes, title)
+    return figure
+
+
+def difference_figure(
+    table: pa.Table, study: Study, series: str, level: float, labels: tuple[str, str], style: Style = DEFAULT_STYLE
+) -> Figure:
+    """Draw the difference of medians at each point of a comparison, with its intervals and the band over all points."""
+    rows = [row for row in table.to_pylist() if row["at"] == study.points.name]
+    columns = (study.points.name, "difference", "low", "high", "band_low", "band_high")
+    points, value, *bounds = (
+        np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64) for name in columns
+    )
+    figure, (axes,) = new_figure(style)
+    colour = shades(1)[0]
+    low, high, band_low, band_high = bounds
+    for lower, upper, alpha, words in ((band_low, band_high, 0.12, "of all at once"), (low, high, 0.25, "of each")):
+        if np.isfinite(lower + upper).any():
+            label = f"{level:.4g}, {words}"
+            axes.fill_between(points, lower, upper, color=colour, alpha=alpha, linewidth=0, label=label)
+    axes.plot(points, value, color=colour, linewidth=1.4)
+    axes.axhline(0.0, color="black", linewidth=0.6)
+    _scale_points(axes, points)
+    axes.set_xlabel(study.points.name)
+    axes.set_ylabel(f"difference of medians, {study.figures.label(series)}")
+    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    set_title(axes, f"{labels[0]} minus {labels[1]}")
+    return figure
+
+
 def save(figure: Figure, file: str | os.PathLike[str]) -> None:
     """Write a figure in the format that the file's name ends in: ``.pdf``, ``.png`` or ``.svg``.
 
     Raises UsageError for another format, PlaceError or FullDiskError if the file cannot be written.
     """
     path = Path(file)
-    if path.suffix not in _FORMATS:
-        raise UsageError(f"{path}: pictures end in one of {', '.join(_FORMATS)}")
+    if path.suffix not in PICTURES:
+        raise UsageError(f"{path}: pictures end in one of {', '.join(PICTURES)}")
     drawn = io.BytesIO()
     metadata = {"Date": None} if path.suffix == ".svg" else None
     figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=_PNG_DOTS, metadata=metadata)
@@ -298,32 +412,34 @@ def points_of(points: Points, table: pa.Table, row: int, count: int) -> NDArray[
 
 
 class _Panel(NamedTuple):
-    """Rows that can be compared: the values that they have in common, and the rows of each value of a parameter.
+    """Rows that can be compared: the values that they have in common, and the rows of each curve, by what tells it.
 
-    Without a parameter there is one group, of the value None.
+    That is the value of a parameter, if one is asked for, and where several made the runs, what made them.
     """
 
     values: tuple[Any, ...]
     by: str | None
-    curves: list[tuple[Any, pa.Table]]
+    curves: list[tuple[tuple[Any, ...], pa.Table]]
 
 
 def _panels(study: Study, summary: pa.Table, by: str | None) -> tuple[list[_Panel], list[str]]:
     """Return the panels of a picture of curves, and the parameters in which they differ, without ``by``."""
     if summary.num_rows == 0:
         raise UsageError("nothing to draw: the selection has no summaries; run `butter-etl summarize`, or select more")
-    known = study.where_keys
+    known = study.group_keys
     if by is not None and by not in known:
         raise UsageError(f"unknown parameter {by!r}{suggestion(by, known)}; known: {', '.join(known)}")
     apart = incomparable(study, summary)
     panels = []
-    for values, rows in grouped(summary, apart):
-        groups: list[tuple[Any, pa.Table]] = [(None, rows)]
-        if by is not None and by not in apart:
-            groups = [(value, some) for (value,), some in grouped(rows, [by])]
+    for values, rows in groups_of(summary, apart):
+        keys = [by] if by is not None and by not in apart else []
+        if MAKER in rows.column_names and len(rows[MAKER].unique()) > 1 and by != MAKER:
+            keys.append(MAKER)
+        groups = groups_of(rows, keys)
         if len(groups) > MOST_CURVES:
+            of = " and ".join(keys)
             raise UsageError(
-                f"{by} has {len(groups)} values in the selection, more than {MOST_CURVES} curves; select less"
+                f"{of} has {len(groups)} values in the selection, more than {MOST_CURVES} curves; select less"
             )
         panels.append(_Panel(values, by if by not in apart else None, groups))
     if len(panels) > MOST_PANELS:
@@ -390,11 +506,7 @@ def _best_row(study: Study, rows: pa.Table, series: str) -> int:
 
 def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.float64]) -> None:
     """Give curves their scales and words; ``points`` are all that were drawn."""
-    if points.size and points.min() > 0:
-        is_whole = bool((points == np.round(points)).all())
-        axes.set_xscale("log")
-        mark_log(axes.xaxis, points.max() / points.min())
-        axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
+    _scale_points(axes, points)
     axes.set_xlabel(study.points.name)
     axes.set_ylabel(study.figures.label(series))
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
@@ -403,6 +515,15 @@ def _finish_curves(study: Study, axes: Axes, series: str, points: NDArray[np.flo
         axes.set_yscale("log")
         mark_log(axes.yaxis, high / low)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _scale_points(axes: Axes, points: NDArray[np.float64]) -> None:
+    """Put measuring points on a log scale where all are positive."""
+    if points.size and points.min() > 0:
+        is_whole = bool((points == np.round(points)).all())
+        axes.set_xscale("log")
+        mark_log(axes.xaxis, points.max() / points.min())
+        axes.xaxis.set_major_formatter(lambda point, _: _point_text(point, is_whole=is_whole))
 
 
 def _point_text(point: float, *, is_whole: bool) -> str:

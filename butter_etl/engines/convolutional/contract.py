@@ -302,6 +302,13 @@ def checked_state(network: ConvNetwork, descent: Descent, state: State) -> State
     return state
 
 
+def check_training_batch(network: ConvNetwork, images: NDArray[Any], labels: NDArray[np.int64]) -> None:
+    """Call `check_batch`; raise UsageError for a batch without images too, which has no mean loss."""
+    check_batch(network, images, labels)
+    if not len(labels):
+        raise UsageError("a batch has no image to learn from")
+
+
 def check_batch(network: ConvNetwork, images: NDArray[Any], labels: NDArray[np.int64]) -> None:
     """Raise UsageError where images or labels are not what a network takes: kernels would read beyond them."""
     shape = (len(labels), network.size, network.size, network.channels)

@@ -13,7 +13,14 @@ import numpy as np
 
 from butter_etl.engines import kernel_cache, streams
 from butter_etl.engines.convolutional import contract, kernels, lanes, memory, products
-from butter_etl.engines.convolutional.contract import MOMENTUM, STEPS, check_batch, checked_state, padded
+from butter_etl.engines.convolutional.contract import (
+    MOMENTUM,
+    STEPS,
+    check_batch,
+    check_training_batch,
+    checked_state,
+    padded,
+)
 from butter_etl.engines.convolutional.memory import Plan, make_plan, pack, unpack, weight_places
 from butter_etl.engines.fused import lanes as fused_lanes
 from butter_etl.engines.fused import vector_math
@@ -78,7 +85,7 @@ class CompiledTrainer:
         """Take a step on a batch and return its mean loss before the step."""
         if step != self._steps:
             raise UsageError(f"the state is at step {self._steps}, not at {step}")
-        check_batch(self._network, images, labels)
+        check_training_batch(self._network, images, labels)
         rows, labels = len(labels), np.ascontiguousarray(labels)
         self._rates[3] = 1.0 - self._descent.dampening if self._steps else 1.0
         parts = self._memory.parts(rows)

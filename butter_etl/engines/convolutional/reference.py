@@ -18,6 +18,7 @@ from butter_etl.engines.convolutional.contract import (
     STEPS,
     Layer,
     check_batch,
+    check_training_batch,
     checked_state,
     dropout_mask,
     keep_scale,
@@ -83,7 +84,7 @@ class ReferenceTrainer:
         """Take a step on a batch and return its mean loss before the step."""
         if step != self._steps:
             raise UsageError(f"the state is at step {self._steps}, not at {step}")
-        check_batch(self._network, images, labels)
+        check_training_batch(self._network, images, labels)
         with _device_memory(), _full_precision():
             logits = self._forward(self._images(images), step)
             loss = functional.cross_entropy(logits, torch.from_numpy(labels).to(self._device))

@@ -53,8 +53,9 @@ _CITED = f"""\
 
 _RESPONSIBLE_AI = {
     "rai:dataCollection": (
-        "Every run is the training of a fully connected network from a seed, on the data set that it names, by the "
-        "software butter_etl. Twenty statistics were recorded after every epoch. Nothing was collected from people."
+        "Every run whose task is butter_etl.train is the training of a fully connected network from a seed, on the "
+        "data set that it names, by the software butter_etl. Twenty statistics were recorded after every epoch. "
+        "Nothing was collected from people."
     ),
     "rai:dataCollectionType": ["Software Collection", "Experiments"],
     "rai:dataCollectionMissingData": (
@@ -101,7 +102,7 @@ _RESPONSIBLE_AI = {
 }
 
 CARD: Final = Card(
-    title="BUTTER sweeps, trained by butter_etl",
+    title="Learning curves of the BUTTER sweeps",
     version=VERSION,
     description="""
         Learning curves of dense, fully connected networks over sweeps of their hyperparameters. An *experiment* is one

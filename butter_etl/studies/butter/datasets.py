@@ -59,6 +59,11 @@ class DatasetInfo:
         return self.name
 
     @property
+    def content(self) -> str:
+        """Return the hash of a user's own data set, or that of the file as its makers publish it now."""
+        return self.sha256[0]
+
+    @property
     def own(self) -> OwnData | None:
         """Return what an experiment's identity says of the content; None for data sets that come with the package."""
         return OwnData(self.sha256[0], self.rows, self.inputs) if self.source == "own" else None

@@ -13,9 +13,9 @@ import msgspec
 from butter_etl.errors import DatasetError, SpecError
 from butter_etl.studies.butter.datasets import DATASETS, dataset_path, ensure_pmlb
 from butter_etl.studies.butter.encoding import Encoding, Task
+from butter_etl.studies.data_kinds import check_data_name, is_data_name
 from butter_etl.studies.user_folders import data_folder, expanded
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED = (".gz", ".bz2", ".zst")
 #: By what missing values are filled in, where that is no value.
@@ -70,13 +70,10 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def check_declaration(name: str, declaration: Declaration, place: str) -> None:
     """Raise SpecError, naming the place, for what is wrong with a declaration whatever its file holds."""
-    if not _NAME.fullmatch(name):
-        raise SpecError(f"{place}: a name is up to 100 letters, digits, _, - and ., not beginning with - or .")
-    if name in DATASETS:
-        raise SpecError(f"{place}: {name!r} is the name of a data set that comes with the package; choose another")
+    check_data_name(name, DATASETS, place)
     if (declaration.file is None) == (declaration.pmlb is None):
         raise SpecError(f"{place}: say where the data are: either `file: PATH` or `pmlb: NAME`")
-    if declaration.pmlb is not None and not _NAME.fullmatch(declaration.pmlb):
+    if declaration.pmlb is not None and not is_data_name(declaration.pmlb):
         raise SpecError(f"{place}.pmlb: {declaration.pmlb!r} is no name of a data set of PMLB")
     if declaration.file is not None:
         file_format(Path(declaration.file), place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from butter_etl.engines import HISTORIES
+from butter_etl.studies.butter.boxes import boxes
 from butter_etl.studies.butter.card import CARD
 from butter_etl.studies.butter.columns import (
     CLAIMED_NAMES,
@@ -15,13 +16,12 @@ from butter_etl.studies.butter.columns import (
     RUN_COLUMNS,
     SUMMARY_COLUMNS,
 )
-from butter_etl.studies.butter.datasets import DatasetInfo, info_of
 from butter_etl.studies.butter.experiments import VARIED, ExperimentSpec, label
+from butter_etl.studies.butter.kept_tables import TABLES
 from butter_etl.studies.butter.profiles import PROFILES
 from butter_etl.studies.butter.sweep_files import READER
 from butter_etl.studies.butter.sweeps import FIXED_IDS, FLAGS, PUBLISHED
 from butter_etl.studies.butter.training import ButterTrainer
-from butter_etl.studies.experiments import Experiment
 from butter_etl.studies.figures import Figures
 from butter_etl.studies.study import Points, Study
 
@@ -36,11 +36,6 @@ _LABELS: Final = {
     "test_kullback_leibler_divergence": "test Kullback-Leibler divergence",
     "train_kullback_leibler_divergence": "training Kullback-Leibler divergence",
 }
-
-
-def own_data(one: Experiment) -> DatasetInfo | None:
-    """Return the user's own data set that an experiment is trained on; None for those of the package."""
-    return info_of(one) if isinstance(one, ExperimentSpec) and one.own else None
 
 
 #: The study BUTTER.
@@ -67,7 +62,9 @@ BUTTER: Final = Study(
     sweeps=PUBLISHED,
     fixed_ids=FIXED_IDS,
     profiles=PROFILES,
-    own_data=own_data,
+    own_data=TABLES,
+    independent=("fused",),
+    judged=("val_loss", "loss"),
     figures=Figures(
         labels=_LABELS,
         higher_is_better=frozenset({"test_accuracy", "train_accuracy"}),
@@ -81,6 +78,7 @@ BUTTER: Final = Study(
         words={"dataset": "data set"},
         distinct=tuple(PUBLISHED)[:7],
         infeasible="no network within 20 % of the size",
+        boxes=boxes,
     ),
     card=CARD,
 )

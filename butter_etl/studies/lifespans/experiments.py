@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Self
+
+import msgspec
 
 from butter_etl.studies.axes import Above, Axis, Between, OneOf, hyperparameters
 from butter_etl.studies.experiments import Experiment, OwnExperiment
@@ -16,6 +18,8 @@ from butter_etl.studies.identity import Value, to_json
 
 TASK: Final = "nn_lifespans.train"
 TASK_VERSION: Final = 1
+#: What made the runs of published tables.
+TABLE_TASK: Final = "nn_lifespans.published"
 #: The three published image sets, as the tables write them, and one that every installation has.
 PUBLISHED_SETS: Final = ("CIFAR100", "FashionMNIST", "SVHN")
 IMAGE_SETS: Final = (*PUBLISHED_SETS, "digits")
@@ -31,12 +35,29 @@ Fractions = tuple[float, ...]
 Wholes = tuple[int, ...]
 
 
+class OwnImages(msgspec.Struct, frozen=True):
+    """The identity of a user's own image set in an experiment: its content, by hash and extent.
+
+    ``sha256`` is that of `butter_etl.studies.lifespans.images.Images`, in hexadecimal. Images are square, ``size``
+    wide; ``train`` of them are learned from, ``test`` measured on, and their pixels go up to ``brightest``.
+    """
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    channels: Annotated[int, msgspec.Meta(ge=1)]
+    size: Annotated[int, msgspec.Meta(ge=1)]
+    classes: Annotated[int, msgspec.Meta(ge=2)]
+    train: Annotated[int, msgspec.Meta(ge=1)]
+    test: Annotated[int, msgspec.Meta(ge=1)]
+    brightest: Annotated[int, msgspec.Meta(ge=1, le=255)]
+
+
 class ImageNetwork(OwnExperiment, frozen=True, kw_only=True, cache_hash=True, omit_defaults=True):
     """A network, its image set, and how it is trained and measured.
 
     Lists of convolutions have an entry a layer, those of pools one a block that pools. ``fc_filters`` are the widths of
     fully connected layers, the last that of the output, ``fc_dropout_layers`` 1 for each hidden one with dropout.
-    ``train_images`` is how many images of the training set are used, its first; None is all.
+    ``train_images`` is how many images of the training set are used, its first; None is all. ``own`` is the content of
+    an image set that does not come with the package; None of those that do.
     """
 
     study: ClassVar[str | None] = "nn_lifespans"
@@ -65,10 +86,26 @@ class ImageNetwork(OwnExperiment, frozen=True, kw_only=True, cache_hash=True, om
     val_mode: Annotated[str, Axis("full", OneOf(VAL_MODES))] = "full"
     epochs: Annotated[int, Axis(40, Between(1, 2**16))] = 40
     train_images: Annotated[int | None, Axis(None, Between(1, 2**40))] = None
+    own: OwnImages | None = None
 
     def parameters(self) -> dict[str, Value]:
         """Return the parameter columns, by name: the fields, and the number of convolutions, a key of the layout."""
-        return {**super().parameters(), "n_conv_layers": len(self.conv_kernels)}
+        values = super().parameters()
+        del values["own"]
+        return {**values, "n_conv_layers": len(self.conv_kernels)}
+
+    def canonical(self) -> dict[str, Value]:
+        """Return the keys and values of the canonical JSON."""
+        own = {} if self.own is None else msgspec.structs.asdict(self.own)
+        return {**super().canonical(), **{f"data.{name}": value for name, value in own.items()}}
+
+    @classmethod
+    def of_canonical(cls, values: Mapping[str, Any]) -> Self:
+        """Return the experiment of parsed canonical JSON; raise KeyError, TypeError or ValueError for another's."""
+        raw = {name: values[name] for name in cls.__struct_fields__ if name != "own"}
+        if "data.sha256" in values:
+            raw["own"] = {name: values[f"data.{name}"] for name in OwnImages.__struct_fields__}
+        return msgspec.convert(raw, cls)
 
 
 HYPERPARAMETERS: Final = hyperparameters(ImageNetwork)

@@ -19,12 +19,10 @@ from butter_etl.studies.columns import schema_of
 from butter_etl.studies.formats import Format, Readout, Written
 from butter_etl.studies.identity import Value
 from butter_etl.studies.lifespans.columns import RUN_COLUMNS
-from butter_etl.studies.lifespans.experiments import NETWORK_PARAMETERS, ImageNetwork, network_id
+from butter_etl.studies.lifespans.experiments import NETWORK_PARAMETERS, TABLE_TASK, ImageNetwork, network_id
 from butter_etl.studies.lifespans.networks import network_of
 from butter_etl.studies.lifespans.tables import MEASURES, Table, read_table, write_table
 
-#: What made the runs of tables.
-TABLE_TASK: Final = "nn_lifespans.published"
 TABLE_TASK_VERSION: Final = 1
 #: What all published networks were trained with, which is no column of runs.
 _FIXED: Final = {"loss_fn": "CrossEntropyLoss", "optimizer": "SGD"}
@@ -78,7 +76,7 @@ def _size_of(network: ImageNetwork) -> int | None:
     """Return the number of weights and biases; None of a network that cannot be built, or on an unknown image set."""
     try:
         return network_of(network).parameters
-    except (ButterError, IndexError):
+    except ButterError:
         return None
 
 

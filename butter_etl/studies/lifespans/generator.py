@@ -266,5 +266,6 @@ def _draw(ranges: Ranges, images: ImageSet, number: int, words: list[int], fixed
         val_mode=fixed.val_mode,
         epochs=fixed.epochs,
         train_images=fixed.train_images,
+        own=images.own,
     )
     return Candidate(number, network, count, products)

@@ -14,18 +14,20 @@ import pickle
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from butter_etl.errors import DatasetError, one_line, suggestion
 from butter_etl.studies.downloads import UnreachableError, download
+from butter_etl.studies.lifespans.experiments import ImageNetwork, OwnImages
 
 _LOADING = threading.Lock()
 _LOG = logging.getLogger("butter_etl")
@@ -37,7 +39,8 @@ Labels = NDArray[np.int64]
 class ImageSet:
     """The description of the image set that a name stands for: square images, and the official split.
 
-    ``train`` and ``test`` count images, ``brightest`` is the largest value of a pixel: 1 when it is scaled.
+    ``train`` and ``test`` count images, ``brightest`` is the largest value of a pixel: 1 when it is scaled. Of a user's
+    own image set, ``sha256`` is that of the content.
     """
 
     name: str
@@ -47,6 +50,34 @@ class ImageSet:
     train: int
     test: int
     brightest: int = 255
+    is_own: bool = False
+    sha256: str = ""
+
+    @classmethod
+    def of_own(cls, name: str, own: OwnImages) -> ImageSet:
+        """Return a user's own image set, as experiments have its identity."""
+        extent = {one: getattr(own, one) for one in OwnImages.__struct_fields__}
+        return cls(name, **extent, is_own=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def own(self) -> OwnImages | None:
+        """Return what an experiment's identity says of the content; None of sets that come with the package."""
+        if not self.is_own:
+            return None
+        return OwnImages(**{one: getattr(self, one) for one in OwnImages.__struct_fields__})
+
+    @property
+    def content(self) -> str:
+        """Return the SHA-256 of the content of a user's own image set."""
+        return self.sha256
+
+    @property
+    def form(self) -> str:
+        """Return the size of an image for people."""
+        return f"{self.size} x {self.size}" + (f" x {self.channels}" if self.channels > 1 else "")
 
     @property
     def pixels(self) -> int:
@@ -85,8 +116,14 @@ class Images:
 
     @cached_property
     def sha256(self) -> str:
-        """Return the SHA-256 of pixels and labels, those that are learned from first."""
+        """Return the SHA-256 of pixels and labels, those that are learned from first.
+
+        Of a user's own image set, a line of JSON with the extent comes before: its name does not tell that.
+        """
         digest = hashlib.sha256()
+        if self.info.is_own:
+            extent = {one: getattr(self.info, one) for one in OwnImages.__struct_fields__ if one != "sha256"}
+            digest.update(msgspec.json.encode(extent, order="sorted") + b"\n")
         for part in (self.train, self.test):
             for array in part:
                 digest.update(np.ascontiguousarray(array).data)
@@ -100,9 +137,19 @@ def image_set(name: str) -> ImageSet:
     return IMAGE_SETS[name]
 
 
-def unknown_image_set(name: str) -> str:
-    """Return the message about an image set that is none, with the name that comes close."""
-    return f"image set {name!r} is not known{suggestion(name, IMAGE_SETS)}; known: {', '.join(IMAGE_SETS)}"
+def images_of(one: ImageNetwork) -> ImageSet:
+    """Return the image set of an experiment; raise DatasetError for one that is not known.
+
+    A user's own image set follows from the experiment alone, wherever its file is.
+    """
+    return image_set(one.dataset) if one.own is None else ImageSet.of_own(one.dataset, one.own)
+
+
+def unknown_image_set(name: str, own: Iterable[str] = ()) -> str:
+    """Return the message about an image set that is neither the package's nor ``own``, with the closest name."""
+    known = [*IMAGE_SETS, *own]
+    way_out = "declare your own image sets in a sweep file, under `datasets:`"
+    return f"image set {name!r} is not known{suggestion(name, known)} (known: {', '.join(known)}); {way_out}"
 
 
 def load_images(name: str, folder: str | Path) -> Images:

@@ -7,13 +7,13 @@ from functools import lru_cache
 from butter_etl.engines import Block, ConvNetwork, Descent, Pool
 from butter_etl.errors import InfeasibleError, UsageError
 from butter_etl.studies.lifespans.experiments import POOL, ImageNetwork
-from butter_etl.studies.lifespans.images import ImageSet, image_set
+from butter_etl.studies.lifespans.images import ImageSet, images_of
 
 
 @lru_cache(maxsize=4096)
 def network_of(one: ImageNetwork) -> ConvNetwork:
     """Return the network of an experiment; raise InfeasibleError, with the layer and its numbers, for none."""
-    images = image_set(one.dataset)
+    images = images_of(one)
     _check_lists(one, images)
     pools = iter(zip(one.pool_kernels, one.pool_strides, one.pool_paddings, strict=True))
     blocks = tuple(
@@ -40,6 +40,8 @@ def network_of(one: ImageNetwork) -> ConvNetwork:
 
 
 def _check_lists(one: ImageNetwork, images: ImageSet) -> None:
+    if not one.fc_filters:
+        raise InfeasibleError("fc_filters is empty; its last entry is the width of the output")
     count, pooling = len(one.layer_types), sum(1 for code in one.layer_types if code & POOL)
     for name, wanted in (
         ("conv_kernels", count),
@@ -52,7 +54,7 @@ def _check_lists(one: ImageNetwork, images: ImageSet) -> None:
         ("fc_dropout_layers", len(one.fc_filters) - 1),
     ):
         if len(getattr(one, name)) != wanted:
-            raise InfeasibleError(f"{name} has {len(getattr(one, name))} entries, not {max(wanted, 0)}")
+            raise InfeasibleError(f"{name} has {len(getattr(one, name))} entries, not {wanted}")
     if one.fc_filters[-1] != images.classes:
         raise InfeasibleError(
             f"fc_filters: the last is {one.fc_filters[-1]}; {one.dataset} has {images.classes} classes"

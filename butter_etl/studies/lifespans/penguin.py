@@ -7,9 +7,10 @@ automated neural network architecture search*, 2021, as its published code does 
 its files `PredictionAnalyzer.py` and `PENGUIN_Main.py`). The first fit there is to two points, whatever its documents
 say.
 
-Fits equal those of SciPy's ``curve_fit``, which has the last word there, as far as these equal themselves: where a fit
-stops on a long slope instead of in a minimum, a change of the last bit of a measure moves a prediction by up to some
-thousandths of a point. Here nothing does that but the measures: predictions have the same bits on every machine.
+Predictions equal those of SciPy's ``curve_fit``, which has the last word there. Compiled kernels take its steps one by
+one, to the same bits on every machine. But where a fit stops on a long slope instead of in a minimum, last bits decide
+where: each fit is made again of measures whose last bits are others, and where a prediction depends on these, SciPy is
+asked. What it says of such a curve, a few in a hundred, it may say otherwise on another machine.
 
 Runs are rows of arrays. Lists of different lengths are filled up with NaN behind their ends, in both the epochs and the
 measures; a measure that is not finite, before the end of a list, lets every fit fail that it is part of.
@@ -17,6 +18,7 @@ measures; a measure that is not finite, before the end of a list, lets every fit
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 
 from butter_etl.engines import ready
 from butter_etl.studies.lifespans import curve_kernels
-from butter_etl.studies.lifespans.curve_kernels import FRAME_ROWS, MOST_A, fit_curves, put_values
+from butter_etl.studies.lifespans.curve_kernels import FRAME_ROWS, LOWER, MOST_A, START, fit_curves, put_values
 from butter_etl.studies.lifespans.tables import Table
 
 Float64s: TypeAlias = NDArray[np.float64]
@@ -43,6 +45,10 @@ POINTS_PER_EPOCH: Final = 2.0
 FIRST_FIT: Final = 2
 #: An `a` so close to its upper bound is none: predictions before it do not count either.
 _MOST_A: Final = MOST_A - 0.01
+#: Measures are changed by so many of their last bits, every other one by the second number, and all predictions of a
+#: curve must then lie within so many points: of those that do, SciPy's is not so far that it could be told.
+_LAST_BITS: Final = ((4, 4), (-5, 5))
+_SETTLED: Final = 3e-5
 #: Training ends elsewhere where the loss has not fallen for so many epochs.
 _PATIENCE: Final = 10.0
 
@@ -79,15 +85,15 @@ class Predictions:
 # --- fits --------------------------------------------------------------------------------------------------------
 
 
-def fit_prefixes(epochs: Float64s, accuracies: Float64s) -> Float64s:
+def fit_prefixes(epochs: Float64s, accuracies: Float64s, epoch: float = Rule.epoch) -> Float64s:
     """Return the curves of every run's first 1, 2, … points, float64 (runs, points, 3): a, b and c.
 
     ``epochs`` and ``accuracies`` are float64 (runs, points). All three are infinite where a fit fails, where there are
-    fewer points, and of the first point alone, which nobody fits.
+    fewer points, and of the first point alone, which nobody fits. What curves say of ``epoch`` is what SciPy's do.
     """
     found = np.full((*epochs.shape, 3), inf)
     for count in range(FIRST_FIT, epochs.shape[1] + 1):
-        found[:, count - 1] = _fit_first(epochs, accuracies, count)
+        found[:, count - 1] = _fit_first(epochs, accuracies, count, epoch)
     return found
 
 
@@ -99,15 +105,52 @@ def value_at(curves: Float64s, epoch: float) -> Float64s:
     return found
 
 
-def _fit_first(epochs: Float64s, accuracies: Float64s, count: int) -> Float64s:
-    """Return the curves of every run's first ``count`` points, (runs, 3)."""
+def _fit_first(epochs: Float64s, accuracies: Float64s, count: int, epoch: float) -> Float64s:
+    """Return the curves of every run's first ``count`` points, (runs, 3), that foretell an epoch as SciPy's do."""
     _prepare()
     points = np.ascontiguousarray(POINTS_PER_EPOCH * epochs[:, :count])
     values = np.ascontiguousarray(accuracies[:, :count])
-    has_all = np.isfinite(points).all(axis=1) & np.isfinite(values).all(axis=1)
-    found, frame = np.empty((len(points), 3)), np.empty((FRAME_ROWS, count + 3))
-    fit_curves(points, values, np.where(has_all, count, 0), found, frame)
+    found = _fitted(points, values)
+    for run in np.flatnonzero(~_are_settled(points, values, found, epoch)):
+        found[run] = _by_scipy(points[run], values[run])
     return found
+
+
+def _fitted(points: Float64s, values: Float64s) -> Float64s:
+    has_all = np.isfinite(points).all(axis=1) & np.isfinite(values).all(axis=1)
+    found, frame = np.empty((len(points), 3)), np.empty((FRAME_ROWS, points.shape[1] + 3))
+    fit_curves(points, values, np.where(has_all, points.shape[1], 0), found, frame)
+    return found
+
+
+def _are_settled(points: Float64s, values: Float64s, found: Float64s, epoch: float) -> Bools:
+    """Tell of which runs the last bits of the measures do not decide what is foretold."""
+    foretold = value_at(found, epoch)
+    settled = np.ones(len(points), np.bool_)
+    for bits in _LAST_BITS:
+        changed = values * (1.0 + np.resize(bits, values.shape[1]) * np.finfo(np.float64).eps)
+        others = value_at(_fitted(points, changed), epoch)
+        settled &= np.isclose(others, foretold, rtol=0.0, atol=_SETTLED, equal_nan=True)
+    return settled
+
+
+def _by_scipy(points: Float64s, values: Float64s) -> Float64s:
+    """Return SciPy's curve of some points, as PENGUIN has it fitted; infinite where it fails."""
+    from scipy.optimize import OptimizeWarning, curve_fit
+
+    bounds = LOWER, (MOST_A, inf, inf)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", OptimizeWarning)  # of covariances, which nobody asks for
+        try:
+            found, _ = curve_fit(_curve, points, values, p0=START, bounds=bounds)
+        except (RuntimeError, ValueError):  # too many evaluations, or none that is finite
+            return np.full(3, inf)
+    return np.asarray(found, np.float64)
+
+
+def _curve(x: Float64s, a: float, b: float, c: float) -> Float64s:
+    curve: Float64s = a - b ** (c - x)
+    return curve
 
 
 @cache
@@ -134,7 +177,7 @@ def predict(epochs: Float64s, accuracies: Float64s, rule: Rule = Rule()) -> Pred
     recent = np.full((len(epochs), rule.last), np.nan)
     for count in range(FIRST_FIT, int(counts.max(initial=0)) + 1):
         runs = np.flatnonzero((counts >= count) & ~converged)
-        curves[runs] = _fit_first(epochs[runs], accuracies[runs], count)
+        curves[runs] = _fit_first(epochs[runs], accuracies[runs], count, rule.epoch)
         some = runs[counts[runs] > count]  # the last measure itself is no matter of prediction
         values = value_at(curves[some], rule.epoch)
         recent[some] = _with_newest(recent[some], values, curves[some, 0])

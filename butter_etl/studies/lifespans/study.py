@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from butter_etl.studies.figures import Figures
+from butter_etl.studies.lifespans.boxes import boxes
 from butter_etl.studies.lifespans.card import CARD
 from butter_etl.studies.lifespans.columns import (
     DERIVED,
@@ -17,6 +18,7 @@ from butter_etl.studies.lifespans.columns import (
 from butter_etl.studies.lifespans.experiments import ImageNetwork, label
 from butter_etl.studies.lifespans.fitness import FITNESS
 from butter_etl.studies.lifespans.formats import TABLES
+from butter_etl.studies.lifespans.own_images import IMAGE_KIND
 from butter_etl.studies.lifespans.sweeps import PUBLISHED, READER
 from butter_etl.studies.lifespans.training import LifespanTrainer
 from butter_etl.studies.study import Points, Study
@@ -39,6 +41,7 @@ NN_LIFESPANS: Final = Study(
     histories=HISTORIES,
     reduction=REDUCTION,
     further=FITNESS,
+    own_data=IMAGE_KIND,
     points=Points("epoch", first=0.5, step=0.5, column="epoch"),
     reader=READER,
     trainer=LifespanTrainer(),
@@ -47,6 +50,7 @@ NN_LIFESPANS: Final = Study(
     swept=("dataset", "n_conv_layers", "batch_size", "epochs", "val_mode"),
     may_be_absent=("train_images", "fc_activation"),
     sweeps=PUBLISHED,
+    judged=("val_loss", "loss"),
     figures=Figures(
         labels=_LABELS,
         higher_is_better=frozenset({"val_accuracy_percent"}),
@@ -59,6 +63,8 @@ NN_LIFESPANS: Final = Study(
         network={"conv_filters": "filters ", "fc_filters": ", widths "},
         words={"dataset": "image set"},
         infeasible="no network that can be built",
+        boxes=boxes,
+        twins="network_id",
     ),
     card=CARD,
     formats={TABLES.name: TABLES},

@@ -28,11 +28,11 @@ from butter_etl.engines import (
     load_trainer,
     trainer_facts,
 )
-from butter_etl.errors import InfeasibleError
+from butter_etl.errors import DatasetError, InfeasibleError
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.identity import Value
 from butter_etl.studies.lifespans.experiments import POINTS_PER_EPOCH, ImageNetwork, network_id, spec_of
-from butter_etl.studies.lifespans.images import Images, Part, cached_images, ensure_images, image_set
+from butter_etl.studies.lifespans.images import Images, Part, cached_images, ensure_images, images_of
 from butter_etl.studies.lifespans.networks import descent_of, network_of, products
 from butter_etl.studies.trainers import Cost, Kept, Results, State, Watch
 
@@ -90,7 +90,7 @@ class LifespanTrainer:
 
         def estimate(run: RunSpec) -> Cost:
             one = spec_of(run.experiment)
-            network, images = network_of(one), image_set(one.dataset)
+            network, images = network_of(one), images_of(one)
             count = train_count(one)
             batches = math.ceil(count / one.batch_size)
             looked_at = _STEP * count + POINTS_PER_EPOCH * images.test
@@ -118,13 +118,15 @@ class LifespanTrainer:
 
     def fetch(self, experiments: Iterable[ImageNetwork], folder: Path) -> None:
         """Download the image sets that are not at hand. Raises DatasetError for one that cannot be had."""
-        for name in dict.fromkeys(one.dataset for one in experiments):
+        for name in dict.fromkeys(one.dataset for one in experiments if one.own is None):
             ensure_images(name, folder)
 
     def load(self, one: ImageNetwork, folder: Path, kept: Kept) -> Images:
-        """Return the images of an experiment."""
-        del kept
-        return cached_images(one.dataset, folder)
+        """Return the images of an experiment: a user's own from the store, others from the data folder."""
+        if one.own is None:
+            return cached_images(one.dataset, folder)
+        found: Images = kept.load(one)
+        return found
 
     def environment(self, data: Images, engine: str, device: Device) -> Facts:
         """Return what carries out the arithmetic, and the SHA-256 of the images."""
@@ -157,7 +159,7 @@ class LifespanTrainer:
 
 def train_count(one: ImageNetwork) -> int:
     """Return how many images an experiment learns from."""
-    there = image_set(one.dataset).train
+    there = images_of(one).train
     return there if one.train_images is None else min(one.train_images, there)
 
 
@@ -167,6 +169,10 @@ class Life:
     def __init__(self, run: RunSpec, data: Images, engine: str, device: Device, start: State | None) -> None:
         self._run, self._one, self._data = run, spec_of(run.experiment), data
         self._count = train_count(self._one)
+        if len(data.train.labels) < self._count:
+            raise DatasetError(
+                f"image set {data.info}: has {len(data.train.labels)} images to learn from, not {self._count}"
+            )
         self._batches = math.ceil(self._count / self._one.batch_size)
         network, descent = network_of(self._one), descent_of(self._one)
         arrays = None if start is None else {name: array[0] for name, array in start.arrays.items()}
