@@ -162,13 +162,13 @@ def test_the_documented_way(tmp_path):
     (tmp_path / "capacity.yaml").write_text(fewer)
     (shell,) = (block.text for block in page if block.language == "sh" and "capacity.yaml" in block.text)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    settings = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
-    done = subprocess.run(["bash", "-euc", shell], timeout=PATIENCE, check=False, **settings)
+    settings = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
+    done = subprocess.run(["bash", "-euc", shell], check=False, **settings)
     assert done.returncode == 0, done.stderr
     (script,) = (
         block.text for block in page if block.language == "python" and 'read_summary("capacity")' in block.text
     )
-    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE, check=False, **settings)
+    done = subprocess.run([sys.executable, "-c", script], check=False, **settings)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1 + 6
     assert (tmp_path / "bits.png").stat().st_size > 1000

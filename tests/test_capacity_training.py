@@ -17,6 +17,7 @@ from butter_etl.studies.capacity.experiments import SearchCell
 from butter_etl.studies.capacity.hyperparameters import draw, hparams_text
 from butter_etl.studies.capacity.networks import descent_of, network_of, start_of, trial_network
 from butter_etl.studies.capacity.tasks import task_data
+from butter_etl.studies.capacity.texts import clean, text_id
 from butter_etl.studies.capacity.training import (
     CapacityTrainer,
     Trials,
@@ -27,6 +28,7 @@ from butter_etl.studies.capacity.training import (
 )
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.trainers import State
+from tests.bible import read_bible
 
 HISTORIES = ("progress", "step", "train_loss", "valid_loss", "eval_loss")
 
@@ -229,3 +231,29 @@ def test_texts_are_looked_for_before_anything_is_trained(tmp_path):
     with pytest.raises(DatasetError, match=rf"^text 0{{16}} is not in {tmp_path} \(there is no \*\.txt\)$"):
         trainer.fetch([cell(), one], tmp_path)
     trainer.fetch([cell()], tmp_path)
+
+
+def test_a_real_text_is_learned():
+    """From the 27 letters of a bible, a small network soon foretells better than by how often letters come."""
+    letters = clean(read_bible())
+    assert letters.size > 4_000_000
+    one = cell(
+        task_type="text8", max_params=10_000, batch_size=32, min_train_steps=300, max_train_steps=300, eval_size=64,
+        text_sha256=text_id(letters), n_points=2,
+    )  # fmt: skip
+    found = trained(one, given=hparams_text(learning(one)), letters=letters)
+    shares = np.bincount(letters) / letters.size
+    entropy = -sum(share * math.log2(share) for share in shares)
+    assert 1.0 < found.histories["eval_loss"][0, -1] < entropy - 0.5
+    assert found.histories["eval_loss"][0, -1] < found.histories["eval_loss"][0, 0]
+
+
+def learning(one):
+    """Hyperparameters by which a GRU learns."""
+    drawn = draw(one, network_of(one).parameters, 1)
+    plain = {key: 1.0 for key in drawn if key.startswith(("input_scale", "recurrent_matrix_scale"))}
+    plain |= {key: 0.0 for key in drawn if key.startswith("recurrent_bias_scale")}
+    chosen = {"optimizer": "ADAM", "lr_init": 0.01, "lr_decay_rate": 0.1, "optimizer_logit_momentum": 2.2}
+    chosen |= {"nonlinearity": "tanh", "recurrent_matrix_init_type": "orthogonal", "recurrent_bias_init_type": "delta"}
+    scales = {f"recurrent_matrix_scale_{gate}": 1.0 for gate in "cru"}
+    return {**drawn, **plain, **chosen, **scales, "l2_decay": 1e-8, "forget_gate_bias_hack": 1.0}

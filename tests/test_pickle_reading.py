@@ -115,8 +115,14 @@ def test_scalars_of_numpy_within_objects_become_pythons(protocol):
     assert [type(one) for one in found["hparams"][0].values()] == [float, int, bool, str, str]
 
 
-def test_an_array_of_no_records_is_read():
-    assert read_columns(pickle.dumps(records(rows=[]), 2)) == {name: [] for name, _ in FIELDS}
+@pytest.mark.parametrize("fields", [FIELDS, [("x", "<f8"), ("y", "S3")]], ids=["objects", "bytes"])
+def test_an_array_of_no_records_is_read(fields):
+    assert read_columns(pickle.dumps(records(fields, []), 2)) == {name: [] for name, _ in fields}
+
+
+def test_a_text_of_no_width_is_read():
+    array = np.zeros(2, [("x", "S0"), ("y", "<i8")])
+    assert read_columns(pickle.dumps(array, 2)) == {"x": ["", ""], "y": [0, 0]}
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -188,6 +194,10 @@ def test_admitted_names_are_not_called_as_functions(name):
     assert refusal(f"cnumpy\n{name}\n(I9\ntR.".encode()) == f"calls {name}, which is no function of arrays"
 
 
+def test_bytes_are_made_of_nothing():
+    assert refusal(b"c__builtin__\nbytes\n(J\xff\xff\xff\x7ftR.") == "has bytes that are made of something"
+
+
 def test_stand_ins_cannot_be_given_a_state():
     lines = {refusal(f"c{one}\n}}(S'call'\nS'x'\nub.".encode()) for one in ("numpy\ndtype", "_codecs\nencode")}
     assert lines == {f"gives {one} a state, which only arrays and their types have" for one in ("dtype", "encode")}
@@ -252,6 +262,15 @@ def test_numbers_of_records_that_are_not_so_are_refused():
     assert refusal(changed(objects, b"K\x02\x85", more)) == "says that it has 3 records, but has 2"
     huge = b"\x8a\x08" + struct.pack("<q", 2**62) + b"\x85"
     assert "of no number of records" in refusal(changed(objects, b"K\x02\x85", huge))
+
+
+def test_a_type_that_is_too_wide_is_refused():
+    data = pickle.dumps(np.zeros(1, [("x", "U1")]), 2)
+    assert refusal(changed(data, b"X\x02\x00\x00\x00U1", b"X\x0a\x00\x00\x00U999999999")).startswith(
+        "has the field 'x'"
+    )
+    huge = b"\x8a\x08" + struct.pack("<q", 2**40) + b"K\x01K\x18tq"
+    assert refusal(changed(data, b"K\x04K\x01K\x18tq", huge)) == "has records without a size"
 
 
 def test_a_field_outside_of_its_records_is_refused():

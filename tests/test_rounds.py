@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from butter_etl.errors import StoreError
+from butter_etl.campaign.driver import TrainReport
+from butter_etl.errors import StoreError, UsageError
 from butter_etl.store.proposals import read_rounds, write_round
 from butter_etl.studies.functions import study_of
 from butter_etl.studies.selection import Choice
 from butter_etl.studies.trainers import Proposal
-from butter_etl.train_tasks import Rounds, open_campaign, plan_campaign, run_training
+from butter_etl.train_tasks import Rounds, check_batch, claim_ids, open_campaign, plan_campaign, run_training
 from butter_etl.upkeep.findings import KINDS
 from butter_etl.upkeep.verify import plan_verification, run_verification
 
+QUICK = "{name: quick, repetitions: 1, cubes: {dataset: wine, size: 64, depth: 2, epochs: 1}}"
 SWEEP = "{name: search, repetitions: 12, cubes: {target: [3, 20]}}"
 
 
@@ -37,6 +40,9 @@ def propose(experiment, wanted, landed):
 SEARCH = study_of(
     guess, name="search", histories=["distance"], points=1, keys=["target"], propose=propose, seconds=0.01
 )
+
+#: One of its experiments is trained at once.
+PARTLY = replace(SEARCH, in_rounds=lambda one: one.target == 20)
 
 
 @pytest.fixture
@@ -85,9 +91,6 @@ def test_a_second_driver_trains_what_the_first_proposed(tmp_path, campaign, clie
 
 
 def test_rounds_are_written_before_they_are_trained(tmp_path, campaign):
-    from butter_etl.campaign.driver import TrainReport
-    from butter_etl.train_tasks import claim_ids
-
     store, _ = open_campaign(campaign, tmp_path)
     wanted = claim_ids(campaign.plan, campaign.registry, store)
     first = Rounds(store).next(wanted, TrainReport())
@@ -96,6 +99,43 @@ def test_rounds_are_written_before_they_are_trained(tmp_path, campaign):
         [0, 1, 2]
     ] * 2
     assert Rounds(store).next(wanted, TrainReport()) == first  # as after a kill
+
+
+def test_a_round_has_as_many_runs_as_are_asked_for(tmp_path, campaign, client):
+    store, settings = open_campaign(campaign, tmp_path)
+    report = run_training(campaign, store, settings, client, batch=2)
+    assert report.failed == 0
+    for one in store.repetitions():
+        rounds = read_rounds(store, one)
+        assert {len(proposals) for proposals in rounds} == {2}
+        assert [proposal.repetition for proposals in rounds for proposal in proposals] == [*range(2 * len(rounds))]
+
+
+def test_what_is_not_in_rounds_is_trained_at_once(tmp_path):
+    (tmp_path / "search.yaml").write_text(SWEEP)
+    campaign = plan_campaign(tmp_path / "store", Choice(specs=(str(tmp_path / "search.yaml"),)), study=PARTLY)
+    store, _ = open_campaign(campaign, tmp_path)
+    wanted = claim_ids(campaign.plan, campaign.registry, store)
+    rounds = Rounds(store)
+    first = rounds.next(wanted, TrainReport())
+    assert [(one.spec.target, one.repetitions, bool(one.given)) for one in first] == [
+        (3, tuple(range(12)), False),
+        (20, (0, 1, 2), True),
+    ]
+    assert [one.spec.target for one in rounds.next(wanted, TrainReport())] == [20]
+
+
+@pytest.mark.parametrize("batch", [0, 3])
+def test_rounds_of_no_run_and_of_studies_that_propose_none_are_refused(tmp_path, campaign, batch):
+    (tmp_path / "quick.yaml").write_text(QUICK)
+    without = plan_campaign(tmp_path / "other", Choice(specs=(str(tmp_path / "quick.yaml"),)))
+    with pytest.raises(UsageError, match=rf"^--batch {batch}: the study butter proposes no runs; leave it out$"):
+        check_batch(without, batch, "--batch")
+    if batch:
+        assert check_batch(campaign, batch, "--batch") is None
+    else:
+        with pytest.raises(UsageError, match=r"^batch 0: a round has at least one run$"):
+            check_batch(campaign, batch, "batch")
 
 
 def test_a_file_that_is_no_round_is_named(tmp_path, campaign):

@@ -40,6 +40,8 @@ from butter_etl.engines.recurrent.memory import PANEL, STRIP, Plan, make_plan, w
 from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from butter_etl.engines.contract import Device
@@ -110,6 +112,7 @@ class CompiledTrainer:
         self._biases = np.array(network.gate_biases, np.float32)
         self._zeros = np.zeros(STRIP + 2, np.float32)
         self._zeros[-1] = 1
+        self._ready: set[Callable[..., None]] = set()
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._work, self._turned, self._errors = _aligned(0), _aligned(0), _aligned(0)
         self._table = np.zeros(3 * max(2, memory.SUMMED_STEPS, objective.scored), np.int64)
@@ -137,7 +140,7 @@ class CompiledTrainer:
         """Return the sum of the losses, added up in float64, and the numbers of right answers and of all."""
         check_sequences(self._network, self._objective, batch)
         sums = np.zeros(2)
-        given, steps = _given(batch), _steps_of(batch)
+        given, steps = _given(batch), batch.steps
         for first in range(0, batch.rows, PANEL):
             rows = min(PANEL, batch.rows - first)
             plan = self._plan(batch, rows)
@@ -145,8 +148,7 @@ class CompiledTrainer:
                 plan.shape, plan.layers, *given, first, rows, steps, self._biases, self._weights, self._work,
                 self._turned, self._table, self._zeros, sums,
             )  # fmt: skip
-            kernel_cache.ready(kernels.look_at_panel, arguments, SOURCES)
-            kernels.look_at_panel(*arguments)
+            self._call(kernels.look_at_panel, arguments)
         answers = 0 if self._objective.kind == "squared" else batch.targets.size
         return Measured(float(sums[0]) * self._weight(), int(sums[1]), answers)
 
@@ -166,7 +168,7 @@ class CompiledTrainer:
         """Return the mean loss of a batch, and the norm of its gradient, which is left with L2."""
         check_sequences(self._network, self._objective, batch)
         sums, squares = np.zeros(2), np.zeros(16)
-        given, steps, weight = _given(batch), _steps_of(batch), self._weight()
+        given, steps, weight = _given(batch), batch.steps, self._weight()
         for first in range(0, batch.rows, PANEL):
             rows = min(PANEL, batch.rows - first)
             plan = self._plan(batch, rows)
@@ -174,11 +176,8 @@ class CompiledTrainer:
                 plan.shape, plan.layers, *given, first, rows, steps, weight / batch.rows, self._biases, self._weights,
                 self._gradient, self._work, self._turned, self._errors, self._table, self._zeros, sums,
             )  # fmt: skip
-            kernel_cache.ready(kernels.train_panel, arguments, SOURCES)
-            kernels.train_panel(*arguments)
-        finishing = (self._gradient, self._weights, self._descent.l2, squares)
-        kernel_cache.ready(kernels.finish_gradient, finishing, SOURCES)
-        kernels.finish_gradient(*finishing)
+            self._call(kernels.train_panel, arguments)
+        self._call(kernels.finish_gradient, (self._gradient, self._weights, self._descent.l2, squares))
         return float(sums[0]) * weight / batch.rows, sqrt(float(squares.sum()))
 
     def _descend(self, norm: float) -> None:
@@ -196,8 +195,14 @@ class CompiledTrainer:
             _OPTIMIZERS[descent.optimizer], self._gradient, self._weights, self._moments.get(MOMENT1, none),
             self._moments.get(MOMENT2, none), rates,
         )  # fmt: skip
-        kernel_cache.ready(kernels.descend, arguments, SOURCES)
-        kernels.descend(*arguments)
+        self._call(kernels.descend, arguments)
+
+    def _call(self, kernel: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """Call a kernel, whose arguments are always of the same types: to look whether it is at hand takes time."""
+        if kernel not in self._ready:
+            kernel_cache.ready(kernel, arguments, SOURCES)
+            self._ready.add(kernel)
+        kernel(*arguments)
 
     def _plan(self, batch: Sequences, rows: int) -> Plan:
         inputs = batch.inputs
@@ -227,11 +232,6 @@ def _given(batch: Sequences) -> tuple[NDArray[np.int32], Array, NDArray[np.int64
     if targets.dtype == np.int64:
         return indices, vectors, np.ascontiguousarray(targets).reshape(-1), np.zeros(0, np.float32)
     return indices, vectors, np.zeros(0, np.int64), targets.astype(np.float32).reshape(-1)
-
-
-def _steps_of(batch: Sequences) -> int:
-    """Return the number of steps that indices have."""
-    return batch.steps
 
 
 def _aligned(count: int) -> Array:

@@ -1,7 +1,7 @@
 """Arrays of records in pickles, read as data: nothing that a pickle names is imported, nothing of it is called.
 
 A pickle is a program. Of what such programs can do, an array of records needs little: texts, numbers, tuples, lists,
-dictionaries, and six names. For these names there are stand-ins here that only note what they are given; NumPy itself
+dictionaries, and a few names. For these names there are stand-ins here that only note what they are given; NumPy itself
 never sees it before it has been checked. Any other name is refused where it is met, before it means anything, and so is
 every step that protocols 0 to 2 do not have.
 
@@ -33,8 +33,8 @@ _TEXT: Final = re.compile(r"[|<>=]?[SU][0-9]{1,9}")
 _OBJECT: Final = re.compile(r"[|<>=]?O[48]?")
 #: Letters of a file's text that a message shows, at most.
 _SHOWN: Final = 80
-#: Numbers of records, and of bytes, that files can have.
-_MOST: Final = 2**40
+#: Numbers of records, and of bytes of a record, that NumPy can have.
+_MOST: Final = 2**31
 #: A string of protocol 0 between its quotes, as Python 2 spells it.
 _SPELLED: Final = re.compile(rb"(?:[^\\]|\\[\\'\"nrt]|\\x[0-9a-fA-F]{2})*", re.DOTALL)
 _QUOTES: Final = (b"'", b'"')
@@ -96,6 +96,13 @@ def _encoded(arguments: tuple[Any, ...]) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(arguments: tuple[Any, ...]) -> bytes:
+    """Return the bytes that Python 3 writes for none."""
+    if arguments:
+        raise SourceError("has bytes that are made of something")
+    return b""
+
+
 _ARRAYS: Final = ("numpy.core.multiarray", "numpy._core.multiarray")
 _RECORDS: Final = ("numpy", "numpy.core.records", "numpy._core.records", "numpy.rec")
 #: Every name that is admitted, with what stands in for it.
@@ -107,6 +114,7 @@ _ADMITTED: Final[Mapping[tuple[str, str], _Name]] = {
     ("numpy", "ndarray"): _Name("ndarray"),
     ("numpy", "dtype"): _Name("dtype", _type),
     ("_codecs", "encode"): _Name("encode", _encoded),
+    ("__builtin__", "bytes"): _Name("bytes", _no_bytes),
 }
 
 
@@ -362,7 +370,7 @@ def _made(kind: _Type, name: str = "") -> np.dtype[Any]:
         order = state[1] if type(state) is tuple and len(state) > 1 else "="
         try:
             kind.made = np.dtype(code).newbyteorder(order if order in ("<", ">", "=", "|") else "=")
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise SourceError(f"{of} that is not known here ({one_line(error)})") from error
     return kind.made
 
@@ -384,6 +392,8 @@ def _from_bytes(fields: Sequence[_Field], records: int, size: int, content: byte
     if len(content) != records * size:
         said = f"{counted(records, 'record')} of {counted(size, 'byte')}"
         raise SourceError(f"says that it has {said}, but has {counted(len(content), 'byte')}")
+    if not records:
+        return {field.name: [] for field in fields}
     kind = np.dtype(
         {
             "names": [field.name for field in fields],
