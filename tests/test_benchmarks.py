@@ -21,6 +21,7 @@ from benchmarks import (
     commands,
     fidelity,
     histories,
+    lifespan_fidelity,
     lifespans,
     loading,
     opened_files,
@@ -529,6 +530,55 @@ def test_scheduling_is_measured(capsys):
     assert "| futures | 2 to 20 futures |" in out
     with pytest.raises(SystemExit):
         scheduling.main(["--measures", "nothing"])
+
+
+# --- lifespan_fidelity -------------------------------------------------------------------------------------------
+
+SHORT_LIVES = ["--dataset", "digits", "--networks", "2", "--drawn", "6", "--images", "300", "--epochs", "1"]
+
+
+def test_image_networks_are_trained_alike(capsys):
+    assert lifespan_fidelity.main(SHORT_LIVES) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("the cheaper 2 of 6 networks within 5,000,000 multiplications")
+    assert lines[2] == lifespan_fidelity.HEADER
+    assert len({line.count(" | ") for line in lines[2:6]}) == 2  # all but that below the header
+    assert [line for line in lines if line.endswith("within 1%: ok")] == lines[-3:-1]
+    assert lines[-1].startswith("CPU seconds: ")
+
+
+def lives(*losses):
+    pairs = [
+        {loss: dict(zip(lifespan_fidelity.ENGINES, both, strict=True)) for loss in ("loss", "val_loss")}
+        for both in losses
+    ]
+    return [lifespan_fidelity.Pair(k, 1, one, {"compiled": 1.0, "reference": 2.0}) for k, one in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (lives((1.0, 1.0), (2.001, 2.0), (3.0, 3.002)), 0),
+        (lives((1.0, 1.0), (2.2, 2.0), (3.0, 3.002)), 1),  # too far, and too wide
+        (lives((1.02, 1.0), (2.04, 2.0), (3.06, 3.0)), 1),  # narrow, but not within
+        (lives((1.0, 1.0), (math.nan, math.nan), (3.0, 3.002)), 0),
+        (lives((1.0, 1.0), (math.nan, 2.0), (3.0, 3.002)), 1),  # one alone has diverged
+        (lives((1.0, 1.0)), 1),  # nothing to tell an interval by
+    ],
+)
+def test_the_verdict_on_image_networks(monkeypatch, capsys, found, code):
+    monkeypatch.setattr(lifespan_fidelity, "run", lambda options: iter(found))
+    assert lifespan_fidelity.main(["--json"]) == code
+    assert len(json.loads(capsys.readouterr().out)["pairs"]) == len(found)
+    assert lifespan_fidelity.main([]) == code
+    assert ("diverged (compiled" in capsys.readouterr().out) == any(pair.diverged for pair in found)
+
+
+def test_lives_without_images_are_bad_usage(capsys, tmp_path):
+    assert lifespan_fidelity.main(["--dataset", "SVHN", "--data-dir", str(tmp_path)]) == 2
+    assert "SVHN" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        lifespan_fidelity.main(["--networks", "1"])
 
 
 # --- lifespans ---------------------------------------------------------------------------------------------------

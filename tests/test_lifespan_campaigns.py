@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import butter_etl as be
-from butter_etl.errors import SpecError
+from butter_etl.errors import DatasetError, SpecError
 from butter_etl.store import Store
 from butter_etl.studies.butter.study import BUTTER
 from butter_etl.studies.butter.sweeps import make_experiment
+from butter_etl.studies.lifespans.images import load_images
 from butter_etl.studies.sweep_files import text_of_one
+from butter_etl.studies.user_folders import data_folder
 from tests.test_docs import ROOT, blocks
 
 DRAWS = """
@@ -78,6 +80,42 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(tmp_path, hears_signal
     assert len(ours) == len(theirs) == 6
     for name in ours:
         assert ours[name].map(repr).tolist() == theirs[name].map(repr).tolist(), name
+
+
+def has_fashion():
+    """Whether the images of FashionMNIST are at hand, such as from Debian's package."""
+    try:
+        load_images("FashionMNIST", data_folder(None))
+    except DatasetError:
+        return False
+    return True
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not has_fashion(), reason="FashionMNIST is not at hand: install dataset-fashion-mnist")
+def test_the_tutorial(tmp_path):
+    """All of the tutorial on FashionMNIST, on fewer networks and images."""
+    texts = blocks(ROOT / "docs" / "fashion.md")
+    (spec,) = (block.text for block in texts if block.language == "yaml")
+    fewer = {"networks: 24": "networks: 4", "epochs: 5": "epochs: 1", "6000": "400", "2000000": "300000"}
+    for usual, few in fewer.items():
+        assert spec.count(usual) == 1
+        spec = spec.replace(usual, few)
+    (tmp_path / "fashion.yaml").write_text(spec)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "MPLBACKEND": "agg"}
+    for text in (block for block in texts if block.language in ("sh", "python")):
+        run_id = be.read_runs(tmp_path / "lives").compute()["run_id"].iloc[0] if "RUN_ID" in text.text else ""
+        shell = ["bash", "-euc"] if text.language == "sh" else [sys.executable, "-c"]
+        command = [*shell, text.text.replace("RUN_ID", run_id)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    for picture in ("accuracy.png", "parameters.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000
+    assert len(list((tmp_path / "published" / "FashionMNIST_models").glob("*.txt"))) == 6
+    assert sorted(be.read_summary(tmp_path / "lives").compute()["num_runs"]) == [1, 1, 1, 3]
+    assert len(be.read_runs(tmp_path / "again").compute()) == 6
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import OptimizeWarning, curve_fit
 
+from butter_etl.studies.lifespans import penguin
 from butter_etl.studies.lifespans.curve_kernels import _log, power
 from butter_etl.studies.lifespans.penguin import (
     Rule,
@@ -29,6 +30,10 @@ from butter_etl.studies.lifespans.tables import read_table
 
 TABLES = [read_table(path.read_bytes()) for path in sorted((Path(__file__).parent / "networks").glob("*.txt"))]
 EPOCHS = TABLES[0].epochs
+#: Whole lives of 100 networks that this package drew and trained: 91 on images of digits, the others on 1,000 images
+#: of FashionMNIST; how many of so many validation images each had right after each half epoch.
+RECORDED_LIVES = np.load(Path(__file__).parent / "recorded" / "accuracies.npz")
+TRAINED = 100.0 * RECORDED_LIVES["correct"] / RECORDED_LIVES["images"][:, None]
 #: What PENGUIN's `TestRun.md` expects of them: when predictions agree, the largest accuracy, `a`, and the accuracies
 #: that are predicted and found at epoch 20.
 EXPECTED = {
@@ -75,6 +80,32 @@ def test_fits_of_genuine_curves_are_scipys(table):
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.network_id)
 def test_fits_of_all_prefixes_of_genuine_curves_are_scipys(table):
     assert_scipys(table.val_accuracy_percent, range(2, 81))
+
+
+def test_fits_of_trained_curves_are_scipys():
+    for number, accuracies in enumerate(TRAINED):
+        assert_scipys(accuracies, [2 + 37 * number % 79])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tenth", range(10))
+def test_fits_of_all_prefixes_of_trained_curves_are_scipys(tenth):
+    for accuracies in TRAINED[tenth::10]:
+        assert_scipys(accuracies, range(2, 81))
+
+
+def test_scipy_is_asked_where_last_bits_decide(monkeypatch):
+    """SciPy's own prediction moves there where nothing but the last bits of measures changes."""
+    asked, ask = [], penguin._by_scipy
+    monkeypatch.setattr(penguin, "_by_scipy", lambda *some: asked.append(len(some[0])) or ask(*some))
+    accuracies = TABLES[2].val_accuracy_percent
+    predictions = value_at(fit_prefixes(EPOCHS[None], accuracies[None])[0], 20.0)
+    assert asked
+    assert len(asked) <= 16
+    moved = [by_scipy(accuracies * (1 + bits * 2.0**-52), 7) for bits in (-9, -5, -4, 0, 4, 5, 9)]
+    assert 7 in asked
+    assert max(moved) - min(moved) > 1e-3
+    assert predictions[6] == by_scipy(accuracies, 7)
 
 
 def saturating(rng):

@@ -96,6 +96,11 @@ def test_a_legend_names_a_few_parameters_of_the_best(summary):
     assert text.get_text().startswith("best of 4: ")
     assert text.get_text().endswith(", …")
     assert text.get_text().count(",") == 3
+    axes.figure.canvas.draw()
+    assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0  # beneath: it has two lines
+    (axes,) = plot.learning_curves(rows(summary, depth=2), by="size").axes
+    axes.figure.canvas.draw()
+    assert axes.get_legend().get_window_extent().y0 > axes.get_window_extent().y0
 
 
 def beside(summary, **others):

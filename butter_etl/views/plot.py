@@ -204,9 +204,17 @@ def _draw_curves(
         drawn.append(points)
     _finish_curves(study, axes, series, np.concatenate(drawn))
     if is_told:
-        axes.legend(title=panel.by.replace("_", " ") if panel.by else None, frameon=False)
+        _put_legend(axes, panel.by.replace("_", " ") if panel.by else None)
     if panel.values:
         axes.set_title(", ".join(map(value_text, panel.values)), loc="left", fontsize="medium")
+
+
+def _put_legend(axes: Axes, title: str | None) -> None:
+    """Say what the curves are, beneath them where that takes lines that would cover them."""
+    _, labels = axes.get_legend_handles_labels()
+    beneath = any("\n" in label for label in labels)
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.14)} if beneath else {}
+    axes.legend(title=title, frameon=False, **place)
 
 
 def _bounds(series: str, interval: Interval | None) -> tuple[str, str]:

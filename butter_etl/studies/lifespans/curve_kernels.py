@@ -4,8 +4,9 @@ The method is that of SciPy's ``curve_fit`` with bounds, step by step, for three
 are reflected where they meet a bound (M. A. Branch, T. F. Coleman, Y. Li, *A subspace, interior, and conjugate gradient
 method for large-scale bound-constrained minimization problems*, SIAM J. Sci. Comput. 21, 1999), with derivatives of
 forward differences, the tolerances and the number of evaluations that SciPy has. So it stops where SciPy stops, also
-where that is no minimum. Singular vectors are those of one-sided Jacobi rotations (J. Demmel, K. Veselić, *Jacobi's
-method is more accurate than QR*, SIAM J. Matrix Anal. Appl. 13, 1992), whose signs do not matter here.
+where that is no minimum, unless rounding decides where that is. Singular vectors are those of one-sided Jacobi
+rotations (J. Demmel, K. Veselić, *Jacobi's method is more accurate than QR*, SIAM J. Matrix Anal. Appl. 13, 1992),
+whose signs do not matter here.
 
 Vectors of the three parameters are tuples. Nothing is allocated: ``frame`` float64 (`FRAME_ROWS`, points + 3) is room
 for one fit. It has the residuals, the derivatives, their scaled columns, the residuals of a
@@ -25,7 +26,7 @@ from butter_etl.engines import compiled
 Float64s: TypeAlias = NDArray[np.float64]
 Vector: TypeAlias = tuple[float, float, float]
 
-#: Where fits start, and within what bounds they stay; b and c have no upper ones.
+#: Where fits start, by SciPy, and within what bounds they stay; b and c have no upper ones.
 START: Final = (10.0, 1.001, 100.0)
 LOWER: Final = (0.5, 1.0, 0.0)
 MOST_A: Final = 200.0
@@ -527,9 +528,11 @@ def _largest(u: Vector, v: Vector) -> float:
 
 
 @compiled
-def _fit(frame: Float64s, points: Float64s, values: Float64s, run: int, count: int) -> tuple[Vector, bool]:
+def _fit(
+    frame: Float64s, points: Float64s, values: Float64s, run: int, count: int, start: Float64s
+) -> tuple[Vector, bool]:
     """Return the parameters of the curve that fits a run's first points, and whether the fit has ended well."""
-    x = START
+    x = (start[0], start[1], start[2])
     if not _move_to(frame, points, values, run, count, x):
         return x, False
     g = _gradient(frame, count)
@@ -577,16 +580,19 @@ def _fit(frame: Float64s, points: Float64s, values: Float64s, run: int, count: i
 
 
 @compiled
-def fit_curves(points: Float64s, values: Float64s, counts: NDArray[np.int64], fits: Float64s, frame: Float64s) -> None:
+def fit_curves(
+    points: Float64s, values: Float64s, counts: NDArray[np.int64], start: Float64s, fits: Float64s, frame: Float64s
+) -> None:
     """Fit a curve to the first ``counts[r]`` points of each run r, in ``points`` and ``values`` float64 (runs, points).
 
-    ``fits`` float64 (runs, 3) gets a, b and c, infinite where the fit fails or a run has no points, as ``counts`` 0
-    says. ``frame`` float64 (`FRAME_ROWS`, points + 3) is room. The measures must be finite as far as ``counts`` go.
+    Fits begin at ``start`` float64 (3,), which lies within the bounds; SciPy's do at `START`. ``fits`` float64
+    (runs, 3) gets a, b and c, infinite where the fit fails or a run has no points, as ``counts`` 0 says. ``frame``
+    float64 (`FRAME_ROWS`, points + 3) is room. The measures must be finite as far as ``counts`` go.
     """
     for run in range(counts.size):
         x, is_fitted = START, False
         if counts[run] > 0:
-            x, is_fitted = _fit(frame, points, values, run, counts[run])
+            x, is_fitted = _fit(frame, points, values, run, counts[run], start)
         for k in range(3):
             fits[run, k] = x[k] if is_fitted else _INFINITY
 

@@ -8,9 +8,10 @@ its files `PredictionAnalyzer.py` and `PENGUIN_Main.py`). The first fit there is
 say.
 
 Predictions equal those of SciPy's ``curve_fit``, which has the last word there. Compiled kernels take its steps one by
-one, to the same bits on every machine. But where a fit stops on a long slope instead of in a minimum, last bits decide
-where: each fit is made again of measures whose last bits are others, and where a prediction depends on these, SciPy is
-asked. What it says of such a curve, a few in a hundred, it may say otherwise on another machine.
+one, to the same bits on every machine. But where a fit stops on a long slope instead of in a minimum, rounding decides
+where, and SciPy's own prediction changes by up to several hundredths of a point with the last bits of the measures. So
+each fit is made again from starts close by, and where a prediction depends on them, SciPy is asked: for one fit in
+twenty. What it says of these it may say otherwise on another machine.
 
 Runs are rows of arrays. Lists of different lengths are filled up with NaN behind their ends, in both the epochs and the
 measures; a measure that is not finite, before the end of a list, lets every fit fail that it is part of.
@@ -45,9 +46,13 @@ POINTS_PER_EPOCH: Final = 2.0
 FIRST_FIT: Final = 2
 #: An `a` so close to its upper bound is none: predictions before it do not count either.
 _MOST_A: Final = MOST_A - 0.01
-#: Measures are changed by so many of their last bits, every other one by the second number, and all predictions of a
-#: curve must then lie within so many points: of those that do, SciPy's is not so far that it could be told.
-_LAST_BITS: Final = ((4, 4), (-5, 5))
+#: Fits are made again from starts that differ by about as little as rounding makes of a derivative, to all sides, and
+#: what all of them foretell of a curve must lie within so many points: if it does, SciPy foretells the same.
+_NEARBY: Final = 1e-8
+_STARTS: Final = tuple(
+    tuple(value * (1.0 + _NEARBY * change) for value, change in zip(START, changes, strict=True))
+    for changes in ((1, 0, 1), (-1, 0, -1), (1, 0, -1), (-1, 0, 1))
+)
 _SETTLED: Final = 3e-5
 #: Training ends elsewhere where the loss has not fallen for so many epochs.
 _PATIENCE: Final = 10.0
@@ -116,20 +121,19 @@ def _fit_first(epochs: Float64s, accuracies: Float64s, count: int, epoch: float)
     return found
 
 
-def _fitted(points: Float64s, values: Float64s) -> Float64s:
+def _fitted(points: Float64s, values: Float64s, start: Sequence[float] = START) -> Float64s:
     has_all = np.isfinite(points).all(axis=1) & np.isfinite(values).all(axis=1)
     found, frame = np.empty((len(points), 3)), np.empty((FRAME_ROWS, points.shape[1] + 3))
-    fit_curves(points, values, np.where(has_all, points.shape[1], 0), found, frame)
+    fit_curves(points, values, np.where(has_all, points.shape[1], 0), np.array(start), found, frame)
     return found
 
 
 def _are_settled(points: Float64s, values: Float64s, found: Float64s, epoch: float) -> Bools:
-    """Tell of which runs the last bits of the measures do not decide what is foretold."""
+    """Tell of which runs what is foretold does not depend on where fits start."""
     foretold = value_at(found, epoch)
     settled = np.ones(len(points), np.bool_)
-    for bits in _LAST_BITS:
-        changed = values * (1.0 + np.resize(bits, values.shape[1]) * np.finfo(np.float64).eps)
-        others = value_at(_fitted(points, changed), epoch)
+    for start in _STARTS:
+        others = value_at(_fitted(points, values, start), epoch)
         settled &= np.isclose(others, foretold, rtol=0.0, atol=_SETTLED, equal_nan=True)
     return settled
 
@@ -157,7 +161,7 @@ def _curve(x: Float64s, a: float, b: float, c: float) -> Float64s:
 def _prepare() -> None:
     """Load or compile what fits curves."""
     one = np.zeros((1, 1))
-    ready(fit_curves, (one, one, np.zeros(1, np.int64), one, one), _SOURCES)
+    ready(fit_curves, (one, one, np.zeros(1, np.int64), np.zeros(3), one, one), _SOURCES)
     ready(put_values, (one, 1.0, np.zeros(1)), _SOURCES)
 
 
