@@ -103,7 +103,10 @@ def test_the_other_schema_says_the_same(tmp_path, client):
         ({"optimizer": "RMSprop"}, "RMSprop without momentum"),
         ({"dataset": "iris"}, "iris"),
         ({"activation": "tanh"}, "activation is 'tanh'; study butter trains 'relu'"),
-        ({"size": 5, "dataset": "mnist"}, "this package builds no network of these parameters"),
+        (
+            {"size": 5, "dataset": "mnist", "output_activation": "softmax"},
+            "this package builds no network of these parameters",
+        ),
         ({"val_loss": None}, "it has no values of a history that runs are judged by"),
     ],
 )
