@@ -19,6 +19,7 @@ from .summarize import summarize_runs as summarize_runs
 from .summarize import summarize_store as summarize_store
 from .train_tasks import plan as plan
 from .train_tasks import train as train
+from .upkeep import audit as audit
 from .upkeep import replay as replay
 from .upkeep import verify_data as verify_data
 from .views import compare as compare

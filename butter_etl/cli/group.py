@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from butter_etl import __version__
+from butter_etl.cli.audit import audit
 from butter_etl.cli.calibrate import calibrate
 from butter_etl.cli.cluster import cluster
 from butter_etl.cli.compare import compare
@@ -136,6 +137,7 @@ for _command in (
     cluster,
     verify,
     replay,
+    audit,
     drop,
     calibrate,
     errors,

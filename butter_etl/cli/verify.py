@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from butter_etl.cli.completion import folders
+from butter_etl.cli.completion import files, folders
 from butter_etl.cli.options import (
     cluster_option,
     json_option,
@@ -34,6 +34,12 @@ _NAMED = 10
 @click.argument("path", shell_complete=folders)
 @click.option("--summaries", is_flag=True, help="Recompute a sample of the summaries.")
 @click.option("--repair", is_flag=True, help="Move what is wrong to quarantine (stores only).")
+@click.option(
+    "--certificate",
+    metavar="FILE",
+    help="An audit's certificate to be checked (else the one beside the data).",
+    shell_complete=files,
+)
 @cluster_option
 @workers_option
 @state_option
@@ -44,6 +50,7 @@ def verify(
     path: str,
     summaries: bool,
     repair: bool,
+    certificate: str | None,
     cluster: str | None,
     workers: int | None,
     state: str | None,
@@ -61,7 +68,7 @@ def verify(
     butter-etl verify store --repair
     """
     from butter_etl.store import Store
-    from butter_etl.upkeep import plan_verification, refuse_for_exports
+    from butter_etl.upkeep import check_audit, plan_verification, refuse_for_exports
 
     if repair or summaries:
         refuse_for_exports(path, "--repair" if repair else "--summaries")
@@ -69,6 +76,7 @@ def verify(
         _ = Store.open(path, state).state  # complain of it before anything is done
     planned = plan_verification(path, state)
     report = _check_with_progress(planned, summaries, cluster, workers, quiet=quiet or as_json)
+    report += check_audit(path, certificate, state)
     repaired = _repair_with_progress(planned, path, state, report, quiet=quiet or as_json) if repair else None
     if as_json:
         print_json({"checked": report, "repaired": repaired})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from butter_etl.engines import Precision, Reduction, check_level
-from butter_etl.errors import SpecError, StudyError, suggestion
+from butter_etl.errors import SpecError, StudyError, one_line, suggestion
 from butter_etl.studies.columns import LONG_TEXT, Column, PageEncoding, schema_of
 from butter_etl.studies.experiments import COMMAND_KEYS, Experiment, ForeignExperiment, OwnExperiment
 from butter_etl.studies.formats import PARQUET, Format
@@ -98,8 +98,9 @@ class Study:
     ``formats`` are those of its files besides Parquet, by name.
     ``independent`` are the engines of which a run's bits do not depend on the others of its stack. ``judged`` are the
     histories by which runs are told to be alike where bits may differ: smooth ones, such as losses; by default all.
-    ``departure(experiment)`` is why runs of other makers with its parameters are no draws from the distribution of
-    ours, as documented; None where they are.
+    ``twin(experiment)`` is the study's own experiment with the parameters of another maker's, and raises SpecError
+    where there is none; without it, parameters are the fields of experiments. ``departure(experiment)`` is why runs of
+    other makers with its parameters are no draws from the distribution of ours, as documented; None where they are.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Study:
     formats: Mapping[str, Format] = field(default_factory=dict)
     independent: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
+    twin: Callable[[Experiment], OwnExperiment] | None = None
     departure: Callable[[Experiment], str | None] = lambda one: None
 
     def __post_init__(self) -> None:
@@ -206,6 +208,18 @@ class Study:
         label = self.label(dict(zip(self.parameters, values, strict=True)))
         version = task_version if task == self.task else None
         return ForeignExperiment(task, version, self.parameters, values, label, self.experiment.study)
+
+    def twin_of(self, one: Experiment) -> OwnExperiment:
+        """Return the study's own experiment with another's parameters; raise SpecError where there is none."""
+        parameters = one.parameters()
+        try:
+            made = self.experiment.of_canonical(parameters) if self.twin is None else self.twin(one)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SpecError(f"study {self.name} trains no such experiment ({one_line(error)})") from error
+        for name, value in made.parameters().items():
+            if value != parameters[name]:
+                raise SpecError(f"{name} is {parameters[name]!r}; study {self.name} trains {value!r}")
+        return made
 
     def parse_experiment(self, text: str) -> Experiment:
         """Return the experiment of any canonical JSON that a store may hold; raise SpecError for other text."""

@@ -19,13 +19,17 @@ from butter_etl.upkeep.files import Flaw
 from butter_etl.upkeep.findings import CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory, Listed, Unit, is_partition, schema_findings
 
+#: Where an audit leaves its certificate beside the data.
+CERTIFICATE_FOLDER = "certificate"
+
 
 def take_export_inventory(location: Location) -> Inventory | None:
     """List an export, one exported directory or a folder of them; return None if the location is neither.
 
     An export in a format of the study's, without Parquet files, is known by its manifest alone.
     """
-    files = [Listed(name, size) for name, size in location.walk()]
+    audited = f"{CERTIFICATE_FOLDER}/"  # is no part of the export, and is checked by itself
+    files = [Listed(name, size) for name, size in location.walk() if not name.startswith(audited)]
     roots = [file.path.removesuffix(COMMON_METADATA) for file in files if _is_schema(file.path)]
     if not roots and not _has_manifest(location):
         return None

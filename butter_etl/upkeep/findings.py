@@ -46,12 +46,18 @@ KINDS: Mapping[str, FindingKind] = {
     "altered-file": FindingKind("export again"),
     "unlisted-file": FindingKind("export again"),
     "wrong-archive": FindingKind("export again"),
+    "wrong-certificate": FindingKind("audit again"),
+    "failed-audit": FindingKind("drop the runs that it names, train, audit"),
     "gap": FindingKind("train, if they are wanted", is_note=True),
     "missing-runs": FindingKind("train", is_note=True),
     "missing-summary": FindingKind("summarize", is_note=True),
+    "outdated-certificate": FindingKind("audit again", is_note=True),
     "recorded-failure": FindingKind("status tells why; train", is_note=True),
     "outdated-failure": FindingKind("nothing: its runs have landed since", is_note=True),
 }
+
+#: The kinds of findings about certificates: what to do is the same for stores and exports.
+AUDITED = ("wrong-certificate", "failed-audit", "outdated-certificate")
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -330,10 +330,10 @@ def run_replay(
 
     Data sets are fetched first, by this process alone. Training that is under way in threads stops with an interrupt.
     """
-    fetch_data(plan, equipment)
+    fetch_experiments(plan.frame.study, _experiments(plan), equipment)
     done = Replays(str(plan.frame.location), foreign=len(plan.foreign))
     stop = threading.Event()
-    watch = partial(_raise_if_stopped, stop) if client is None else None
+    watch = partial(raise_if_stopped, stop) if client is None else None
     replay_one = partial(replay_run, equipment=equipment, watch=watch)
     tasks = (ReplayTask(run.run_id, plan.frame.around(run.file)) for run in plan.runs)
     for _, one in map_each(replay_one, tasks, client, threads=threads, stop=stop.set):
@@ -342,15 +342,15 @@ def run_replay(
     return msgspec.structs.replace(done, runs=tuple(sorted(done.runs, key=lambda one: one.run_id)))
 
 
-def _raise_if_stopped(stop: threading.Event) -> None:
+def raise_if_stopped(stop: threading.Event) -> None:
+    """Raise KeyboardInterrupt if an event is set."""
     if stop.is_set():
         raise KeyboardInterrupt
 
 
-def fetch_data(plan: ReplayPlan, equipment: Equipment) -> None:
-    """Have at hand what the runs learn from, each experiment's by itself: runs whose data cannot be had will say so."""
-    study = plan.frame.study
-    for one in dict.fromkeys(_experiments(plan)):
+def fetch_experiments(study: Study, ones: Iterable[OwnExperiment], equipment: Equipment) -> None:
+    """Have at hand what experiments learn from; training says of which it cannot be had."""
+    for one in dict.fromkeys(ones):
         with suppress(DatasetError):
             study.trainer.fetch([one], Path(equipment.data_dir))
 
@@ -369,23 +369,28 @@ def _experiments(plan: ReplayPlan) -> Iterable[OwnExperiment]:
 
 @contextmanager
 def training_workers(
-    plan: ReplayPlan, equipment: Equipment, client: Client | None = None, workers: int | None = None
+    plan: ReplayPlan,
+    equipment: Equipment,
+    client: Client | None = None,
+    workers: int | None = None,
+    engines: Iterable[str] = (),
 ) -> Iterator[Client | None]:
-    """Yield what replays run on: a given client, None for threads of this process, or processes of this machine.
+    """Yield what replays, and what else is trained by ``engines``, run on.
 
-    Threads are for engines that leave the interpreter to others, which are made ready here first; other engines have a
-    process a run, with as many threads within as in a campaign, since bits may depend on these.
+    That is a given client, None for threads of this process, or processes of this machine. Threads are for engines that
+    leave the interpreter to others, which are made ready here first; other engines have a process a run, with as many
+    threads within as in a campaign, since bits may depend on these.
     """
     trainer = plan.frame.study.trainer
-    engines = _engines(plan, equipment)
+    used = {*_engines(plan, equipment), *engines}
     if client is not None:
         yield client
-    elif engines <= set(trainer.threaded):
-        for engine in sorted(engines):
+    elif used <= set(trainer.threaded):
+        for engine in sorted(used):
             trainer.prepare(engine)
         yield None
     else:
-        with start_cluster(workers=min(workers or len(os.sched_getaffinity(0)), len(plan.runs))) as own:
+        with start_cluster(workers=workers) as own:
             yield own
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from butter_etl.errors import NotebookBar, UsageError, counted, html_table
-from butter_etl.store import Store, StudyLike
-from butter_etl.upkeep.findings import KINDS, CheckReport, Finding
+from butter_etl.store import Location, Store, StudyLike
+from butter_etl.upkeep.certificates import check_certificate, find_certificate
+from butter_etl.upkeep.findings import AUDITED, KINDS, CheckReport, Finding
 from butter_etl.upkeep.inventory import Inventory
 from butter_etl.upkeep.repair import RepairReport, run_repair
+from butter_etl.upkeep.run_frame import RunFrame
 from butter_etl.upkeep.verify import is_store, plan_verification, run_verification
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class Verification(msgspec.Struct, frozen=True):
 
 def remedy(kind: str, is_store: bool) -> str:
     """Return what to do about a kind of finding, in a few words: an export is mended by exporting again."""
-    return KINDS[kind].remedy if is_store else "export again"
+    is_of_exports = KINDS[kind].remedy if kind in AUDITED else "export again"
+    return KINDS[kind].remedy if is_store else is_of_exports
 
 
 def refuse_for_exports(path: str | os.PathLike[str], wish: str) -> None:
@@ -78,13 +81,15 @@ def verify_data(
     workers: int | None = None,
     state: str | os.PathLike[str] | None = None,
     study: StudyLike | None = None,
+    certificate: str | os.PathLike[str] | None = None,
 ) -> Verification:
     """Check every file of a store or an export at ``path``, as ``butter-etl verify`` does; return what it found.
 
     With ``summaries`` a sample of a store's summaries is recomputed; with ``repair`` files of it that are wrong are
-    moved to quarantine. It works on ``client``, else in ``workers`` threads of this process, by default as many as
-    there are cores. What is wrong is in the result and raises nothing. Raises StoreError if there is neither a store
-    nor an export, UsageError where an export is to be repaired or recomputed, LandingError if a file cannot be moved.
+    moved to quarantine. The ``certificate`` of an audit, or the one beside the data, is held against them. It works on
+    ``client``, else in ``workers`` threads of this process, by default as many as there are cores. What is wrong is in
+    the result and raises nothing. Raises StoreError if there is neither a store nor an export, UsageError where an
+    export is to be repaired or recomputed, LandingError if a file cannot be moved.
     """
     for wish, is_wished in (("repair", repair), ("summaries", summaries)):
         if is_wished:
@@ -94,8 +99,23 @@ def verify_data(
         _ = store.state  # complain of it before anything is done
     planned = plan_verification(path, state, study)
     checked = _check(planned, summaries=summaries, client=client, workers=workers)
+    checked += check_audit(path, certificate, state, study)
     repaired = None if store is None else _repair(planned, store, checked)
     return Verification(str(path), planned.is_store, checked, repaired)
+
+
+def check_audit(
+    path: str | os.PathLike[str],
+    certificate: str | os.PathLike[str] | None = None,
+    state: str | os.PathLike[str] | None = None,
+    study: StudyLike | None = None,
+) -> CheckReport:
+    """Hold a certificate against the data at ``path``, by default the one beside them; without any, check nothing."""
+    chosen = certificate or find_certificate(Location(path))
+    if chosen is None:
+        return CheckReport()
+    findings = check_certificate(RunFrame.open(path, state, study), chosen)
+    return CheckReport(files=1, findings=tuple(findings))
 
 
 def _check(planned: Inventory, *, summaries: bool, client: Client | None, workers: int | None) -> CheckReport:

@@ -19,6 +19,7 @@ from butter_etl.studies.butter.columns import (
 from butter_etl.studies.butter.experiments import VARIED, ExperimentSpec, label
 from butter_etl.studies.butter.kept_tables import TABLES
 from butter_etl.studies.butter.profiles import PROFILES
+from butter_etl.studies.butter.published import departure, twin
 from butter_etl.studies.butter.sweep_files import READER
 from butter_etl.studies.butter.sweeps import FIXED_IDS, FLAGS, PUBLISHED
 from butter_etl.studies.butter.training import ButterTrainer
@@ -65,6 +66,8 @@ BUTTER: Final = Study(
     own_data=TABLES,
     independent=("fused",),
     judged=("val_loss", "loss"),
+    twin=twin,
+    departure=departure,
     figures=Figures(
         labels=_LABELS,
         higher_is_better=frozenset({"test_accuracy", "train_accuracy"}),
