@@ -12,6 +12,7 @@ from butter_etl.cli.completion import engine_names, known_engines
 from butter_etl.cli.messages import log_level, warn
 from butter_etl.cli.options import (
     INTERRUPTED,
+    aim_options,
     cluster_option,
     data_option,
     json_option,
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
     from butter_etl.engines import Device
     from butter_etl.store import Store
     from butter_etl.studies import Choice
-    from butter_etl.train_tasks import Campaign
+    from butter_etl.train_tasks import Asked, Campaign
 
 
 @click.command()
 @store_argument
 @select_options()
+@aim_options
 @data_option
 @cluster_option
 @workers_option
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 def plan(
     store: str,
     choice: Choice,
+    asked: Asked,
     data_dir: str | None,
     cluster: str | None,
     workers: int | None,
@@ -70,7 +73,7 @@ def plan(
 
     devices = study_of(store, state, None).trainer.engines
     device: Device = "cpu" if "cpu" in devices else next(iter(devices), "cpu")
-    campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir)
+    campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir, asked=asked)
     at_once = tasks_at_once(cluster, workers, threads_a_process(campaign))
     for warning in campaign.warnings:
         warn(warning)
@@ -87,6 +90,7 @@ def plan(
 @click.command()
 @store_argument
 @select_options()
+@aim_options
 @cluster_option
 @workers_option
 @click.option(
@@ -113,6 +117,7 @@ def plan(
 def train(
     store: str,
     choice: Choice,
+    asked: Asked,
     cluster: str | None,
     workers: int | None,
     engine: str,
@@ -128,6 +133,7 @@ def train(
     \b
     butter-etl train store --spec quick.yaml
     butter-etl train store --sweep primary --cluster my-site.yaml
+    butter-etl train store --spec quick.yaml --precision 'test_loss_median: 2% at 95%'
     """
     from butter_etl.campaign import Heartbeat, TrainReport
     from butter_etl.clusters import load_site, require_folders
@@ -139,7 +145,13 @@ def train(
     if engine != "auto":
         _check_engine(store, state, engine)
     campaign = plan_campaign(
-        store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu", data_dir=data_dir
+        store,
+        choice,
+        state,
+        engine=engine,
+        device="cuda" if device == "cuda" else "cpu",
+        data_dir=data_dir,
+        asked=asked,
     )
     plan = campaign.plan
     if not plan.missing:
