@@ -19,22 +19,45 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from butter_etl.campaign import Checkpoints, Claims, Share, Wanted, begun_stacks, discard_landed, target_task_seconds
+from butter_etl.campaign import (
+    NO_HISTORY,
+    Aiming,
+    Checkpoints,
+    Claims,
+    Share,
+    Wanted,
+    begun_stacks,
+    discard_landed,
+    target_task_seconds,
+)
 from butter_etl.clusters import thread_count
-from butter_etl.engines import Device
+from butter_etl.engines import LOOKS, Device
 from butter_etl.errors import NotebookBar, SelectError, UsageError, counted, html_table, writing
 from butter_etl.store import (
+    Aim,
     Registry,
     Store,
     StudyLike,
     as_study,
+    keep_aim,
     read_kept,
     read_rounds,
     require_copy,
     require_state,
     write_round,
 )
-from butter_etl.studies import Choice, Experiment, Landed, Propose, RunSpec, Selection, Study, data_folder, text_of_one
+from butter_etl.studies import (
+    Choice,
+    Experiment,
+    Landed,
+    Propose,
+    RunSpec,
+    Selection,
+    Study,
+    data_folder,
+    parse_goal,
+    text_of_one,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -143,11 +166,14 @@ def plan_runs(
     *,
     engine: str = "auto",
     device: Device = "cpu",
+    aiming: Aiming | None = None,
 ) -> TrainingPlan:
     """Plan what is to be trained; write nothing.
 
     ``present`` are the repetitions of each experiment id that are there, as bit masks. What training costs is that of
-    an engine on a device. Raises SelectError where an experiment would come to more runs than summaries can count.
+    an engine on a device. Where a campaign is ``aiming`` at goals, all that it may train is wanted, and what is counted
+    as missing is what it is expected to need. Raises SelectError where an experiment would come to more runs than
+    summaries can count.
     """
     study, trainer = registry.study, registry.study.trainer
     estimate = trainer.estimator(choose_engine(study, engine, device), device)
@@ -164,20 +190,24 @@ def plan_runs(
         repetitions = selection.wanted_repetitions(count)
         missing = tuple(rep for rep in repetitions if not mask >> rep & 1)
         tally.there += len(repetitions) - len(missing)
-        if not missing:
+        if not missing and aiming is None:
             continue
         if mask.bit_count() + len(missing) > study.max_runs:
             raise SelectError(
                 f"{spec.describe()}: {counted(mask.bit_count(), 'run')} there, "
                 f"{len(missing)} more would pass {study.max_runs}"
             )
-        costs = [estimate(RunSpec(spec, rep)) for rep in (missing if trainer.runs_differ else missing[:1])]
+        priced = missing or tuple(repetitions)
+        costs = [estimate(RunSpec(spec, rep)) for rep in (priced if trainer.runs_differ else priced[:1])]
         cost = sum(one.seconds for one in costs) / len(costs)
         batch = registry.batch(experiment_id, spec) if experiment_id is not None else sweep
-        tally.missing += len(missing)
-        tally.core_seconds += cost * len(missing)
-        tally.longest_run = max(tally.longest_run, *(one.seconds for one in costs))
-        plan.wanted.append(Wanted(spec, experiment_id, batch, missing, cost, max(one.bytes for one in costs)))
+        wanted = Wanted(spec, experiment_id, batch, missing, cost, max(one.bytes for one in costs))
+        expected = len(missing) if aiming is None else aiming.expected(wanted)
+        tally.missing += expected
+        tally.core_seconds += cost * expected
+        if expected:
+            tally.longest_run = max(tally.longest_run, *(one.seconds for one in costs))
+        plan.wanted.append(wanted)
     return plan
 
 
@@ -216,7 +246,7 @@ def run_training(
 
     plan = campaign.plan
     wanted = claim_ids(plan, campaign.registry, store)
-    rounds = Rounds(store, batch)
+    rounds = Rounds(store, batch, campaign.aim)
     workers = thread_count(client)
     target = target_task_seconds(plan.core_seconds, workers)
     begun = begun_stacks(Checkpoints(store.state, store.study))
@@ -228,6 +258,7 @@ def run_training(
             on_progress(progress)
 
         own, done = msgspec.structs.replace(settings, claim=claims.token), TrainReport()
+        rounds.belong_to(claims.token)
         while now := rounds.next(wanted, done):
             share = Share(now, claims, store, target, settings.device, begun, workers)
             missing = sum(len(one.repetitions) for one in now)
@@ -240,24 +271,33 @@ def run_training(
 
 
 class Rounds:
-    """What of a campaign can be trained now: all of it at once, or in rounds where the study proposes runs.
+    """What of a campaign can be trained now: all of it at once, or in rounds.
 
-    A round has at most ``batch`` runs of an experiment, if that is a number.
+    Rounds are where the study proposes runs, and where the campaign has an aim. A round of proposals has at most
+    ``batch`` runs of an experiment, if that is a number.
     """
 
-    def __init__(self, store: Store, batch: int | None = None) -> None:
+    def __init__(self, store: Store, batch: int | None = None, aim: Aim | None = None) -> None:
         self._store, self._batch, self._begun = store, batch, False
+        self._aiming = None if aim is None else Aiming(store.study, store, aim)
+
+    def belong_to(self, driver: str) -> None:
+        """Say which driver trains them, by its token: it writes down how far the aim is."""
+        if self._aiming is not None:
+            self._aiming.driver = driver
 
     def next(self, wanted: list[Wanted], done: TrainReport) -> list[Wanted]:
         """Return what is to be trained next, after what ``done`` reports; nothing when all is done.
 
         Rounds of proposals are written before they are returned.
         """
+        failed = {(one.experiment_id, repetition) for one in done.failures for repetition in one.repetitions}
+        if self._aiming is not None:
+            return self._aiming.round(wanted, failed, done.core_seconds)
         study, begun, self._begun = self._store.study, self._begun, True
         propose = study.propose
         if propose is None:
             return [] if begun else wanted
-        failed = {(one.experiment_id, repetition) for one in done.failures for repetition in one.repetitions}
         found = []
         for one in wanted:
             now = self._round(propose, one, failed) if study.in_rounds(one.spec) else None if begun else one
@@ -307,6 +347,8 @@ def to_text(given: object) -> str:
 
 #: The letters of a sweep's name.
 _NAMES = "abcdefghijklmnopqrstuvwxyz0123456789_"
+#: At most so many repetitions of an experiment are trained for goals where nothing else is said.
+_USUAL_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -323,6 +365,16 @@ class Campaign:
     plan: TrainingPlan
     engine: str
     device: Device
+    aim: Aim | None = None
+
+    @cached_property
+    def aiming(self) -> Aiming | None:
+        """Return the aim, with how far each experiment is by the runs that are there; None without goals."""
+        if self.aim is None:
+            return None
+        aiming = Aiming(self.registry.study, self.store, self.aim)
+        aiming.round(self.plan.wanted)
+        return aiming
 
     @cached_property
     def own_columns(self) -> Mapping[str, Sequence[Any]]:
@@ -371,23 +423,93 @@ def plan_campaign(
     device: Device = "cpu",
     data_dir: str | Path | None = None,
     study: StudyLike | None = None,
+    asked: Asked | None = None,
 ) -> Campaign:
     """Plan the training of a choice into the store at ``path``; write nothing there.
 
     Own data sets that are PMLB's are downloaded to ``data_dir``: only their content tells what is to be done. Raises
-    SelectError if no sweep is named, and whatever is wrong with the choice, its data sets, or the store.
+    SelectError if no sweep is named, and whatever is wrong with the choice, its data sets, what is asked of precision,
+    or the store.
     """
     if not choice.sweeps and not choice.specs:
         raise SelectError("name what to train: --sweep NAME or --spec FILE.yaml")
     store = Store.find(path, state, study)
     registry = Registry(store, as_study(study))
+    aim = None
+    if asked is not None and asked.is_anything:
+        choice = asked.limited(choice, registry.study)
     selection = registry.select(choice, data_folder(data_dir))
+    if asked is not None and asked.is_anything:
+        aim = asked.aim(registry.study, selection)
     present = store.repetitions() if store else {}
     engine = choose_engine(registry.study, engine, device)
-    plan = plan_runs(selection, registry, present, engine=engine, device=device)
-    return Campaign(
-        str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device
+    aiming = None if aim is None else Aiming(registry.study, store, aim)
+    plan = plan_runs(selection, registry, present, engine=engine, device=device, aiming=aiming)
+    campaign = Campaign(
+        str(path), str(state) if state else None, choice, selection, store, registry, present, plan, engine, device, aim
     )
+    _refuse_blind(campaign)
+    return campaign
+
+
+def _refuse_blind(campaign: Campaign) -> None:
+    """Raise SelectError where there are runs, and no goal can look at any of them."""
+    cells = campaign.aiming.cells if campaign.aiming is not None else ()
+    if any(cell.reason == NO_HISTORY for cell in cells) and not any(cell.looked_at for cell in cells):
+        raise SelectError(f"{campaign.path}: no goal can look at its runs: they have no history of what is asked for")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a user asks of precision: goals as `parse_goal` takes them, and limits.
+
+    ``budget`` is in core-hours. ``approximate`` allows goals on means.
+    """
+
+    goals: tuple[str, ...] = ()
+    max_repetitions: int | None = None
+    budget: float | None = None
+    approximate: bool = False
+
+    @property
+    def is_anything(self) -> bool:
+        """Tell whether anything is asked for."""
+        return self != Asked()
+
+    def limited(self, choice: Choice, study: Study) -> Choice:
+        """Return a choice of as many repetitions as are allowed; raise SelectError for limits that are none."""
+        most = min(LOOKS[-1], study.max_runs)
+        limit = min(_USUAL_LIMIT, most) if self.max_repetitions is None else self.max_repetitions
+        if not self.goals:
+            raise SelectError("--max-repetitions, --budget and --approximate go with --precision")
+        if choice.repetitions is not None:
+            raise SelectError("--precision decides on repetitions: give --max-repetitions in place of --repetitions")
+        if study.propose is not None:
+            raise SelectError(f"the study {study.name} proposes its runs itself: leave --precision out")
+        if not LOOKS[0] <= limit <= most:
+            raise SelectError(f"--max-repetitions {limit}: goals take {LOOKS[0]} to {most} repetitions")
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise SelectError(f"--budget {self.budget:g}: a budget is more than 0 core-hours")
+        return msgspec.structs.replace(choice, repetitions=limit)
+
+    def aim(self, study: Study, selection: Selection) -> Aim:
+        """Return the aim of a campaign; raise SelectError for a goal that is none."""
+        goals = tuple(parse_goal(text, study, approximate=self.approximate) for text in self.goals)
+        return Aim(
+            goals,
+            tuple(sweep.name for sweep in selection.sweeps),
+            tuple(str(condition) for condition in selection.conditions),
+            selection.repetitions or LOOKS[0],
+            self.budget,
+            selection.first_repetition,
+        )
+
+
+def _asked(
+    precision: str | Sequence[str], max_repetitions: int | None, budget: float | None, *, approximate: bool
+) -> Asked:
+    """Return what is asked of precision in one goal or several."""
+    goals = (precision,) if isinstance(precision, str) else tuple(precision)
+    return Asked(goals, max_repetitions, budget, approximate)
 
 
 def plan(
@@ -404,14 +526,21 @@ def plan(
     state: str | Path | None = None,
     study: StudyLike | None = None,
     like: str | None = None,
+    precision: str | Sequence[str] = (),
+    max_repetitions: int | None = None,
+    budget: float | None = None,
+    approximate: bool = False,
 ) -> Campaign:
     """Tell what `train` would do with the same arguments, and what it would cost; write nothing.
 
     Raises what `train` raises of its arguments.
     """
     choice = _choice(sweep, spec, where, repetitions, first_repetition)
+    asked = _asked(precision, max_repetitions, budget, approximate=approximate)
     with _with_like(store, like, choice, state, study) as chosen:
-        return plan_campaign(store, chosen, state, engine=engine, device=device, data_dir=data_dir, study=study)
+        return plan_campaign(
+            store, chosen, state, engine=engine, device=device, data_dir=data_dir, study=study, asked=asked
+        )
 
 
 def _choice(
@@ -486,6 +615,8 @@ def open_campaign(campaign: Campaign, folder: Path, checkpoint_seconds: float = 
     study.trainer.fetch(specs, folder)
     store = Store.create(campaign.path, campaign.state, study)
     campaign.registry.register(store, campaign.choice, folder)
+    if campaign.aim is not None:
+        keep_aim(store, campaign.aim)
     if (kind := study.own_data) is not None:
         for info in {info for spec in specs if (info := kind.info_of(spec)) is not None}:
             require_copy(store.location, info, kind)
@@ -518,13 +649,19 @@ def train(
     study: StudyLike | None = None,
     like: str | None = None,
     batch: int | None = None,
+    precision: str | Sequence[str] = (),
+    max_repetitions: int | None = None,
+    budget: float | None = None,
+    approximate: bool = False,
 ) -> TrainReport:
     """Train what a sweep (published, registered, or of a YAML file ``spec``) is missing in a store.
 
     ``like`` is the `run_id` of a run of the store: what has its parameters is trained, whoever trained that.
     The same as ``butter-etl train``: the store is made if it is not there, data sets are downloaded if they are not
-    at hand. It trains on ``client``; without one on ``workers`` cores of this machine, by default all. A script then
-    calls it under ``if __name__ == "__main__":``, since worker processes import the script. A notebook shows the
+    at hand. With ``precision``, goals such as ``"test_loss_median: 2% at 95%"``, it decides on the repetitions of each
+    experiment, of at most ``max_repetitions`` and within a ``budget`` of core-hours; goals on means need
+    ``approximate``. It trains on ``client``; without one on ``workers`` cores of this machine, by default all. A script
+    then calls it under ``if __name__ == "__main__":``, since worker processes import the script. A notebook shows the
     progress. ``batch`` is how many runs of an experiment a round has, in studies that propose them. Raises SelectError,
     SpecError, StoreError, DatasetError, UsageError for a ``batch`` that cannot be, and PlaceError or FullDiskError
     where the store cannot be written; what fails in training is in the report and recorded in the store.
@@ -532,8 +669,11 @@ def train(
     from butter_etl.campaign import TrainReport
 
     choice = _choice(sweep, spec, where, repetitions, first_repetition)
+    asked = _asked(precision, max_repetitions, budget, approximate=approximate)
     with _with_like(store, like, choice, state, study) as chosen:
-        campaign = plan_campaign(store, chosen, state, engine=engine, device=device, data_dir=data_dir, study=study)
+        campaign = plan_campaign(
+            store, chosen, state, engine=engine, device=device, data_dir=data_dir, study=study, asked=asked
+        )
         check_batch(campaign, batch, "batch")
         opened, settings = open_campaign(campaign, data_folder(data_dir))
     there = TrainReport(present=campaign.plan.there)

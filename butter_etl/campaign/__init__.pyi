@@ -1,5 +1,7 @@
 from .activity import Activity as Activity
 from .activity import current_activity as current_activity
+from .aiming import NO_HISTORY as NO_HISTORY
+from .aiming import Aiming as Aiming
 from .checkpoints import Checkpoints as Checkpoints
 from .claims import Claims as Claims
 from .cutting import Wanted as Wanted

@@ -104,6 +104,41 @@ def like_option(command: F) -> F:
     return option(with_like)  # type: ignore[return-value]
 
 
+def aim_options(command: F) -> F:
+    """Add the options that say how sure medians are to be, in place of a number of repetitions, as one ``asked``."""
+
+    @wraps(command)
+    def with_asked(
+        *args: Any,
+        precision: tuple[str, ...],
+        max_repetitions: int | None,
+        budget: float | None,
+        approximate: bool,
+        **rest: Any,
+    ) -> Any:
+        from butter_etl.train_tasks import Asked
+
+        return command(*args, asked=Asked(precision, max_repetitions, budget, approximate), **rest)
+
+    options = [
+        click.option(
+            "--precision",
+            multiple=True,
+            metavar="GOAL",
+            help="Train until medians are so sure: 'test_loss_median: 2% at 95%'.",
+        ),
+        click.option(
+            "--max-repetitions", type=int, metavar="N", help="Of each experiment at most, for --precision (100)."
+        ),
+        click.option("--budget", type=float, metavar="H", help="Core-hours at most, for --precision."),
+        click.option("--approximate", is_flag=True, help="Allow goals on means, which hold about."),
+    ]
+    wrapped: Any = with_asked
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
 store_argument = click.argument("store", shell_complete=folders)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 state_option = click.option(

@@ -12,6 +12,7 @@ from butter_etl.cli.completion import engine_names, known_engines
 from butter_etl.cli.messages import log_level, warn
 from butter_etl.cli.options import (
     INTERRUPTED,
+    aim_options,
     cluster_option,
     data_option,
     json_option,
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
     from butter_etl.campaign import Heartbeat, Settings, TrainReport
     from butter_etl.store import Store
     from butter_etl.studies import Choice
-    from butter_etl.train_tasks import Campaign
+    from butter_etl.train_tasks import Asked, Campaign
 
 
 @click.command()
 @store_argument
 @select_options()
+@aim_options
 @data_option
 @cluster_option
 @workers_option
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 def plan(
     store: str,
     choice: Choice,
+    asked: Asked,
     data_dir: str | None,
     cluster: str | None,
     workers: int | None,
@@ -68,7 +71,7 @@ def plan(
     from butter_etl.views import plan_columns, plan_facts, plan_lines, plan_tables
 
     device = planned_device(study_of(store, state, None))
-    campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir)
+    campaign = plan_campaign(store, choice, state, device=device, data_dir=data_dir, asked=asked)
     at_once = tasks_at_once(cluster, workers, threads_a_process(campaign))
     for warning in campaign.warnings:
         warn(warning)
@@ -85,6 +88,7 @@ def plan(
 @click.command()
 @store_argument
 @select_options()
+@aim_options
 @cluster_option
 @workers_option
 @click.option(
@@ -117,6 +121,7 @@ def plan(
 def train(
     store: str,
     choice: Choice,
+    asked: Asked,
     cluster: str | None,
     workers: int | None,
     engine: str,
@@ -133,6 +138,7 @@ def train(
     \b
     butter-etl train store --spec quick.yaml
     butter-etl train store --sweep primary --cluster my-site.yaml
+    butter-etl train store --spec quick.yaml --precision 'test_loss_median: 2% at 95%'
     """
     from butter_etl.campaign import Heartbeat, TrainReport
     from butter_etl.clusters import load_site, require_folders
@@ -144,7 +150,13 @@ def train(
     if engine != "auto":
         _check_engine(store, state, engine)
     campaign = plan_campaign(
-        store, choice, state, engine=engine, device="cuda" if device == "cuda" else "cpu", data_dir=data_dir
+        store,
+        choice,
+        state,
+        engine=engine,
+        device="cuda" if device == "cuda" else "cpu",
+        data_dir=data_dir,
+        asked=asked,
     )
     check_batch(campaign, batch, "--batch")
     plan = campaign.plan

@@ -38,6 +38,7 @@ from .host import cpu_family as cpu_family
 from .host import package_version as package_version
 from .host import torch_facts as torch_facts
 from .initialization import stack_starts as stack_starts
+from .intervals import LOOKS as LOOKS
 from .intervals import check_level as check_level
 from .kernel_cache import Call as Call
 from .kernel_cache import KernelSet as KernelSet
@@ -46,6 +47,11 @@ from .kernel_cache import ready as ready
 from .precision import Precision as Precision
 from .precision import entries_of as entries_of
 from .precision import precise_experiment as precise_experiment
+from .reaching import Aimed as Aimed
+from .reaching import Reach as Reach
+from .reaching import expected_width as expected_width
+from .reaching import first_look as first_look
+from .reaching import reach as reach
 from .recurrent.contract import FORGETTING as FORGETTING
 from .recurrent.contract import GATES as GATES
 from .recurrent.contract import Objective as Objective

@@ -1,3 +1,12 @@
+from .aims import Aim as Aim
+from .aims import AimState as AimState
+from .aims import Cell as Cell
+from .aims import keep_aim as keep_aim
+from .aims import note_spent as note_spent
+from .aims import read_aim_state as read_aim_state
+from .aims import read_aims as read_aims
+from .aims import spent as spent
+from .aims import write_aim_state as write_aim_state
 from .attributions import keep_attribution as keep_attribution
 from .attributions import read_attribution as read_attribution
 from .copies import adopt_copy as adopt_copy

@@ -41,6 +41,10 @@ from .frames import SUMMARY as SUMMARY
 from .frames import Frame as Frame
 from .functions import Resume as Resume
 from .functions import study_of as study_of
+from .goals import Goal as Goal
+from .goals import goal_columns as goal_columns
+from .goals import look_at as look_at
+from .goals import parse_goal as parse_goal
 from .groups import groups_of as groups_of
 from .groups import in_order as in_order
 from .identity import FloatKind as FloatKind

@@ -12,14 +12,26 @@ from functools import lru_cache
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from butter_etl.campaign import Activity, RunningDriver, current_activity
 from butter_etl.clusters import queue_lines
 from butter_etl.errors import agreeing, all_of, counted, duration, html_table, plural, rate
-from butter_etl.store import Failure, Registry, Store, StudyLike, read_summary, to_arrow
-from butter_etl.studies import Choice, Cube, DataKind, FixedIds, OwnInfo, Selection, Study, Sweep
+from butter_etl.store import (
+    Aim,
+    Cell,
+    Failure,
+    Registry,
+    Store,
+    StudyLike,
+    read_aim_state,
+    read_aims,
+    read_summary,
+    to_arrow,
+)
+from butter_etl.studies import Choice, Cube, DataKind, FixedIds, Goal, OwnInfo, Selection, Study, Sweep
 from butter_etl.summarize import plan_summaries
 from butter_etl.train_tasks import Campaign, Tally, plan_runs
 from butter_etl.views.terminal import core_hours, core_time
@@ -31,6 +43,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 _PLACES_SHOWN = 20
 _FAILURES_SHOWN = 10
 _LAST_LINES = 3
+_CELLS_SHOWN = 5
 _WIDTH = 80
 
 
@@ -121,6 +134,7 @@ def plan_facts(campaign: Campaign, at_once: int) -> dict[str, Any]:
             for kind, info in _own_datasets(campaign)
         ],
         "warnings": campaign.warnings,
+        **({"goals": [aim_facts(aiming.aim, aiming.cells)]} if (aiming := campaign.aiming) else {}),
         "parts": [
             {"sweep": sweep, plan.group: value, **_tally_facts(tally)} for (sweep, value), tally in plan.tallies.items()
         ],
@@ -161,7 +175,10 @@ def _tally_cells(tally: Tally) -> tuple[object, ...]:
 def plan_lines(campaign: Campaign, at_once: int) -> Iterator[str]:
     """Yield what training would do, in words, and how long it takes where ``at_once`` tasks run at once."""
     plan = campaign.plan
-    yield f"{counted(plan.experiments, 'experiment')}, {counted(plan.there, 'run')} there, {plan.missing:,} missing"
+    missing = "missing" if campaign.aim is None else "more expected to be needed"
+    yield f"{counted(plan.experiments, 'experiment')}, {counted(plan.there, 'run')} there, {plan.missing:,} {missing}"
+    if campaign.aiming is not None:
+        yield from aim_lines(aim_facts(campaign.aiming.aim, campaign.aiming.cells))
     if plan.infeasible:
         have = agreeing(plan.infeasible, "has", "have")
         yield f"{counted(plan.infeasible, 'more experiment')} {have} {_infeasible(campaign)}"
@@ -205,7 +222,17 @@ def train_facts(campaign: Campaign, report: TrainReport) -> dict[str, Any]:
         "interrupted": report.interrupted,
         "core_seconds": report.core_seconds,
         "failures": report.failures,
+        **({"goals": facts} if (facts := _goals_after(campaign)) else {}),
     }
+
+
+def _goals_after(campaign: Campaign) -> list[dict[str, Any]]:
+    """Return how far a campaign's aim is, as it was written down last."""
+    if campaign.aim is None:
+        return []
+    store = campaign.store or Store.open(campaign.path, campaign.state, campaign.registry.study)
+    state = read_aim_state(store, campaign.aim)
+    return [] if state is None else [aim_facts(campaign.aim, state.cells)]
 
 
 def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
@@ -217,6 +244,10 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
     if not plan.experiments:
         yield "nothing to do: the selection has no experiments to train"
         return
+    if not plan.missing and campaign.aiming is not None:
+        yield "nothing to do: all goals are reached, or out of reach"
+        yield from aim_lines(aim_facts(campaign.aiming.aim, campaign.aiming.cells))
+        return
     if not plan.missing:
         runs, experiments = all_of(plan.there, "run"), counted(plan.experiments, "experiment")
         yield f"nothing to do: {runs} of {experiments} {agreeing(plan.there, 'is', 'are')} there"
@@ -225,6 +256,46 @@ def train_lines(campaign: Campaign, report: TrainReport) -> Iterator[str]:
     there = plan.there + report.present
     were = agreeing(there, "was", "were")
     yield f"{counted(report.landed, 'run')} landed ({cpu} of CPU time), {there:,} {were} there"
+    for facts in _goals_after(campaign):
+        yield from aim_lines(facts)
+
+
+# --- goals --------------------------------------------------------------------------------------------------------
+
+
+def aim_facts(aim: Aim, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Return what was asked for, and how far each experiment is, as plain values."""
+    return {
+        "goals": [{"goal": goal.text, **msgspec.structs.asdict(goal)} for goal in aim.goals],
+        "sweeps": aim.sweeps,
+        "where": aim.where,
+        "max_repetitions": aim.max_repetitions,
+        "budget": aim.budget,
+        "experiments": [msgspec.structs.asdict(cell) for cell in cells],
+    }
+
+
+def aim_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the facts of `aim_facts` in words: how far the experiments are, and why some are out of reach."""
+    cells = facts["experiments"]
+    for number, said in enumerate(facts["goals"]):
+        goal = msgspec.convert(said, Goal)
+        widths = sorted(width for cell in cells if (width := cell["widths"][number]) is not None)
+        near = sum(width <= goal.width for width in widths)
+        yield f"goal {goal.text}: reached by {near:,} of {counted(len(cells), 'experiment')}"
+        if widths:
+            middle, widest = goal.spelled(widths[len(widths) // 2]), goal.spelled(widths[-1])
+            yield f"  widths asked {goal.spelled(goal.width)}, there {middle} in the middle, {widest} at most"
+    far = [cell for cell in cells if cell["state"] == "out of reach"]
+    waiting = [cell for cell in cells if cell["state"] == "open" and cell["reason"]]
+    for some, words in ((far, "out of reach"), (waiting, "left")):
+        if some:
+            yield f"  {words}: {counted(len(some), 'experiment')}"
+        for cell in some[:_CELLS_SHOWN]:
+            text = f"{cell['experiment']} ({cell['experiment_id']}): {cell['reason']}"
+            yield textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="      ")
+        if len(some) > _CELLS_SHOWN:
+            yield f"    … and {len(some) - _CELLS_SHOWN:,} more (--json has all)"
 
 
 def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
@@ -245,6 +316,9 @@ def status_facts(store: Store, choice: Choice) -> dict[str, Any]:
         "left_behind": activity.left_behind,
         "failures": store.failures(present),
         "quarantined": store.quarantined(),
+        "goals": [
+            aim_facts(aim, state.cells if (state := read_aim_state(store, aim)) else ()) for aim in read_aims(store)
+        ],
     }
     if not choice.is_empty:
         facts["selection"] = _selection_facts(registry, registry.select(choice), present)
@@ -332,6 +406,8 @@ def status_lines(study: Study, facts: dict[str, Any]) -> Iterator[str]:
         if infeasible := selection.get("infeasible"):
             have = agreeing(infeasible, "has", "have")
             yield f"{counted(infeasible, 'more experiment')} of it {have} {study.figures.infeasible}"
+    for one in facts["goals"]:
+        yield from aim_lines(one)
     yield from activity_lines(study, Activity(facts["running"], facts["left_behind"]))
     yield from failure_lines(facts["failures"])
     if quarantined := facts["quarantined"]:
