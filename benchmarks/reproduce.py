@@ -213,7 +213,7 @@ def reproduce_infeasible(folder: Path, settings: Settings) -> Iterator[str]:
         "20,000,000 steps)"
     )
     yield ""
-    yield "| architecture | infeasible | Wilson's 95 % interval | infeasible, or ten times worse than guessing | article |"
+    yield "| architecture | infeasible | Wilson's 95 % interval | or ten times worse than guessing | article |"
     yield "|---|---|---|---|---|"
     found = {}
     for architecture, paper in PAPER_SHARES.items():
