@@ -11,7 +11,7 @@ Predictions equal those of SciPy's ``curve_fit``, which has the last word there.
 one, to the same bits on every machine. But where a fit stops on a long slope instead of in a minimum, rounding decides
 where, and SciPy's own prediction changes by up to several hundredths of a point with the last bits of the measures. So
 each fit is made again from starts close by, and where a prediction depends on them, SciPy is asked: for one fit in
-twenty, and for all that are to two points. What it says of these it may say otherwise on another machine.
+ten, and for all that are to two points. What it says of these it may say otherwise on another machine.
 
 Runs are rows of arrays. Lists of different lengths are filled up with NaN behind their ends, in both the epochs and the
 measures; a measure that is not finite, before the end of a list, lets every fit fail that it is part of.
