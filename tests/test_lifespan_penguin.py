@@ -42,7 +42,8 @@ EXPECTED = {
     "2021_02_15_14_01_32_105932": (8.5, 17.105263157894736, 24.314136828801946, 22.819695012835464, 16.842105263157894),
 }
 
-#: What is predicted of them, as it was when this was written: the bits depend on nothing but the measures.
+#: What is predicted of them where SciPy is not asked, as it was when this was written: the bits depend on nothing but
+#: the measures.
 RECORDED = ["0x1.9b6497c4421b4p+4", "0x1.30540c4b0b158p+0", "0x1.6d1d7827ca8a1p+4"]
 
 
@@ -101,7 +102,7 @@ def test_scipy_is_asked_where_last_bits_decide(monkeypatch):
     accuracies = TABLES[2].val_accuracy_percent
     predictions = value_at(fit_prefixes(EPOCHS[None], accuracies[None])[0], 20.0)
     assert asked
-    assert len(asked) <= 16
+    assert len(asked) <= 24
     moved = [by_scipy(accuracies * (1 + bits * 2.0**-52), 7) for bits in (-9, -5, -4, 0, 4, 5, 9)]
     assert 7 in asked
     assert max(moved) - min(moved) > 1e-3
@@ -144,7 +145,8 @@ def test_networks_with_losses_that_are_not_finite_are_left_out():
     assert results_file([]).count(b"\n") == 1
 
 
-def test_predictions_have_the_same_bits_everywhere():
+def test_predictions_that_are_not_scipys_have_the_same_bits_everywhere(monkeypatch):
+    monkeypatch.setattr(penguin, "_are_settled", lambda points, *_: np.ones(len(points), np.bool_))
     found = predict(stacked([one.epochs for one in TABLES]), stacked([one.val_accuracy_percent for one in TABLES]))
     assert [float(one).hex() for one in found.predicted] == RECORDED
 

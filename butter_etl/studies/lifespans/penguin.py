@@ -11,7 +11,7 @@ Predictions equal those of SciPy's ``curve_fit``, which has the last word there.
 one, to the same bits on every machine. But where a fit stops on a long slope instead of in a minimum, rounding decides
 where, and SciPy's own prediction changes by up to several hundredths of a point with the last bits of the measures. So
 each fit is made again from starts close by, and where a prediction depends on them, SciPy is asked: for one fit in
-twenty. What it says of these it may say otherwise on another machine.
+ten, and for all that are to two points. What it says of these it may say otherwise on another machine.
 
 Runs are rows of arrays. Lists of different lengths are filled up with NaN behind their ends, in both the epochs and the
 measures; a measure that is not finite, before the end of a list, lets every fit fail that it is part of.
@@ -48,9 +48,10 @@ FIRST_FIT: Final = 2
 _MOST_A: Final = MOST_A - 0.01
 #: Fits are made again from starts that differ by about as little as rounding makes of a derivative, to all sides, and
 #: what all of them foretell of a curve must lie within so many points: if it does, SciPy foretells the same.
-_NEARBY: Final = 1e-8
+_NEARBY: Final = (1e-8, 1e-7)
 _STARTS: Final = tuple(
-    tuple(value * (1.0 + _NEARBY * change) for value, change in zip(START, changes, strict=True))
+    tuple(value * (1.0 + nearby * change) for value, change in zip(START, changes, strict=True))
+    for nearby in _NEARBY
     for changes in ((1, 0, 1), (-1, 0, -1), (1, 0, -1), (-1, 0, 1))
 )
 _SETTLED: Final = 3e-5
@@ -129,7 +130,9 @@ def _fitted(points: Float64s, values: Float64s, start: Sequence[float] = START) 
 
 
 def _are_settled(points: Float64s, values: Float64s, found: Float64s, epoch: float) -> Bools:
-    """Tell of which runs what is foretold does not depend on where fits start."""
+    """Tell of which runs what is foretold does not depend on where fits start; with fewer points than three it does."""
+    if points.shape[1] < len(START):
+        return np.zeros(len(points), np.bool_)
     foretold = value_at(found, epoch)
     settled = np.ones(len(points), np.bool_)
     for start in _STARTS:
