@@ -1,9 +1,10 @@
 """How often intervals cover, on pools of real histories, and what it costs to reach a goal.
 
-``python -m benchmarks.coverage STORE [--data-dir DIR] [--draws 10000] [--limit 160] [--goal 2] [--json]`` trains 200
-repetitions of 48 small experiments of four data sets of PMLB into STORE, unless they are there, and takes the final
-test losses of each experiment as what is to be known: its median and its mean are the truth. A draw takes runs from a
-pool with replacement, so that all are independent, and makes the intervals of the package. Printed are
+``python -m benchmarks.coverage STORE [--data-dir DIR] [--draws 10000] [--limit 160] [--goal 2] [--processes 2]
+[--json]`` trains 200 repetitions of 48 small experiments of four data sets of PMLB into STORE, unless they are there,
+and takes the final test losses of each experiment as what is to be known: its median and its mean are the truth. A
+draw takes runs from a pool with replacement, so that all are independent, and makes the intervals of the package.
+Printed are
 
 - how often nominal 95 % intervals for medians cover: of all draws, and of the worst experiment, over all numbers of
   runs. A share of so many draws has an error of a fifth of a percent; the worst of 48 is a little below its truth;
@@ -11,8 +12,9 @@ pool with replacement, so that all are independent, and makes the intervals of t
   intervals that are made for one look, and by looking again after each run;
 - how often the intervals for means cover;
 - what the goal costs, on runs in random orders: the core-hours of a campaign with the planner of the package, beside
-  those of the least equal number of runs at which all experiments reach it that the campaign brings there, and the
-  share of experiments that fixed 30 repetitions leave short. ``could`` is how many would reach it at some look.
+  those of the least equal number of runs at which all experiments reach it that can, and the share of experiments that
+  fixed 30 repetitions leave short. An experiment can if its interval at the last look, as expected from all of its
+  pool, is narrow enough.
 
 Exit code 1: the intervals for medians cover less than 94.5 % of all draws, or 94 % of the worst experiment's.
 """
@@ -23,7 +25,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
@@ -45,6 +49,7 @@ from butter_etl.engines.intervals import (
     medians,
     ranked,
 )
+from butter_etl.engines.reaching import Aimed, expected_width
 from butter_etl.store.aims import Aim
 from butter_etl.store.registry import Registry
 from butter_etl.store.store import Store
@@ -67,7 +72,7 @@ cubes:
 LEVEL = 0.95
 COUNTS = (6, 7, 8, 10, 12, 15, 20, 30, 50, 70, 100)
 #: Runs after each of which naive looking looks again; and how many draws do so, and are bootstrapped.
-NAIVE, FEWER = range(6, 101), 1000
+NAIVE, FEWER = range(6, 101), 500
 #: Half-widths that are asked for, relative to the median, and in those that 40 runs have.
 ASKED = (0.02, 0.05, None)
 
@@ -116,49 +121,57 @@ def drawn(pool: Pool, draws: int, runs: int, rng: np.random.Generator) -> Float6
     return pool.losses[rng.integers(0, len(pool.losses), (runs, draws))]
 
 
-def median_coverage(pools: Sequence[Pool], draws: int) -> NDArray[np.float64]:
-    """Return how often intervals for medians cover, (experiments, `COUNTS`)."""
-    covered = np.zeros((len(pools), len(COUNTS)))
-    for place, pool in enumerate(pools):
-        some, truth = drawn(pool, draws, COUNTS[-1], np.random.default_rng(place)), np.median(pool.losses)
-        for column, count in enumerate(COUNTS):
-            low, high = ranked(np.sort(some[:count], axis=0), median_rank(count, LEVEL))
-            covered[place, column] = np.mean((low <= truth) & (truth <= high))
+def coverage_of(place: int, pool: Pool, draws: int, limit: int) -> dict[str, Any]:
+    """Return how often intervals for a pool's median and mean cover, by the number of runs, and where goals stop."""
+    return {
+        "medians": median_coverage(place, pool, draws),
+        "means": mean_coverage(place, pool, draws),
+        "stopping": {_words(asked): stopping_coverage(place, pool, draws, asked, limit) for asked in ASKED},
+    }
+
+
+def median_coverage(place: int, pool: Pool, draws: int) -> list[float]:
+    """Return how often intervals for the median cover, for each of `COUNTS`."""
+    some, truth = drawn(pool, draws, COUNTS[-1], np.random.default_rng(place)), np.median(pool.losses)
+    bounds = [ranked(np.sort(some[:count], axis=0), median_rank(count, LEVEL)) for count in COUNTS]
+    return [float(np.mean((low <= truth) & (truth <= high))) for low, high in bounds]
+
+
+def mean_coverage(place: int, pool: Pool, draws: int) -> dict[str, list[float]]:
+    """Return how often intervals for the mean cover, for each of `COUNTS`: by t, and by the bootstrap."""
+    covered: dict[str, list[float]] = {"t": [], "bootstrap": []}
+    some, truth = drawn(pool, draws, COUNTS[-1], np.random.default_rng(1000 + place)), pool.losses.mean()
+    for count in COUNTS:
+        few = np.sort(some[:count, :FEWER], axis=0)
+        by = {"t": mean_and_t(some[:count], LEVEL)[1], "bootstrap": bootstrapped(few, LEVEL)}
+        for name, (low, high) in by.items():
+            covered[name].append(float(np.mean((low <= truth) & (truth <= high))))
     return covered
 
 
-def mean_coverage(pools: Sequence[Pool], draws: int) -> dict[str, list[float]]:
-    """Return how often intervals for means cover by the number of runs, of all experiments: by t, by the bootstrap."""
-    covered: dict[str, list[list[float]]] = {"t": [[] for _ in COUNTS], "bootstrap": [[] for _ in COUNTS]}
-    for place, pool in enumerate(pools):
-        some, truth = drawn(pool, draws, COUNTS[-1], np.random.default_rng(1000 + place)), pool.losses.mean()
-        for column, count in enumerate(COUNTS):
-            few = np.sort(some[:count, :FEWER], axis=0)
-            for name, (low, high) in (
-                ("t", mean_and_t(some[:count], LEVEL)[1]),
-                ("bootstrap", bootstrapped(few, LEVEL)),
-            ):
-                covered[name][column].append(float(np.mean((low <= truth) & (truth <= high))))
-    return {name: [mean(one) for one in columns] for name, columns in covered.items()}
+def stopping_coverage(
+    place: int, pool: Pool, draws: int, asked: float | None, limit: int
+) -> dict[str, tuple[float, float]]:
+    """Return how often the interval covers at which a goal is reached, or at the limit, by three ways of looking.
 
-
-def stopping_coverage(pools: Sequence[Pool], draws: int, asked: float | None, limit: int) -> dict[str, Any]:
-    """Return how often the interval covers at which a goal is reached, or at the limit, by three ways of looking."""
-    ways: dict[str, tuple[list[int], list[float], int]] = {}
+    With each stands how many runs there are then.
+    """
     looks = [number for number in LOOKS if number <= limit]
-    ways["looks"] = looks, list(look_ranks(LEVEL)[: len(looks)]), draws
-    ways["looks, naive"] = looks, [median_rank(number, LEVEL) for number in looks], draws
-    ways["each run, naive"] = list(NAIVE), [median_rank(number, LEVEL) for number in NAIVE], min(draws, FEWER)
+    ways: dict[str, tuple[list[int], list[float], int]] = {
+        "looks": (looks, list(look_ranks(LEVEL)[: len(looks)]), draws),
+        "looks, naive": (looks, [median_rank(number, LEVEL) for number in looks], draws),
+        "each run, naive": (list(NAIVE), [median_rank(number, LEVEL) for number in NAIVE], min(draws, FEWER)),
+    }
+    width, truth = _half_width(pool, asked), float(np.median(pool.losses))
     found = {}
     for name, (counts, ranks, number) in ways.items():
-        covered, runs = [], []
-        for place, pool in enumerate(pools):
-            some = drawn(pool, number, counts[-1], np.random.default_rng(2000 + place))
-            ok, stopped = _at_stop(some, counts, ranks, _half_width(pool, asked), float(np.median(pool.losses)))
-            covered.append(ok)
-            runs.append(stopped)
-        found[name] = {"all": mean(covered), "worst": min(covered), "runs": mean(runs)}
+        some = drawn(pool, number, counts[-1], np.random.default_rng(2000 + place))
+        found[name] = _at_stop(some, counts, ranks, width, truth)
     return found
+
+
+def _words(asked: float | None) -> str:
+    return "own" if asked is None else f"{asked:.0%}"
 
 
 def _half_width(pool: Pool, asked: float | None) -> float:
@@ -202,9 +215,8 @@ def campaign_cost(pools: Sequence[Pool], goal: float, limit: int, seed: int) -> 
         reached.append(state == "reached")
         adaptive += runs * pool.seconds
         used.append(runs)
-    could = [is_reached or _can_reach(one, goal, limit) for is_reached, one in zip(reached, orders, strict=True)]
-    there = [losses for losses, is_reached in zip(orders, reached, strict=True) if is_reached]
-    equal = _least_equal(there, goal, limit)
+    can = [_can_reach(pool, goal, limit) for pool in pools]
+    equal = _least_equal([losses for losses, one in zip(orders, can, strict=True) if one], goal)
     uniform = equal * sum(pool.seconds for pool in pools)
     return {
         "campaign core-hours": adaptive / 3600,
@@ -213,15 +225,16 @@ def campaign_cost(pools: Sequence[Pool], goal: float, limit: int, seed: int) -> 
         "campaign runs each": mean(used),
         "uniform runs each": equal,
         "reached": sum(reached),
-        "could": sum(could),
+        "can": sum(can),
+        "reached of these": sum(one and other for one, other in zip(can, reached, strict=True)),
         "short after 30": mean(_width(losses[:30]) > goal for losses in orders),
     }
 
 
-def _least_equal(orders: Sequence[Float64s], goal: float, limit: int) -> int:
+def _least_equal(orders: Sequence[Float64s], goal: float) -> int:
     """Return the least number of runs at which all intervals are narrow enough, of those made for one look."""
-    counts = range(6, limit + 1)
-    return next((count for count in counts if all(_width(one[:count]) <= goal for one in orders)), limit)
+    most = min(map(len, orders))
+    return next((count for count in range(6, most) if all(_width(one[:count]) <= goal for one in orders)), most)
 
 
 def _campaign(aim: Aim, pool: Pool, losses: Float64s) -> tuple[str, int]:
@@ -245,24 +258,29 @@ def _width(losses: Float64s) -> float:
     return float((high - low)[0] / 2 / abs(medians(ordered)[0]))
 
 
-def _can_reach(losses: Float64s, goal: float, limit: int) -> bool:
-    """Tell whether the interval of some look up to the limit is narrow enough."""
-    for look, rank in zip(LOOKS, look_ranks(LEVEL), strict=True):
-        if rank and look <= limit:
-            ordered = np.sort(losses[:look])[:, None]
-            low, high = ranked(ordered, rank)
-            if (high - low)[0] / 2 <= goal * abs(medians(ordered)[0]):
-                return True
-    return False
+def _can_reach(pool: Pool, goal: float, limit: int) -> bool:
+    """Tell whether the interval at the last look is expected to be narrow enough, given all of the pool."""
+    last = max(place for place, look in enumerate(LOOKS) if look <= limit)
+    return expected_width(pool.losses[:, None], last, Aimed(LEVEL, goal, is_relative=True)) <= goal
 
 
 # --- report ------------------------------------------------------------------------------------------------------
 
 
-def measure(pools: Sequence[Pool], draws: int, goal: float, limit: int, orders: int = 20) -> dict[str, Any]:
+def measure(
+    pools: Sequence[Pool], draws: int, goal: float, limit: int, orders: int = 20, processes: int = 1
+) -> dict[str, Any]:
     """Return all figures."""
-    covered = median_coverage(pools, draws)
-    costs = [campaign_cost(pools, goal, limit, seed) for seed in range(orders)]
+    with ProcessPoolExecutor(processes) as workers:
+        of = partial(coverage_of, draws=draws, limit=limit)
+        futures = [workers.submit(of, place, pool) for place, pool in enumerate(pools)]
+        costs = list(workers.map(partial(campaign_cost, pools, goal, limit), range(orders)))
+        found = [future.result() for future in futures]
+    covered = np.array([one["medians"] for one in found])
+    stops = {
+        asked: {name: [one["stopping"][asked][name] for one in found] for name in found[0]["stopping"][asked]}
+        for asked in map(_words, ASKED)
+    }
     return {
         "experiments": len(pools),
         "draws": draws,
@@ -273,9 +291,17 @@ def measure(pools: Sequence[Pool], draws: int, goal: float, limit: int, orders: 
             "by count": dict(zip(COUNTS, covered.mean(axis=0).tolist(), strict=True)),
         },
         "stopping": {
-            "own" if asked is None else f"{asked:.0%}": stopping_coverage(pools, draws, asked, limit) for asked in ASKED
+            asked: {
+                name: {
+                    "all": mean(c for c, _ in some),
+                    "worst": min(c for c, _ in some),
+                    "runs": mean(r for _, r in some),
+                }
+                for name, some in ways.items()
+            }
+            for asked, ways in stops.items()
         },
-        "means": mean_coverage(pools, draws),
+        "means": {name: np.mean([one["means"][name] for one in found], axis=0).tolist() for name in found[0]["means"]},
         "cost": {name: _middle_and_ends([one[name] for one in costs]) for name in costs[0]},
     }
 
@@ -320,10 +346,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=10_000)
     parser.add_argument("--limit", type=int, default=160)
     parser.add_argument("--goal", type=float, default=2.0, help="relative half-width, percent (2)")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     train_pools(options.store, options.data_dir)
-    found = measure(read_pools(options.store), options.draws, options.goal / 100, options.limit)
+    found = measure(
+        read_pools(options.store), options.draws, options.goal / 100, options.limit, processes=options.processes
+    )
     print(json.dumps(found, indent=1) if options.json else "\n".join(lines(found)))
     stopped = [ways["looks"] for ways in found["stopping"].values()]
     shares = [found["medians"]["all"], *(one["all"] for one in stopped)]

@@ -218,3 +218,20 @@ def test_a_store_without_histories_is_one_line(tmp_path):
     asked = Asked(("test_loss_median: 2% at 95%",))
     with pytest.raises(SelectError, match="no goal can look at its runs"):
         plan_campaign(tmp_path / "store", Choice(specs=(str(spec),)), asked=asked)
+
+
+def test_a_campaign_that_was_stopped_goes_on_and_two_drivers_train_each_run_once(tmp_path, spec):
+    """What is there in the end is the same as without: everything follows from the runs that have landed."""
+    goal, stores = "test_loss_median: 20% at 90%", [tmp_path / name for name in ("whole", "stopped")]
+    options = {"spec": spec, "precision": goal, "max_repetitions": 28, "engine": "torch", "workers": 1}
+    be.train(stores[0], **options)
+    be.train(stores[1], spec=spec, repetitions=4, engine="torch", workers=1)  # some of the first round
+    be.train(stores[1], **options)
+    contents = [Store.open(store).repetitions() for store in stores]
+    assert contents[0] == contents[1]
+    first, second = (
+        Aiming(BUTTER, store, read_aims(store)[0], name) for name in "ab" for store in [Store.open(stores[1])]
+    )
+    campaign = be.plan(stores[1], spec=spec, precision=goal, max_repetitions=28)
+    assert first.round(campaign.plan.wanted) == second.round(campaign.plan.wanted) == []
+    assert first.cells == second.cells == read_aim_state(Store.open(stores[0]), first.aim).cells

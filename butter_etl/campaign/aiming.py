@@ -27,7 +27,7 @@ from butter_etl.store import Aim, AimState, Cell, Store, note_spent, spent, writ
 from butter_etl.studies import Goal, RunSpec, Study, goal_columns, look_at
 
 #: It is out of reach if it seems to need 1 + this / n times the runs that are allowed, where n are there.
-_ROOM: Final = 80.0
+_ROOM: Final = 60.0
 #: With a budget, a round hands out at most this share of what is left of it, or one experiment's runs.
 _SHARE: Final = 0.25
 #: Further than so many times what is asked for is as good as any.
