@@ -156,7 +156,7 @@ def make_case(task: str, cell: str, budget: int, depth: int, seed: int = 1) -> C
 
 
 def _case(task: str, cell: Any, units: int, depth: int, nonlinearity: Any, shape: Task, seed: int) -> Case:
-    biases = (1.0, 1.0)[: len(FORGETTING[cell])]  # type: ignore[index]
+    biases = (1.0, 1.0)[: len(FORGETTING[cell])]
     network = RecurrentNetwork(cell, depth, units, shape.inputs, shape.outputs, nonlinearity, biases)
     scales = (0.7,) * len(network.gates)
     start = RecurrentStart("normal", scales, scales, "normal", scales)
@@ -321,12 +321,11 @@ def _wide(case: Case) -> dict[str, NDArray[np.float32]]:
     found = {}
     for name, values in case.arrays.items():
         if name.endswith((".input", ".recurrent")):
-            wide = np.ascontiguousarray(values.transpose(1, 0, 2)).reshape(values.shape[1], -1)
+            found[name] = np.ascontiguousarray(values.transpose(1, 0, 2)).reshape(values.shape[1], -1)
         elif name.startswith("layer") and name.endswith(".bias"):
-            wide = (values + np.array(case.network.gate_biases, np.float32)[:, np.newaxis]).reshape(-1)
+            found[name] = (values + np.array(case.network.gate_biases, np.float32)[:, np.newaxis]).reshape(-1)
         else:
-            wide = values.copy()
-        found[name] = wide
+            found[name] = values.copy()
     return found
 
 
