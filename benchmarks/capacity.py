@@ -316,9 +316,9 @@ def take_step(
     return [gh * h + (1 - gh) * operations.tanh(z[:, n : 2 * n])], y
 
 
-def _wide(case: Case) -> dict[str, NDArray[np.float32]]:
+def _wide(case: Case) -> dict[str, NDArray[Any]]:
     """Return the parameters with the gates side by side, forget biases among the biases."""
-    found = {}
+    found: dict[str, NDArray[Any]] = {}
     for name, values in case.arrays.items():
         if name.endswith((".input", ".recurrent")):
             found[name] = np.ascontiguousarray(values.transpose(1, 0, 2)).reshape(values.shape[1], -1)
