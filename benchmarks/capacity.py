@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.capacity [--rows 10k,parens] [--rounds 5] [--json]`` takes the sizes and tasks that the rows of a
 table stand for, and trains each network by every contestant, all in turn in every round, on one core, batches of 64.
-It prints the median over the rounds in milliseconds of CPU time a step, our ratios to eager PyTorch and to the best
-library that trains the same network, and for each row of the table the least of both.
+It prints the median over all steps in milliseconds of CPU time, our ratios to eager PyTorch and to the best library
+that trains the same network, and for each row of the table the least of both.
 
 The contestants: ``eager`` is a loop over steps in PyTorch, its gates' matrices in one and its input products hoisted;
 ``torch`` is `torch.nn.RNN` or `torch.nn.LSTM`, and of GRUs `torch.nn.GRU`, another cell, which counts for nothing;
@@ -478,22 +478,23 @@ def _measure(
     for name, loss in losses.items():
         if name != "torch" and not math.isclose(loss, losses[OURS], rel_tol=1e-4):
             raise ValueError(f"{name} has the loss {loss}, ours {losses[OURS]}")
-    counts = {name: max(1, round(seconds / _seconds(step, 2))) for name, (step, _) in made.items()}
     times: dict[str, list[float]] = {name: [] for name in made}
     rates = []
     for _ in range(rounds):
         rates.append(sgemm_rate(time.process_time) / 1e9)
         for name, (step, networks) in made.items():
-            times[name].append(1e3 * _seconds(step, counts[name]) / networks)
+            times[name] += [1e3 * taken / networks for taken in _step_seconds(step, seconds)]
     return {name: statistics.median(taken) for name, taken in times.items()}, statistics.median(rates)
 
 
-def _seconds(step: Step, count: int) -> float:
-    """Return the CPU seconds that a step takes on average."""
-    started = time.process_time()
-    for _ in range(count):
+def _step_seconds(step: Step, seconds: float) -> list[float]:
+    """Return the CPU seconds of each step, of as many as take so many seconds."""
+    taken: list[float] = []
+    while not taken or sum(taken) < seconds:
+        started = time.process_time()
         step()
-    return max(time.process_time() - started, 1e-9) / count
+        taken.append(time.process_time() - started)
+    return taken
 
 
 HEADER: Final = (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from butter_etl.engines.compiling import compiled
 from butter_etl.engines.fused.lanes import load
-from butter_etl.engines.recurrent import engine, lanes, memory
+from butter_etl.engines.recurrent import engine, lanes, memory, products
 from butter_etl.engines.recurrent.contract import GATES, Sequences, parameter_layout
 from butter_etl.engines.recurrent.engine import CompiledTrainer, trainer
 from butter_etl.engines.recurrent.reference import ReferenceTrainer
@@ -188,6 +188,34 @@ def test_facts_name_what_kernels_are_compiled_for():
 
 
 # -- instructions: what is compiled does what the definition does
+
+
+@compiled
+def _multiply(rows, vectors, scalars, table, values, results, adds):
+    steps = (np.int64(11), np.int64(2), np.int64(64), np.int64(70))
+    products.multiply(
+        rows, vectors, scalars, steps[0], steps[1], table, np.int64(2), values, steps[2], results, np.int64(3),
+        steps[3], adds,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("adds", [0, 1])
+@pytest.mark.parametrize(("rows", "vectors"), [(0, 1), (1, 1), (3, 2), (6, 4), (13, 3), (25, 4)])
+def test_tiles_are_their_definition(rows, vectors, adds):
+    random = np.random.default_rng(rows)
+    scalars, values = (random.normal(size=1000).astype(np.float32) for _ in range(2))
+    results = random.normal(size=rows * 70 + 67).astype(np.float32)
+    table = np.array([3, 5, 5, 7, 1, 3], np.int64)
+    expected = results.copy()
+    for row in range(rows):
+        lanes.tiles(1, vectors, 1, scalars, 11, 2, table, 2, values, 64, expected, 3 + row * 70, 70, adds, row * 11)
+    _multiply(rows, vectors, scalars, table, values, results, adds)
+    np.testing.assert_allclose(results, expected, rtol=1e-5, atol=1e-5)
+    # By definition: the first term's five numbers from 3 on, and the second's three from 7 on.
+    if rows:
+        sums = [scalars[3 + 2 * k] * values[5 + 64 * k] for k in range(5)]
+        sums += [scalars[7 + 2 * k] * values[1 + 64 * k] for k in range(3)]
+        assert adds or expected[3] == pytest.approx(sum(sums), rel=1e-5)
 
 
 @compiled

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from butter_etl.engines import kernel_cache, streams
-from butter_etl.engines.convolutional import contract as image_contract
 from butter_etl.engines.convolutional import lanes as image_lanes
-from butter_etl.engines.convolutional import memory as image_memory
-from butter_etl.engines.convolutional import products
 from butter_etl.engines.fused import lanes as fused_lanes
 from butter_etl.engines.fused import vector_math
-from butter_etl.engines.recurrent import cells, contract, kernels, lanes, memory
+from butter_etl.engines.recurrent import cells, contract, kernels, lanes, memory, products
 from butter_etl.engines.recurrent.contract import (
     ADAM_EPSILON,
     ADAM_SECOND_DECAY,
@@ -36,7 +33,7 @@ from butter_etl.engines.recurrent.contract import (
     check_sequences,
     checked_recurrent_state,
 )
-from butter_etl.engines.recurrent.memory import PANEL, STRIP, Plan, make_plan, weight_places
+from butter_etl.engines.recurrent.memory import PANEL, Plan, make_plan, weight_places
 from butter_etl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +57,7 @@ if TYPE_CHECKING:
 SOURCES: Final = [
     Path(module.__file__)
     for module in (
-        kernels, cells, memory, lanes, contract, products, image_lanes, image_memory, image_contract, fused_lanes,
+        kernels, cells, memory, lanes, contract, products, image_lanes, fused_lanes,
         vector_math, streams,
     )
     if module.__file__
@@ -110,8 +107,6 @@ class CompiledTrainer:
         self._moments = {name: self._packed(start[name]) for name in MOMENTS[descent.optimizer]}
         self._steps = int(start[STEPS])
         self._biases = np.array(network.gate_biases, np.float32)
-        self._zeros = np.zeros(STRIP + 2, np.float32)
-        self._zeros[-1] = 1
         self._ready: set[Callable[..., None]] = set()
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._work, self._turned, self._errors = _aligned(0), _aligned(0), _aligned(0)
@@ -146,7 +141,7 @@ class CompiledTrainer:
             plan = self._plan(batch, rows)
             arguments = (
                 plan.shape, plan.layers, *given, first, rows, steps, self._biases, self._weights, self._work,
-                self._turned, self._table, self._zeros, sums,
+                self._turned, self._table, sums,
             )  # fmt: skip
             self._call(kernels.look_at_panel, arguments)
         answers = 0 if self._objective.kind == "squared" else batch.targets.size
@@ -174,7 +169,7 @@ class CompiledTrainer:
             plan = self._plan(batch, rows)
             arguments = (
                 plan.shape, plan.layers, *given, first, rows, steps, weight / batch.rows, self._biases, self._weights,
-                self._gradient, self._work, self._turned, self._errors, self._table, self._zeros, sums,
+                self._gradient, self._work, self._turned, self._errors, self._table, sums,
             )  # fmt: skip
             self._call(kernels.train_panel, arguments)
         self._call(kernels.finish_gradient, (self._gradient, self._weights, self._descent.l2, squares))

@@ -7,13 +7,12 @@ is read. Gradients of some steps are added up by one product; those of biases la
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from butter_etl.engines.compiling import compiled, compiled_in_place, compiled_inside
-from butter_etl.engines.convolutional.lanes import CHANGE, WRITE, keep_apart, turn
-from butter_etl.engines.convolutional.products import multiply_rows
+from butter_etl.engines.convolutional.lanes import keep_apart, turn
 from butter_etl.engines.fused.lanes import (
     LANES,
     flush_subnormals,
@@ -43,7 +42,7 @@ from butter_etl.engines.recurrent.cells import (
     ugrnn_back,
     ugrnn_forward,
 )
-from butter_etl.engines.recurrent.lanes import add_squares
+from butter_etl.engines.recurrent.lanes import TERM, add_squares
 from butter_etl.engines.recurrent.memory import (
     BIAS_SUMS,
     BIAS_SUMS_OF_LAYER,
@@ -107,6 +106,7 @@ from butter_etl.engines.recurrent.memory import (
     WEIGHTS,
     WIDE,
 )
+from butter_etl.engines.recurrent.products import multiply
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,50 +121,14 @@ SGD, MOMENTUM, RMSPROP, ADAM = range(4)
 #: The numbers of ``rates``: L2, what gradients are multiplied by, -rate, and what moments keep and take.
 L2, CLIPPED, RATE, KEEP, TAKE, KEEP_SQUARE, TAKE_SQUARE, EPSILON = range(8)
 
-#: The numbers of a table of products: each names a run of numbers, of vectors, and how many there are.
-_TERM: Final = 3
-
 
 # -- products
 
 
-@compiled_inside
-def _multiply(
-    rows: int,
-    vectors: int,
-    scalars: Array,
-    row_step: int,
-    scalar_step: int,
-    table: Integers,
-    terms: int,
-    values: Array,
-    value_step: int,
-    zeros: Array,
-    results: Array,
-    to: int,
-    result_step: int,
-    adds: int,
-) -> None:
-    """Compute rows of sums of products as `butter_etl.engines.convolutional.lanes.tile` says.
-
-    The first ``terms`` terms of the table name positions. ``zeros`` are 64 zeros, and 0, 1. With ``adds``, the sums are
-    added to what is there.
-    """
-    keep_apart()
-    # Whatever is a literal would be compiled for, each on its own: these are not.
-    nothing: Any = np.int64(0)
-    one: Any = np.int64(1)
-    finish: Any = np.int64(CHANGE if adds else WRITE)
-    rest: Any = (zeros, results, to, result_step, finish, zeros[STRIP:], zeros[:0])
-    multiply_rows(
-        rows, vectors, scalars, row_step, scalar_step, table, nothing, _TERM * terms, values, nothing, one, value_step,
-        *rest,
-    )  # fmt: skip
-
-
 @compiled_in_place
 def _set_term(table: Integers, number: int, begin: int, value: int, count: int) -> None:
-    table[3 * number], table[3 * number + 1], table[3 * number + 2] = begin, value, count
+    at = TERM * number
+    table[at], table[at + 1], table[at + 2] = begin, value, count
 
 
 @compiled_inside
@@ -271,7 +235,6 @@ def read_step(
     weights: Array,
     work: Array,
     table: Integers,
-    zeros: Array,
 ) -> None:
     """Write the products of a step's inputs: to what is read in, or to the first layer's gates."""
     keep_apart()
@@ -291,7 +254,7 @@ def read_step(
             _turn_rows(work, shape[SUMS] + part, wide, columns, wide - part, work, to + n * columns, columns)
     elif step == 0:
         _gather_vectors(shape, vectors, first, rows, work)
-        _multiply_vectors(shape, features, to, weights, work, table, zeros)
+        _multiply_vectors(shape, features, to, weights, work, table)
     elif shape[INPUT_KIND] == EVERY_STEP:
         for at in range(0, features * columns, LANES):
             store(work, to + at, load(work, shape[SUMMED] + at))
@@ -301,9 +264,7 @@ def read_step(
 
 
 @compiled_inside
-def _multiply_vectors(
-    shape: Integers, features: int, to: int, weights: Array, work: Array, table: Integers, zeros: Array
-) -> None:
+def _multiply_vectors(shape: Integers, features: int, to: int, weights: Array, work: Array, table: Integers) -> None:
     """Write the products of vectors with the front, here and, for further steps, to where errors are summed later."""
     keep_apart()
     columns, wide, n = shape[COLUMNS], shape[FRONT_WIDE], shape[UNITS]
@@ -316,8 +277,8 @@ def _multiply_vectors(
         rows = features if parts == 1 else (features - n if part else n)
         at = part * n * columns
         _set_term(table, 0, begin_, shape[VECTORS], count)
-        _multiply(
-            rows, columns // LANES, weights, one, wide, table, one, work, columns, zeros, work, shape[SUMMED] + at,
+        multiply(
+            rows, columns // LANES, weights, one, wide, table, one, work, columns, work, shape[SUMMED] + at,
             columns, adds,
         )  # fmt: skip
     for at in range(0, features * columns, LANES):
@@ -337,7 +298,6 @@ def _forward_step(
     work: Array,
     turned: Array,
     table: Integers,
-    zeros: Array,
 ) -> None:
     """Compute a layer at a step."""
     keep_apart()
@@ -358,8 +318,8 @@ def _forward_step(
         _set_term(table, 0, weights, below, fan_in)
         terms = 1
     _set_term(table, terms, weights + fan_in, before, n + 1)
-    _multiply(
-        shape[FEATURES] - skipped, columns // LANES, turned, row_step, one, table, terms + 1, work, columns, zeros,
+    multiply(
+        shape[FEATURES] - skipped, columns // LANES, turned, row_step, one, table, terms + 1, work, columns,
         work, gates + skipped * columns, columns, adds,
     )  # fmt: skip
     if kind == RNN:
@@ -377,8 +337,8 @@ def _forward_step(
         if fan_in:
             _set_term(table, 0, weights, below, fan_in)
         _set_term(table, terms, weights + fan_in, reset, n + 1)
-        _multiply(
-            n, columns // LANES, turned, row_step, one, table, terms + 1, work, columns, zeros, work, gates, columns,
+        multiply(
+            n, columns // LANES, turned, row_step, one, table, terms + 1, work, columns, work, gates, columns,
             adds,
         )  # fmt: skip
         gru_forward(is_relu, work, size, gates, before, hidden)
@@ -398,7 +358,6 @@ def forward(
     work: Array,
     turned: Array,
     table: Integers,
-    zeros: Array,
 ) -> None:
     """Compute all layers at all steps that matter, and the outputs of those that are scored."""
     keep_apart()
@@ -407,15 +366,15 @@ def forward(
     adds: Any = np.int64(0)
     begin(shape, layers, weights, work)
     for step in range(shape[STEPS]):
-        read_step(shape, layers, indices, vectors, first, rows, steps, step, weights, work, table, zeros)
+        read_step(shape, layers, indices, vectors, first, rows, steps, step, weights, work, table)
         for number in range(shape[LAYERS]):
-            _forward_step(shape, layers, number, step, biases, work, turned, table, zeros)
+            _forward_step(shape, layers, number, step, biases, work, turned, table)
         scored = step - shape[FIRST]
         if scored >= 0:
             up = layers[shape[LAYERS] - 1, UP] + step * (n + 1) * columns
             _set_term(table, 0, shape[READ_OUT_TURNED], up, n + 1)
-            _multiply(
-                outputs, columns // LANES, turned, shape[READ_OUT_TURNED_STEP], one, table, one, work, columns, zeros,
+            multiply(
+                outputs, columns // LANES, turned, shape[READ_OUT_TURNED_STEP], one, table, one, work, columns,
                 work, shape[LOGITS] + scored * outputs * columns, columns, adds,
             )  # fmt: skip
 
@@ -571,7 +530,6 @@ def _gradient(
     gradient: Array,
     to: int,
     table: Integers,
-    zeros: Array,
 ) -> None:
     """Add products of rows with errors over some steps: to the columns from ``first`` to before ``last`` of a matrix.
 
@@ -588,8 +546,8 @@ def _gradient(
         base = from_ + strip * STRIP * slots * columns + inside
         for slot in range(slots):
             _set_term(table, slot, at + slot * at_step, base + slot * columns * width, columns)
-        _multiply(
-            rows, part // LANES, work, columns, one, table, slots, errors, width, zeros, gradient, to + column, wide,
+        multiply(
+            rows, part // LANES, work, columns, one, table, slots, errors, width, gradient, to + column, wide,
             one,
         )  # fmt: skip
         column += part
@@ -604,7 +562,6 @@ def _back_step(
     weights: Array,
     work: Array,
     table: Integers,
-    zeros: Array,
 ) -> None:
     """Compute the errors of a layer's sums at a step, and of what it was computed from."""
     keep_apart()
@@ -630,8 +587,8 @@ def _back_step(
     else:
         gru_back(is_relu, work, size, gates, before, error)
         _set_term(table, 0, recurrent, gates, n)
-        _multiply(
-            n, columns // LANES, weights, wide, one, table, one, work, columns, zeros, work, layer[CELL_ERROR], columns,
+        multiply(
+            n, columns // LANES, weights, wide, one, table, one, work, columns, work, layer[CELL_ERROR], columns,
             write,
         )  # fmt: skip
         gru_reset_back(work, size, gates, before, layer[CELL_ERROR], error)
@@ -639,15 +596,15 @@ def _back_step(
     skipped = n if kind == GRU else 0
     adds: Any = np.int64(1 if kind in (UGRNN, GRU, INTERSECTION) else 0)
     _set_term(table, 0, recurrent + shape[SECOND], gates + skipped * columns, shape[FEATURES] - skipped)
-    _multiply(n, columns // LANES, weights, wide, one, table, one, work, columns, zeros, work, error, columns, adds)
+    multiply(n, columns // LANES, weights, wide, one, table, one, work, columns, work, error, columns, adds)
     if fan_in:
         _set_term(table, 0, layer[WEIGHTS], gates, shape[FEATURES] - 2 * skipped)
         terms = 1
         if kind == GRU:
             _set_term(table, 1, layer[WEIGHTS] + shape[SECOND], gates + size, 2 * n)
             terms = 2
-        _multiply(
-            fan_in, columns // LANES, weights, wide, one, table, terms, work, columns, zeros, work, below_error,
+        multiply(
+            fan_in, columns // LANES, weights, wide, one, table, terms, work, columns, work, below_error,
             columns, one,
         )  # fmt: skip
 
@@ -663,7 +620,6 @@ def _layer_gradient(
     errors: Array,
     gradient: Array,
     table: Integers,
-    zeros: Array,
 ) -> None:
     """Add the gradient of a layer's matrix, of ``slots`` steps from ``step`` on."""
     keep_apart()
@@ -684,17 +640,16 @@ def _layer_gradient(
         below = shape[READ] if number == 0 else layers[number - 1, UP]
         _gradient(
             fan_in, columns, work, below + step * block, block, errors, at, nothing, wide, wide, slots, gradient,
-            layer[WEIGHTS], table, zeros,
+            layer[WEIGHTS], table,
         )  # fmt: skip
     before = layer[HIDDEN] + step * block
     _gradient(
         n, columns, work, before, block, errors, at, shape[SECOND], wide, wide, slots, gradient, recurrent, table,
-        zeros,
     )  # fmt: skip
     if shape[SECOND]:
         _gradient(
             n, columns, work, layer[RESET] + step * block, block, errors, at, nothing, shape[SECOND], wide, slots,
-            gradient, recurrent, table, zeros,
+            gradient, recurrent, table,
         )  # fmt: skip
 
 
@@ -727,9 +682,7 @@ def _front_gradient(
 
 
 @compiled_inside
-def _vector_gradient(
-    shape: Integers, work: Array, errors: Array, gradient: Array, table: Integers, zeros: Array
-) -> None:
+def _vector_gradient(shape: Integers, work: Array, errors: Array, gradient: Array, table: Integers) -> None:
     """Add the gradient of the front where inputs are vectors, from the errors summed over the steps they are shown."""
     keep_apart()
     n, columns, wide, at = shape[UNITS], shape[COLUMNS], shape[FRONT_WIDE], shape[TURNED_ERRORS]
@@ -745,7 +698,7 @@ def _vector_gradient(
     )  # fmt: skip
     _gradient(
         shape[INPUTS], columns, work, shape[VECTORS], nothing, errors, at, nothing, wide, wide, one, gradient,
-        shape[FRONT], table, zeros,
+        shape[FRONT], table,
     )  # fmt: skip
 
 
@@ -794,7 +747,6 @@ def back(
     errors: Array,
     gradient: Array,
     table: Integers,
-    zeros: Array,
 ) -> None:
     """Add the gradient of a panel, from the errors of its outputs."""
     keep_apart()
@@ -811,7 +763,7 @@ def back(
         _sum_rows(work, at, outputs, columns, shape[BIAS_SUMS])
     _gradient(
         n, columns, work, layers[last, UP] + shape[FIRST] * block, block, errors, shape[TURNED_LOGITS], nothing,
-        shape[OUTPUT_WIDE], shape[OUTPUT_WIDE], scored, gradient, shape[READ_OUT], table, zeros,
+        shape[OUTPUT_WIDE], shape[OUTPUT_WIDE], scored, gradient, shape[READ_OUT], table,
     )  # fmt: skip
     for number in range(shape[LAYERS]):
         _fill(work, layers[number, BIAS_SUMS_OF_LAYER], shape[FEATURES] * LANES, 0.0)
@@ -825,23 +777,23 @@ def back(
             at = shape[LOGITS] + (step - shape[FIRST]) * outputs * columns
             _set_term(table, 0, shape[READ_OUT], at, outputs)
             adds: Any = np.int64(0 if shape[KIND] == INTERSECTION else 1)
-            _multiply(
-                n, columns // LANES, weights, shape[OUTPUT_WIDE], one, table, one, work, columns, zeros, work,
+            multiply(
+                n, columns // LANES, weights, shape[OUTPUT_WIDE], one, table, one, work, columns, work,
                 layers[last, UP_ERROR], columns, adds,
             )  # fmt: skip
         elif shape[KIND] == INTERSECTION:
             _fill(work, layers[last, UP_ERROR], size, 0.0)
         for back_number in range(shape[LAYERS]):
-            _back_step(shape, layers, last - back_number, step, weights, work, table, zeros)
+            _back_step(shape, layers, last - back_number, step, weights, work, table)
         _read_back(shape, layers, indices, first, rows, steps, step, work, errors, gradient)
         if step % SUMMED_STEPS == 0:
             slots = min(SUMMED_STEPS, shape[STEPS] - step)
             for number in range(shape[LAYERS]):
-                _layer_gradient(shape, layers, last - number, step, slots, work, errors, gradient, table, zeros)
+                _layer_gradient(shape, layers, last - number, step, slots, work, errors, gradient, table)
             if shape[KIND] != INTERSECTION and shape[INPUT_KIND] == INDICES:
                 _front_gradient(shape, indices, first, rows, steps, step, slots, errors, gradient)
     if shape[INPUT_KIND] != INDICES:
-        _vector_gradient(shape, work, errors, gradient, table, zeros)
+        _vector_gradient(shape, work, errors, gradient, table)
     _finish_sums(shape, layers, work, gradient)
 
 
@@ -908,7 +860,6 @@ def train_panel(
     turned: Array,
     errors: Array,
     table: Integers,
-    zeros: Array,
     sums: NDArray[np.float64],
 ) -> None:
     """Add the gradient of the ``rows`` sequences from ``first`` on of a batch, and their losses to ``sums[0]``.
@@ -919,10 +870,10 @@ def train_panel(
     mode = flush_subnormals()
     if first == 0:
         turn_weights(shape, layers, weights, turned)
-    forward(shape, layers, indices, vectors, first, rows, steps, biases, weights, work, turned, table, zeros)
+    forward(shape, layers, indices, vectors, first, rows, steps, biases, weights, work, turned, table)
     _losses(shape, work, labels, wanted, first, rows, share, sums)
     if math.isfinite(sums[0]):
-        back(shape, layers, indices, first, rows, steps, weights, work, errors, gradient, table, zeros)
+        back(shape, layers, indices, first, rows, steps, weights, work, errors, gradient, table)
     restore_subnormals(mode)
 
 
@@ -942,14 +893,13 @@ def look_at_panel(
     work: Array,
     turned: Array,
     table: Integers,
-    zeros: Array,
     sums: NDArray[np.float64],
 ) -> None:
     """Add the losses of the ``rows`` sequences from ``first`` on to ``sums[0]``, right answers to ``sums[1]``."""
     mode = flush_subnormals()
     if first == 0:
         turn_weights(shape, layers, weights, turned)
-    forward(shape, layers, indices, vectors, first, rows, steps, biases, weights, work, turned, table, zeros)
+    forward(shape, layers, indices, vectors, first, rows, steps, biases, weights, work, turned, table)
     _answers(shape, work, labels, wanted, first, rows, sums)
     _losses(shape, work, labels, wanted, first, rows, 1.0, sums)
     restore_subnormals(mode)
