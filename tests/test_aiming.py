@@ -88,8 +88,8 @@ def test_all_goals_count_at_one_look(store):
     aiming = Aiming(BUTTER, store, aim_of(loose, tight))
     assert len(aiming.round([wanted(SPECS[0])])) == 1
     (cell,) = aiming.cells
-    assert cell.widths[0] < 0.1
-    assert cell.widths[1] > 0.01
+    assert cell.half_widths[0] < 0.1
+    assert cell.half_widths[1] > 0.01
 
 
 def test_runs_are_looked_at_in_the_order_of_their_repetitions(store):

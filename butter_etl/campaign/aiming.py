@@ -181,7 +181,7 @@ def _judged(aim: Aim, of: Wanted, cell: Cell, reaches: Sequence[Reach]) -> Look:
     cell = msgspec.structs.replace(
         cell,
         looked_at=LOOKS[max(one.look for one in reaches)],
-        widths=tuple(one.width if math.isfinite(one.width) else None for one in reaches),
+        half_widths=tuple(one.width if math.isfinite(one.width) else None for one in reaches),
         needed=math.ceil(needed) if math.isfinite(needed) else None,
     )
     both = zip(reaches, aim.goals, strict=True)

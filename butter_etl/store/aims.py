@@ -50,7 +50,7 @@ class Cell(msgspec.Struct, frozen=True):
     experiment: str
     runs: int
     looked_at: int
-    widths: tuple[float | None, ...]
+    half_widths: tuple[float | None, ...]
     needed: int | None
     state: Literal["reached", "open", "out of reach"]
     reason: str = ""

@@ -280,7 +280,7 @@ def aim_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     cells = facts["experiments"]
     for number, said in enumerate(facts["goals"]):
         goal = msgspec.convert(said, Goal)
-        widths = sorted(width for cell in cells if (width := cell["widths"][number]) is not None)
+        widths = sorted(width for cell in cells if (width := cell["half_widths"][number]) is not None)
         near = sum(width <= goal.width for width in widths)
         yield f"goal {goal.text}: reached by {near:,} of {counted(len(cells), 'experiment')}"
         if widths:
