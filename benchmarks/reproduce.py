@@ -76,9 +76,9 @@ class Settings:
 
 
 USUAL: Final[Mapping[str, Settings]] = {
-    "capacity": Settings(60, 50_000, (500, 1_000), 64, 2, 2_000_000),
+    "capacity": Settings(100, 20_000, (500, 1_000), 512, 2, 100_000),
     "infeasible": Settings(60, 300, (200_000,), 64, 2),
-    "reruns": Settings(20, 1_000, (10_000,), 64, 2),
+    "reruns": Settings(20, 10_000, (10_000,), 64, 2),
 }
 
 
