@@ -147,14 +147,16 @@ def _emit_tiles(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
-def _places(parts: Any, goal: Any, result_step: Any, row: int, vectors: int) -> list[Any]:
+def _places(parts: tuple[Any, Any, Any, Any], goal: Any, result_step: Any, row: int, vectors: int) -> list[Any]:
     """Return where the vectors of a row of results lie."""
     builder = parts[1]
     line = builder.add(goal, builder.mul(result_step, ir.Constant(_I64, row)))
     return [_pointer(*parts, 10, builder.add(line, ir.Constant(_I64, LANES * v)), _VECTOR) for v in range(vectors)]
 
 
-def _add_term(parts: Any, term: Any, origin: Any, steps: tuple[Any, Any, Any], sums: list[list[Any]]) -> None:
+def _add_term(
+    parts: tuple[Any, Any, Any, Any], term: Any, origin: Any, steps: tuple[Any, Any, Any], sums: list[list[Any]]
+) -> None:
     """Add the products of a term to the sums of a tile."""
     builder, (row_step, scalar_step, value_step) = parts[1], steps
     entry = builder.mul(term, ir.Constant(_I64, TERM))
