@@ -49,7 +49,6 @@ from .precision import entries_of as entries_of
 from .precision import precise_experiment as precise_experiment
 from .reaching import Aimed as Aimed
 from .reaching import Reach as Reach
-from .reaching import expected_width as expected_width
 from .reaching import first_look as first_look
 from .reaching import reach as reach
 from .recurrent.contract import FORGETTING as FORGETTING

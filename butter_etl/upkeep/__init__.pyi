@@ -1,4 +1,3 @@
-from .auditing import LEVEL as LEVEL
 from .auditing import AuditPlan as AuditPlan
 from .auditing import audit as audit
 from .auditing import audit_workers as audit_workers
