@@ -20,7 +20,7 @@ def test_an_audit_says_what_it_drew_and_found(run, store):  # noqa: F811
     assert "4 runs of 16 drawn by seed 7; 4 are replayed" in err
     assert "equal        4   the same bits" in out
     assert "nothing is wrong with 4 runs, drawn by seed 7\n" in out
-    assert f"certificate: {store}/certificate/certificate.json; for people: {store}/certificate/certificate.html" in out
+    assert f"certificate in {store}/certificate: certificate.json; for people certificate.html" in out
     assert run("verify", store)[0] == 0
 
 

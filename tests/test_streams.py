@@ -45,6 +45,8 @@ def test_numbers_of_streams_never_change():
         "NOISE_ROWS": 4,
         "NOISE_VALUES": 5,
         "MASKS": 6,
+        "HYPERPARAMETERS": 7,
+        "TASK_DATA": 8,
         "RESAMPLES": 64,
     }
 

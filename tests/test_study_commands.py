@@ -40,7 +40,7 @@ def test_a_store_of_an_unknown_study_is_one_line(run, store):
     code, _, err = run("status", store)
     assert (code, err.count("\n")) == (2, 1)
     assert "the study 'fits' is not known here; install what declares it, or name its module: --study" in err
-    assert err.endswith("(known: butter, nn_lifespans) [study]\n")
+    assert err.endswith("(known: butter, nn_lifespans, rnn_capacity) [study]\n")
 
 
 def test_the_option_names_a_study_for_the_command_alone(fits, run, store):
@@ -140,7 +140,10 @@ def test_an_export_says_what_study_it_is_of(fits, run, store, tmp_path):
     code, _, err = run("verify", tmp_path / "dest")
     assert (code, "dest: the study 'fits' is not known here" in err) == (2, True)
     code, out, _ = fits("import", tmp_path / "dest" / "all_runs", tmp_path / "other")
-    assert (code, out) == (0, "3 experiments: 9 runs landed, 0 were there\n")
+    assert (code, out) == (
+        0,
+        '3 experiments: 9 runs landed, 0 were there\nrecorded as of "Fits": licensed under CC-BY-4.0\n',
+    )
 
 
 def test_histories_may_not_be_longer_than_a_run_has_points(store):
@@ -191,7 +194,7 @@ def test_tab_completes_words_of_the_study(tab, store):  # noqa: F811 (a fixture)
     assert tab("plan", "new", *option, "--sweep", "") == ["coarse"]
     assert tab("import", "x", "new", *option, "--profile", "") == ["seed", "old"]
     assert tab("plan", store, "--sweep", "") == [""]  # of a study that is not known, nothing is
-    assert tab("train", store, "--study", "") == ["butter", "nn_lifespans"]
+    assert tab("train", store, "--study", "") == ["butter", "nn_lifespans", "rnn_capacity"]
 
 
 def test_a_worker_tells_whether_it_can_import_the_study(client, tmp_path):

@@ -95,7 +95,9 @@ def test_each_command_says_what_study_is_not_known(run, store, tmp_path, command
     arguments = {"import": [store, tmp_path / "new"], "sweeps": ["--store", store]}.get(command, [store, *rest])
     code, _, err = run(command, *arguments)
     assert (code, err.count("\n"), "'fits'" in err) == (1 if command == "import" else 2, 1, True)
-    assert err.endswith("[source]\n" if command == "import" else "(known: butter, nn_lifespans) [study]\n")
+    assert err.endswith(
+        "[source]\n" if command == "import" else "(known: butter, nn_lifespans, rnn_capacity) [study]\n"
+    )
     assert not any((tmp_path / name).exists() for name in ("x.html", "x.png", "dest", "new"))
 
 

@@ -63,9 +63,9 @@ def audit(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Audit a random sample of the runs of PATH, a store or an export.
+    """Audit a random sample of the runs of PATH.
 
-    Runs of ours are replayed; those of other makers are ranked among runs
+    PATH is a store or an export. Runs of ours are replayed; those of other makers are ranked among runs
     of ours. Leaves a certificate, for machines and for people. Exits with 1
     if any run is at fault.
 
@@ -89,7 +89,7 @@ def audit(
         print_json(certificate)
     else:
         _print_certificate(certificate)
-        click.echo(f"certificate: {files[0]}; for people: {files[1]}")
+        click.echo(f"certificate in {out or f'{path}/certificate'}: {files[0].name}; for people {files[1].name}")
     return int(not certificate.is_sound)
 
 

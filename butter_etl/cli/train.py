@@ -138,7 +138,6 @@ def train(
     \b
     butter-etl train store --spec quick.yaml
     butter-etl train store --sweep primary --cluster my-site.yaml
-    butter-etl train store --spec quick.yaml --precision 'test_loss_median: 2% at 95%'
     """
     from butter_etl.campaign import Heartbeat, TrainReport
     from butter_etl.clusters import load_site, require_folders
