@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -13,6 +14,7 @@ from butter_etl.cli.options import (
     cluster_option,
     json_option,
     print_json,
+    print_lines,
     quiet_option,
     state_option,
     store_argument,
@@ -25,6 +27,9 @@ from butter_etl.errors import SourceError, agreeing, counted
 if TYPE_CHECKING:
     from butter_etl.exchange import ImportReport
     from butter_etl.views import ProgressLine
+
+#: Letters of a line that says whose runs were brought in.
+_LINE: Final = 100
 
 
 @click.command("import")
@@ -127,7 +132,8 @@ def import_runs(
     landed = f"{counted(report.landed, 'run')} landed, {there}{replaced}"
     click.echo(f"{counted(report.experiments, 'experiment')}: {landed}")
     if report.source is not None:
-        click.echo(f"recorded as of {source_note(study.card, report.source)}")
+        said = f"recorded as of {source_note(study.card, report.source)}"
+        print_lines(textwrap.wrap(said, _LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
     _fail_if_refused(report)
 
 

@@ -19,7 +19,6 @@ measures; a measure that is not finite, before the end of a list, lets every fit
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -142,22 +141,27 @@ def _are_settled(points: Float64s, values: Float64s, found: Float64s, epoch: flo
 
 
 def _by_scipy(points: Float64s, values: Float64s) -> Float64s:
-    """Return SciPy's curve of some points, as PENGUIN has it fitted; infinite where it fails."""
-    from scipy.optimize import OptimizeWarning, curve_fit
+    """Return SciPy's curve of some points, as PENGUIN has it fitted; infinite where it fails.
 
-    bounds = LOWER, (MOST_A, inf, inf)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", OptimizeWarning)  # of covariances, which nobody asks for
+    This is what ``curve_fit`` does within bounds, but for covariances: it warns of these, and warnings cannot be
+    silenced in one thread alone.
+    """
+    from scipy.optimize import least_squares
+
+    if not np.isfinite(values).all():
+        return np.full(3, inf)
+
+    def residuals(curve: Float64s) -> Float64s:
+        a, b, c = curve
+        apart: Float64s = a - b ** (c - points) - values
+        return apart
+
+    with np.errstate(all="ignore"):
         try:
-            found, _ = curve_fit(_curve, points, values, p0=START, bounds=bounds)
-        except (RuntimeError, ValueError):  # too many evaluations, or none that is finite
+            fit = least_squares(residuals, START, bounds=(LOWER, (MOST_A, inf, inf)))
+        except ValueError:  # none of the first residuals is finite
             return np.full(3, inf)
-    return np.asarray(found, np.float64)
-
-
-def _curve(x: Float64s, a: float, b: float, c: float) -> Float64s:
-    curve: Float64s = a - b ** (c - x)
-    return curve
+    return np.asarray(fit.x, np.float64) if fit.success else np.full(3, inf)
 
 
 @cache
