@@ -57,6 +57,25 @@ def curve_of(data, row, series, statistic):
     return low * (high / low) ** share if low > 0 else low + (high - low) * share
 
 
+def test_the_page_tells_intervals_of_all_the_runs_there_are(tmp_path):
+    store, spec = Store.create(tmp_path / "store"), make_experiment(dataset="banana", size=64, depth=2)
+    number = BUTTER.fixed_ids.id_of(spec)
+    losses = {("val_loss", repetition): [2.0, 1.0 + repetition] for repetition in range(9)}
+    land(store, spec, number, range(8), epochs=2, histories=losses)
+    run_summaries(plan_summaries(store), store)
+    assert page_data(store, Choice())["told"] == []
+    run_summaries(plan_summaries(store, level=0.95), store)
+    told = page_data(store, Choice())["told"]
+    # Of eight runs the interval at 95 % goes from the smallest or second smallest to its mirror image.
+    assert [one["name"].rpartition(" ")[2] for one in told] == ["low", "high"]
+    (low,), (high,) = (one["values"] for one in told)
+    assert 1.0 <= low < 4.5 < high <= 8.0
+    assert low + high == pytest.approx(9.0)
+    land(store, spec, number, [8], epochs=2, histories=losses)
+    run_summaries(plan_summaries(store), store)
+    assert [one["values"] for one in page_data(store, Choice())["told"]] == [[None], [None]]
+
+
 def test_the_data_are_those_of_the_store(data):
     assert len(data["runs"]) == 4
     assert data["runs"] == [3, 3, 3, 3]

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from butter_etl.store import Registry, Store, write_whole
-from butter_etl.studies import MAKER, RUNS, Box, Choice, Selection, Study, Sweep, float_text
+from butter_etl.store import Registry, Store, precision_levels, write_whole
+from butter_etl.studies import LEVEL, MAKER, RUNS, Box, Choice, Selection, Study, Sweep, float_text
+from butter_etl.summarize import USUAL_LEVEL
 from butter_etl.views.curves import POINTS, thinned
 from butter_etl.views.facts import stale_line, stale_text, status_facts, status_lines
 from butter_etl.views.plot import numbered
@@ -69,7 +70,10 @@ def page_data(store: Store, choice: Choice) -> dict[str, Any]:
         ],
         "filters": _filters(study, table),
         "runs": table["num_runs"].to_pylist(),
-        "told": [{"name": study.figures.word(name), "values": _told(table[name])} for name in study.figures.told],
+        "told": [
+            *({"name": study.figures.word(name), "values": _told(table[name])} for name in study.figures.told),
+            *_intervals(store, choice, table),
+        ],
         "curves": _curves(study, table),
         "networks": _networks(registry, table),
         "twins": _numbered_groups(study, table),
@@ -158,6 +162,29 @@ def _summaries(store: Store, choice: Choice, selection: Selection, registry: Reg
         table = table.filter(pc.is_in(ids, pa.array(kept, ids.type)))
     order = [(name, "ascending") for name in filters if not pa.types.is_list(table.schema.field(name).type)]
     return table.sort_by(order) if order else table
+
+
+def _intervals(store: Store, choice: Choice, table: pa.Table) -> Iterable[dict[str, Any]]:
+    """Yield the ends of the intervals for medians at the last point, where a store has them of all runs that it has.
+
+    They are at the usual level, or where there are none of it, at the highest.
+    """
+    from butter_etl.store import read_precision, to_arrow
+
+    levels, study = precision_levels(store.location), store.study
+    if not levels:
+        return
+    level = USUAL_LEVEL if USUAL_LEVEL in levels else levels[-1]
+    ends = [(series, end) for series in study.intervals.names for end in ("low", "high")]
+    columns = ["experiment_id", "num_runs", *(f"{series}_end_median_{end}" for series, end in ends)]
+    frame = read_precision(store.location.absolute, where=[*choice.where, f"{LEVEL.name}={level!r}"], columns=columns)
+    rows = to_arrow(frame.compute(scheduler="synchronous"), study.precision).select(columns).to_pylist()
+    known = {(row["experiment_id"], row["num_runs"]): row for row in rows}
+    wanted = list(zip(table["experiment_id"].to_pylist(), table["num_runs"].to_pylist(), strict=True))
+    for series, end in ends:
+        values = [known.get(one, {}).get(f"{series}_end_median_{end}") for one in wanted]
+        words = f"{study.figures.label(series)} at the end: median, {100 * level:.6g} % {end}"
+        yield {"name": words, "values": _told(pa.chunked_array([pa.array(values, pa.float64())]))}
 
 
 def _told(column: pa.ChunkedArray) -> list[float | None]:
