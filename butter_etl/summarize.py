@@ -116,19 +116,27 @@ class SummaryPlan:
 
 
 def plan_summaries(
-    store: Store, selection: Selection | None = None, *, full: bool = False, level: float | None = None
+    store: Store,
+    selection: Selection | None = None,
+    *,
+    full: bool = False,
+    level: float | None = None,
+    renewed: bool = False,
 ) -> SummaryPlan:
     """Find the experiments that have changed since their summary row was made; take all of them with ``full``.
 
     With a selection, only its experiments are computed; the other rows of a partition are kept as they are. With a
-    ``level``, what is planned are the intervals at that level. Raises SpecError for a level that is none.
+    ``level``, what is planned are the intervals at that level. With ``renewed``, experiments that have no row yet are
+    left without. Raises SpecError for a level that is none.
     """
     selected = _selected(store, selection)
     with_runs: set[str] = set()
     plans, fresh = [], 0
     for partition, files in groupby(store.run_files(), key=lambda file: file.partition):
         with_runs.add(partition)
-        plan, needed = _plan_partition(store, partition, files, selected, full=full, level=level)
+        plan, needed = _plan_partition(
+            store, partition, files, selected, full=full, level=level, renewed=renewed
+        )
         fresh += plan.fresh
         if needed:
             plans.append(plan)
@@ -151,6 +159,7 @@ def _plan_partition(
     *,
     full: bool,
     level: float | None,
+    renewed: bool,
 ) -> tuple[PartitionPlan, bool]:
     """Return the plan of a partition, and whether there is anything to do in it."""
     experiments, frame = by_experiment(files), frame_of(store.study, level)
@@ -159,7 +168,9 @@ def _plan_partition(
     stale = [
         experiment_id
         for experiment_id, own in experiments.items()
-        if (full or old.get(experiment_id) != fingerprint(own, frame)) and selected(experiment_id)
+        if (full or old.get(experiment_id) != fingerprint(own, frame))
+        and (experiment_id in old or not renewed)
+        and selected(experiment_id)
     ]
     orphans = len(old.keys() - experiments.keys())
     fresh = len(old.keys() - set(stale)) - orphans
@@ -434,34 +445,40 @@ def summarize_store(
 
     A notebook shows the progress. With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of
     some experiments, with ``full`` also those that are up to date. With ``levels`` it also brings the intervals at
-    these confidence levels up to date; where the list is empty, at those that the store has, or at 0.95. The counts are
-    of both. Without ``client`` it computes on the cores of this process. Raises SelectError, SpecError for a level that
+    these confidence levels up to date; where the list is empty, at those that the store has, or at 0.95. Without, those
+    that experiments have. The counts are of both. Without ``client`` it computes on the cores of this process. Raises SelectError, SpecError for a level that
     is none, StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError where summaries
     cannot be written.
     """
     opened = Store.open(store, state, study)
     selection = Registry(opened).select(Choice(sweeps=(sweep,) if sweep else (), where=tuple(where)))
-    wanted = [] if levels is None else wanted_levels(opened, levels)
-    return sum((_summarize(opened, selection, level, client, full=full) for level in (None, *wanted)), SummaryReport())
+    return sum(
+        (
+            _summarize(opened, plan_summaries(opened, selection, full=full, level=level, renewed=renewed), client)
+            for level, renewed in wanted_levels(opened, levels)
+        ),
+        SummaryReport(),
+    )
 
 
-def _summarize(
-    store: Store, selection: Selection, level: float | None, client: Client | None, *, full: bool
-) -> SummaryReport:
-    plan = plan_summaries(store, selection, full=full, level=level)
+def _summarize(store: Store, plan: SummaryPlan, client: Client | None) -> SummaryReport:
     with NotebookBar("experiments", plan.stale) as bar:
         threads = thread_count(client)
         done = run_summaries(plan, store, client, lambda report: bar.update(report.computed), threads=threads)
     return SummaryReport(done.computed, plan.fresh, done.dropped, done.partitions)
 
 
-def wanted_levels(store: Store, levels: Iterable[float]) -> list[float]:
-    """Return confidence levels, each once; of none, those at which a store has intervals, or `USUAL_LEVEL`.
+def wanted_levels(store: Store, levels: Iterable[float] | None) -> list[tuple[float | None, bool]]:
+    """Return what is to be brought up to date: summaries, by None, and confidence levels; whether rows are renewed only.
 
-    Raises SpecError for a level that is none.
+    Of an empty list of levels they are those at which a store has intervals, or `USUAL_LEVEL`; without one, those at
+    which it has, where experiments have them already. Raises SpecError for a level that is none.
     """
-    asked = sorted({check_level(level) for level in levels})
-    return asked or precision_levels(store.location) or [USUAL_LEVEL]
+    summaries = (None, False)
+    if levels is None:
+        return [summaries, *((level, True) for level in precision_levels(store.location))]
+    asked = sorted({check_level(level) for level in levels}) or precision_levels(store.location) or [USUAL_LEVEL]
+    return [summaries, *((level, False) for level in asked)]
 
 
 def run_summaries(

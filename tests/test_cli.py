@@ -361,3 +361,12 @@ def test_intervals_are_made_at_levels_that_are_asked_for_or_were(store, run):
         assert (code, err.count("\n")) == (2, 1)
         assert "confidence levels lie between 0.5 and 0.9999" in err
     assert run("summarize", store, "--level", 0.9)[0] == 2
+
+
+def test_summarize_and_verify_agree_on_intervals_that_runs_were_added_to(store, run):
+    assert run("summarize", store, "--precision")[0] == 0
+    land(store, POLLEN, 0, range(3, 5))
+    assert "stale-summary" in run("verify", store)[1]
+    code, out, _ = run("summarize", store)
+    assert (code, out.splitlines()[-1]) == (0, "1 experiment with intervals at 0.95, 0 were up to date")
+    assert run("verify", store)[0] == 0

@@ -245,5 +245,5 @@ def test_intervals_out_of_date_are_refused_and_those_that_were_not_asked_for_are
     assert (rows["complete_precision"], rows["complete_summary"]) == (1, 7)
     land(store, SUMMARISED[2], BUTTER.fixed_ids.id_of(SUMMARISED[2]), range(3, 4), epochs=4)
     run_summaries(plan_summaries(store), store)
-    with pytest.raises(StaleSummaryError, match=r"of 1 experiment are .*summarize --precision"):
+    with pytest.raises(StaleSummaryError, match=r"of 1 experiment are .*butter-etl summarize`"):
         export(store, tmp_path / "more", everything=True)

@@ -629,7 +629,23 @@ def test_levels_of_before_are_kept_up_to_date(store):
     assert (len(frame), set(frame["confidence_level"])) == (2, {0.99})
     assert len(be.read_precision(root)) == 8
     assert list(frame.columns) == BUTTER.precision.names
-    assert be.summarize_store(root) == SummaryReport(0, 4, 0, 0)
+    assert be.summarize_store(root) == SummaryReport(0, 12, 0, 0)
+
+
+def test_summarising_renews_intervals_where_they_are_and_makes_no_others(store):
+    root = store.location.root
+    summarize(store)
+    selected = Registry(store).select(Choice(where=("depth=3",)))
+    plan = plan_summaries(store, selected, level=0.9)
+    assert run_summaries(plan, store).computed == 2
+    assert list(precision_rows(store, "0.9")) == (with_intervals := sorted(precision_rows(store, "0.9")))
+    for experiment in (0, 1, 14, 15):
+        land(store, BUTTER.fixed_ids.experiment(experiment), experiment, range(40, 42))
+    assert be.summarize_store(root).computed == 4 + 2
+    assert list(precision_rows(store, "0.9")) == with_intervals
+    assert sorted(row["num_runs"] for row in precision_rows(store, "0.9").values()) == [3, 32]
+    assert plan_summaries(store, level=0.9, renewed=True).partitions == []
+    assert be.summarize_store(root) == SummaryReport(0, 6, 0, 0)
 
 
 def test_intervals_of_experiments_without_runs_are_dropped(store):

@@ -82,8 +82,8 @@ def summarize(
     opened = Store.open(store, state)
     selection = Registry(opened).select(choice)
     facts: dict[str, Any] = {}
-    for level in (None, *(wanted_levels(opened, levels) if precision else ())):
-        planned = plan_summaries(opened, selection, full=full, level=level)
+    for level, renewed in wanted_levels(opened, levels if precision else None):
+        planned = plan_summaries(opened, selection, full=full, level=level, renewed=renewed)
         report = _summarized(planned, opened, cluster, workers, quiet=quiet or as_json)
         counts = {"computed": report.computed, "fresh": planned.fresh, "dropped": report.dropped}
         if level is None:

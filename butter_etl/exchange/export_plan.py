@@ -361,10 +361,9 @@ def _refuse_stale(store: Store, files: list[RunFile], frames: list[_Summaries]) 
                 if not frame.optional or experiment_id in made
             )
     if stale:
-        precision = " --precision" if any(one.frame.optional for one in frames) else ""
         raise StaleSummaryError(
             f"{store}: the summaries of {counted(stale, 'experiment')} are missing or out of date; "
-            f"run `butter-etl summarize{precision}` first, or pass --allow-stale or --no-summary"
+            "run `butter-etl summarize` first, or pass --allow-stale or --no-summary"
         )
 
 
