@@ -134,9 +134,7 @@ def plan_summaries(
     plans, fresh = [], 0
     for partition, files in groupby(store.run_files(), key=lambda file: file.partition):
         with_runs.add(partition)
-        plan, needed = _plan_partition(
-            store, partition, files, selected, full=full, level=level, renewed=renewed
-        )
+        plan, needed = _plan_partition(store, partition, files, selected, full=full, level=level, renewed=renewed)
         fresh += plan.fresh
         if needed:
             plans.append(plan)
