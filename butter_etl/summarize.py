@@ -444,9 +444,9 @@ def summarize_store(
     A notebook shows the progress. With ``sweep`` and ``where`` (conditions as in `read_runs`) only the summaries of
     some experiments, with ``full`` also those that are up to date. With ``levels`` it also brings the intervals at
     these confidence levels up to date; where the list is empty, at those that the store has, or at 0.95. Without, those
-    that experiments have. The counts are of both. Without ``client`` it computes on the cores of this process. Raises SelectError, SpecError for a level that
-    is none, StoreError, TornFileError for runs that cannot be read, and PlaceError or FullDiskError where summaries
-    cannot be written.
+    that experiments have. The counts are of both. Without ``client`` it computes on the cores of this process. Raises
+    SelectError, SpecError for a level that is none, StoreError, TornFileError for runs that cannot be read, and
+    PlaceError or FullDiskError where summaries cannot be written.
     """
     opened = Store.open(store, state, study)
     selection = Registry(opened).select(Choice(sweeps=(sweep,) if sweep else (), where=tuple(where)))
@@ -467,10 +467,10 @@ def _summarize(store: Store, plan: SummaryPlan, client: Client | None) -> Summar
 
 
 def wanted_levels(store: Store, levels: Iterable[float] | None) -> list[tuple[float | None, bool]]:
-    """Return what is to be brought up to date: summaries, by None, and confidence levels; whether rows are renewed only.
+    """Return what is to be brought up to date, summaries by None, intervals by level; and whether it is only renewed.
 
-    Of an empty list of levels they are those at which a store has intervals, or `USUAL_LEVEL`; without one, those at
-    which it has, where experiments have them already. Raises SpecError for a level that is none.
+    Of an empty list of levels they are those at which a store has intervals, or `USUAL_LEVEL`; without a list, those at
+    which it has, of experiments that have them. Raises SpecError for a level that is none.
     """
     summaries = (None, False)
     if levels is None:
