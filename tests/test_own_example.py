@@ -55,7 +55,7 @@ def histories(path):
 
 
 def test_it_is_killed_and_goes_on_and_is_published(tmp_path, spec):
-    path, file = tmp_path / "store", spec(24)
+    path, file = tmp_path / "store", spec(12)
     planned = call("plan", path, "--spec", file, "--json")
     assert json.loads(planned.stdout)["runs_missing"] == 12, planned.stderr
     first = start(path, "--spec", file, "--workers", "2", "--checkpoint-minutes", "0.002")
@@ -88,7 +88,7 @@ def test_it_is_killed_and_goes_on_and_is_published(tmp_path, spec):
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("curves.pdf", "map.png", "page.html"))
     study = load_study("own_study:STUDY", str(EXAMPLES))
     (row, *_) = to_arrow(be.read_summary(path).compute(scheduler="synchronous"), study.summary).to_pylist()
-    assert (row["num_runs"], len(row["val_loss_median"])) == (3, 24)
+    assert (row["num_runs"], len(row["val_loss_median"])) == (3, 12)
     assert 0.8 < row["val_accuracy_max_value_median"] <= 1
 
 

@@ -66,12 +66,11 @@ def check_recurrent_networks() -> None:
 def check_fits() -> None:
     """Fit rising, falling, constant and noisy curves: finite predictions for those that saturate."""
     rng = np.random.default_rng(3)
-    points = np.arange(1, 13) / 2
-    curves = [60 - 1.2 ** (15 - 2 * points), 90 - points, np.full(12, 10.0), rng.uniform(0, 100, 12), points**2]
-    curves.append(np.where(points > 4, np.nan, points))
-    found = fit_prefixes(np.tile(points, (6, 1)), np.array(curves))
-    assert found[0, -1] == pytest.approx([60, 1.2, 15], rel=1e-3)
-    assert predict(np.tile(points, (6, 1)), np.array(curves)).converged.shape == (6,)
+    points = np.arange(1, 9) / 2  # few: every prefix is fitted from many starts, by an interpreter
+    rising = 60 - 1.2 ** (15 - 2 * points)
+    curves = [rising, 90 - points, np.full(8, 10.0), rng.uniform(0, 100, 8), np.where(points > 2, np.nan, points)]
+    assert fit_prefixes(points[None], rising[None])[0, -1] == pytest.approx([60, 1.2, 15], rel=1e-3)
+    assert predict(np.tile(points, (5, 1)), np.array(curves)).converged.tolist() == [True, True, True, False, False]
 
 
 def check_everything() -> None:
