@@ -55,6 +55,7 @@ _TOGETHER = {
     "test_fused_engine.py": "engines",
     "test_own_campaigns.py": "own campaigns",
     "test_page.py": "browser",
+    "test_twins.py": "twins",
 }
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +39,12 @@ WINGS = sorted(part for part in MAY_IMPORT if (PACKAGE / part).is_dir())
 MOST_LEVELS, MOST_ARROWS = 9, 60
 
 
+@cache
+def statements(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of a source text, in functions too; tests read the same ones many times."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 class Module:
     """A source file of a package: its dotted name below the package, and the modules that it imports."""
 
@@ -49,7 +56,7 @@ class Module:
     def imports(self) -> list[tuple[str, str]]:
         """Return what is imported of the package, at the top or in functions: (module, name)."""
         found = []
-        for node in ast.walk(ast.parse(self.path.read_text())):
+        for node in statements(self.path.read_text()):
             if isinstance(node, ast.ImportFrom) and node.level == 1:
                 here = self.name if self.path.stem == "__init__" and self.part != "__init__" else self.name[:0]
                 found += [(".".join(filter(None, (here, node.module))), alias.name) for alias in node.names]
