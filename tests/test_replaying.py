@@ -409,6 +409,28 @@ def test_networks_of_another_study_without_special_words(tmp_path, client):
     assert be.replay(tmp_path / "store", where=["dataset=digits"]).counts == {"equal": 4}
 
 
+FEW = (
+    "n_layers: 1, max_params: 2000, min_train_steps: 20, max_train_steps: 20, n_points: 2, batch_size: 8, eval_size: 16"
+)
+TRIALS = f"""
+name: trials
+study: rnn_capacity
+repetitions: 3
+cubes:
+  - {{task_type: [per_cap, mem_thru], architecture: [gru], {FEW}}}
+  - {{task_type: arithmetic, architecture: rnn, search: gp, {FEW}}}
+"""
+
+
+def test_trials_of_a_search_whatever_their_stacks(tmp_path, client):
+    (tmp_path / "trials.yaml").write_text(TRIALS)
+    be.train(tmp_path / "store", spec=tmp_path / "trials.yaml", study="rnn_capacity", client=client)
+    assert be.read_runs(tmp_path / "store", columns=["stack"]).compute()["stack"].max() > 1
+    replays = be.replay(tmp_path / "store", where=["n_layers=1"])
+    assert replays.counts == {"equal": 9}
+    assert all(one.is_promised for one in replays.runs)
+
+
 ACTIVATIONS = """
 name: activations
 study: activations

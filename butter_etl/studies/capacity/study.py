@@ -51,4 +51,5 @@ RNN_CAPACITY: Final = Study(
     in_rounds=is_searched,
     profiles=PROFILES,
     formats={RECORDS.name: RECORDS},
+    independent=("compiled", "reference"),  # trials of a stack are trained one after the other
 )
