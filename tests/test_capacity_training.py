@@ -169,6 +169,17 @@ def test_a_trial_that_diverges_is_infeasible_and_ends():
     assert np.isfinite(found.histories["step"]).all()
 
 
+@pytest.mark.parametrize(("scale", "diverges"), [(2.1, False), (2.3, True)])
+def test_losses_beyond_all_sense_diverge_though_they_are_finite(scale, diverges):
+    """As in records that are imported: what is exported comes back as it was."""
+    one = cell(task_type="rcf", architecture="rnn", input_size=None, max_params=4000, n_points=3, unroll_steps=60)
+    large = {"recurrent_matrix_init_type": "normal", "recurrent_matrix_scale_h": scale, "input_scale_h": 2.0}
+    found = trained(one, (5,), given=wild(one, lr_init=1e-4, **large))
+    assert found.details["infeasible"] == [diverges]
+    losses = found.histories["train_loss"][0]
+    assert np.isnan(losses).all() if diverges else (losses > 1e28).all()
+
+
 def test_it_may_diverge_later():
     one = cell(architecture="rnn", n_points=4, max_train_steps=20)
     found = trained(one, (0,), given=wild(one, optimizer="SGD", lr_init=30.0, l2_decay=3.0, gradient_clip_val=1e30))

@@ -63,6 +63,8 @@ _HISTORIES: Final = (
     Column("eval_loss", FLOAT64_LIST, "loss on the evaluation set; of per_cap the mutual information, negative"),
 )
 PROGRESS: Final = _HISTORIES[0].name
+#: Losses are below this. No network that learns anything has as large a one; a diverged one may, and be finite still.
+DIVERGED_FROM: Final = 1e30
 HISTORIES: Final = tuple(one.name for one in _HISTORIES)
 PARAMETERS: Final = tuple(one.name for one in _PARAMETERS)
 DERIVED: Final = tuple(one.name for one in _DERIVED)

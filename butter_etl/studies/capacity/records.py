@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from butter_etl.errors import SourceError, agreeing, counted
+from butter_etl.studies.capacity.columns import DIVERGED_FROM
 from butter_etl.studies.capacity.pickle_reading import read_columns, shown
 from butter_etl.studies.capacity.pickle_writing import FieldType, write_columns
 
@@ -37,8 +38,6 @@ FIELDS: Final[Mapping[str, FieldType]] = {
 LOSSES: Final = ("train_loss", "valid_loss", "eval_loss")
 #: What is written for the losses of a trial that diverged.
 INFEASIBLE: Final = math.inf
-#: No loss of a network that has learned anything is as large; diverged ones may be, and still be finite.
-_ABSURD: Final = 1e30
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 #: A hyperparameter's value; published ones are texts and numbers.
@@ -169,7 +168,7 @@ def _column(name: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _is_infeasible(*losses: float) -> bool:
-    return not all(abs(loss) < _ABSURD for loss in losses)
+    return not all(abs(loss) < DIVERGED_FROM for loss in losses)
 
 
 def _respelled(unknown: Sequence[str], losses: Sequence[Sequence[float]], infeasible: Sequence[bool]) -> Iterator[str]:

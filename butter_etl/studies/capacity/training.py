@@ -27,6 +27,7 @@ from butter_etl.engines import (
     recurrent_facts,
 )
 from butter_etl.errors import InfeasibleError
+from butter_etl.studies.capacity.columns import DIVERGED_FROM
 from butter_etl.studies.capacity.experiments import SearchCell, cell_of
 from butter_etl.studies.capacity.hyperparameters import HyperValue, draw, hparams_text, parse_hparams
 from butter_etl.studies.capacity.networks import descent_of, network_of, products, start_of, trial_network
@@ -308,11 +309,11 @@ class Trials:
         return self._trainer
 
     def _step(self, number: int, step: int) -> bool:
-        """Take a step; tell whether loss and gradient are finite still."""
+        """Take a step; tell whether the training goes on: the loss is one, and the gradient finite."""
         taken = self._training.train_batch(self._data.batch(self._hparams[number], step), step)
         self._sum += taken.loss
         self._steps[number] += 1
-        return math.isfinite(taken.loss) and math.isfinite(taken.norm)
+        return taken.loss < DIVERGED_FROM and math.isfinite(taken.norm)
 
     def _end(self, number: int) -> None:
         """End a trial that diverged: its losses are no numbers from here on."""
@@ -328,7 +329,7 @@ class Trials:
             self._evaluated(number, "eval"),
         )
         self._points[number], self._steps[number], self._sum = point + 1, 0, 0.0
-        if not math.isfinite(valid.loss) or not math.isfinite(evaluated.loss):
+        if not (valid.loss < DIVERGED_FROM and evaluated.loss < DIVERGED_FROM):
             self._end(number)
             return
         information = math.nan
