@@ -66,7 +66,7 @@ PAPER_RERUNS: Final[Mapping[str, PaperReruns]] = {
 class Settings:
     """How much is trained: trials a cell, training steps of each, budgets, sequences a step, cores.
 
-    ``longer`` are the steps for which the best hyperparameters of ``capacity`` are trained once more.
+    ``longer`` are the steps for which the best hyperparameters of ``capacity`` are trained in the end.
     """
 
     trials: int
@@ -78,7 +78,7 @@ class Settings:
 
 
 USUAL: Final[Mapping[str, Settings]] = {
-    "capacity": Settings(100, 20_000, (500, 1_000), 512, 2, 100_000),
+    "capacity": Settings(60, 20_000, (500,), 512, 2, 1_000_000),
     "infeasible": Settings(60, 300, (200_000,), 64, 2),
     "reruns": Settings(20, 10_000, (10_000,), 64, 2),
 }
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budgets", type=int, nargs="+", help="budgets of parameters")
     parser.add_argument("--batch-size", type=int, help="sequences a training step")
     parser.add_argument("--workers", type=int, help="cores")
-    parser.add_argument("--longer", type=int, help="of capacity: steps of the best hyperparameters once more")
+    parser.add_argument("--longer", type=int, help="of capacity: steps of the best hyperparameters in the end")
     given = vars(parser.parse_args(arguments))
     usual = USUAL[given["what"]]
     chosen = {name: given[name] for name in Settings.__dataclass_fields__ if given.get(name) is not None}
@@ -135,57 +135,68 @@ def _cell_of(row: Mapping[str, Any]) -> SearchCell:
 # --- capacity ----------------------------------------------------------------------------------------------------
 
 #: Labels a parameter that the best hyperparameters are to learn when they are trained longer.
-_LABELS: Final = (4.5, 6.0)
+_LABELS: Final = (4.3, 4.8)
+#: How many of the best go on, and for what part of the longest training: fewer for longer.
+_ROUNDS: Final = ((8, 0.1), (2, 1.0))
+#: Width of the vectors by budget, hardly more than tells ten labels a parameter apart: inputs have parameters, too.
+_WIDTHS: Final[Mapping[int, int]] = {500: 13, 1_000: 14, 2_000: 15}
 
 
 def reproduce_capacity(folder: Path, settings: Settings) -> Iterator[str]:
     """Yield what small networks of three architectures come to know of random labels, in bits a parameter.
 
-    Few random trials have both good hyperparameters and about as many labels as can be learned. So the best ones of the
-    search are trained once more, for longer, on more labels.
+    Few random trials have both good hyperparameters and about as many labels as can be learned. So the best of the
+    search are trained once more, in rounds, on more labels and for longer.
     """
-    cube = {"task_type": "per_cap", "n_layers": 1, "n_points": 5}
-    cells = {"architecture": ("rnn", "gru", "lstm"), "max_params": settings.budgets}
-    rows = train(folder / "capacity", "search", [{**cube, **cells}], settings, settings.trials)
-    best: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in rows:
-        cell = row["architecture"], row["max_params"]
-        if bits_of(row) >= bits_of(best.get(cell, row)):
-            best[cell] = row
-    again = [
-        {
-            **cube,
-            "architecture": architecture,
-            "max_params": budget,
-            "search": "rerun",
-            "fixed_hparams": [
-                {
-                    **parse_hparams(row["hparams"]),
-                    "dataset_size": round(labels * row["num_params"]),
-                    "train_steps": settings.longer,
-                }
-                for labels in _LABELS
-            ],
-        }
-        for (architecture, budget), row in best.items()
+    both = [(architecture, budget) for budget in settings.budgets for architecture in ("rnn", "gru", "lstm")]
+    cells: list[dict[str, Any]] = [
+        {"architecture": architecture, "max_params": budget} for architecture, budget in both
     ]
-    longer = train(folder / "capacity", "longer", again, settings, 1)
+    cubes = [
+        {"task_type": "per_cap", "n_layers": 1, "n_points": 5, **cell, "input_size": _WIDTHS.get(cell["max_params"])}
+        for cell in cells
+    ]
+    found = [train(folder / "capacity", "search", cubes, settings, settings.trials)]
+    for number, (best, part) in enumerate(_ROUNDS):
+        steps = round(part * settings.longer)
+        again = [
+            {**cube, "search": "rerun", "fixed_hparams": _longer(_of_cell(found[-1], cell), best, steps)}
+            for cell, cube in zip(cells, cubes, strict=True)
+        ]
+        found.append(train(folder / "capacity", f"round{number}", again, settings, 1))
+    rounds = ", ".join(f"the best {best} for {round(part * settings.longer):,} steps" for best, part in _ROUNDS)
     yield (
         f"per_cap, depth 1: {settings.trials} random trials a cell, {settings.steps:,} steps of {settings.batch_size}; "
-        f"the best set of each once more for {settings.longer:,} steps, on {' and '.join(map(str, _LABELS))} labels a "
-        "parameter (the article: at least 1,000 trials of a Gaussian-process search, 50,000 to 20,000,000 steps)"
+        f"of their sets, on {' and '.join(map(str, _LABELS))} labels a parameter, {rounds} (the article: at least "
+        "1,000 trials of a Gaussian-process search, 50,000 to 20,000,000 steps)"
     )
     yield ""
-    yield "| architecture | parameters | bits a parameter: search | longer | labels | learned | article |"
-    yield "|---|---|---|---|---|---|---|"
-    for (architecture, budget), row in sorted(best.items()):
-        trained = [one for one in longer if (one["architecture"], one["max_params"]) == (architecture, budget)]
-        most = max([row, *trained], key=bits_of)
+    yield "| architecture | parameters | bits a parameter: search | longer | longest | labels | learned | article |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for cell in cells:
+        bests = [max(_of_cell(rows, cell), key=bits_of) for rows in found]
+        most = max(bests, key=bits_of)
         labels = parse_hparams(most["hparams"])["dataset_size"]
         yield (
-            f"| {architecture} | {row['num_params']:,} | {bits_of(row):.2f} | {bits_of(most):.2f} | {labels:,} "
-            f"| {most['accuracy']:.1%} | {PAPER_BITS} |"
+            f"| {cell['architecture']} | {most['num_params']:,} | {' | '.join(f'{bits_of(row):.2f}' for row in bests)} "
+            f"| {labels:,} | {most['accuracy']:.1%} | {PAPER_BITS} |"
         )
+
+
+def _of_cell(rows: Sequence[Mapping[str, Any]], cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if all(row[name] == value for name, value in cell.items())]
+
+
+def _longer(rows: Sequence[Mapping[str, Any]], best: int, steps: int) -> list[dict[str, Any]]:
+    """Return the best sets of some trials for so many steps, each on as many labels as are wanted."""
+    sets: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=bits_of, reverse=True):
+        hparams = {**parse_hparams(row["hparams"]), "train_steps": steps, "dataset_size": None}
+        sets.setdefault(json.dumps(hparams, sort_keys=True), hparams)
+    parameters = rows[0]["num_params"]
+    return [
+        {**one, "dataset_size": round(labels * parameters)} for one in list(sets.values())[:best] for labels in _LABELS
+    ]
 
 
 def bits_of(row: Mapping[str, Any]) -> float:
