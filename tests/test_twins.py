@@ -103,6 +103,7 @@ def test_a_browser_draws_layers_and_twins(store, tmp_path):
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.goto((tmp_path / "page.html").as_uri())
+        assert tab.locator("#network option:checked").text_content().startswith("n fc layers ")  # not blank
         shown = []
         for value in tab.locator("#network option").evaluate_all("all => all.map(one => one.value)"):
             tab.select_option("#network", value)
