@@ -79,7 +79,7 @@ class Settings:
 
 
 USUAL: Final[Mapping[str, Settings]] = {
-    "capacity": Settings(60, 20_000, (500,), 512, 2, 1_000_000),
+    "capacity": Settings(60, 20_000, (500,), 512, 2, 500_000),
     "infeasible": Settings(60, 300, (200_000,), 64, 2),
     "reruns": Settings(20, 10_000, (10_000,), 64, 2),
 }
@@ -152,7 +152,7 @@ _BY_HAND: Final[Mapping[str, Any]] = {
 }
 _OF_GATES: Final = {"recurrent_matrix_scale": 1.5, "input_scale": 1.0, "recurrent_bias_scale": 0.5}
 #: How many of the best go on, and for what part of the longest training: fewer for longer.
-_ROUNDS: Final = ((8, 0.1), (2, 1.0))
+_ROUNDS: Final = ((8, 0.1), (1, 1.0))
 #: Width of the vectors by budget, hardly more than tells ten labels a parameter apart: inputs have parameters, too.
 _WIDTHS: Final[Mapping[int, int]] = {500: 13, 1_000: 14, 2_000: 15}
 
