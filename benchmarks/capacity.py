@@ -580,6 +580,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", default="", help="parts of the titles of rows, separated by commas (all)")
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
     parser.add_argument("--rounds", type=int, default=5)
+    # Shorter turns are mostly first steps, on memory that another's turn has pushed out of the caches.
     parser.add_argument("--seconds", type=float, default=0.8, help="about how long a turn takes")
     parser.add_argument("--errors", action="store_true", help="compare gradients, not times")
     parser.add_argument("--json", action="store_true")

@@ -27,6 +27,7 @@ from butter_etl.store.frames import to_arrow
 from butter_etl.store.parquet import parquet_bytes
 from butter_etl.store.store import Store
 from butter_etl.studies.butter.study import BUTTER
+from butter_etl.studies.capacity.study import RNN_CAPACITY
 from butter_etl.studies.experiments import RunSpec
 from butter_etl.studies.identity import to_json
 from butter_etl.upkeep.replaying import (
@@ -422,9 +423,10 @@ cubes:
 """
 
 
-def test_trials_of_a_search_whatever_their_stacks(tmp_path, client):
+@pytest.mark.parametrize("engine", RNN_CAPACITY.independent)
+def test_trials_of_a_search_whatever_their_stacks(tmp_path, client, engine):
     (tmp_path / "trials.yaml").write_text(TRIALS)
-    be.train(tmp_path / "store", spec=tmp_path / "trials.yaml", study="rnn_capacity", client=client)
+    be.train(tmp_path / "store", spec=tmp_path / "trials.yaml", study="rnn_capacity", client=client, engine=engine)
     assert be.read_runs(tmp_path / "store", columns=["stack"]).compute()["stack"].max() > 1
     replays = be.replay(tmp_path / "store", where=["n_layers=1"])
     assert replays.counts == {"equal": 9}

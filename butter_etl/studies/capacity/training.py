@@ -309,7 +309,7 @@ class Trials:
         return self._trainer
 
     def _step(self, number: int, step: int) -> bool:
-        """Take a step; tell whether the training goes on: the loss is one, and the gradient finite."""
+        """Take a step; tell whether the training goes on: it has not diverged."""
         taken = self._training.train_batch(self._data.batch(self._hparams[number], step), step)
         self._sum += taken.loss
         self._steps[number] += 1
